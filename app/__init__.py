@@ -1,0 +1,1 @@
+"""The faces: the command line and the page. They ask and show; no SQL, no tensors."""

@@ -1,0 +1,63 @@
+"""The command line: which commands there are, and how any failure becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from vtag.app.console import complain, put
+from vtag.engine.errors import VtagError
+
+app = typer.Typer(
+    name="vtag",
+    help="Tags the videos on your disk with what happens in them, and finds the moments again.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        put(f"vtag {version('vtag')}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The `vtag` command. Exit codes: 0 done, 1 error, 2 usage, 3 some videos failed, 130 interrupted."""
+    arguments, debug = _take_debug(sys.argv[1:])
+    try:
+        app(arguments, prog_name="vtag")
+    except VtagError as error:
+        if debug:
+            traceback.print_exc()
+        complain(str(error))
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        complain(f"{type(error).__name__}: {error} (unexpected; --debug shows where it happened)")
+        sys.exit(1)
+
+
+def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    """`--debug` is taken anywhere before `--`, since it is typed after the command that failed."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    kept = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
+    return kept, "--debug" in arguments[:end] or bool(os.environ.get("VTAG_DEBUG"))

@@ -1,0 +1,1 @@
+"""Video Swin Transformer: sizes, module, and the published checkpoint formats."""

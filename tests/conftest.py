@@ -1,0 +1,45 @@
+"""Fixtures for all tests: a home of its own for each, the shared material, generated footage, the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # tests/footage.py and its like are plain modules
+
+SHARED = Path(os.environ.get("VTAG_SHARED", Path(__file__).parents[2] / "shared")).absolute()
+
+
+@pytest.fixture(autouse=True)
+def vtag_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test can touch the real home."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("VTAG_HOME", str(home))
+    monkeypatch.delenv("VTAG_DEBUG", raising=False)
+    return home
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared material; tests that need it are skipped where it is missing."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip(f"no shared material at {SHARED} (set VTAG_SHARED)")
+    return SHARED
+
+
+@pytest.fixture
+def vtag(vtag_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line as a user does, in a process of its own."""
+
+    def run(*arguments: str | Path, timeout: float = 240, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vtag.app", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, **kwargs
+        )
+
+    return run

@@ -1,0 +1,1 @@
+"""The trainer: new heads and backbones from a person's own clips."""
