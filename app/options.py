@@ -9,6 +9,8 @@ import typer
 
 Db = Annotated[
     Path | None,
-    typer.Option("--db", metavar="FILE", help="The library's file, instead of the one at VTAG_HOME.", dir_okay=False),
+    typer.Option(
+        "--db", metavar="FILE", help="The library's file, instead of the one at VTAG_HOME.", dir_okay=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]

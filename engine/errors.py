@@ -1,4 +1,4 @@
-"""What can go wrong, as one small tree; every message is one sentence for a person: what, where, what to do."""
+"""What can go wrong, as one small tree; a message is one sentence: what is wrong, where, what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a home of its own for each, the shared material, generated footage, the command line."""
+"""Fixtures for all tests: a home for each, the shared material, the command line as a process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def shared() -> Path:
 def vtag(vtag_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command line as a user does, in a process of its own."""
 
-    def run(*arguments: str | Path, timeout: float = 240, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str | Path, timeout: float = 240, **kwargs: object
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "vtag.app", *map(str, arguments)]
         return subprocess.run(
             command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, **kwargs

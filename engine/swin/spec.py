@@ -45,13 +45,20 @@ class SwinSizes:
         _whole("embed_dim", self.embed_dim, 1, _MAX_EMBED_DIM)
         _whole("num_classes", self.num_classes, 1, _MAX_CLASSES)
         if not 1 <= len(self.depths) <= _MAX_STAGES or len(self.depths) != len(self.num_heads):
-            raise ModelError(f"the model's depths {self.depths} and heads {self.num_heads} do not fit together")
+            raise ModelError(
+                f"the model's depths {self.depths} and heads {self.num_heads} do not fit together"
+            )
         for i, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
             _whole("depths", depth, 1, _MAX_DEPTH)
             _whole("num_heads", heads, 1, _MAX_EMBED_DIM)
             if (self.embed_dim << i) % heads:
-                raise ModelError(f"{heads} heads do not divide {self.embed_dim << i} channels in stage {i + 1}")
-        for name, sizes, most in (("window_size", self.window_size, _MAX_WINDOW), ("patch_size", self.patch_size, _MAX_PATCH)):
+                raise ModelError(
+                    f"{heads} heads do not divide {self.embed_dim << i} channels in stage {i + 1}"
+                )
+        for name, sizes, most in (
+            ("window_size", self.window_size, _MAX_WINDOW),
+            ("patch_size", self.patch_size, _MAX_PATCH),
+        ):
             if len(sizes) != 3:
                 raise ModelError(f"the model's {name} {sizes} has to be three numbers")
             for size in sizes:
@@ -74,7 +81,9 @@ class SwinSizes:
     @property
     def parameter_count(self) -> int:
         """How many weights a model of these sizes has."""
-        count = self.embed_dim * (3 * math.prod(self.patch_size) + 3)  # the convolution, its bias and its norm
+        count = self.embed_dim * (
+            3 * math.prod(self.patch_size) + 3
+        )  # the convolution, its bias and its norm
         for i, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
             dim = self.embed_dim << i
             hidden = int(dim * self.mlp_ratio)
@@ -151,12 +160,16 @@ class ModelSpec:
         if not isinstance(value, dict):
             raise ModelError("model.json is not an object")
         if value.get("format", 1) != 1:
-            raise ModelError(f"model.json is of format {value.get('format')!r}, which this vtag does not know")
+            raise ModelError(
+                f"model.json is of format {value.get('format')!r}, which this vtag does not know"
+            )
         labels = value.get("labels")
         if not isinstance(labels, list):
             raise ModelError("model.json has no list of labels")
         given: dict[str, Any] = {
-            f.name: value[f.name] for f in fields(cls) if f.name not in ("name", "sizes", "labels") and f.name in value
+            f.name: value[f.name]
+            for f in fields(cls)
+            if f.name not in ("name", "sizes", "labels") and f.name in value
         }
         for key in ("mean", "std"):
             if key in given:

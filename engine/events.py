@@ -1,0 +1,73 @@
+"""What a scan says while it runs: small frozen facts that a terminal draws, a job stores, a page reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs where: the scan's first line."""
+
+    model: str
+    backend: str
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What there is to do, before the first video is opened for looking."""
+
+    videos: int  # to look at
+    video_ms: int  # their length together
+    skipped: int  # looked at before, unchanged
+    known_failed: int  # failed before, unchanged
+    left_out: int  # in hidden, system and trash folders, placeholders
+    estimate_s: float | None  # how long it will take; None where nothing is known yet
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a scan has come."""
+
+    videos_done: int
+    video_ms_done: int
+    windows_done: int
+
+
+@dataclass(frozen=True)
+class VideoDone:
+    """One video was looked at to its end and is in the library."""
+
+    path: bytes
+    windows: int
+    duration_ms: int
+    moments: int
+    note: str = ""  # what was wrong with a video that was read all the same
+
+
+@dataclass(frozen=True)
+class VideoFailed:
+    """One video could not be read; the others go on."""
+
+    path: bytes
+    error: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The sum of a scan."""
+
+    scanned: int
+    skipped: int
+    known_failed: int
+    failed: tuple[VideoFailed, ...]
+    windows: int
+    video_ms: int
+    wall_s: float
+    moments: int = 0
+    left_out: tuple[tuple[bytes, str], ...] = field(default=())  # path, why
+
+
+Event = Running | Planned | Progress | VideoDone | VideoFailed | Finished
