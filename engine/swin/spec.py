@@ -15,6 +15,7 @@ _MAX_EMBED_DIM = 1024
 _MAX_DEPTH = 64
 _MAX_STAGES = 6
 _MAX_WINDOW = 64
+_MAX_WINDOW_TOKENS = 8192  # attention is over all pairs; the published windows have 392 and 784
 _MAX_PATCH = 32
 _MAX_CLASSES = 100_000
 _MAX_PARAMETERS = 2_000_000_000
@@ -44,9 +45,13 @@ class SwinSizes:
     def __post_init__(self) -> None:
         _whole("embed_dim", self.embed_dim, 1, _MAX_EMBED_DIM)
         _whole("num_classes", self.num_classes, 1, _MAX_CLASSES)
+        for name in ("depths", "num_heads", "window_size", "patch_size"):
+            if not isinstance(getattr(self, name), tuple):
+                raise ModelError(f"the model's {name} are not a list of numbers")
         if not 1 <= len(self.depths) <= _MAX_STAGES or len(self.depths) != len(self.num_heads):
             raise ModelError(
-                f"the model's depths {self.depths} and heads {self.num_heads} do not fit together"
+                f"the model has {len(self.depths)} depths and {len(self.num_heads)} numbers of heads, "
+                "which do not fit together"
             )
         for i, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
             _whole("depths", depth, 1, _MAX_DEPTH)
@@ -60,11 +65,14 @@ class SwinSizes:
             ("patch_size", self.patch_size, _MAX_PATCH),
         ):
             if len(sizes) != 3:
-                raise ModelError(f"the model's {name} {sizes} has to be three numbers")
+                raise ModelError(f"the model's {name} has to be three numbers")
             for size in sizes:
                 _whole(name, size, 1, most)
-        if not isinstance(self.mlp_ratio, (int, float)) or not 0 < self.mlp_ratio <= 16:
-            raise ModelError(f"the model's mlp_ratio {self.mlp_ratio!r} is not between 0 and 16")
+        if math.prod(self.window_size) > _MAX_WINDOW_TOKENS:
+            raise ModelError(f"the model's window has more than {_MAX_WINDOW_TOKENS} tokens")
+        _number("mlp_ratio", self.mlp_ratio, 1e-3, 16)
+        if int(self.embed_dim * self.mlp_ratio) < 1:
+            raise ModelError(f"the model's mlp_ratio {self.mlp_ratio!r} leaves its MLPs without a channel")
         if self.bias_rows > _MAX_BIAS_ROWS or self.parameter_count > _MAX_PARAMETERS:
             raise ModelError("the model's sizes would ask for more memory than any published model needs")
 
@@ -177,6 +185,9 @@ class ModelSpec:
         for key in ("label_thresholds", "merged_from"):
             if not isinstance(given.get(key, {}), dict):
                 raise ModelError(f"model.json's {key} is not an object")
+        for names in given.get("merged_from", {}).values():
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ModelError("model.json's merged_from is not lists of names")
         for key in ("source", "licence", "sha256", "backbone_hash", "head_hash"):
             if not isinstance(given.get(key, ""), str):
                 raise ModelError(f"model.json's {key} is not text")

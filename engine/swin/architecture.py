@@ -1,0 +1,285 @@
+"""Video Swin Transformer: the module, plain and trainable.
+
+Liu et al., "Video Swin Transformer", 2021, arXiv 2106.13230. It computes what the official repository
+(SwinTransformer/Video-Swin-Transformer, Apache-2.0) and torchvision's `SwinTransformer3d` (BSD-3-Clause)
+compute; written anew, in one layout: [B, T, H, W, C] from the clip to the last block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vtag.engine.swin.names import hidden_dim
+from vtag.engine.swin.spec import SwinSizes
+from vtag.engine.swin.windows import (
+    Size,
+    fit_window,
+    join,
+    pad_to,
+    padded_size,
+    partition,
+    relative_position_index,
+    shift_mask,
+)
+
+_NORM_EPS = 1e-5
+_MASKS_KEPT = 8  # feature-map sizes a model meets in turn: views and crops, not every video's own
+
+
+class PatchEmbed(nn.Module):
+    """Clips [B, T, H, W, 3] -> tokens [B, T', H', W', C]."""
+
+    def __init__(self, patch: Size, dim: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.proj = nn.Conv3d(3, dim, patch, patch)
+        self.norm = nn.LayerNorm(dim, _NORM_EPS)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        clips = pad_to(clips, padded_size(_map_size(clips), self.patch))
+        b, t, h, w, c = clips.shape
+        pt, ph, pw = self.patch
+        x = clips.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw, c)
+        # The patches do not overlap, so the convolution is one matrix; [..., 3, pt, ph, pw] is the kernel's
+        # order
+        x = x.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(4)
+        return self.norm(F.linear(x, self.proj.weight.flatten(1), self.proj.bias))
+
+
+class WindowAttention(nn.Module):
+    """Attention among the tokens of a window, with a learned bias for each relative position and head."""
+
+    def __init__(self, dim: int, heads: int, window: Size) -> None:
+        super().__init__()
+        self.heads = heads
+        self.window = window
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        rows = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
+        self._indices: dict[tuple[int, torch.device], Tensor] = {}
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """`x` [B, windows, tokens, C]; `mask` [windows, tokens, tokens] or None."""
+        b, windows, tokens, dim = x.shape
+        q, k, v = self.qkv(x).reshape(b, windows, tokens, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5)
+        bias = self.bias(tokens).to(q.dtype)
+        # Four dimensions, so that the fused kernels take it; windows go with the heads where each has its own
+        # mask and with the batch where all share the bias: either way the bias is broadcast and not repeated.
+        if mask is None:
+            groups, bias = (b * windows, self.heads, tokens, -1), bias[None]
+        else:
+            groups = (b, windows * self.heads, tokens, -1)
+            bias = (bias[None] + mask.to(q.dtype)[:, None]).reshape(1, -1, tokens, tokens)
+        out = F.scaled_dot_product_attention(q.reshape(groups), k.reshape(groups), v.reshape(groups), bias)
+        out = out.reshape(b, windows, self.heads, tokens, -1).transpose(2, 3)  # heads beside their channels
+        return self.proj(out.reshape(b, windows, tokens, dim))
+
+    def bias(self, tokens: int) -> Tensor:
+        """The bias of each pair of tokens, [heads, tokens, tokens]."""
+        table = self.relative_position_bias_table
+        key = (tokens, table.device)
+        if key not in self._indices:
+            while len(self._indices) >= _MASKS_KEPT:
+                self._indices.pop(next(iter(self._indices)))
+            with torch.inference_mode(False):  # what is kept has to serve training too
+                index = torch.from_numpy(relative_position_index(self.window, tokens))
+                self._indices[key] = index.flatten().to(table.device)
+        return table.t().index_select(1, self._indices[key]).reshape(self.heads, tokens, tokens)
+
+
+class Mlp(nn.Module):
+    """Two layers with an exact GELU between them."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class DropPath(nn.Module):
+    """Leaves a residual branch out for some clips of a batch while training (Huang et al., 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        kept = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
+        return x * kept.bernoulli_(1 - self.rate) / (1 - self.rate)
+
+
+class Block(nn.Module):
+    """Attention within (shifted) windows, then an MLP, each beside a residual."""
+
+    def __init__(
+        self, dim: int, heads: int, hidden: int, window: Size, shift: Size, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.shift = shift
+        self.norm1 = nn.LayerNorm(dim, _NORM_EPS)
+        self.attn = WindowAttention(dim, heads, window)
+        self.norm2 = nn.LayerNorm(dim, _NORM_EPS)
+        self.mlp = Mlp(dim, hidden)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, masks: Masks) -> Tensor:
+        x = x + self.drop_path(self.attend(self.norm1(x), masks))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+    def attend(self, x: Tensor, masks: Masks) -> Tensor:
+        """Pad, roll, attend in windows, roll back, cut: [B, T, H, W, C] -> the same."""
+        size = _map_size(x)
+        window, shift = fit_window(size, self.window, self.shift)
+        padded = padded_size(size, window)
+        x = pad_to(x, padded)
+        if any(shift):
+            x = x.roll((-shift[0], -shift[1], -shift[2]), (1, 2, 3))
+        x = self.attn(partition(x, window), masks.of(padded, window, shift, x.device))
+        x = join(x, window, padded)
+        if any(shift):
+            x = x.roll(shift, (1, 2, 3))
+        return x[:, : size[0], : size[1], : size[2]]
+
+
+class Masks:
+    """The shift masks of the sizes met lately, on the device they are used on; shared by a model's blocks."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Size, Size, Size, torch.device], Tensor] = {}
+
+    def of(self, padded: Size, window: Size, shift: Size, device: torch.device) -> Tensor | None:
+        """The mask [windows, tokens, tokens], or None where nothing is shifted."""
+        if not any(shift):
+            return None
+        key = (padded, window, shift, device)
+        if key not in self._kept:
+            while len(self._kept) >= _MASKS_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            with torch.inference_mode(False):
+                self._kept[key] = torch.from_numpy(shift_mask(padded, window, shift)).to(device)
+        return self._kept[key]
+
+
+class PatchMerging(nn.Module):
+    """Joins 2x2 tokens of a frame: [B, T, H, W, C] -> [B, T, H/2, W/2, 2C]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim, _NORM_EPS)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to(x, padded_size(_map_size(x), (1, 2, 2)))
+        corners = [x[:, :, h::2, w::2] for w in (0, 1) for h in (0, 1)]  # the weights expect 00, 10, 01, 11
+        return self.reduction(self.norm(torch.cat(corners, -1)))
+
+
+class Stage(nn.Module):
+    """Blocks of one width, every other one shifted by half a window; then merging, but for the last stage."""
+
+    def __init__(self, sizes: SwinSizes, number: int, drop_paths: list[float], masks: Masks) -> None:
+        super().__init__()
+        dim = sizes.embed_dim << number
+        window = sizes.window_size
+        half = (window[0] // 2, window[1] // 2, window[2] // 2)
+        self.blocks = nn.ModuleList(
+            Block(dim, sizes.num_heads[number], hidden_dim(sizes, number), window, shift, rate)
+            for rate, shift in zip(drop_paths, _alternate((0, 0, 0), half), strict=False)
+        )
+        last = number + 1 == len(sizes.depths)
+        self.downsample = None if last else PatchMerging(dim)
+        self._masks = masks
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x, self._masks)
+        return x if self.downsample is None else self.downsample(x)
+
+
+class VideoSwin(nn.Module):
+    """A Video Swin Transformer of any sizes, for clips of any T, H, W from 1 on.
+
+    Args:
+        sizes: what to build.
+        drop_path: the rate at which the last block's branches are left out while training; it rises from 0 at
+        the
+            first block. The official recipes use 0.1 for T, 0.2 for S, 0.3 for B.
+    """
+
+    def __init__(self, sizes: SwinSizes, *, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.sizes = sizes
+        masks = Masks()
+        rates = iter(np.linspace(0, drop_path, sum(sizes.depths)).tolist())
+        self.patch_embed = PatchEmbed(sizes.patch_size, sizes.embed_dim)
+        self.stages = nn.ModuleList(
+            Stage(sizes, i, [next(rates) for _ in range(depth)], masks)
+            for i, depth in enumerate(sizes.depths)
+        )
+        self.norm = nn.LayerNorm(sizes.feature_dim, _NORM_EPS)
+        self.head = nn.Linear(sizes.feature_dim, sizes.num_classes)
+        self.apply(_initialise)
+
+    def forward_features(self, clips: Tensor) -> Tensor:
+        """Pooled features float [B, D] of normalised `clips` [B, T, H, W, 3]."""
+        x = self.patch_embed(clips)
+        for stage in self.stages:
+            x = stage(x)
+        return self.norm(x).mean((1, 2, 3))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Logits float [B, K] of normalised `clips` [B, T, H, W, 3]."""
+        return self.head(self.forward_features(clips))
+
+    def no_weight_decay(self) -> frozenset[str]:
+        """Parameters that training must not pull to zero: biases, norms and the position tables."""
+        return frozenset(
+            name
+            for name, parameter in self.named_parameters()
+            if parameter.ndim == 1 or name.endswith("relative_position_bias_table")
+        )
+
+    def load_arrays(self, tensors: Mapping[str, NDArray[np.float32]]) -> VideoSwin:
+        """Take over weights under our names (a Checkpoint's `tensors`), all of them; returns the module."""
+        self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
+        return self
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Copies of the weights, float32, under our names: what a Checkpoint holds."""
+        return {
+            name: tensor.detach().to("cpu", torch.float32).numpy().copy()
+            for name, tensor in self.state_dict().items()
+        }
+
+
+def _map_size(x: Tensor) -> Size:
+    return x.shape[1], x.shape[2], x.shape[3]
+
+
+def _alternate(even: Size, odd: Size) -> Iterator[Size]:
+    while True:
+        yield even
+        yield odd
+
+
+def _initialise(module: nn.Module) -> None:
+    """As the official repository begins: matrices and tables truncated normal of 0.02, biases zero."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, WindowAttention):
+        nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)

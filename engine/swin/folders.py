@@ -1,0 +1,157 @@
+"""Our model folder: `model.safetensors` beside `model.json`, read with suspicion and written in one move."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from safetensors.numpy import save_file
+
+from vtag.engine.errors import ModelError
+from vtag.engine.swin.assemble import Weights, read_all
+from vtag.engine.swin.checkpoint import Checkpoint, Tensors, file_hash, identified
+from vtag.engine.swin.names import OURS
+from vtag.engine.swin.regular import open_regular, said_of
+from vtag.engine.swin.safetensors_files import read_json, read_safetensors
+from vtag.engine.swin.spec import ModelSpec
+from vtag.engine.text import display_path, printable
+
+SPEC_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+_MAX_SPEC_BYTES = 32 << 20  # 100,000 labels of 200 characters, with room
+
+
+def read_model_folder(
+    folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
+) -> Checkpoint:
+    """The model in `folder`. Raises ModelError where it is not sound."""
+    said = _read_spec_file(folder)
+    called = name or _plain_name(said.get("name")) or folder.absolute().name
+    if labels is not None:
+        said["labels"] = list(labels)
+    spec = ModelSpec.from_json(said, name=printable(called))
+    with open_regular(folder / weights_name(said)) as (handle, size):
+        weights = Weights(read_safetensors(handle, size), transposed=False, file_bytes=size)
+        if weights.naming is not OURS:
+            raise ModelError("the weights of a model folder have vtag's own names, these have not")
+        tensors = read_all(weights, spec.sizes)
+        sha256 = file_hash(handle)
+    if spec.sha256 and spec.sha256 != sha256:
+        raise ModelError(
+            "its weights are not those that model.json describes (another SHA-256): copy it again"
+        )
+    return identified(replace(spec, sha256=sha256), tensors)
+
+
+def weights_name(said: Mapping[str, Any]) -> str:
+    """The weights' file name of a parsed model.json. Raises ModelError for one that leaves the folder."""
+    name = said.get("weights", WEIGHTS_FILE)
+    plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+    if not plain or not name.isprintable():
+        raise ModelError(
+            f"model.json's weights {str(name)[:80]!r} is not the plain name of a file in the folder"
+        )
+    return str(name)
+
+
+def is_weights_of_folder(path: Path) -> bool:
+    """Whether `path` is the weights' file of the model folder that it lies in."""
+    try:
+        return weights_name(_read_spec_file(path.parent)) == path.name
+    except ModelError:
+        return False
+
+
+def save_model_folder(checkpoint: Checkpoint, folder: Path, *, dtype: DTypeLike = np.float32) -> None:
+    """Write `checkpoint` to `folder`, which appears whole or not at all; a model folder there is replaced.
+
+    Args:
+        dtype: float32, or float16 for half the size. What is rounded is a new model, with hashes of its own.
+
+    Raises ModelError where the folder holds something else, cannot be written, or float16 cannot hold a
+    weight.
+    """
+    stored = {name: _stored_as(array, dtype, name) for name, array in checkpoint.tensors.items()}
+    kept = identified(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
+    folder = folder.absolute()
+    with said_of(folder):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
+            raise ModelError("the folder is not empty and holds no model: choose another")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
+        try:
+            _write(beside / "new", kept, stored)
+            _move_into_place(beside, folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def _read_spec_file(folder: Path) -> dict[str, Any]:
+    if not (folder / SPEC_FILE).exists():
+        raise ModelError(f"a folder without {SPEC_FILE}, so no model")
+    with open_regular(folder / SPEC_FILE) as (handle, size):
+        if size > _MAX_SPEC_BYTES:
+            raise ModelError(f"its {SPEC_FILE} is absurdly large")
+        said = read_json(handle.read(), f"its {SPEC_FILE}")
+    if not isinstance(said, dict):
+        raise ModelError(f"its {SPEC_FILE} is not an object")
+    return said
+
+
+def _plain_name(name: object) -> str | None:
+    return name if isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() else None
+
+
+def _stored_as(array: NDArray[np.float32], dtype: DTypeLike, name: str) -> NDArray[Any]:
+    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float16)):
+        raise ValueError(f"weights are kept as float32 or float16, not {np.dtype(dtype)}")
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(array, dtype)
+    if not np.isfinite(stored).all():
+        raise ModelError(f"the weights in {name} do not fit {np.dtype(dtype)}")
+    return stored
+
+
+def _write(folder: Path, checkpoint: Checkpoint, stored: Mapping[str, NDArray[Any]]) -> None:
+    folder.mkdir()
+    save_file(dict(stored), folder / WEIGHTS_FILE)
+    with open_regular(folder / WEIGHTS_FILE) as (handle, _):
+        spec = replace(checkpoint.spec, sha256=file_hash(handle))
+    said = json.dumps({**spec.to_json(), "weights": WEIGHTS_FILE}, ensure_ascii=False, indent=1)
+    (folder / SPEC_FILE).write_text(said + "\n", encoding="utf-8")
+    for name in (WEIGHTS_FILE, SPEC_FILE):
+        with open(folder / name, "rb+") as written:
+            os.fsync(written.fileno())
+
+
+def _move_into_place(beside: Path, folder: Path) -> None:
+    """`beside/new` becomes `folder`; what was there is put aside first and put back where that fails."""
+    there = folder.exists()
+    if there:
+        folder.rename(beside / "old")
+    try:
+        (beside / "new").rename(folder)
+    except OSError:
+        if there:
+            (beside / "old").rename(folder)
+        raise
+
+
+__all__ = [
+    "SPEC_FILE",
+    "WEIGHTS_FILE",
+    "Tensors",
+    "display_path",
+    "is_weights_of_folder",
+    "read_model_folder",
+    "save_model_folder",
+    "weights_name",
+]

@@ -1,0 +1,68 @@
+"""Which window a checkpoint was trained with: its tensors tell it only through products and an index."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.errors import ModelError
+
+Size = tuple[int, int, int]
+
+PUBLISHED: tuple[Size, ...] = ((8, 7, 7), (16, 7, 7))
+_LONGEST = 64
+_MAX_ROWS = 1_000_000
+
+
+def find_window(rows: int, index: NDArray[Any] | None) -> Size:
+    """The window (T, H, W) whose bias table has `rows` rows.
+
+    Args:
+        rows: the product of 2w-1 over the three axes.
+        index: the file's own relative position index [N, N], which is only compared: the window whose index
+        it is
+            is certain. Where it fits none (or is None), the published windows come first, then the plausible
+            ones: square, near 7x7, long in time.
+
+    Raises ModelError where no window fits.
+    """
+    fitting = sorted(windows_of(rows), key=_implausible)
+    if index is not None:
+        fitting = [w for w in fitting if math.prod(w) == index.shape[0]]
+    if not fitting:
+        raise ModelError(f"no window has {rows} relative positions: its bias tables are broken")
+    if index is not None:
+        for window in fitting:
+            if _is_index_of(window, index):
+                return window
+    return fitting[0]
+
+
+def windows_of(rows: int) -> list[Size]:
+    """All windows of up to 64 along an axis whose bias table has `rows` rows."""
+    if not 1 <= rows <= _MAX_ROWS or rows % 2 == 0:
+        return []
+    sides = [2 * size - 1 for size in range(1, _LONGEST + 1) if rows % (2 * size - 1) == 0]
+    return [
+        ((t + 1) // 2, (h + 1) // 2, (w + 1) // 2)
+        for t in sides
+        for h in sides
+        if rows % (t * h) == 0 and (w := rows // (t * h)) in sides
+    ]
+
+
+def _is_index_of(window: Size, index: NDArray[Any]) -> bool:
+    """Whether `index` has this window's first row: how its first token lies to each other token."""
+    grid = np.stack(np.unravel_index(np.arange(index.shape[0]), window))
+    row = np.zeros(index.shape[0], np.int64)
+    for axis, size in enumerate(window):
+        row = row * (2 * size - 1) + size - 1 - grid[axis]
+    return bool(np.array_equal(index[0], row))
+
+
+def _implausible(window: Size) -> tuple[bool, bool, int, int]:
+    t, h, w = window
+    return window not in PUBLISHED, h != w, abs(h - 7) + abs(w - 7), -t
