@@ -1,0 +1,196 @@
+"""Which instants of a video are looked at: windows, the instants in them, the published samplers. Pure arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Literal
+
+PIPELINE_VERSION = (
+    1  # of everything between a file and the pixels of a clip; part of what a result is valid for
+)
+
+View = Literal["center", "full", "three"]
+VIEWS: tuple[View, ...] = ("center", "full", "three")
+
+# A frame belongs to an instant when it begins at most this much later: time bases of a millisecond round the
+# first frame's time and its own by half a unit each.
+TOLERANCE_US = 1000
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of a video, half-open, in milliseconds from the first displayed frame."""
+
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a video is looked at: `frames` at `rate` a second make a window, one begins every `stride_ms`.
+
+    `short_side` and `crop` are pixels. `view` says which part of the picture is seen (`views.py` has the sizes).
+    Raises ValueError where the numbers are not sound.
+    """
+
+    frames: int
+    rate: float
+    stride_ms: int
+    view: str = "center"
+    short_side: int = 256
+    crop: int = 224
+    version: int = PIPELINE_VERSION
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.frames, int) and 1 <= self.frames <= 4096):
+            raise ValueError(f"frames has to be a whole number from 1 to 4096, not {self.frames!r}")
+        if not 0 < self.rate <= 1000:
+            raise ValueError(f"rate has to be above 0 and at most 1000 a second, not {self.rate!r}")
+        if not (isinstance(self.stride_ms, int) and self.stride_ms >= 1):
+            raise ValueError(f"stride_ms has to be a whole number from 1 on, not {self.stride_ms!r}")
+        if self.view not in VIEWS:
+            raise ValueError(f"view has to be one of {', '.join(VIEWS)}, not {self.view!r}")
+        if not 1 <= self.crop <= self.short_side <= 4096:
+            raise ValueError(f"crop {self.crop!r} and short_side {self.short_side!r} do not fit together")
+
+    @classmethod
+    def of(
+        cls,
+        frames: int,
+        rate: float,
+        *,
+        stride_s: float | None = None,
+        view: str = "center",
+        short_side: int = 256,
+        crop: int = 224,
+    ) -> Sampling:
+        """A sampling whose windows come one after the other, unless `stride_s` (seconds) says otherwise."""
+        stride_ms = int(_length_ms(frames, rate)) if stride_s is None else round(stride_s * 1000)
+        return cls(frames, rate, max(1, stride_ms), view, short_side, crop)
+
+    @property
+    def views(self) -> int:
+        """How many crops a window has, and so how many features are kept of it."""
+        return 3 if self.view == "three" else 1
+
+    @cached_property
+    def window_ms(self) -> int:
+        """The length of a window, rounded down."""
+        return max(1, int(_length_ms(self.frames, self.rate)))
+
+    @cached_property
+    def stride(self) -> Fraction:
+        """Milliseconds from one window's start to the next: exactly a window's length where that is meant.
+
+        Windows of 32 frames at 15 a second begin at 0, 2133, 4266, 6400 ms: they do not drift from the frames.
+        """
+        exact = _length_ms(self.frames, self.rate)
+        return exact if self.stride_ms == self.window_ms and exact >= 1 else Fraction(self.stride_ms)
+
+    def key(self) -> str:
+        """Canonical text of all that the pixels depend on; equal keys mean equal clips."""
+        picture = {
+            "center": f"{self.short_side}/{self.crop}",
+            "full": f"{self.short_side}",
+            "three": f"{self.crop}",  # as the published test protocol: short side = crop
+        }[self.view]
+        return f"v{self.version} {self.frames}@{self.rate:.9g} every {self.stride_ms}ms {self.view} {picture}"
+
+
+def _length_ms(frames: int, rate: float) -> Fraction:
+    """The exact length of `frames` at `rate` a second; rates like 29.97 are taken as they are written."""
+    return frames * 1000 / Fraction(rate).limit_denominator(1_000_000)
+
+
+def regular_window(k: int, sampling: Sampling) -> Window:
+    """The k-th window of a long video, k from 0."""
+    start = k * sampling.stride
+    return Window(int(start), int(start + _length_ms(sampling.frames, sampling.rate)))
+
+
+def count_regular(end_ms: int, sampling: Sampling) -> int:
+    """How many whole windows fit into a video of `end_ms`."""
+    if end_ms < sampling.window_ms:
+        return 0
+    k = int((end_ms - sampling.window_ms) / sampling.stride)
+    while regular_window(k, sampling).end_ms > end_ms:
+        k -= 1
+    while regular_window(k + 1, sampling).end_ms <= end_ms:
+        k += 1
+    return k + 1
+
+
+def last_window(end_ms: int, sampling: Sampling) -> Window | None:
+    """The window that ends at the true end, where the whole ones leave more than half a window unseen.
+
+    For a video shorter than a window it is the whole video.
+    """
+    if end_ms <= 0:
+        return None
+    if end_ms < sampling.window_ms:
+        return Window(0, end_ms)
+    seen_ms = regular_window(count_regular(end_ms, sampling) - 1, sampling).end_ms
+    if 2 * (end_ms - seen_ms) <= sampling.window_ms:
+        return None
+    return Window(end_ms - sampling.window_ms, end_ms)
+
+
+def count_windows(end_ms: int, sampling: Sampling) -> int:
+    """How many windows `plan_windows` has, without making them."""
+    return count_regular(end_ms, sampling) + (last_window(end_ms, sampling) is not None)
+
+
+def plan_windows(end_ms: int, sampling: Sampling) -> list[Window]:
+    """The windows of a video of `end_ms`, by start: 0, s, 2s ... and one that ends at the end where it is needed."""
+    windows = [regular_window(k, sampling) for k in range(count_regular(end_ms, sampling))]
+    last = last_window(end_ms, sampling)
+    return windows if last is None else [*windows, last]
+
+
+def start_us(window: Window, sampling: Sampling) -> int:
+    """The exact start of `window` in microseconds: windows are named by a start that is rounded down."""
+    k = -(-window.start_ms * sampling.stride.denominator // sampling.stride.numerator)  # rounded up
+    exact = k * sampling.stride
+    return round(exact * 1000) if int(exact) == window.start_ms else window.start_ms * 1000
+
+
+def instants(window: Window, sampling: Sampling, end_us: int | None = None) -> list[int]:
+    """When the frames of `window` are looked at, microseconds from the first displayed frame, in their order.
+
+    The frame of an instant is the last that begins at or before it; the tolerance for rounded times is already in.
+    A window that is shorter than it should be is a whole short video: its instants wrap around at `end_us`
+    (the video's exact length; by default the window's end).
+    """
+    first = start_us(window, sampling)
+    rate = Fraction(sampling.rate).limit_denominator(1_000_000)
+    looks = [first + round(k * 1_000_000 / rate) + TOLERANCE_US for k in range(sampling.frames)]
+    if window.end_ms - window.start_ms >= sampling.window_ms:
+        return looks
+    length = max(1, end_us if end_us is not None else window.end_ms * 1000)
+    return [look % length for look in looks]
+
+
+# --- the published samplers, by frame index ---------------------------------------------------------------------
+
+Protocol = Literal["clip", "test"]
+PROTOCOL_CLIPS: dict[str, int] = {"clip": 1, "test": 4}
+
+
+def published_indices(
+    frame_count: int, protocol: Protocol, *, frames: int = 32, step: int = 2
+) -> list[list[int]]:
+    """The frame indices of each clip as PaddleVideo's sampler chooses them (`Sampler`, dense, test mode).
+
+    Clips are spread evenly with half a spacing before the first; a video shorter than a clip starts at 0 and
+    wraps. Raises ValueError for a protocol that is not known or a video without frames.
+    """
+    if protocol not in PROTOCOL_CLIPS:
+        raise ValueError(f"protocol has to be one of {', '.join(PROTOCOL_CLIPS)}, not {protocol!r}")
+    if frame_count < 1:
+        raise ValueError("a video without frames has no clips")
+    clips, span = PROTOCOL_CLIPS[protocol], frames * step
+    spacing = (frame_count - span + 1) / clips
+    starts = [int(k * spacing + spacing / 2) if frame_count > span - 1 else 0 for k in range(clips)]
+    return [[(start + k * step) % frame_count for k in range(frames)] for start in starts]
