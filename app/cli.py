@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vtag.app.commands import find, models, predict, scan, tidy
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
 
@@ -37,6 +38,16 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+app.command()(scan.scan)
+app.command()(find.search)
+app.command()(find.show)
+app.command()(find.labels)
+app.command()(tidy.retag)
+app.command()(tidy.forget)
+app.command()(predict.predict)
+app.add_typer(models.app, name="models")
 
 
 def main() -> None:

@@ -27,7 +27,10 @@ def test_in_a_folder_a_video_is_known_by_its_ending_in_any_case(tmp_path: Path) 
 
 
 def test_a_named_file_is_always_tried(tmp_path: Path) -> None:
-    assert found(touch(tmp_path / "no-ending"), touch(tmp_path / ".hidden.mp4")) == ["no-ending", ".hidden.mp4"]
+    assert found(touch(tmp_path / "no-ending"), touch(tmp_path / ".hidden.mp4")) == [
+        "no-ending",
+        ".hidden.mp4",
+    ]
 
 
 def test_hidden_system_and_proxy_files_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -1,0 +1,233 @@
+"""`vtag scan`: looks at videos and keeps what was seen; draws the scan's events, prints its sum."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vtag.app.console import complain, is_terminal, put_json, say, talk_console
+from vtag.app.options import Db, Json
+from vtag.engine.text import display_path, printable
+
+if TYPE_CHECKING:
+    from vtag.engine.events import Event, Finished, Planned
+
+_PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
+
+
+def scan(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Folders and files to look at.")],
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME|PATH", help="The model; the library remembers it.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, torch, onnx")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8")] = "auto",
+    stride: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="From window to window; default: one after the other."),
+    ] = None,
+    view: Annotated[
+        str, typer.Option(help="center, full (the whole frame), three (crops, averaged)")
+    ] = "center",
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The score at which a moment begins.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Look again at what was looked at.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try known-bad files again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and stop.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name what was left out.")] = False,
+    json: Json = False,
+    db: Db = None,
+) -> None:
+    """Look at the videos in PATHS and keep what happens in them."""
+    from vtag.engine.library.database import Library
+    from vtag.engine.paths import library_path
+    from vtag.engine.scan import ScanOptions, choose_model, remember
+    from vtag.engine.scan import scan as run
+
+    options = ScanOptions(
+        backend=backend,
+        device=device,
+        precision=precision,
+        stride_s=stride,
+        view=view,
+        threshold=threshold,
+        force=force,
+        retry_failed=retry_failed,
+        dry_run=dry_run,
+    )
+    with Library.open(library_path(db)) as library, _interrupts_once():
+        try:
+            checkpoint, source = choose_model(library, model)
+            if not dry_run:
+                remember(library, checkpoint, source)
+            finished = _draw(run(library, [os.fsencode(p) for p in paths], checkpoint, options))
+        except KeyboardInterrupt:
+            complain("interrupted; what was finished is kept, and the same command goes on from there")
+            raise typer.Exit(130) from None
+    _say_sum(finished, verbose=verbose)
+    if json:
+        put_json(_as_json(finished))
+    if finished.failed:
+        raise typer.Exit(3)
+
+
+@contextmanager
+def _interrupts_once() -> Iterator[None]:
+    """SIGTERM ends a scan as cleanly as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _draw(events: Iterator[Event]) -> Finished:
+    from vtag.engine.events import Finished, Planned, Running
+
+    finished: Finished | None = None
+    view: _Bar | _Lines | None = None
+    try:
+        for event in events:
+            if isinstance(event, Running):
+                say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
+            elif isinstance(event, Planned):
+                say(_plan_line(event))
+                if event.videos:
+                    view = _Bar(event) if is_terminal() else _Lines(event)
+            elif isinstance(event, Finished):
+                finished = event
+            elif view:
+                view.show(event)
+    finally:
+        if view:
+            view.close()
+    assert finished is not None
+    return finished
+
+
+def _plan_line(plan: Planned) -> str:
+    parts = [f"{plan.videos} {'video' if plan.videos == 1 else 'videos'} to look at"]
+    if plan.videos and plan.video_ms:
+        parts.append(f"{_hours(plan.video_ms)} of video")
+    if plan.estimate_s:
+        parts.append(f"about {_span(plan.estimate_s)}")
+    for count, what in (
+        (plan.skipped, "known and unchanged"),
+        (plan.known_failed, "known to be unreadable (--retry-failed tries again)"),
+        (plan.left_out, "left out (--verbose names them)"),
+    ):
+        if count:
+            parts.append(f"{count} {what}")
+    return ", ".join(parts)
+
+
+class _Lines:
+    """Progress as plain lines, where stderr is no terminal."""
+
+    def __init__(self, plan: Planned) -> None:
+        self._plan = plan
+        self._start = self._last = time.monotonic()
+
+    def show(self, event: Event) -> None:
+        from vtag.engine.events import Progress, VideoFailed
+
+        if isinstance(event, VideoFailed):
+            say(f"failed: {display_path(event.path)}: {printable(event.error)}")
+        elif isinstance(event, Progress) and time.monotonic() - self._last >= _PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            passed = self._last - self._start
+            say(
+                f"{event.videos_done} of {self._plan.videos} videos, {_hours(event.video_ms_done)}, "
+                f"{event.video_ms_done / 1000 / passed:.1f}x real time"
+            )
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class _Bar:
+    """Progress as a bar with videos, hours, speed and the time left."""
+
+    def __init__(self, plan: Planned) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._plan = plan
+        self._start = time.monotonic()
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=talk_console(),
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=max(plan.video_ms, 1))
+        self._progress.start()
+
+    def show(self, event: Event) -> None:
+        from vtag.engine.events import Progress, VideoFailed
+
+        if isinstance(event, VideoFailed):
+            self._progress.console.print(f"failed: {display_path(event.path)}: {printable(event.error)}")
+        elif isinstance(event, Progress):
+            speed = event.video_ms_done / 1000 / max(time.monotonic() - self._start, 1e-3)
+            text = (
+                f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
+            )
+            self._progress.update(self._task, completed=event.video_ms_done, description=text)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _say_sum(done: Finished, *, verbose: bool) -> None:
+    for failure in done.failed:
+        say(f"failed: {display_path(failure.path)}: {printable(failure.error)}")
+    if verbose:
+        for path, why in done.left_out:
+            say(f"left out: {display_path(path)}: {printable(why)}")
+    speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
+    say(
+        f"{done.scanned} scanned ({_hours(done.video_ms)}, {done.windows} windows, {done.moments} moments), "
+        f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "
+        f"in {_span(done.wall_s)}{speed}"
+    )
+
+
+def _as_json(done: Finished) -> dict[str, Any]:
+    return {
+        "scanned": done.scanned,
+        "skipped": done.skipped,
+        "known_failed": done.known_failed,
+        "failed": [
+            {"path": os.fsdecode(f.path).encode("utf-8", "replace").decode(), "error": printable(f.error)}
+            for f in done.failed
+        ],
+        "windows": done.windows,
+        "video_seconds": round(done.video_ms / 1000, 3),
+        "wall_seconds": round(done.wall_s, 3),
+    }
+
+
+def _hours(milliseconds: int) -> str:
+    return _span(milliseconds / 1000)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,134 @@
+"""Derives what is said from what was seen: observations x head x thresholds x words, in milliseconds a video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.library import heads, observations
+from vtag.engine.library.database import Library
+from vtag.engine.library.segments import DEFAULT_THRESHOLD, Rule, Segment, probabilities, segments_of
+
+NONE_OF_THESE = "none of these"  # the class of everything else: never a moment
+_COVERS = 0.5  # a verdict covers what it overlaps by half
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The thresholds float64 [K] of a head's labels, the hysteresis, and both as text to compare by."""
+
+    thresholds: NDArray[np.float64]
+    rule: Rule
+    key: str
+
+
+def rules_for(library: Library, model: heads.Head) -> Rules:
+    """Told threshold before the library's own per label, before the model's per label, before its default."""
+    own = dict(
+        library.connection.execute(
+            "SELECT name, threshold FROM labels WHERE threshold IS NOT NULL"
+        ).fetchall()
+    )
+    base = model.threshold if model.threshold is not None else DEFAULT_THRESHOLD
+    chosen = [
+        model.told_threshold
+        if model.told_threshold is not None
+        else own.get(label, model.label_thresholds.get(label, base))
+        for label in model.labels
+    ]
+    thresholds = np.array(
+        [2.0 if label == NONE_OF_THESE else value for label, value in zip(model.labels, chosen, strict=True)]
+    )
+    rule = Rule()
+    told = sorted(set(thresholds.tolist()))
+    key = json.dumps([told[0] if len(told) == 1 else thresholds.tolist(), astuple(rule)])
+    return Rules(thresholds, rule, key)
+
+
+def derive(
+    library: Library, content_id: int, model: heads.Head, rules: Rules, sampling: str, *, force: bool = False
+) -> int:
+    """Write one content's segments of one model anew and return how many there are; 0 without observations.
+
+    What is up to date is left alone, unless `force`. Other models' segments and a person's own stay.
+    """
+    key, end_ms = library.connection.execute(
+        "SELECT key, coalesce(duration_ms, 1 << 53) FROM contents WHERE id = ?", (content_id,)
+    ).fetchone()
+    stamp = library.connection.execute(
+        "SELECT sampling, rules, windows FROM derivations WHERE content_id = ? AND model_id = ?",
+        (content_id, model.id),
+    ).fetchone()
+    if not force and stamp and stamp[:2] == (sampling, rules.key):
+        return _count(library, content_id, model.id)
+    seen = observations.get(library, key, model.backbone_hash, sampling)
+    if seen is None:
+        return 0
+    scores = probabilities(seen.features, model.weight, model.bias)
+    found = segments_of(seen.windows, scores, rules.thresholds, end_ms, rules.rule)
+    with library.transaction() as db:
+        db.execute("DELETE FROM segments WHERE content_id = ? AND model_id = ?", (content_id, model.id))
+        db.executemany(
+            "INSERT INTO segments (content_id, label_id, model_id, start_ms, end_ms, score, verdict) "
+            "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, ?, ?)",
+            _rows(content_id, model, found, _verdicts(library, content_id)),
+        )
+        db.execute(
+            "INSERT OR REPLACE INTO derivations (content_id, model_id, sampling, rules, windows) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (content_id, model.id, sampling, rules.key, len(seen.windows)),
+        )
+    return len(found)
+
+
+def retag(library: Library, model_id: int) -> Iterator[tuple[int, int]]:
+    """Derive anew every content that was seen with this model's backbone; yields (content id, segments).
+
+    Opens no video. Where several samplings of a content are known, the one with the most windows counts.
+    """
+    model = heads.head(library, model_id)
+    rules = rules_for(library, model)
+    rows = library.observations.execute(
+        "SELECT content_key, sampling FROM observations WHERE backbone_hash = ? ORDER BY window_count, id",
+        (model.backbone_hash,),
+    )
+    for key, sampling in dict(rows.fetchall()).items():
+        row = library.connection.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()
+        if row:
+            yield row[0], derive(library, row[0], model, rules, sampling, force=True)
+
+
+def _count(library: Library, content_id: int, model_id: int) -> int:
+    row = library.connection.execute(
+        "SELECT count(*) FROM segments WHERE content_id = ? AND model_id = ?", (content_id, model_id)
+    )
+    return int(row.fetchone()[0])
+
+
+_Verdict = tuple[str, int, int, str]  # label, start_ms, end_ms, verdict
+
+
+def _verdicts(library: Library, content_id: int) -> list[_Verdict]:
+    rows = library.connection.execute(
+        "SELECT label, coalesce(start_ms, 0), coalesce(end_ms, 1 << 53), verdict FROM words "
+        "WHERE content_id = ? AND verdict != 'added' ORDER BY id",
+        (content_id,),
+    )
+    return list(rows)
+
+
+def _rows(
+    content_id: int, model: heads.Head, found: list[Segment], verdicts: list[_Verdict]
+) -> Iterator[tuple[object, ...]]:
+    for segment in found:
+        label = model.labels[segment.label]
+        verdict = None
+        for name, start, end, said in verdicts:
+            overlap = min(end, segment.end_ms) - max(start, segment.start_ms)
+            if name == label and overlap >= _COVERS * (segment.end_ms - segment.start_ms):
+                verdict = said  # the last word counts
+        yield content_id, label, model.id, segment.start_ms, segment.end_ms, segment.score, verdict

@@ -1,0 +1,125 @@
+"""The library's tables, one step a function: append-only, so that any older library can be brought up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from sqlite_utils import Database, Migrations
+
+library_migrations = Migrations("vtag")
+observation_migrations = Migrations("vtag-observations")
+
+
+def _run(db: Database, script: str) -> None:
+    """Each statement by itself: sqlite3's executescript would commit the migration's transaction."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            db.execute(statement)
+            statement = ""
+
+
+@library_migrations()
+def m001_create_library(db: Database) -> None:
+    """Contents, files, models, words, segments, runs."""
+    _run(
+        db,
+        """
+        CREATE TABLE volumes (
+            id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, mount BLOB NOT NULL, display TEXT NOT NULL
+        );
+        CREATE TABLE roots (
+            id INTEGER PRIMARY KEY, volume_id INTEGER NOT NULL REFERENCES volumes(id),
+            path BLOB NOT NULL, display TEXT NOT NULL, added_at TEXT NOT NULL, UNIQUE (volume_id, path)
+        );
+        -- a content is what a file holds, known by its bytes; a file is a path on a volume
+        CREATE TABLE contents (
+            id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL,
+            duration_ms INTEGER, width INTEGER, height INTEGER, frame_rate REAL, codec TEXT, container TEXT,
+            recorded_at TEXT,     -- from the container's metadata
+            packets_key TEXT,     -- of the video packets alone: survives a rewritten container
+            note TEXT,            -- what was wrong with a video that was read all the same
+            error TEXT, error_at TEXT, added_at TEXT NOT NULL
+        );
+        CREATE INDEX contents_by_packets ON contents (packets_key) WHERE packets_key IS NOT NULL;
+        CREATE TABLE files (
+            id INTEGER PRIMARY KEY, volume_id INTEGER NOT NULL REFERENCES volumes(id),
+            path BLOB NOT NULL,   -- below the volume's mount point
+            display TEXT NOT NULL, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL,
+            content_id INTEGER NOT NULL REFERENCES contents(id),
+            state TEXT NOT NULL DEFAULT 'present' CHECK (state IN ('present', 'missing')),
+            seen_at TEXT NOT NULL, UNIQUE (volume_id, path)
+        );
+        CREATE INDEX files_by_content ON files (content_id);
+        CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, threshold REAL);
+        CREATE VIRTUAL TABLE labels_fts USING fts5 (
+            name, content='labels', content_rowid='id', tokenize="porter unicode61 remove_diacritics 2"
+        );
+        CREATE TRIGGER labels_inserted AFTER INSERT ON labels BEGIN
+            INSERT INTO labels_fts (rowid, name) VALUES (new.id, new.name);
+        END;
+        -- the heads: with these and the observations, moments are derived without the model's files
+        CREATE TABLE models (
+            id INTEGER PRIMARY KEY, name TEXT NOT NULL, source TEXT NOT NULL,
+            backbone_hash TEXT NOT NULL, head_hash TEXT NOT NULL, spec TEXT NOT NULL,
+            weight BLOB NOT NULL, bias BLOB NOT NULL,   -- float32 [K, D] and [K]
+            threshold REAL,       -- what the last scan or retag was told
+            added_at TEXT NOT NULL, UNIQUE (backbone_hash, head_hash)
+        );
+        CREATE TABLE words (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            content_id INTEGER NOT NULL REFERENCES contents(id) ON DELETE RESTRICT,
+            label TEXT NOT NULL, start_ms INTEGER, end_ms INTEGER,
+            verdict TEXT NOT NULL CHECK (verdict IN ('added', 'confirmed', 'rejected')),
+            said_at TEXT NOT NULL
+        );
+        CREATE INDEX words_by_content ON words (content_id);
+        CREATE TABLE word_log (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, action TEXT NOT NULL,
+            before TEXT, after TEXT, undone_at TEXT
+        );
+        CREATE TABLE derivations (
+            content_id INTEGER NOT NULL REFERENCES contents(id) ON DELETE CASCADE,
+            model_id INTEGER NOT NULL REFERENCES models(id) ON DELETE CASCADE,
+            sampling TEXT NOT NULL, rules TEXT NOT NULL, windows INTEGER NOT NULL,
+            PRIMARY KEY (content_id, model_id)
+        ) WITHOUT ROWID;
+        -- derived and disposable; ids are never used twice, so that a stale id names nothing else
+        CREATE TABLE segments (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            content_id INTEGER NOT NULL REFERENCES contents(id) ON DELETE CASCADE,
+            label_id INTEGER NOT NULL REFERENCES labels(id),
+            model_id INTEGER REFERENCES models(id) ON DELETE CASCADE,   -- NULL: a person's own moment
+            word_id INTEGER REFERENCES words(id) ON DELETE CASCADE,
+            start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, score REAL NOT NULL,
+            verdict TEXT CHECK (verdict IN ('confirmed', 'rejected'))
+        );
+        CREATE INDEX segments_by_label ON segments (label_id, score DESC);
+        CREATE INDEX segments_by_content ON segments (content_id);
+        CREATE TABLE runs (
+            id INTEGER PRIMARY KEY, kind TEXT NOT NULL, command TEXT NOT NULL, pid INTEGER NOT NULL,
+            host TEXT NOT NULL, state TEXT NOT NULL, started_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+            finished_at TEXT, progress TEXT NOT NULL DEFAULT '{}'
+        );
+        CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+        """,
+    )
+
+
+@observation_migrations()
+def m001_create_observations(db: Database) -> None:
+    """What was seen: one row a content, backbone and sampling."""
+    _run(
+        db,
+        """
+        CREATE TABLE observations (
+            id INTEGER PRIMARY KEY, content_key TEXT NOT NULL, backbone_hash TEXT NOT NULL, sampling TEXT NOT NULL,
+            views INTEGER NOT NULL, dim INTEGER NOT NULL, window_count INTEGER NOT NULL,
+            windows BLOB NOT NULL,    -- int64 [W, 2]: start_ms, end_ms
+            features BLOB NOT NULL,   -- float16 [W, V, D]
+            backend TEXT NOT NULL, device TEXT NOT NULL, precision TEXT NOT NULL, made_at TEXT NOT NULL,
+            UNIQUE (backbone_hash, sampling, content_key)
+        );
+        """,
+    )

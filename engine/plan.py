@@ -1,0 +1,78 @@
+"""What a scan has to do: what was found, held against what the library knows, without opening known files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vtag.engine.discover import Discovery, Found
+from vtag.engine.events import VideoFailed
+from vtag.engine.library import files, observations
+from vtag.engine.library.database import Library
+
+
+@dataclass
+class Task:
+    """One content to look at, and every file found that holds it."""
+
+    content_key: str
+    files: list[Found]
+
+
+@dataclass
+class Plan:
+    """The work of a scan: contents to look at, contents to derive anew, and what needs nothing."""
+
+    tasks: list[Task] = field(default_factory=list)
+    known: list[int] = field(default_factory=list)  # content ids that were seen already
+    skipped: int = 0
+    known_failed: int = 0
+    unreadable: list[VideoFailed] = field(default_factory=list)
+    volumes: files.Volumes = field(default_factory=files.Volumes)
+    video_ms: int = 0  # the length of what there is to look at, as far as it is known
+    reported: float = 0.0
+
+
+def make_plan(
+    library: Library,
+    discovery: Discovery,
+    *,
+    backbone_hash: str,
+    sampling_key: str,
+    force: bool = False,
+    retry_failed: bool = False,
+    record: bool = True,
+) -> Plan:
+    """Hold `discovery` against the library; with `record`, moved and copied files are written down at once."""
+    plan = Plan(unreadable=[VideoFailed(path, why) for path, why in discovery.unreadable])
+    seen = observations.keys_with(library, backbone_hash, sampling_key)
+    tasks: dict[str, Task] = {}
+    known_by_volume: dict[str, dict[bytes, files.KnownFile]] = {}
+    for found in discovery.files:
+        volume = plan.volumes.of(found.path)
+        if volume.key not in known_by_volume:
+            known_by_volume[volume.key] = files.known_files(library, volume)
+        known = known_by_volume[volume.key].get(volume.relative(found.path))
+        unchanged = (
+            known is not None and known.size_bytes == found.size_bytes and known.mtime_ns == found.mtime_ns
+        )
+        if known and unchanged and known.content_key:
+            key, content_id, error = known.content_key, known.content_id, known.content_error
+        else:
+            try:
+                key = files.content_key(found.path)
+            except OSError as error_:
+                plan.unreadable.append(VideoFailed(found.path, error_.strerror or str(error_)))
+                continue
+            content = files.content_by_key(library, key)
+            content_id, error = (content.id, content.error) if content else (None, None)
+            if content_id is not None and record:
+                files.record_file(library, volume, found, content_id)
+        if error and not (force or retry_failed):
+            plan.known_failed += 1
+        elif key in seen and content_id is not None and not force and not error:
+            plan.skipped += 1
+            plan.known.append(content_id)
+        else:
+            tasks.setdefault(key, Task(key, [])).files.append(found)
+    plan.tasks = list(tasks.values())
+    return plan

@@ -1,0 +1,387 @@
+"""The scan: discovers, plans, decodes, looks and keeps; yields events and prints nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.backends.base import Backend, open_backend
+from vtag.engine.discover import Discovery, Found, discover
+from vtag.engine.errors import ModelError
+from vtag.engine.events import Event, Finished, Planned, Progress, Running, VideoDone, VideoFailed
+from vtag.engine.library import derive, files, heads, observations, runs
+from vtag.engine.library.database import Library, now
+from vtag.engine.models import load
+from vtag.engine.plan import Plan, Task, make_plan
+from vtag.engine.swin.checkpoints import Checkpoint
+from vtag.engine.swin.spec import ModelSpec
+from vtag.engine.video.pool import ClipReady, DecodePool
+from vtag.engine.video.pool import VideoDone as Decoded
+from vtag.engine.video.pool import VideoFailed as Undecoded
+from vtag.engine.video.probe import VideoInfo
+from vtag.engine.video.sampling import Sampling
+
+# Clips in shared memory at one time; a clip of the published models is 4.8 MB
+_DECODE_MEMORY_BYTES = 256 * 2**20
+_BATCH = {"cuda": 16}  # clips a call; on a CPU more than two gain nothing and cost their memory
+_CPU_BATCH = 2
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How to look; what is None or "auto" is decided by the model and the machine."""
+
+    backend: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    stride_s: float | None = None
+    view: str = "center"
+    threshold: float | None = None
+    force: bool = False
+    retry_failed: bool = False
+    dry_run: bool = False
+
+
+def choose_model(library: Library, model: str | None) -> tuple[Checkpoint, str]:
+    """The model that was asked for, else the one that the library remembers; and its name or absolute path.
+
+    Raises ModelError where neither is there, with what to do.
+    """
+    chosen = model or heads.library_model_source(library)
+    if chosen is None:
+        raise ModelError(
+            "this library has no model yet: name one with --model (a checkpoint file, or a name from "
+            "`vtag models list` after `vtag models pull swin3d-t`)"
+        )
+    return load(chosen), source_of(chosen)
+
+
+def sampling_of(spec: ModelSpec, options: ScanOptions) -> Sampling:
+    """Which instants and pixels a scan with `options` looks at for a model. Raises ModelError."""
+    try:
+        return Sampling.of(
+            spec.frames,
+            spec.rate,
+            stride_s=options.stride_s,
+            view=options.view,
+            short_side=spec.short_side,
+            crop=spec.crop,
+        )
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+
+
+def remember(library: Library, checkpoint: Checkpoint, source: str) -> int:
+    """Keep a model's head in the library; its id there."""
+    spec = checkpoint.spec
+    return heads.remember_model(
+        library,
+        name=spec.name,
+        source=source,
+        backbone_hash=spec.backbone_hash,
+        head_hash=spec.head_hash,
+        spec=spec.to_json(),
+        weight=checkpoint.tensors["head.weight"],
+        bias=checkpoint.tensors["head.bias"],
+    )
+
+
+def source_of(model: str) -> str:
+    """A model's name or path as the library remembers it: paths absolute."""
+    path = Path(model)
+    return str(path.absolute()) if path.exists() else model
+
+
+def scan(
+    library: Library, paths: list[bytes], checkpoint: Checkpoint, options: ScanOptions
+) -> Iterator[Event]:
+    """Look at all videos below `paths` that the library has not seen with this backbone and sampling.
+
+    `checkpoint` has to be remembered by the library (`remember`). Each video is one transaction: what an
+    interruption leaves is whole. Raises VtagError where the scan as such cannot run; a video that cannot be read
+    is an event.
+    """
+    started = time.monotonic()
+    spec = checkpoint.spec
+    sampling = sampling_of(spec, options)
+    found = discover(paths)
+    plan = make_plan(
+        library,
+        found,
+        backbone_hash=spec.backbone_hash,
+        sampling_key=sampling.key(),
+        force=options.force,
+        retry_failed=options.retry_failed,
+        record=not options.dry_run,
+    )
+    if options.dry_run:
+        yield _planned(plan, found)
+        yield _nothing_done(plan, found, started)
+        return
+    run_id = runs.start(library, "scan", b" ".join(paths).decode("utf-8", "backslashreplace"))
+    state = "failed"
+    try:
+        yield from _Scan(library, checkpoint, options, sampling, plan, found, run_id, started).run()
+        state = "done"
+    except (KeyboardInterrupt, GeneratorExit):
+        state = "interrupted"
+        raise
+    finally:
+        runs.finish(library, run_id, state)
+
+
+@dataclass
+class _Look:
+    """The features of one video while its windows come in."""
+
+    task: Task
+    windows: list[tuple[int, int]] = field(default_factory=list)
+    features: list[NDArray[np.float32]] = field(default_factory=list)
+    decoded: Decoded | None = None
+    waiting: int = 0  # clips that the model has not seen yet
+
+
+class _Scan:
+    """One scan while it runs: clips in, features out, videos kept as they are complete."""
+
+    def __init__(
+        self,
+        library: Library,
+        checkpoint: Checkpoint,
+        options: ScanOptions,
+        sampling: Sampling,
+        plan: Plan,
+        found: Discovery,
+        run_id: int,
+        started: float,
+    ) -> None:
+        self._library = library
+        self._checkpoint = checkpoint
+        self._options = options
+        self._sampling = sampling
+        self._plan = plan
+        self._found = found
+        self._run_id = run_id
+        self._started = started
+        spec = checkpoint.spec
+        model_id = heads.with_hashes(library, spec.backbone_hash, spec.head_hash)
+        if options.threshold is not None:
+            heads.tell_threshold(library, model_id, options.threshold)
+        heads.use_model(library, model_id)
+        self._head = heads.head(library, model_id)
+        self._rules = derive.rules_for(library, self._head)
+        self._backend: Backend | None = None
+        self._looks: dict[int, _Look] = {}
+        self._queues: dict[tuple[int, ...], list[tuple[int, ClipReady]]] = {}
+        self._failed: list[VideoFailed] = list(plan.unreadable)
+        self._scanned = self._windows = self._video_ms = self._moments = 0
+
+    def run(self) -> Iterator[Event]:
+        for content_id in self._plan.known:
+            derive.derive(self._library, content_id, self._head, self._rules, self._sampling.key())
+        files.add_roots(self._library, self._found.roots)
+        files.mark_missing(self._library, self._found.roots, {f.path for f in self._found.files})
+        if self._plan.tasks:
+            yield from self._look_at_all()
+        else:
+            yield _planned(self._plan, self._found)
+        yield Finished(
+            scanned=self._scanned,
+            skipped=self._plan.skipped,
+            known_failed=self._plan.known_failed,
+            failed=tuple(self._failed),
+            windows=self._windows,
+            video_ms=self._video_ms,
+            wall_s=time.monotonic() - self._started,
+            moments=self._moments,
+            left_out=tuple(self._found.left_out),
+        )
+
+    def _look_at_all(self) -> Iterator[Event]:
+        o = self._options
+        backend = open_backend(self._checkpoint, backend=o.backend, device=o.device, precision=o.precision)
+        self._backend = backend
+        yield Running(backend.spec.name, backend.name, backend.device, backend.precision)
+        with DecodePool(workers=os.cpu_count() or 1, memory_bytes=_DECODE_MEMORY_BYTES) as pool:
+            yield _planned(self._plan, self._found)
+            for job_id, task in enumerate(self._plan.tasks):
+                self._looks[job_id] = _Look(task)
+                pool.submit(job_id, task.files[0].path, self._sampling)
+            for event in pool:
+                if isinstance(event, ClipReady):
+                    yield from self._take(event)
+                elif isinstance(event, Decoded):
+                    yield from self._decoded(event)
+                elif isinstance(event, Undecoded):
+                    yield self._fail(event.job_id, event.reason)
+                if not self._looks:
+                    break
+
+    def _take(self, clip: ClipReady) -> Iterator[Event]:
+        look = self._looks.get(clip.job_id)
+        if look is None:
+            clip.release()
+            return
+        look.waiting += 1
+        queue = self._queues.setdefault(clip.pixels.shape, [])
+        queue.append((clip.job_id, clip))
+        assert self._backend is not None
+        size = _BATCH.get(self._backend.device.split(":")[0], _CPU_BATCH)
+        if len(queue) >= max(1, size // clip.pixels.shape[0]):
+            yield from self._see(clip.pixels.shape)
+
+    def _decoded(self, event: Decoded) -> Iterator[Event]:
+        look = self._looks.get(event.job_id)
+        if look is None:
+            return
+        look.decoded = event
+        # the last clips of a video do not wait for those of another
+        for shape in [s for s, queue in self._queues.items() if any(job == event.job_id for job, _ in queue)]:
+            yield from self._see(shape)
+        yield from self._keep_if_complete(event.job_id)
+
+    def _see(self, shape: tuple[int, ...]) -> Iterator[Event]:
+        """Run the model on all waiting clips [V, T, H, W, 3] of one shape."""
+        queue = self._queues.pop(shape)
+        assert self._backend is not None
+        clips = np.concatenate([clip.pixels for _, clip in queue])
+        spans = [(job, clip.start_ms, clip.end_ms) for job, clip in queue]
+        for _, clip in queue:
+            clip.release()
+        features = self._backend.run(clips).features.reshape(len(queue), shape[0], -1)
+        for (job, start, end), seen in zip(spans, features, strict=True):
+            if look := self._looks.get(job):
+                look.windows.append((start, end))
+                look.features.append(seen)
+                look.waiting -= 1
+        self._windows += len(queue)
+        for job in dict.fromkeys(job for job, _, _ in spans):
+            yield from self._keep_if_complete(job)
+        yield self._progress()
+
+    def _keep_if_complete(self, job_id: int) -> Iterator[Event]:
+        look = self._looks.get(job_id)
+        if look is None or look.decoded is None or look.waiting:
+            return
+        if not look.windows:
+            yield self._fail(job_id, "no usable picture")
+            return
+        if changed := [f for f in look.task.files[:1] if _changed(f)]:
+            del self._looks[job_id]
+            failure = VideoFailed(
+                changed[0].path, "it changed while it was read: scan it again when it rests"
+            )
+            self._failed.append(failure)
+            yield failure
+            return
+        yield self._keep(job_id)
+        yield self._progress()
+
+    def _keep(self, job_id: int) -> VideoDone:
+        look = self._looks.pop(job_id)
+        assert look.decoded is not None and self._backend is not None
+        info, backend = look.decoded.info, self._backend
+        observations.add(
+            self._library,
+            look.task.content_key,
+            self._head.backbone_hash,
+            self._sampling.key(),
+            np.array(look.windows, np.int64),
+            np.stack(look.features),
+            observations.MadeBy(backend.name, backend.device, backend.precision),
+            replace=self._options.force,
+        )
+        with self._library.transaction():
+            content_id = self._record(look.task, {**_facts(info), "error": None, "error_at": None})
+            moments = derive.derive(
+                self._library, content_id, self._head, self._rules, self._sampling.key(), force=True
+            )
+        self._scanned += 1
+        self._video_ms += info.duration_ms
+        self._moments += moments
+        return VideoDone(look.task.files[0].path, len(look.windows), info.duration_ms, moments)
+
+    def _fail(self, job_id: int, reason: str) -> VideoFailed:
+        look = self._looks.pop(job_id)
+        with self._library.transaction():
+            self._record(look.task, {"error": reason, "error_at": now()})
+        failures = [VideoFailed(f.path, reason) for f in look.task.files]
+        self._failed += failures
+        return failures[0]
+
+    def _record(self, task: Task, facts: dict[str, object]) -> int:
+        content_id = files.keep_content(self._library, task.content_key, facts)
+        for found in task.files:
+            files.record_file(self._library, self._plan.volumes.of(found.path), found, content_id)
+        return content_id
+
+    def _progress(self) -> Progress:
+        stride = self._sampling.stride_ms
+        under_way = sum(min(stride, end - start) for k in self._looks.values() for start, end in k.windows)
+        done = Progress(self._scanned + len(self._failed), self._video_ms + under_way, self._windows)
+        if time.monotonic() - self._plan.reported > 1:  # a row that others read needs no more
+            self._plan.reported = time.monotonic()
+            runs.report(
+                self._library,
+                self._run_id,
+                {"videos": done.videos_done, "of": len(self._plan.tasks), "video_ms": done.video_ms_done},
+            )
+        return done
+
+
+def _facts(info: VideoInfo) -> dict[str, object]:
+    return {
+        "duration_ms": info.duration_ms,
+        "width": info.width,
+        "height": info.height,
+        "frame_rate": info.frame_rate,
+        "codec": info.codec,
+        "container": info.container,
+        "recorded_at": info.recorded_at,
+    }
+
+
+def _changed(found: Found) -> bool:
+    try:
+        info = os.stat(found.path)
+    except OSError:
+        return True
+    return (info.st_size, info.st_mtime_ns) != (found.size_bytes, found.mtime_ns)
+
+
+def _planned(plan: Plan, found: Discovery) -> Planned:
+    return Planned(
+        videos=len(plan.tasks),
+        video_ms=plan.video_ms,
+        skipped=plan.skipped,
+        known_failed=plan.known_failed,
+        left_out=len(found.left_out),
+        estimate_s=None,
+    )
+
+
+def _nothing_done(plan: Plan, found: Discovery, started: float) -> Finished:
+    return Finished(
+        scanned=0,
+        skipped=plan.skipped,
+        known_failed=plan.known_failed,
+        failed=tuple(plan.unreadable),
+        windows=0,
+        video_ms=0,
+        wall_s=time.monotonic() - started,
+        left_out=tuple(found.left_out),
+    )
+
+
+def remembered_or_loaded(library: Library, model: str | None) -> int:
+    """The id of a model that the library remembers by name or source; else it is loaded and remembered."""
+    known = heads.find(library, source_of(model)) if model else None
+    if model is None or (known is not None and not Path(model).exists()):
+        return heads.needed(library, model)
+    return remember(library, load(model), source_of(model))
