@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from sqlite_utils import Migrations
 
 OBSERVATIONS = "observations.db"
-SCHEMA = ("m001_create_library",)  # the steps this vtag knows; a test holds them against migrations.py
+# the steps this vtag knows, also without sqlite-utils; a test holds them against migrations.py
+SCHEMA = ("m001_create_library",)
+OBSERVATIONS_SCHEMA = ("m001_create_observations",)
 _BUSY_S = 30.0
 
 
@@ -48,15 +50,17 @@ class Library:
         private_dir(path.parent)
         opened: list[sqlite3.Connection] = []
         try:
-            for file, migrations in (
-                (path, library_migrations),
-                (path.parent / OBSERVATIONS, observation_migrations),
+            for file, migrations, known in (
+                (path, library_migrations, SCHEMA),
+                (path.parent / OBSERVATIONS, observation_migrations, OBSERVATIONS_SCHEMA),
             ):
                 opened.append(_open_for_writing(file))
-                _migrate(opened[-1], file, migrations)
-        except (sqlite3.Error, OSError) as error:
+                _migrate(opened[-1], file, migrations, known)
+        except (sqlite3.Error, OSError, LibraryError) as error:
             for connection in opened:
                 connection.close()
+            if isinstance(error, LibraryError):
+                raise
             raise _explained(path, error) from error
         return cls(path, *opened)
 
@@ -120,13 +124,15 @@ def _open_for_writing(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, file: Path, migrations: Migrations) -> None:
+def _migrate(
+    connection: sqlite3.Connection, file: Path, migrations: Migrations, known: tuple[str, ...]
+) -> None:
     from sqlite_utils import Database
 
+    done = _applied(connection)
+    _refuse_newer(file, done, known)
     db = Database(connection)
     pending = [step.name for step in migrations.pending(db)]
-    done = [step.name for step in migrations.applied(db)]
-    _refuse_newer(file, _applied(connection), done + pending)
     if not pending:
         return
     if done:
@@ -143,7 +149,7 @@ def _applied(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in connection.execute("SELECT name FROM _sqlite_migrations")] if has_table else []
 
 
-def _refuse_newer(path: Path, applied: list[str], known: list[str] | tuple[str, ...]) -> None:
+def _refuse_newer(path: Path, applied: list[str], known: tuple[str, ...]) -> None:
     if unknown := [name for name in applied if name not in known]:
         raise LibraryError(
             f"the library at {display_path(path)} was made by a newer vtag ({unknown[0][:60]}): update vtag"
