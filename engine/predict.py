@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.backends.base import Backend
-from vtag.engine.video.views import PROTOCOLS, protocol_clips
+from vtag.engine.video.published import predict_clip
 
-__all__ = ["PROTOCOLS", "Classification", "predict", "softmax"]
-
+PROTOCOLS = ("clip", "test")
 _CLIPS_AT_ONCE = 2  # bounds the memory of the twelve views of `test`
 
 
@@ -39,11 +38,20 @@ def predict(file: Path | bytes, backend: Backend, *, protocol: str, top: int = 5
     clips x three crops with their probabilities averaged (PaddleVideo's two protocols for Video Swin).
     Raises VideoError where the file shows no usable picture.
     """
-    clips = protocol_clips(os.fsencode(file), protocol, backend.spec)
+    spec = backend.spec
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol has to be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
+    clips = predict_clip(
+        os.fsencode(file),
+        protocol="test" if protocol == "test" else "clip",
+        frames=spec.frames,
+        short_side=spec.short_side,
+        crop=spec.crop,
+    )
     parts = [
         softmax(backend.run(clips[i : i + _CLIPS_AT_ONCE]).logits)
         for i in range(0, len(clips), _CLIPS_AT_ONCE)
     ]
     scores = np.concatenate(parts).mean(axis=0)
     order = np.argsort(-scores, kind="stable")[:top]
-    return [Classification(int(i), backend.spec.labels[i], float(scores[i])) for i in order]
+    return [Classification(int(i), spec.labels[i], float(scores[i])) for i in order]

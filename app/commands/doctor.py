@@ -1,0 +1,29 @@
+"""`vtag doctor`: what is in use, what is wrong, and what mends it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from vtag.app.console import put, put_json
+from vtag.app.options import Db, Json
+from vtag.engine.text import printable
+
+_SIGNS = {"ok": "ok     ", "warning": "warning", "wrong": "WRONG  "}
+
+
+def doctor(json: Json = False, db: Db = None) -> None:
+    """Check Python, torch, codecs, models and the library; exit 1 where something is wrong."""
+    from vtag.engine.doctor import examine
+
+    found = []
+    for finding in examine(db):
+        found.append(finding)
+        if not json:
+            mend = f"  -> {printable(finding.mend)}" if finding.mend else ""
+            put(f"{_SIGNS[finding.state]}  {finding.what:<12} {printable(finding.said)}{mend}")
+    if json:
+        put_json([asdict(finding) for finding in found])
+    if any(finding.state == "wrong" for finding in found):
+        raise typer.Exit(1)

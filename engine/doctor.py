@@ -1,0 +1,161 @@
+"""What is here, what is wrong with it, and the command that mends it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import platform
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from vtag.engine.errors import VtagError
+from vtag.engine.models import installed, verify
+from vtag.engine.paths import home, library_path
+from vtag.engine.text import display_path
+
+_CODECS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "prores", "mjpeg")
+_LITTLE_DISK_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: `state` is ok, warning or wrong; `mend` is what to do about it."""
+
+    what: str
+    state: str
+    said: str
+    mend: str = ""
+
+
+def examine(db: Path | None = None) -> Iterator[Finding]:
+    """All findings; a check that breaks is a finding, and the others go on."""
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        _python,
+        _torch,
+        _onnxruntime,
+        _video,
+        _models,
+        lambda: _library(library_path(db)),
+        _disk,
+    ]
+    for check in checks:
+        try:
+            yield from check()
+        except Exception as error:  # whatever is broken on a stranger's machine is what we are asked to say
+            yield Finding(
+                getattr(check, "__name__", "library").strip("_<>"),
+                "wrong",
+                f"{type(error).__name__}: {error}",
+            )
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    yield Finding("vtag", "ok", f"{version('vtag')}, home {display_path(home())}")
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding("torch", "wrong", f"cannot be imported: {error}", "pip install --force-reinstall torch")
+        return
+    yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_name()
+        total = float(torch.ones(8, device="cuda").sum().cpu())
+        yield Finding("device", "ok" if total == 8 else "wrong", f"cuda: {card}")
+    elif torch.backends.mps.is_available():
+        yield Finding("device", "ok", "mps")
+    elif torch.version.cuda and shutil.which("nvidia-smi"):
+        yield Finding(
+            "device", "warning", "there is an NVIDIA driver, but torch cannot use it", "update the driver"
+        )
+    else:
+        yield Finding("device", "ok", "cpu")
+
+
+def _onnxruntime() -> Iterator[Finding]:
+    both = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(PackageNotFoundError):
+            both.append(f"{name} {version(name)}")
+    if len(both) > 1:
+        yield Finding(
+            "onnxruntime",
+            "wrong",
+            f"{' and '.join(both)} are installed over each other",
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
+        )
+    with contextlib.redirect_stdout(io.StringIO()):
+        import onnxruntime
+    providers = ", ".join(onnxruntime.get_available_providers())
+    yield Finding("onnxruntime", "ok", f"{onnxruntime.__version__}, compiled with {providers}")
+
+
+def _video() -> Iterator[Finding]:
+    import av
+
+    libraries = ".".join(map(str, av.library_versions["libavcodec"]))
+    yield Finding("av", "ok", f"{av.__version__}, libavcodec {libraries}")
+    missing = []
+    for codec in _CODECS:
+        try:
+            av.Codec(codec, "r")
+        except av.codec.codec.UnknownCodecError:
+            missing.append(codec)
+    if missing:
+        yield Finding(
+            "codecs", "warning", f"cannot decode {', '.join(missing)}", "pip install --force-reinstall av"
+        )
+    else:
+        yield Finding("codecs", "ok", ", ".join(_CODECS))
+
+
+def _models() -> Iterator[Finding]:
+    names = installed()
+    for name in names:
+        try:
+            verify(name)
+            yield Finding("model", "ok", name)
+        except VtagError as error:
+            yield Finding("model", "wrong", str(error), f"vtag models remove {name}")
+    if not names:
+        yield Finding("model", "warning", "none is here", "vtag models list")
+
+
+def _library(path: Path) -> Iterator[Finding]:
+    from vtag.engine.library.database import OBSERVATIONS, open_reader
+
+    if not path.is_file():
+        yield Finding("library", "ok", f"none yet at {display_path(path)}")
+        return
+    try:
+        with contextlib.closing(open_reader(path)) as reader:
+            (sound,) = reader.execute("PRAGMA quick_check(1)").fetchone()
+            (videos,) = reader.execute("SELECT count(*) FROM contents WHERE error IS NULL").fetchone()
+            (moments,) = reader.execute("SELECT count(*) FROM segments").fetchone()
+    except (VtagError, sqlite3.Error) as error:
+        yield Finding("library", "wrong", str(error), "bring back a backup, or name another file with --db")
+        return
+    said = f"{display_path(path)}: {videos} videos, {moments} moments, SQLite {sqlite3.sqlite_version}"
+    yield Finding("library", "ok" if sound == "ok" else "wrong", said if sound == "ok" else str(sound))
+    for file in (path, path.parent / OBSERVATIONS):
+        if sys.platform != "win32" and file.exists() and file.stat().st_mode & 0o077:
+            yield Finding(
+                "permissions", "warning", f"{display_path(file)} can be read by others", f"chmod 600 '{file}'"
+            )
+
+
+def _disk() -> Iterator[Finding]:
+    place = home()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    state = "ok" if free > _LITTLE_DISK_BYTES else "warning"
+    yield Finding("disk", state, f"{free / 2**30:.1f} GiB free at {display_path(place)}")
