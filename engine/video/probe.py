@@ -169,6 +169,8 @@ class Packets:
                 return
             except av.error.EOFError:
                 return
+            except MemoryError:
+                raise
             except (av.error.FFmpegError, OSError):
                 self.errors += 1
                 in_a_row += 1
@@ -237,6 +239,8 @@ def _first_frame(packets: Packets, timing: _Timing, path: str | bytes | os.PathL
                 return frame
         except av.error.EOFError:
             break
+        except MemoryError:
+            raise
         except (av.error.FFmpegError, OSError) as error:
             said = said or why(error)
         if number > _FIRST_FRAME_PACKETS:

@@ -1,0 +1,480 @@
+"""Several videos decoded at once, in processes that may crash, hang or swell without harm to the others.
+
+Each process is started anew (nothing is forked, the caller's `__main__` is not run again), reads one file at a time
+and writes its clips into one piece of shared memory of a stated size. A process that dies, makes no progress, takes
+too long or asks for too much memory costs its file alone: it is killed and replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.errors import VideoError
+from vtag.engine.text import printable
+from vtag.engine.video.arena import Arena
+from vtag.engine.video.probe import VideoInfo
+from vtag.engine.video.sampling import Sampling
+from vtag.engine.video.worker import swollen
+
+_TICK_S = 0.1
+_LONGEST_TICK_S = (
+    1.0  # a longer pause was ours (suspended, stopped, overloaded): it is not held against a worker
+)
+_LEAST_LIMIT_S = 120.0  # a file may take this long ...
+_LIMIT_PER_SECOND = 10.0  # ... and this much for every second of video
+_END_S = 0.5  # how long a worker may take to end by itself
+_FAILED_STARTS = 3
+_BOOTSTRAP = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from vtag.engine.video.worker import main; main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))"
+)
+
+
+class ClipReady:
+    """A clip in shared memory; `release()` it when its pixels were used or copied, or the decoding comes to rest."""
+
+    def __init__(
+        self, job_id: int, start_ms: int, end_ms: int, pixels: NDArray[np.uint8], free: Callable[[], None]
+    ) -> None:
+        self.job_id = job_id
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self._pixels: NDArray[np.uint8] | None = pixels
+        self._free = free
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8 [V, T, H, W, 3], RGB. Raises ValueError after `release()`: the memory is another clip's then."""
+        if self._pixels is None:
+            raise ValueError("the clip was released")
+        return self._pixels
+
+    def release(self) -> None:
+        """Give the memory back; a second time does nothing."""
+        if self._pixels is not None:
+            self._pixels = None
+            self._free()
+
+    def __repr__(self) -> str:
+        return f"ClipReady(job_id={self.job_id}, start_ms={self.start_ms}, end_ms={self.end_ms})"
+
+
+@dataclass(frozen=True)
+class VideoDone:
+    """A video was read to its end; its clips were given out before."""
+
+    job_id: int
+    info: VideoInfo
+    broken_packets: int
+    clips: int
+    empty: int  # windows in whose span no frame begins
+
+
+@dataclass(frozen=True)
+class VideoFailed:
+    """A video that cannot be read; clips that were given out before are all there is of it."""
+
+    job_id: int
+    reason: str  # without the file's name
+    crashed: bool = False  # the process died, hung or swelled, rather than the file being no usable video
+
+
+Event = ClipReady | VideoDone | VideoFailed
+
+
+@dataclass(frozen=True)
+class _Job:
+    id: int
+    message: dict[str, Any]
+
+
+class DecodePool:
+    """`workers` decoding processes that share `memory_bytes` for their finished clips. A context manager.
+
+    One thread submits and takes events; `ClipReady.release` may be called from any. Whoever holds clips back until
+    there are several of them needs memory for more than that.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        memory_bytes: int,
+        *,
+        stall_s: float = 60.0,
+        worker_memory_bytes: int = 2 << 30,
+        threads: int | None = None,
+    ) -> None:
+        """`stall_s`: so long may a process make no progress. `threads`: of one decoder, by default the cores'
+        share. `worker_memory_bytes`: of one process, shared memory apart (enforced by the system on Linux).
+        """
+        if workers < 1 or memory_bytes < 1:
+            raise ValueError("a pool needs a worker and memory")
+        self._count = workers
+        self._stall_s = stall_s
+        self._worker_memory_bytes = worker_memory_bytes
+        self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
+        self._arena = Arena(memory_bytes)
+        self._lock = threading.RLock()
+        self._events: queue.SimpleQueue[Event | VideoError] = queue.SimpleQueue()
+        self._jobs: deque[_Job] = deque()
+        self._unfinished = 0  # submitted, and the last event not yet taken
+        self._workers: list[_Worker] = []
+        self._wanting: deque[tuple[_Worker, int]] = (
+            deque()
+        )  # who waits for how much memory, first come first served
+        self._failed_starts = 0
+        self._closed = False
+        self._supervisor = threading.Thread(target=self._supervise, name="vtag-decode", daemon=True)
+        self._supervisor.start()
+
+    def __enter__(self) -> DecodePool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- what the caller does ---------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        job_id: int,
+        path: str | bytes | os.PathLike[str],
+        sampling: Sampling,
+        skip_starts: Collection[int] = (),
+        *,
+        only_starts: Collection[int] | None = None,
+    ) -> None:
+        """Have the video at `path` read; its events carry `job_id`.
+
+        `skip_starts` are windows (ms) that are known already; with `only_starts` no others are looked at.
+        """
+        message = {
+            "path": os.fsencode(path).hex(),
+            "sampling": asdict(sampling),
+            "skip": sorted(skip_starts),
+            "only": None if only_starts is None else sorted(only_starts),
+            "threads": self._threads,
+        }
+        with self._lock:
+            if self._closed:
+                raise ValueError("the pool is closed")
+            self._unfinished += 1
+            self._jobs.append(_Job(job_id, message))
+            self._hand_out()
+
+    @property
+    def unfinished(self) -> int:
+        """How many videos were submitted whose last event was not taken yet."""
+        return self._unfinished
+
+    @property
+    def used_bytes(self) -> int:
+        """How much of the shared memory is in use."""
+        with self._lock:
+            return self._arena.used_bytes
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that run."""
+        with self._lock:
+            return [worker.process.pid for worker in self._workers]
+
+    def __iter__(self) -> Iterator[Event]:
+        """Events until every submitted video is finished; more may be submitted meanwhile."""
+        while self._unfinished:
+            event = self.next_event()
+            if event is not None:
+                yield event
+
+    def next_event(self, timeout_s: float | None = None) -> Event | None:
+        """The next event, or None when there was none for `timeout_s`. Raises VideoError where no worker starts."""
+        ends = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = _LONGEST_TICK_S if ends is None else min(ends - time.monotonic(), _LONGEST_TICK_S)
+            try:  # never blocks for long, so that Ctrl-C is heard everywhere
+                event = self._events.get(timeout=max(0.0, left))
+            except queue.Empty:
+                if self._closed or (ends is not None and time.monotonic() >= ends):
+                    return None
+                continue
+            if isinstance(event, VideoError):
+                raise event
+            if not isinstance(event, ClipReady):
+                self._unfinished -= 1
+            return event
+
+    def close(self) -> None:
+        """End all workers, whatever they do, and forget the shared memory."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            workers, self._workers = self._workers, []
+            self._jobs.clear()
+            self._wanting.clear()
+        for worker in workers:
+            worker.tell(None)
+        ends = time.monotonic() + _END_S
+        for worker in workers:
+            worker.wait(max(0.0, ends - time.monotonic()))
+        for worker in workers:
+            worker.process.kill()
+        for worker in workers:
+            worker.wait(_END_S / len(workers))
+        self._supervisor.join()
+        self._unfinished = 0
+        self._arena.close()
+
+    # --- what the workers say ---------------------------------------------------------------------------------
+
+    def _hear(self, worker: _Worker, message: dict[str, Any]) -> None:
+        with self._lock:
+            if self._closed or worker not in self._workers:
+                return
+            worker.idle_s = 0.0
+            if not worker.wants:
+                worker.memory_bytes = message.get("memory", worker.memory_bytes)
+            handler = getattr(self, f"_hear_{message['say']}")
+            handler(worker, message)
+
+    def _hear_ready(self, worker: _Worker, message: dict[str, Any]) -> None:
+        self._failed_starts = 0
+        worker.ready = True
+        self._hand_out()
+
+    def _hear_opened(self, worker: _Worker, message: dict[str, Any]) -> None:
+        worker.limit_s = _LEAST_LIMIT_S + _LIMIT_PER_SECOND * message["duration_ms"] / 1000
+
+    def _hear_at(self, worker: _Worker, message: dict[str, Any]) -> None:
+        if worker.memory_bytes > self._worker_memory_bytes:
+            self._give_up(worker, swollen(self._worker_memory_bytes))
+
+    def _hear_want(self, worker: _Worker, message: dict[str, Any]) -> None:
+        if message["bytes"] > self._arena.size_bytes:
+            worker.tell({"grant": -1})
+            return
+        worker.wants = True
+        self._wanting.append((worker, message["bytes"]))
+        self._grant()
+
+    def _hear_clip(self, worker: _Worker, message: dict[str, Any]) -> None:
+        offset = message["offset"]
+        if worker.job is None or worker.granted != offset:
+            return
+        worker.granted = None
+        pixels = self._arena.view(offset, message["shape"])
+        clip = ClipReady(
+            worker.job.id, message["start_ms"], message["end_ms"], pixels, lambda: self._release(offset)
+        )
+        self._events.put(clip)
+
+    def _hear_done(self, worker: _Worker, message: dict[str, Any]) -> None:
+        if worker.job is None:
+            return
+        info = VideoInfo(**message["info"])
+        self._events.put(
+            VideoDone(worker.job.id, info, message["broken_packets"], message["looked"], message["empty"])
+        )
+        worker.job = None
+        if worker.memory_bytes > self._worker_memory_bytes // 2:  # what libav keeps would only grow
+            self._remove(worker)
+        self._hand_out()
+
+    def _hear_failed(self, worker: _Worker, message: dict[str, Any]) -> None:
+        crashed = message.get("crashed", False)
+        self._fail(worker, message["reason"], crashed=crashed)
+        if crashed:
+            self._remove(worker)
+        self._hand_out()
+
+    def _hear_end(self, worker: _Worker) -> None:
+        """A worker's pipe is closed: it is dead or dying."""
+        with self._lock:
+            if self._closed or worker not in self._workers:
+                return
+            code = worker.wait(_END_S)
+            if worker.job is not None:
+                self._fail(worker, f"the decoder crashed on it ({_signal_name(code)})", crashed=True)
+            elif not worker.ready:
+                self._failed_starts += 1
+                if self._failed_starts >= _FAILED_STARTS:
+                    said = worker.last_words()
+                    self._events.put(VideoError(f"no decoding process starts ({said or _signal_name(code)})"))
+                    self._jobs.clear()
+            self._remove(worker)
+            self._hand_out()
+
+    # --- under the lock ---------------------------------------------------------------------------------------
+
+    def _hand_out(self) -> None:
+        """Give waiting videos to idle workers, and start workers while there are too few."""
+        if self._closed:
+            return
+        for worker in self._workers:
+            if self._jobs and worker.ready and worker.job is None:
+                worker.begin(self._jobs.popleft())
+        starting = sum(not worker.ready for worker in self._workers)
+        while len(self._workers) < self._count and len(self._jobs) > starting:
+            self._workers.append(_Worker(self, self._arena, self._worker_memory_bytes))
+            starting += 1
+
+    def _grant(self) -> None:
+        while self._wanting:
+            worker, length = self._wanting[0]
+            offset = self._arena.allocate(length)
+            if offset is None:
+                return
+            self._wanting.popleft()
+            worker.granted, worker.wants = offset, False
+            worker.tell({"grant": offset})
+
+    def _release(self, offset: int) -> None:
+        with self._lock:
+            self._arena.free(offset)
+            if not self._closed:
+                self._grant()
+
+    def _fail(self, worker: _Worker, reason: str, *, crashed: bool) -> None:
+        if worker.job is not None:
+            self._events.put(VideoFailed(worker.job.id, reason, crashed))
+        worker.job = None
+        self._take_back(worker)
+
+    def _give_up(self, worker: _Worker, reason: str) -> None:
+        """Kill a worker that hangs, takes too long or swells."""
+        self._fail(worker, reason, crashed=True)
+        self._remove(worker)
+        self._hand_out()
+
+    def _take_back(self, worker: _Worker) -> None:
+        """The memory that `worker` was given or waits for, and did not fill."""
+        self._wanting = deque(entry for entry in self._wanting if entry[0] is not worker)
+        worker.wants = False
+        if worker.granted is not None:
+            self._arena.free(worker.granted)
+            worker.granted = None
+            self._grant()
+
+    def _remove(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        self._take_back(worker)
+        worker.process.kill()
+        worker.wait(_END_S)
+
+    # --- the clock --------------------------------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        last = time.monotonic()
+        while not self._closed:
+            time.sleep(_TICK_S)
+            now = time.monotonic()
+            passed_s, last = min(now - last, _LONGEST_TICK_S), now
+            with self._lock:
+                for worker in list(self._workers):
+                    self._watch(worker, passed_s)
+
+    def _watch(self, worker: _Worker, passed_s: float) -> None:
+        if worker.job is None or worker.wants or self._closed:
+            return
+        worker.idle_s += passed_s
+        worker.busy_s += passed_s
+        if worker.idle_s > self._stall_s:
+            self._give_up(worker, f"the decoder made no progress for {self._stall_s:.0f} seconds")
+        elif worker.busy_s > worker.limit_s:
+            self._give_up(worker, f"decoding it took more than {worker.limit_s:.0f} seconds")
+
+
+class _Worker:
+    """One decoding process, seen from the parent; its pipe is read by a thread of its own."""
+
+    def __init__(self, pool: DecodePool, arena: Arena, memory_bytes: int) -> None:
+        self.ready = False
+        self.job: _Job | None = None
+        self.wants = False  # waits for memory, which is not its fault
+        self.granted: int | None = None  # the range it fills
+        self.idle_s = 0.0  # since it last said something
+        self.busy_s = 0.0  # with this video, waiting apart
+        self.limit_s = _LEAST_LIMIT_S
+        self.memory_bytes = 0
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
+        path = json.dumps([entry for entry in sys.path if entry])
+        arguments = [path, arena.handle, str(arena.size_bytes), str(memory_bytes)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _BOOTSTRAP, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            pass_fds=arena.inherited,
+        )
+        self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, args=(pool,), daemon=True).start()
+        threading.Thread(target=self._talk, daemon=True).start()
+
+    def _listen(self, pool: DecodePool) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as answers:
+            for line in answers:
+                if line.endswith(b"\n"):  # else it died while it spoke
+                    pool._hear(self, json.loads(line))
+        pool._hear_end(self)
+        self.tell(None)
+
+    def _talk(self) -> None:
+        """Write what there is to tell: a process that stands still must not make us stand still."""
+        assert self.process.stdin is not None
+        with (
+            contextlib.suppress(OSError),
+            self.process.stdin as commands,
+        ):  # a dead worker is noticed elsewhere
+            while (message := self._told.get()) is not None:
+                commands.write(json.dumps(message).encode() + b"\n")
+                commands.flush()
+
+    def begin(self, job: _Job) -> None:
+        """Have the worker read a video."""
+        self.job = job
+        self.idle_s = self.busy_s = 0.0
+        self.limit_s = _LEAST_LIMIT_S
+        self.tell(job.message)
+
+    def tell(self, message: dict[str, Any] | None) -> None:
+        """Send a message; None closes the worker's stdin, at which it ends."""
+        self._told.put(message)
+
+    def wait(self, patience_s: float) -> int:
+        """The exit status once the process has ended, within `patience_s`; 0 where it has not."""
+        try:
+            return self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:  # the system ends it when it can (a disk that hangs)
+            return 0
+
+    def last_words(self) -> str:
+        """The last line the process wrote on stderr."""
+        self._errors.seek(0)
+        lines = self._errors.read()[-4000:].decode(errors="replace").strip().splitlines()
+        return printable(lines[-1]) if lines else ""
+
+
+def _signal_name(code: int) -> str:
+    """An exit status in words."""
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,178 @@
+"""A decoding process: takes one video after the other from its parent, writes the clips into shared memory.
+
+Lines of JSON on its stdin and stdout. It imports no model, ends when its parent does, and is expendable: the pool
+kills it when it hangs or swells. Run by `pool.py` alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+import av.logging
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.errors import VideoError
+from vtag.engine.text import printable
+from vtag.engine.video import arena
+from vtag.engine.video.container import UnusableVideo
+from vtag.engine.video.reader import read_clips
+from vtag.engine.video.sampling import Sampling
+
+_TICK_S = 0.25  # how often progress is told
+_MEGABYTE = 1 << 20
+
+
+def main(handle: str, arena_bytes: int, memory_bytes: int) -> None:
+    """Serve until the parent closes our stdin. Called with the pool's shared memory and the limit of our own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to decide
+    av.logging.set_level(None)
+    commands, answers = _take_over_pipes()
+    _limit_memory(memory_bytes)
+    worker = _Worker(arena.attach(handle, arena_bytes), answers, memory_bytes)
+    threading.Thread(target=worker.listen, args=(commands,), daemon=True).start()
+    worker.serve()
+
+
+class _Worker:
+    def __init__(self, memory: Any, answers: BinaryIO, memory_bytes: int) -> None:
+        self._memory = memory
+        self._answers = answers
+        self._memory_bytes = memory_bytes
+        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._grants: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._ticked = 0.0
+        self._parent = os.getppid()
+
+    def listen(self, commands: BinaryIO) -> None:
+        """Sort what the parent says; when it falls silent for good, so do we, whatever libav is doing."""
+        for line in commands:
+            message = json.loads(line)
+            if "grant" in message:
+                self._grants.put(message["grant"])
+            else:
+                self._jobs.put(message)
+        os._exit(0)
+
+    def serve(self) -> None:
+        self._say(say="ready")
+        while True:
+            job = self._jobs.get()
+            try:
+                self._look(job)
+            except UnusableVideo as error:
+                self._say(say="failed", reason=error.reason)
+            except VideoError as error:
+                self._say(say="failed", reason=str(error))
+            except MemoryError:
+                self._say(say="failed", reason=swollen(self._memory_bytes), crashed=True)
+                os._exit(0)  # what is left of the memory is in pieces: a new process is better
+            except Exception as error:  # a mistake of ours must not cost the other files
+                self._say(say="failed", reason=printable(f"unexpected {type(error).__name__}: {error}"))
+
+    def _look(self, job: dict[str, Any]) -> None:
+        place: list[int] = []
+
+        def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+            self._say(say="want", bytes=int(np.prod(shape)))
+            offset = self._grants.get()
+            if offset < 0:
+                raise VideoError("one clip of it is larger than the memory for clips")
+            place[:] = [offset]
+            return arena.view(self._memory, offset, shape)
+
+        reader = read_clips(
+            bytes.fromhex(job["path"]),
+            Sampling(**job["sampling"]),
+            skip=_skip(job["skip"], job["only"]),
+            threads=job["threads"],
+            allocate=allocate,
+            tick=self._tick,
+        )
+        self._say(say="opened", duration_ms=reader.info.duration_ms)
+        for clip in reader:
+            self._say(
+                say="clip",
+                offset=place[0],
+                shape=clip.pixels.shape,
+                start_ms=clip.start_ms,
+                end_ms=clip.end_ms,
+            )
+        self._say(
+            say="done",
+            info=asdict(reader.info),
+            broken_packets=reader.broken_packets,
+            looked=reader.looked,
+            empty=reader.empty,
+            memory=_private_bytes(),
+        )
+
+    def _tick(self, at_ms: int) -> None:
+        now = time.monotonic()
+        if now - self._ticked >= _TICK_S:
+            self._ticked = now
+            if os.getppid() != self._parent:  # somebody else holds our pipes open
+                os._exit(0)
+            self._say(say="at", at_ms=at_ms, memory=_private_bytes())
+
+    def _say(self, **message: Any) -> None:
+        try:
+            self._answers.write(json.dumps(message).encode() + b"\n")
+            self._answers.flush()
+        except OSError:  # the parent is gone
+            os._exit(0)
+
+
+def swollen(memory_bytes: int) -> str:
+    """What is said of a video that needs more memory than it may have."""
+    return f"decoding it needs more than {memory_bytes // _MEGABYTE} MB of memory"
+
+
+def _skip(skip: list[int], only: list[int] | None) -> Callable[[int], bool]:
+    known = frozenset(skip)
+    if only is None:
+        return known.__contains__
+    wanted = frozenset(only)
+    return lambda start_ms: start_ms in known or start_ms not in wanted
+
+
+def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Our end of the two pipes; whatever a library prints goes to stderr from now on, and it can read nothing."""
+    commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    silence = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(silence, 0)
+    os.close(silence)
+    os.dup2(2, 1)
+    return commands, answers
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """Let the system refuse memory beyond the limit. RLIMIT_DATA counts what is private and writable (Linux)."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  # not on Windows
+
+    with contextlib.suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _private_bytes() -> int:
+    """Resident memory that is ours alone; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            _, resident, shared, *_ = file.read().split()
+        return (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
+    except (OSError, ValueError):
+        return 0
