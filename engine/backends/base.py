@@ -9,12 +9,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.errors import ModelError
+from vtag.engine.models import load
+from vtag.engine.swin.checkpoint import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
+from vtag.engine.text import printable
+
+BACKENDS = ("auto", "torch", "onnx")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a model says of N clips: `features` float32 [N, D] (pooled, after the last norm), `logits` float32 [N, K]."""
+    """What a model says of N clips.
+
+    `features` float32 [N, D] are pooled, after the last norm; `logits` float32 [N, K] are the head's, of
+    these.
+    """
 
     features: NDArray[np.float32]
     logits: NDArray[np.float32]
@@ -51,20 +61,28 @@ class Backend(Protocol):
 
 
 def open_backend(
-    model: str | Path,
+    model: str | Path | Checkpoint,
     *,
     backend: str = "auto",
     device: str = "auto",
     precision: str = "auto",
 ) -> Backend:
-    """A backend for `model`, a catalogue name or a path.
+    """A backend for `model`: a catalogue name, a path, or a checkpoint in memory.
 
     Args:
-        model: a name that `vtag models list` shows, a checkpoint file or a model folder.
+        model: a name that `vtag models list` shows, a checkpoint file or a model folder; or a Checkpoint.
         backend: auto, torch, onnx.
-        device: auto, cpu, cuda, mps.
+        device: auto, cpu, cuda (or cuda:1 ...), mps.
         precision: auto, fp32, bf16, fp16, int8.
 
     Raises ModelError where the model cannot be read, or where what was asked for is not there.
     """
-    raise NotImplementedError
+    if backend not in BACKENDS:
+        raise ModelError(f"there is no backend {printable(backend)!r}; the choices are {', '.join(BACKENDS)}")
+    if backend == "onnx":
+        raise ModelError("the ONNX backend is not there yet; use --backend torch")
+    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    # torch takes seconds to import, and whoever asks this module for its types alone shall not wait
+    from vtag.engine.backends.torch_backend import TorchBackend
+
+    return TorchBackend(checkpoint, device=device, precision=precision)

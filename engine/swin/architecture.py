@@ -7,6 +7,8 @@ compute; written anew, in one layout: [B, T, H, W, C] from the clip to the last 
 
 from __future__ import annotations
 
+# mypy: disable-error-code="no-any-return"
+# torch does not say what calling a module returns
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -69,14 +71,15 @@ class WindowAttention(nn.Module):
         """`x` [B, windows, tokens, C]; `mask` [windows, tokens, tokens] or None."""
         b, windows, tokens, dim = x.shape
         q, k, v = self.qkv(x).reshape(b, windows, tokens, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5)
-        bias = self.bias(tokens).to(q.dtype)
-        # Four dimensions, so that the fused kernels take it; windows go with the heads where each has its own
-        # mask and with the batch where all share the bias: either way the bias is broadcast and not repeated.
-        if mask is None:
-            groups, bias = (b * windows, self.heads, tokens, -1), bias[None]
-        else:
-            groups = (b, windows * self.heads, tokens, -1)
-            bias = (bias[None] + mask.to(q.dtype)[:, None]).reshape(1, -1, tokens, tokens)
+        bias = self.bias(tokens).to(q.dtype)[None]
+        if mask is not None:
+            bias = bias + mask.to(q.dtype)[:, None]  # [windows, heads, tokens, tokens]
+        # Four dimensions, so that the fused kernels take it. The bias is broadcast over the clips of a batch
+        # and never repeated: where windows have masks of their own, they go with the heads and not with the
+        # batch.
+        groups = (b * windows, self.heads, tokens, -1)
+        if mask is not None and b > 1:
+            groups, bias = (b, windows * self.heads, tokens, -1), bias.reshape(1, -1, tokens, tokens)
         out = F.scaled_dot_product_attention(q.reshape(groups), k.reshape(groups), v.reshape(groups), bias)
         out = out.reshape(b, windows, self.heads, tokens, -1).transpose(2, 3)  # heads beside their channels
         return self.proj(out.reshape(b, windows, tokens, dim))

@@ -193,6 +193,5 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 def _kind(value: object) -> str:
-    return {dict: "a dictionary", list: "a list", tuple: "a list", str: "text"}.get(
-        type(value), type(value).__name__
-    )
+    names: dict[type, str] = {dict: "a dictionary", list: "a list", tuple: "a list", str: "text"}
+    return names.get(type(value), type(value).__name__)

@@ -12,7 +12,7 @@ import pickletools
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, NoReturn, cast
 
 from vtag.engine.errors import ModelError
 from vtag.engine.text import printable
@@ -42,7 +42,7 @@ class Buildable:
 class BoundedReader:
     """A file from here on that never asks for more bytes than there are: a length is only a claim."""
 
-    def __init__(self, handle: BinaryIO, size: int) -> None:
+    def __init__(self, handle: IO[bytes], size: int) -> None:
         self._handle = handle
         self._left = size
 
@@ -251,7 +251,7 @@ def read_pickle(
     """
     machine = _Machine(admitted, persistent)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
             if count >= _MAX_OPCODES:
                 raise ModelError("the pickle in it has more steps than any checkpoint needs")
             if opcode.name == "STOP":

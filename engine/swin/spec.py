@@ -111,7 +111,8 @@ class SwinSizes:
             raise ModelError(f"the model's spec has a key that is not known: {unknown[0]!r}")
         if missing := sorted({"embed_dim", "depths", "num_heads", "num_classes"} - set(value)):
             raise ModelError(f"the model's spec lacks {missing[0]!r}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return cls(**given)
 
 
 @dataclass(frozen=True)

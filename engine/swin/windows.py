@@ -7,7 +7,7 @@ pass computes none of them twice.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -89,11 +89,6 @@ def shift_mask(size: Size, window: Size, shift: Size) -> NDArray[np.float32]:
     return np.where(apart, np.float32(BLOCKED), np.float32(0))
 
 
-def tokens_of(window: Size) -> int:
-    """How many tokens a window has."""
-    return math.prod(window)
-
-
-def _size(values: object) -> Size:
-    t, h, w = values  # type: ignore[misc]
+def _size(values: Iterable[int]) -> Size:
+    t, h, w = values
     return t, h, w
