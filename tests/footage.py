@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+_NUMBER_BITS = 12
 
 
 def picture(t: float, width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -22,26 +25,128 @@ def picture(t: float, width: int, height: int, seed: int = 0) -> np.ndarray:
     return base.clip(0, 255).astype(np.uint8)
 
 
+def numbered(i: int, width: int, height: int) -> np.ndarray:
+    """A frame uint8 [H, W, 3] that carries its number: bits as black and white rows in the middle 80 % of it."""
+    rows = np.clip(((np.arange(height) + 0.5) / height - 0.1) / 0.8 * _NUMBER_BITS, 0, _NUMBER_BITS - 1)
+    bits = (i >> rows.astype(int)) & 1
+    return np.broadcast_to((bits * 255).astype(np.uint8)[:, None, None], (height, width, 3)).copy()
+
+
+def read_number(view: np.ndarray, seen: float = 224 / 256) -> int:
+    """The number of a `numbered` frame out of a view [H, W, 3] that shows the middle `seen` of its height."""
+    height = len(view)
+    number = 0
+    for bit in range(_NUMBER_BITS):
+        at = ((0.1 + 0.8 * (bit + 0.5) / _NUMBER_BITS) - (1 - seen) / 2) / seen
+        number |= int(view[int(at * height)].mean() > 127) << bit
+    return number
+
+
+def numbers(clip: np.ndarray) -> list[int]:
+    """The numbers of the frames of a clip [V, T, H, W, 3], by its first view."""
+    return [read_number(frame) for frame in clip[0]]
+
+
 def make_video(
     path: Path,
     *,
     seconds: float = 3.0,
-    fps: int = 30,
+    fps: int | Fraction = 30,
     width: int = 160,
     height: int = 120,
     codec: str = "libx264",
     seed: int = 0,
     metadata: dict[str, str] | None = None,
+    times: Sequence[float] | None = None,
+    draw: Callable[[int], np.ndarray] | None = None,
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    turn: tuple[int, bool, bool] | None = None,
+    pixel_aspect: Fraction | None = None,
+    colour: dict[str, int] | None = None,
+    interlaced: bool = False,
+    format: str | None = None,
+    time_base: Fraction | None = None,
 ) -> Path:
-    """Encode a moving picture to `path`, whose ending says the container; returns `path`."""
-    with av.open(str(path), "w") as container:
+    """Encode a moving picture to `path`, whose ending (or `format`) says the container; returns `path`.
+
+    Args:
+        times: when each frame is shown, seconds, instead of evenly for `seconds`.
+        draw: the i-th frame uint8 or uint16 [H, W, 3], instead of the disc.
+        turn: what the display matrix asks for: degrees counter-clockwise, mirrored left-right, top-bottom.
+        colour: color_trc, color_primaries, colorspace, color_range of the stream and of its frames.
+        interlaced: the frames are coded as two fields each, the upper first.
+    """
+    fps = Fraction(fps)
+    if times is None:
+        times = [float(i / fps) for i in range(max(1, round(seconds * fps)))]
+        base = time_base or 1 / fps
+    else:
+        base = time_base or Fraction(1, 90000)
+    with av.open(str(path), "w", format=format) as container:
         container.metadata.update(metadata or {})
-        stream = container.add_stream(codec, rate=fps)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.time_base = Fraction(1, fps)
-        for i in range(max(1, round(seconds * fps))):
-            frame = av.VideoFrame.from_ndarray(picture(i / fps, width, height, seed), format="rgb24")
-            frame.pts = i
+        stream = container.add_stream(codec, rate=fps, options=_options(codec, options, interlaced))
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.time_base = stream.codec_context.time_base = base
+        if pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        if turn:
+            stream.set_display_rotation(turn[0], hflip=turn[1], vflip=turn[2])
+        for name, value in (colour or {}).items():
+            setattr(stream.codec_context, name, value)
+        fields = _field_marker(width, height, pix_fmt) if interlaced else None
+        for i, t in enumerate(times):
+            drawn = draw(i) if draw else picture(t, width, height, seed)
+            frame = _frame(drawn, pix_fmt, colour or {})
+            frame.pts, frame.time_base = round(t / base), base
+            if fields:
+                fields.vpush(frame)
+                frame = fields.vpull()
+                frame.pts, frame.time_base = round(t / base), base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def make_numbered(path: Path, **kwargs: object) -> Path:
+    """As `make_video`, every frame carrying its number."""
+    width, height = int(kwargs.get("width", 160)), int(kwargs.get("height", 120))  # type: ignore[call-overload]
+    return make_video(path, draw=lambda i: numbered(i, width, height), **kwargs)  # type: ignore[arg-type]
+
+
+def _options(codec: str, options: dict[str, str] | None, interlaced: bool) -> dict[str, str]:
+    chosen = dict(options or {})
+    if codec in ("libx264", "libx265"):
+        chosen.setdefault("preset", "ultrafast")
+    if codec == "libx265":
+        chosen.setdefault("x265-params", "log-level=none")
+    if codec == "libsvtav1":
+        chosen.setdefault("preset", "12")
+    if interlaced:
+        chosen.setdefault("flags", "+ildct+ilme")
+    return chosen
+
+
+def _frame(drawn: np.ndarray, pix_fmt: str, colour: dict[str, int]) -> av.VideoFrame:
+    """`drawn` as a frame of `pix_fmt`, by the matrix and range that `colour` names."""
+    frame = av.VideoFrame.from_ndarray(drawn, format="rgb24" if drawn.dtype == np.uint8 else "rgb48le")
+    matrix = {1: "ITU709", 9: "BT2020"}.get(colour.get("colorspace", 2))
+    span = {1: "MPEG", 2: "JPEG"}.get(colour.get("color_range", 0))
+    frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=span)
+    for name, value in colour.items():
+        setattr(frame, name, value)
+    return frame
+
+
+def _field_marker(width: int, height: int, pix_fmt: str) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    nodes = [
+        graph.add(
+            "buffer", f"video_size={width}x{height}:pix_fmt={pix_fmt}:time_base=1/90000:pixel_aspect=1/1"
+        ),
+        graph.add("setfield", "mode=tff"),
+        graph.add("buffersink"),
+    ]
+    graph.link_nodes(*nodes)
+    graph.configure()
+    return graph

@@ -15,7 +15,6 @@ from vtag.engine.video.convert import Converter
 from vtag.engine.video.frames import FrameSource, Timed
 from vtag.engine.video.probe import Facts, VideoInfo, examine
 from vtag.engine.video.sampling import (
-    TOLERANCE_US,
     Sampling,
     Window,
     count_regular,
@@ -23,6 +22,7 @@ from vtag.engine.video.sampling import (
     last_window,
     regular_window,
     start_us,
+    tolerance_us,
 )
 from vtag.engine.video.views import clip_size
 
@@ -85,6 +85,7 @@ class ClipReader:
         self._path = path
         self._sampling = sampling
         self._skip: Callable[[int], bool] = skip if callable(skip) else frozenset(skip).__contains__
+        self._tolerance_us = tolerance_us(self.facts.interval_us)
         self._threads = threads
         self._allocate = allocate or (lambda shape: np.empty(shape, np.uint8))
         self._tick = tick
@@ -105,7 +106,7 @@ class ClipReader:
         self._clips.close()
 
     def _read(self) -> Generator[Clip, None, None]:
-        pending = _Windows(self._sampling, self._skip, self.facts.end_us)
+        pending = _Windows(self._sampling, self._skip, self.facts.end_us, self._tolerance_us)
         while pending.peek() is not None:
             with FrameSource(self._path, self.facts, threads=self._threads, tick=self._on_tick) as source:
                 ended = yield from self._look(source, pending)
@@ -158,15 +159,16 @@ class ClipReader:
         return True
 
     def _is_before(self, timed: Timed | None, window: Window) -> bool:
-        return timed is not None and timed.time_us <= start_us(window, self._sampling) + TOLERANCE_US
+        return timed is not None and timed.time_us <= start_us(window, self._sampling) + self._tolerance_us
 
     def _show(self, held: Timed, until_us: int, looks: list[_Look], pending: _Windows) -> Iterator[Clip]:
         """Give the frame on screen until `until_us` to all windows that look at it; yield what is complete."""
         self.empty += pending.drop_without_frames(held.time_us, until_us)
         while (window := pending.peek()) is not None and (
-            start_us(window, self._sampling) + TOLERANCE_US < until_us
+            start_us(window, self._sampling) + self._tolerance_us < until_us
         ):
-            looks.append(_Look(window, self._sampling, self.facts.end_us, is_last=pending.pop()))
+            times = instants(window, self._sampling, self.facts.end_us, self._tolerance_us)
+            looks.append(_Look(window, times, is_last=pending.pop()))
         picture: Pixels | None = None
         for look in looks:
             for position in look.take(until_us):
@@ -199,11 +201,10 @@ class ClipReader:
 class _Look:
     """A window that is being filled with pictures."""
 
-    def __init__(self, window: Window, sampling: Sampling, end_us: int, *, is_last: bool) -> None:
+    def __init__(self, window: Window, times: list[int], *, is_last: bool) -> None:
         self.window = window
         self.is_last = is_last  # follows from the video's length
-        self.pictures: list[Pixels | None] = [None] * sampling.frames
-        times = instants(window, sampling, end_us)
+        self.pictures: list[Pixels | None] = [None] * len(times)
         self._waiting = sorted(((time, t) for t, time in enumerate(times)), reverse=True)
 
     def take(self, until_us: int) -> Iterator[int]:
@@ -224,12 +225,14 @@ class _Windows:
         sampling: Sampling,
         skip: Callable[[int], bool],
         end_us: int,
+        tolerance_us: int,
         *,
         only_last: bool = False,
     ) -> None:
         self.is_last_pass = only_last
         self._sampling = sampling
         self._skip = skip
+        self._tolerance_us = tolerance_us
         end_ms = _milliseconds(end_us)
         self._k = 0
         self._expected = count_regular(end_ms, sampling)  # so many whole windows by the estimate
@@ -269,8 +272,8 @@ class _Windows:
         """Drop the windows in a hole between two frames, the video's first window excepted; returns how many."""
         dropped = 0
         while (window := self.peek()) is not None and window.start_ms > 0:
-            begins_us = start_us(window, self._sampling) - TOLERANCE_US
-            if shown_us > begins_us or until_us < window.end_ms * 1000 - TOLERANCE_US:
+            begins_us = start_us(window, self._sampling) - self._tolerance_us
+            if shown_us > begins_us or until_us < window.end_ms * 1000 - self._tolerance_us:
                 break
             if self.pop():
                 self._settled = window
@@ -285,7 +288,7 @@ class _Windows:
 
     def is_over(self, window: Window, until_us: int) -> bool:
         """Whether a frame that is shown at `until_us` lies behind `window`."""
-        return until_us >= window.end_ms * 1000 - TOLERANCE_US
+        return until_us >= window.end_ms * 1000 - self._tolerance_us
 
     def is_confirmed(self, look: _Look) -> bool:
         """Whether `look`, which is over, is a window of this video as long as it turned out to be."""
@@ -298,7 +301,7 @@ class _Windows:
 
     def left_at_end(self, end_us: int) -> _Windows:
         """What has to be looked at once more, now that the length is known: the window at the end, if any."""
-        left = _Windows(self._sampling, self._skip, end_us, only_last=True)
+        left = _Windows(self._sampling, self._skip, end_us, self._tolerance_us, only_last=True)
         if left._last is not None and left._last == self._settled:
             left._last = None
         return left

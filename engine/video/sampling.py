@@ -14,9 +14,11 @@ PIPELINE_VERSION = (
 View = Literal["center", "full", "three"]
 VIEWS: tuple[View, ...] = ("center", "full", "three")
 
-# A frame belongs to an instant when it begins at most this much later: time bases of a millisecond round the
-# first frame's time and its own by half a unit each.
-TOLERANCE_US = 1000
+# A frame belongs to an instant when it begins at most so much later. At least 1 ms: time bases of a millisecond
+# round the first frame's time and its own by half a unit each. An eighth of the frames' interval, because 29.97
+# frames a second fall behind 30 by 2 ms in a window, and every second frame is meant. Never more than 5 ms.
+LEAST_TOLERANCE_US = 1000
+_MOST_TOLERANCE_US = 5000
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,17 @@ def start_us(window: Window, sampling: Sampling) -> int:
     return round(exact * 1000) if int(exact) == window.start_ms else window.start_ms * 1000
 
 
-def instants(window: Window, sampling: Sampling, end_us: int | None = None) -> list[int]:
+def tolerance_us(interval_us: int) -> int:
+    """How much later than an instant its frame may begin, for frames that mostly come every `interval_us`."""
+    return max(LEAST_TOLERANCE_US, min(interval_us // 8, _MOST_TOLERANCE_US))
+
+
+def instants(
+    window: Window,
+    sampling: Sampling,
+    end_us: int | None = None,
+    tolerance_us: int = LEAST_TOLERANCE_US,
+) -> list[int]:
     """When the frames of `window` are looked at, microseconds from the first displayed frame, in their order.
 
     The frame of an instant is the last that begins at or before it; the tolerance for rounded times is already in.
@@ -165,7 +177,7 @@ def instants(window: Window, sampling: Sampling, end_us: int | None = None) -> l
     """
     first = start_us(window, sampling)
     rate = Fraction(sampling.rate).limit_denominator(1_000_000)
-    looks = [first + round(k * 1_000_000 / rate) + TOLERANCE_US for k in range(sampling.frames)]
+    looks = [first + round(k * 1_000_000 / rate) + tolerance_us for k in range(sampling.frames)]
     if window.end_ms - window.start_ms >= sampling.window_ms:
         return looks
     length = max(1, end_us if end_us is not None else window.end_ms * 1000)
