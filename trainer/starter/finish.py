@@ -19,6 +19,7 @@ from vtag.trainer.starter.data import Pixels, decode
 from vtag.trainer.starter.imitate import Imitator
 from vtag.trainer.starter.pipeline import Plan, load_material, measure
 from vtag.trainer.starter.release import (
+    RATE,
     WINDOW_STEP,
     Scores,
     found,
@@ -30,7 +31,6 @@ from vtag.trainer.starter.student import CROP, FRAMES, Student, student_sizes
 
 log = logging.getLogger(__name__)
 
-RATE = 15.0  # frames a second: the test's every second frame at 30
 LICENCE = "research footage and pictures of several data sets: see README.md beside this file"
 
 
@@ -56,7 +56,11 @@ def release(plan: Plan) -> None:
         "other_footage": check_footage(student, plan.shared / "clips", labels, limits),
         "labels": labels,
     }
+    card = plan.out / "README.md"
+    written = card.read_bytes() if card.exists() else b""
     save_model_folder(to_checkpoint(student, labels, limits), plan.out, dtype=np.float16)
+    if written:  # the folder is replaced whole; a person wrote the card
+        card.write_bytes(written)
     (plan.out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     log.info("release: top-1 %.1f %%, %s", 100 * judged.top1, numbers["other_footage"])
 

@@ -19,7 +19,9 @@ from vtag.trainer.starter.views import resize
 Scores = npt.NDArray[np.float32]
 
 WINDOW_STEP = 2  # frames: every second one of 30 a second is the 15 a second that the scan takes
-QUIETEST = 0.5  # no class gets a threshold below this, however well it did on few clips
+RATE = 15.0  # frames a second: the test's every second frame at 30
+LOUDEST = 0.9999  # a threshold above this would say that the class is never named
+TAIL = 30  # windows: enough for a mean, few enough to be the tail
 MARGIN = 0.02  # above the highest wrong score that calibration saw
 
 
@@ -77,19 +79,41 @@ def scan_windows(frames: Pixels) -> Tensor:
     return torch.from_numpy(small[np.array(order)])
 
 
-def thresholds(scores: Sequence[Scores], truth: Sequence[int], labels: Sequence[str]) -> dict[str, float]:
-    """For each action the score that no window of another action reached, and a margin.
+def thresholds(
+    scores: Sequence[Scores], truth: Sequence[int], labels: Sequence[str], *, false_an_hour: float = 3.0
+) -> dict[str, float]:
+    """For each action a score that no window of another action reached, and that few would in an hour.
 
-    `scores` holds a video's window probabilities [N, K] each, `truth` the index of its action (that of
-    NONE_OF_THESE for footage without one).
+    `scores` holds a video's window probabilities [N, K] each, `truth` the index of its action. Minutes of
+    footage cannot show a rate of a few an hour, so the common floor is extrapolated (`rare_score`).
     """
+    actions = [k for k, label in enumerate(labels) if label != NONE_OF_THESE]
+    wrong = [
+        np.delete(s[:, actions], [t] if t in actions else [], 1) for s, t in zip(scores, truth, strict=True)
+    ]
+    highest = np.concatenate([part.max(1) for part in wrong])
+    floor = rare_score(highest, windows_an_hour=3600 * RATE / FRAMES, false_an_hour=false_an_hour)
     out = {}
-    for k, label in enumerate(labels):
-        if label == NONE_OF_THESE:
-            continue
-        wrong = [float(s[:, k].max()) for s, t in zip(scores, truth, strict=True) if t != k]
-        out[label] = round(min(0.999, max(QUIETEST, max(wrong, default=0.0) + MARGIN)), 3)
+    for k in actions:
+        seen = [float(s[:, k].max()) for s, t in zip(scores, truth, strict=True) if t != k]
+        out[labels[k]] = round(min(LOUDEST, max(floor, max(seen, default=0.0) + MARGIN)), 4)
     return out
+
+
+def rare_score(wrong: Scores, *, windows_an_hour: float, false_an_hour: float) -> float:
+    """The score that wrong ones [N] (one a window) exceed `false_an_hour` times, by their tail's shape.
+
+    The log odds above the TAIL-th highest are taken as exponential, whose mean is that of the excesses.
+    """
+    odds = np.sort(np.log(np.clip(wrong, 1e-6, 1 - 1e-6) / (1 - np.clip(wrong, 1e-6, 1 - 1e-6))))[::-1]
+    tail = min(TAIL, len(odds) - 1)
+    if tail < 1:
+        return LOUDEST
+    start = odds[tail]
+    excess = float((odds[:tail] - start).mean())
+    expected = false_an_hour * len(odds) / windows_an_hour  # in as much footage as was seen
+    rare = start + excess * max(0.0, np.log(tail / expected))
+    return float(min(LOUDEST, 1 / (1 + np.exp(-rare))))
 
 
 def found(scores: Sequence[Scores], truth: Sequence[int], limits: Sequence[float]) -> tuple[int, int]:
