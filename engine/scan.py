@@ -56,8 +56,8 @@ def choose_model(library: Library, model: str | None) -> tuple[Checkpoint, str]:
     chosen = model or heads.library_model_source(library)
     if chosen is None:
         raise ModelError(
-            "this library has no model yet: name one with --model (a checkpoint file, or a name from "
-            "`vtag models list` after `vtag models pull swin3d-t`)"
+            "this library has no model yet: name one with --model, a checkpoint file or a name that "
+            "`vtag models list` shows as here"
         )
     return load(chosen), source_of(chosen)
 

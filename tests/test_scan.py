@@ -234,6 +234,8 @@ def test_reading_commands_import_nothing_heavy(vtag: Run, videos: Path, model: P
         assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow  # 220 windows: minutes on two cores
+@pytest.mark.timeout(900)
 def test_real_clips_are_scanned_to_the_end(vtag: Run, shared: Path) -> None:
     done = summary(
         vtag(
