@@ -84,6 +84,7 @@ class VideoDone:
     broken_packets: int
     clips: int
     empty: int  # windows in whose span no frame begins
+    note: str = ""  # what was wrong with a video that was read all the same
 
 
 @dataclass(frozen=True)
@@ -287,10 +288,15 @@ class DecodePool:
     def _hear_done(self, worker: _Worker, message: dict[str, Any]) -> None:
         if worker.job is None:
             return
-        info = VideoInfo(**message["info"])
-        self._events.put(
-            VideoDone(worker.job.id, info, message["broken_packets"], message["looked"], message["empty"])
+        done = VideoDone(
+            worker.job.id,
+            VideoInfo(**message["info"]),
+            message["broken_packets"],
+            message["looked"],
+            message["empty"],
+            message["note"],
         )
+        self._events.put(done)
         worker.job = None
         if worker.memory_bytes > self._worker_memory_bytes // 2:  # what libav keeps would only grow
             self._remove(worker)

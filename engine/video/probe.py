@@ -70,6 +70,7 @@ class Facts:
     orientation: Orientation
     aspect: Fraction
     stored_size: tuple[int, int]
+    claimed_ms: int | None  # what the container says of the video's length
 
 
 def probe(path: str | bytes | os.PathLike[str]) -> VideoInfo:
@@ -130,7 +131,14 @@ def _examine(container: InputContainer, stream: VideoStream, path: str | bytes |
         orientation,
         aspect,
         (frame.width, frame.height),
+        _claimed_ms(container, stream),
     )
+
+
+def _claimed_ms(container: InputContainer, stream: VideoStream) -> int | None:
+    if stream.duration and stream.time_base:
+        return round(stream.duration * stream.time_base * 1000)
+    return round(container.duration / 1000) if container.duration else None
 
 
 def count_frames(path: str | bytes | os.PathLike[str], facts: Facts) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import av.error
 import numpy as np
@@ -28,6 +29,9 @@ from vtag.engine.video.views import clip_size
 
 Pixels = NDArray[np.uint8]
 _SEEK_US = 15_000_000  # a stretch that no window wants is jumped over when it is longer than this
+# Transport streams lead to any packet: then a place earlier by a group of pictures has to be tried.
+_SEEK_MARGINS_US = (0, 3_000_000, 12_000_000)
+_NOTABLE_MS = 500  # a claimed length that is off by less is not worth a word
 _FOREVER_US = 1 << 62
 
 
@@ -98,6 +102,24 @@ class ClipReader:
     def info(self) -> VideoInfo:
         return self.facts.info
 
+    @property
+    def note(self) -> str:
+        """What was wrong with a video that was read all the same, in a few words; empty when nothing was."""
+        notes = []
+        if self.broken_packets:
+            some = (
+                "1 broken packet was"
+                if self.broken_packets == 1
+                else f"{self.broken_packets} broken packets were"
+            )
+            notes.append(f"{some} skipped")
+        claimed_ms, true_ms = self.facts.claimed_ms or 0, self.info.duration_ms
+        if claimed_ms > true_ms + max(_NOTABLE_MS, true_ms // 20):
+            notes.append(
+                f"the file claims {claimed_ms / 1000:.1f} s, its pictures last {true_ms / 1000:.1f} s"
+            )
+        return "; ".join(notes)
+
     def __iter__(self) -> Iterator[Clip]:
         return self._clips
 
@@ -139,14 +161,8 @@ class ClipReader:
             if not looks and wanted is not None and wanted != sought and not source.repaired:
                 gap_us = start_us(wanted, self._sampling) - (held.time_us if held else 0)
                 if gap_us > _SEEK_US:
-                    sought = wanted
-                    if source.seek(start_us(wanted, self._sampling)):
-                        held, frames = None, source.frames()
+                    held, frames, sought = None, self._jump(source, wanted), wanted
             timed = next(frames, None)
-            if sought is not None and held is None and not self._is_before(timed, sought):
-                source.restart()  # the jump went too far: go there frame by frame
-                sought, frames = pending.peek(), source.frames()
-                timed = next(frames, None)
             if timed is None:
                 break
             if held is not None:
@@ -158,17 +174,35 @@ class ClipReader:
             yield from self._show(held, _FOREVER_US, looks, pending)
         return True
 
-    def _is_before(self, timed: Timed | None, window: Window) -> bool:
-        return timed is not None and timed.time_us <= start_us(window, self._sampling) + self._tolerance_us
+    def _jump(self, source: FrameSource, window: Window) -> Iterator[Timed]:
+        """The frames from one before `window` on; from the very first where no nearer one can be reached."""
+        for margin_us in _SEEK_MARGINS_US:
+            target_us = start_us(window, self._sampling)
+            if source.seek(target_us - margin_us):
+                frames = source.frames()
+                first = next(frames, None)
+                if first is not None and first.time_us <= target_us + self._tolerance_us:
+                    return chain([first], frames)
+        source.restart()
+        return source.frames()
 
     def _show(self, held: Timed, until_us: int, looks: list[_Look], pending: _Windows) -> Iterator[Clip]:
         """Give the frame on screen until `until_us` to all windows that look at it; yield what is complete."""
-        self.empty += pending.drop_without_frames(held.time_us, until_us)
-        while (window := pending.peek()) is not None and (
-            start_us(window, self._sampling) + self._tolerance_us < until_us
-        ):
+        while (window := pending.peek()) is not None:
+            begins_us = start_us(window, self._sampling)
+            if begins_us + self._tolerance_us >= until_us:
+                break
+            is_last = pending.pop()
+            ends_us = window.end_ms * 1000
+            in_hole = (
+                held.time_us <= begins_us - self._tolerance_us and until_us >= ends_us - self._tolerance_us
+            )
+            if in_hole and window.start_ms > 0:
+                self.empty += 1
+                pending.settle(window, is_last)
+                continue
             times = instants(window, self._sampling, self.facts.end_us, self._tolerance_us)
-            looks.append(_Look(window, times, is_last=pending.pop()))
+            looks.append(_Look(window, times, is_last))
         picture: Pixels | None = None
         for look in looks:
             for position in look.take(until_us):
@@ -201,7 +235,7 @@ class ClipReader:
 class _Look:
     """A window that is being filled with pictures."""
 
-    def __init__(self, window: Window, times: list[int], *, is_last: bool) -> None:
+    def __init__(self, window: Window, times: list[int], is_last: bool) -> None:
         self.window = window
         self.is_last = is_last  # follows from the video's length
         self.pictures: list[Pixels | None] = [None] * len(times)
@@ -239,6 +273,8 @@ class _Windows:
         self._end_ms: int | None = end_ms if only_last else None  # the confirmed end
         last = last_window(end_ms, sampling)
         self._last = None if last is None or skip(last.start_ms) else last  # waiting
+        # Behind the estimated end there are windows as long as those before it are wanted.
+        self._goes_on = self._expected == 0
         self._settled: Window | None = None  # the window at the end, once it was looked at or found empty
 
     def peek(self) -> Window | None:
@@ -259,26 +295,18 @@ class _Windows:
     def _next_regular(self) -> Window | None:
         most = self._expected if self._end_ms is None else count_regular(self._end_ms, self._sampling)
         while True:
-            if self._end_ms is not None and self._k >= most:
+            if self._k >= most and (self._end_ms is not None or not self._goes_on):
                 return None
             window = regular_window(self._k, self._sampling)
-            if not self._skip(window.start_ms):
+            self._goes_on = not self._skip(window.start_ms)
+            if self._goes_on:
                 return window
-            if self._k >= most:  # beyond the estimate, and not wanted: then nothing is
-                return None
             self._k += 1
 
-    def drop_without_frames(self, shown_us: int, until_us: int) -> int:
-        """Drop the windows in a hole between two frames, the video's first window excepted; returns how many."""
-        dropped = 0
-        while (window := self.peek()) is not None and window.start_ms > 0:
-            begins_us = start_us(window, self._sampling) - self._tolerance_us
-            if shown_us > begins_us or until_us < window.end_ms * 1000 - self._tolerance_us:
-                break
-            if self.pop():
-                self._settled = window
-            dropped += 1
-        return dropped
+    def settle(self, window: Window, is_last: bool) -> None:
+        """`window` was dealt with; the one at the end needs no second look."""
+        if is_last:
+            self._settled = window
 
     def end_at(self, end_us: int) -> None:
         """The video ends there: nothing behind it is wanted."""
@@ -296,7 +324,7 @@ class _Windows:
             return self._end_ms is None or look.window.end_ms <= self._end_ms
         if self._end_ms is None or look.window != last_window(self._end_ms, self._sampling):
             return False
-        self._settled = look.window
+        self.settle(look.window, look.is_last)
         return True
 
     def left_at_end(self, end_us: int) -> _Windows:

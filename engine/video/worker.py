@@ -114,6 +114,7 @@ class _Worker:
             broken_packets=reader.broken_packets,
             looked=reader.looked,
             empty=reader.empty,
+            note=reader.note,
             memory=_private_bytes(),
         )
 
