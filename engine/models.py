@@ -20,6 +20,7 @@ from vtag.engine.paths import models_dir, private_dir
 from vtag.engine.swin.checkpoints import Checkpoint, load_checkpoint, save_model_folder
 from vtag.engine.text import display_path, printable
 
+STARTER = "starter"  # ships with vtag
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -69,6 +70,8 @@ def path_of(name: str) -> Path:
     folder = models_dir() / name
     if _NAME.fullmatch(name) and (folder / "model.json").is_file():
         return folder
+    if name == STARTER:
+        return Path(str(asset(STARTER)))
     if entry := catalogue().get(name):
         raise ModelError(f"the model {name} is not here: {entry.how_to_get}")
     near = difflib.get_close_matches(name, [*catalogue(), *installed()], 3)
@@ -91,7 +94,7 @@ def import_file(file: Path, name: str | None = None, labels: Sequence[str] | Non
     chosen = name or re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
     if not _NAME.fullmatch(chosen):
         raise ModelError(f"{printable(chosen)!r} cannot be a model's name: use a-z, 0-9, dots and dashes")
-    if (models_dir() / chosen).exists():
+    if chosen == STARTER or (models_dir() / chosen).exists():
         raise ModelError(
             f"a model called {chosen} is here already: choose --name, or `vtag models remove {chosen}`"
         )
@@ -119,7 +122,10 @@ def verify(name: str) -> None:
 
 def remove(name: str) -> None:
     """Delete an installed model."""
-    shutil.rmtree(path_of(name))
+    folder = path_of(name)
+    if folder.parent != models_dir():
+        raise ModelError(f"{name} ships with vtag and stays")
+    shutil.rmtree(folder)
 
 
 def _hash(file: Path) -> str:

@@ -17,7 +17,7 @@ from vtag.engine.errors import ModelError
 from vtag.engine.events import Event, Finished, Planned, Progress, Running, VideoDone, VideoFailed
 from vtag.engine.library import derive, files, heads, observations, runs
 from vtag.engine.library.database import Library, now
-from vtag.engine.models import load
+from vtag.engine.models import STARTER, installed, load
 from vtag.engine.plan import Plan, Task, make_plan
 from vtag.engine.swin.checkpoints import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
@@ -31,6 +31,7 @@ from vtag.engine.video.sampling import Sampling
 _DECODE_MEMORY_BYTES = 256 * 2**20
 _BATCH = {"cuda": 16}  # clips a call; on a CPU more than two gain nothing and cost their memory
 _CPU_BATCH = 2
+_FIRST_CHOICE = "swin3d-t"
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,14 @@ class ScanOptions:
 
 
 def choose_model(library: Library, model: str | None) -> tuple[Checkpoint, str]:
-    """The model that was asked for, else the one that the library remembers; and its name or absolute path.
+    """The model that was asked for, else the one that the library remembers, else what is here; and its source.
 
-    Raises ModelError where neither is there, with what to do.
+    A new library takes swin3d-t where it was brought in, else the starter that ships with vtag; it moves to
+    another model only when told. Raises ModelError.
     """
     chosen = model or heads.library_model_source(library)
     if chosen is None:
-        raise ModelError(
-            "this library has no model yet: name one with --model, a checkpoint file or a name that "
-            "`vtag models list` shows as here"
-        )
+        chosen = _FIRST_CHOICE if _FIRST_CHOICE in installed() else STARTER
     return load(chosen), source_of(chosen)
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from vtag.engine.discover import discover
 from vtag.engine.errors import LibraryError
 

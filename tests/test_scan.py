@@ -76,6 +76,17 @@ def test_a_folder_is_scanned_and_its_moments_are_found(vtag: Run, videos: Path, 
     assert {"id", "path", "label", "start_ms", "end_ms", "score", "model", "source"} == set(found[0])
 
 
+def test_without_a_model_a_new_library_takes_the_starter_and_keeps_it(
+    vtag: Run, videos: Path, model: Path
+) -> None:
+    first = vtag("scan", videos / "long.mp4", "--json")
+    assert summary(first)["scanned"] == 1
+    assert "starter" in first.stderr
+    told = vtag("scan", videos / "long.mp4", "--model", model, "--json")
+    assert summary(told)["scanned"] == 1
+    assert summary(vtag("scan", videos / "long.mp4", "--json"))["skipped"] == 1
+
+
 def test_a_second_scan_opens_no_video_and_a_renamed_file_keeps_its_moments(
     vtag: Run, videos: Path, model: Path
 ) -> None:
@@ -174,7 +185,8 @@ def test_show_draws_one_videos_timeline(vtag: Run, videos: Path, model: Path) ->
     ("arguments", "code", "said"),
     [
         (["scan"], 2, "Missing argument"),
-        (["scan", "/nowhere/at/all"], 1, "no model yet"),
+        (["scan", "/nowhere/at/all"], 1, "/nowhere/at/all cannot be scanned"),
+        (["models", "remove", "starter", "--yes"], 1, "ships with vtag"),
         (["search", "archery"], 1, "no library"),
         (["retag"], 1, "no library"),
         (["predict", "x.mp4", "--model", "swin3d-t"], 1, "swin3d-t is not here"),

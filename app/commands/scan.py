@@ -49,6 +49,7 @@ def scan(
 ) -> None:
     """Look at the videos in PATHS and keep what happens in them."""
     from vtag.engine.library.database import Library
+    from vtag.engine.models import STARTER
     from vtag.engine.paths import library_path
     from vtag.engine.scan import ScanOptions, choose_model, remember
     from vtag.engine.scan import scan as run
@@ -67,6 +68,11 @@ def scan(
     with Library.open(library_path(db)) as library, _interrupts_once():
         try:
             checkpoint, source = choose_model(library, model)
+            if source == STARTER and model is None:
+                say(
+                    "the small starter model knows 24 actions and is weak; `vtag models list` says where the full "
+                    "ones come from"
+                )
             if not dry_run:
                 remember(library, checkpoint, source)
             finished = _draw(run(library, [os.fsencode(p) for p in paths], checkpoint, options))
