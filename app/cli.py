@@ -13,6 +13,8 @@ from vtag.app.commands import doctor, find, models, predict, scan, tidy
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="vtag",
     help="Tags the videos on your disk with what happens in them, and finds the moments again.",
@@ -56,6 +58,10 @@ def main() -> None:
     arguments, debug = _take_debug(sys.argv[1:])
     try:
         app(arguments, prog_name="vtag")
+    except SystemExit as done:
+        if done.code == INTERRUPTED:
+            _leave_interrupted()
+        raise
     except VtagError as error:
         if debug:
             traceback.print_exc()
@@ -66,6 +72,17 @@ def main() -> None:
             raise
         complain(f"{type(error).__name__}: {error} (unexpected; --debug shows where it happened)")
         sys.exit(1)
+
+
+def _leave_interrupted() -> None:
+    """End with 130 at once.
+
+    CPython remembers an interruption that arrived inside an exec() of some import, although it was caught, and
+    then ends the process by SIGINT instead of with our exit code.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(INTERRUPTED)
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
