@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -136,8 +137,15 @@ def _full_long_side(ratio: Fraction, short_side: int) -> int:
 
 
 def _middle(size: int, share: Fraction) -> tuple[int, int]:
-    """Start and length of the middle `share` of `size` pixels."""
-    length = min(size, max(1, round(size * share)))
+    """Start and length of the middle `share` of `size` pixels.
+
+    The margins are equal and even: chroma planes of half the size are cut at whole pixels only, and a picture that
+    is stored upside down has to give the same region. The length is at most two pixels off for that.
+    """
+    ideal = size * share
+    length = size - 4 * max(0, math.ceil((size - ideal) / 4 - Fraction(1, 2)))
+    while length < 1:
+        length += 4
     return (size - length) // 2, length
 
 
