@@ -70,22 +70,41 @@ def segments_of(
         end_ms: the true end of the video, which no segment passes.
         rule: hysteresis.
     """
-    found = []
     spoken = np.flatnonzero((scores >= thresholds).any(axis=0))
-    for label in map(int, spoken):
-        enter = thresholds[label]
-        column = scores[:, label]
-        pieces: list[list[float]] = []
-        for i in np.flatnonzero(column >= rule.leave * enter):
-            start, end = int(windows[i, 0]), min(int(windows[i, 1]), end_ms)
-            if pieces and start - pieces[-1][1] <= rule.gap_ms:
-                pieces[-1][1] = max(pieces[-1][1], end)
-                pieces[-1][2] = max(pieces[-1][2], float(column[i]))
-            else:
-                pieces.append([start, end, float(column[i])])
-        found += [
-            Segment(label, int(start), int(end), score)
-            for start, end, score in pieces
-            if score >= enter and end - start >= rule.least_ms
-        ]
-    return found
+    table = np.ascontiguousarray(scores[:, spoken].T)  # (L, W)
+    enter = thresholds[spoken, None]
+    heard = _heard(windows, table, enter, rule)
+    row, column = np.nonzero(heard)
+    if not len(row):
+        return []
+    starts = windows[column, 0]
+    ends = np.minimum(windows[column, 1], end_ms)
+    # the farthest end so far in the same row: the windows of a wide sampling overlap
+    stride = max(int(ends.max()), int(starts.max())) + 1
+    reach = np.maximum.accumulate(ends + row * stride) - row * stride
+    first = np.ones(len(row), bool)
+    first[1:] = (row[1:] != row[:-1]) | (starts[1:] - reach[:-1] > rule.gap_ms)
+    at = np.flatnonzero(first)
+    begin, end = starts[at], np.maximum.reduceat(ends, at)
+    best = np.maximum.reduceat(table[row, column], at)
+    long_enough = (end - begin >= rule.least_ms) & (end > begin)
+    columns = (spoken[row[at]], begin, end, best)
+    return list(map(Segment, *(values[long_enough].tolist() for values in columns)))
+
+
+def _heard(
+    windows: NDArray[np.int64], table: NDArray[np.float64], enter: NDArray[np.float64], rule: Rule
+) -> NDArray[np.bool_]:
+    """Which windows of which label are part of a segment: bool [L, W] of probabilities [L, W].
+
+    A run is a row of windows, none farther from the one before it than the largest gap, that all are at least at
+    the leave level; it counts from its first window that is at the enter level.
+    """
+    held = table >= rule.leave * enter
+    broken = np.ones(len(windows), bool)  # whether a run cannot come over from the window before
+    broken[1:] = windows[1:, 0] - np.maximum.accumulate(windows[:-1, 1]) > rule.gap_ms
+    index = np.arange(held.size).reshape(held.shape)
+    # the last window, up to each, in which a run could not have gone on, and the last that entered
+    ended = np.where(~held, index + 1, np.where(broken, index, 0))
+    entered = np.where(table >= enter, index + 1, 0)
+    return held & (np.maximum.accumulate(entered, axis=1) > np.maximum.accumulate(ended, axis=1))
