@@ -206,14 +206,24 @@ def test_arrays_go_in_and_come_out_unchanged() -> None:
     assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
 
 
-def test_masks_are_made_once_and_only_the_last_sizes_are_kept() -> None:
+def test_tables_are_made_once_and_only_those_of_the_last_sizes_are_kept() -> None:
     model = VideoSwin(SMALL).eval()
-    kept = model.stages[0]._masks._kept
+    kept = model.stages[0].tables._kept
     with torch.inference_mode():
         model(torch.zeros(1, 8, 12, 12, 3))
-        made = dict(kept)
+        made = {key: id(table) for key, table in kept.items()}
         model(torch.zeros(1, 8, 12, 12, 3))
-        assert {key: id(mask) for key, mask in kept.items()} == {key: id(mask) for key, mask in made.items()}
-        for width in range(20, 60, 2):
+        assert {key: id(table) for key, table in kept.items()} == made
+        for width in range(20, 160, 2):
             model(torch.zeros(1, 8, 12, width, 3))
-    assert 0 < len(kept) <= 8
+    assert made and not set(made) & {key for key in kept if len(key) == 4}
+    assert len(kept) <= 24
+    assert model.stages[0].tables is model.stages[1].tables
+
+
+def test_a_model_for_inference_is_the_model_with_its_weights() -> None:
+    tensors = wild_tensors(SMALL)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 5, 13, 11, 3)).astype(np.float32))
+    with torch.inference_mode():
+        found, wanted = VideoSwin.of(SMALL, tensors)(x), VideoSwin(SMALL).load_arrays(tensors).eval()(x)
+    assert torch.equal(found, wanted)

@@ -43,7 +43,7 @@ class TorchBackend:
         elif self.precision == "fp32":
             torch.set_float32_matmul_precision("highest")  # no TF32: ten bits are not float32
         with _enough_memory("the model", self.device):
-            self._model = VideoSwin(self.spec.sizes).load_arrays(checkpoint.tensors).eval().to(self._device)
+            self._model = VideoSwin.of(self.spec.sizes, checkpoint.tensors).to(self._device)
             self._mean = torch.tensor(self.spec.mean, dtype=torch.float32, device=self._device)
             self._std = torch.tensor(self.spec.std, dtype=torch.float32, device=self._device)
 

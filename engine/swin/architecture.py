@@ -9,7 +9,8 @@ from __future__ import annotations
 
 # mypy: disable-error-code="no-any-return"
 # torch does not say what calling a module returns
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from vtag.engine.swin.names import hidden_dim
 from vtag.engine.swin.spec import SwinSizes
 from vtag.engine.swin.windows import (
+    BLOCKED,
     Size,
     fit_window,
     join,
@@ -31,7 +33,7 @@ from vtag.engine.swin.windows import (
 )
 
 _NORM_EPS = 1e-5
-_MASKS_KEPT = 8  # feature-map sizes a model meets in turn: views and crops, not every video's own
+_TABLES_KEPT = 24  # four sizes of clips in turn; a clip of 32x224x224 needs 28 MB of them
 
 
 class PatchEmbed(nn.Module):
@@ -65,15 +67,18 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         rows = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
-        self._indices: dict[tuple[int, torch.device], Tensor] = {}
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """`x` [B, windows, tokens, C]; `mask` [windows, tokens, tokens] or None."""
+    def forward(self, x: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
+        """Of `x` [B, windows, tokens, C] the same.
+
+        `index` [tokens, tokens] are rows of the bias table; `mask` bool [windows, tokens, tokens] is True for pairs
+        that must not see each other (None: all may).
+        """
         b, windows, tokens, dim = x.shape
         q, k, v = self.qkv(x).reshape(b, windows, tokens, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5)
-        bias = self.bias(tokens).to(q.dtype)[None]
+        bias = self.bias(index).to(q.dtype)[None]
         if mask is not None:
-            bias = bias + mask.to(q.dtype)[:, None]  # [windows, heads, tokens, tokens]
+            bias = torch.where(mask[:, None], bias + BLOCKED, bias)  # [windows, heads, tokens, tokens]
         # Four dimensions, so that the fused kernels take it. The bias is broadcast over the clips of a batch
         # and never repeated: where windows have masks of their own, they go with the heads and not with the
         # batch.
@@ -84,17 +89,10 @@ class WindowAttention(nn.Module):
         out = out.reshape(b, windows, self.heads, tokens, -1).transpose(2, 3)  # heads beside their channels
         return self.proj(out.reshape(b, windows, tokens, dim))
 
-    def bias(self, tokens: int) -> Tensor:
+    def bias(self, index: Tensor) -> Tensor:
         """The bias of each pair of tokens, [heads, tokens, tokens]."""
-        table = self.relative_position_bias_table
-        key = (tokens, table.device)
-        if key not in self._indices:
-            while len(self._indices) >= _MASKS_KEPT:
-                self._indices.pop(next(iter(self._indices)))
-            with torch.inference_mode(False):  # what is kept has to serve training too
-                index = torch.from_numpy(relative_position_index(self.window, tokens))
-                self._indices[key] = index.flatten().to(table.device)
-        return table.t().index_select(1, self._indices[key]).reshape(self.heads, tokens, tokens)
+        rows = self.relative_position_bias_table.t().index_select(1, index.flatten())
+        return rows.reshape(self.heads, *index.shape)
 
 
 class Mlp(nn.Module):
@@ -138,11 +136,11 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, hidden)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, masks: Masks) -> Tensor:
-        x = x + self.drop_path(self.attend(self.norm1(x), masks))
+    def forward(self, x: Tensor, tables: Tables) -> Tensor:
+        x = x + self.drop_path(self.attend(self.norm1(x), tables))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def attend(self, x: Tensor, masks: Masks) -> Tensor:
+    def attend(self, x: Tensor, tables: Tables) -> Tensor:
         """Pad, roll, attend in windows, roll back, cut: [B, T, H, W, C] -> the same."""
         size = _map_size(x)
         window, shift = fit_window(size, self.window, self.shift)
@@ -150,30 +148,42 @@ class Block(nn.Module):
         x = pad_to(x, padded)
         if any(shift):
             x = x.roll((-shift[0], -shift[1], -shift[2]), (1, 2, 3))
-        x = self.attn(partition(x, window), masks.of(padded, window, shift, x.device))
+        windows = partition(x, window)
+        index = tables.index(self.window, windows.shape[2], x.device)
+        x = self.attn(windows, index, tables.mask(padded, window, shift, x.device))
         x = join(x, window, padded)
         if any(shift):
             x = x.roll(shift, (1, 2, 3))
         return x[:, : size[0], : size[1], : size[2]]
 
 
-class Masks:
-    """The shift masks of the sizes met lately, on the device they are used on; shared by a model's blocks."""
+class Tables:
+    """Position indices and shift masks of the sizes met lately, where they are used; shared by a model's blocks."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[Size, Size, Size, torch.device], Tensor] = {}
+        self._kept: dict[tuple[object, ...], Tensor] = {}
 
-    def of(self, padded: Size, window: Size, shift: Size, device: torch.device) -> Tensor | None:
-        """The mask [windows, tokens, tokens], or None where nothing is shifted."""
+    def index(self, window: Size, tokens: int, device: torch.device) -> Tensor:
+        """Rows of the bias table for the first `tokens` tokens of a window, [tokens, tokens]."""
+        return self._keep((window, tokens), device, lambda: relative_position_index(window, tokens))
+
+    def mask(self, padded: Size, window: Size, shift: Size, device: torch.device) -> Tensor | None:
+        """The shift mask [windows, tokens, tokens], or None where nothing is shifted."""
         if not any(shift):
             return None
-        key = (padded, window, shift, device)
-        if key not in self._kept:
-            while len(self._kept) >= _MASKS_KEPT:
+        return self._keep((padded, window, shift), device, lambda: shift_mask(padded, window, shift))
+
+    def _keep(
+        self, sizes: tuple[object, ...], device: torch.device, make: Callable[[], NDArray[Any]]
+    ) -> Tensor:
+        key = (*sizes, device)
+        table = self._kept.get(key)
+        if table is None:
+            while len(self._kept) >= _TABLES_KEPT:
                 self._kept.pop(next(iter(self._kept)))
-            with torch.inference_mode(False):
-                self._kept[key] = torch.from_numpy(shift_mask(padded, window, shift)).to(device)
-        return self._kept[key]
+            with torch.inference_mode(False):  # what is kept has to serve training too
+                table = self._kept[key] = torch.from_numpy(make()).to(device)
+        return table
 
 
 class PatchMerging(nn.Module):
@@ -193,7 +203,7 @@ class PatchMerging(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width, every other one shifted by half a window; then merging, but for the last stage."""
 
-    def __init__(self, sizes: SwinSizes, number: int, drop_paths: list[float], masks: Masks) -> None:
+    def __init__(self, sizes: SwinSizes, number: int, drop_paths: list[float], tables: Tables) -> None:
         super().__init__()
         dim = sizes.embed_dim << number
         window = sizes.window_size
@@ -204,11 +214,11 @@ class Stage(nn.Module):
         )
         last = number + 1 == len(sizes.depths)
         self.downsample = None if last else PatchMerging(dim)
-        self._masks = masks
+        self.tables = tables
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
-            x = block(x, self._masks)
+            x = block(x, self.tables)
         return x if self.downsample is None else self.downsample(x)
 
 
@@ -225,11 +235,11 @@ class VideoSwin(nn.Module):
     def __init__(self, sizes: SwinSizes, *, drop_path: float = 0.0) -> None:
         super().__init__()
         self.sizes = sizes
-        masks = Masks()
+        tables = Tables()
         rates = iter(np.linspace(0, drop_path, sum(sizes.depths)).tolist())
         self.patch_embed = PatchEmbed(sizes.patch_size, sizes.embed_dim)
         self.stages = nn.ModuleList(
-            Stage(sizes, i, [next(rates) for _ in range(depth)], masks)
+            Stage(sizes, i, [next(rates) for _ in range(depth)], tables)
             for i, depth in enumerate(sizes.depths)
         )
         self.norm = nn.LayerNorm(sizes.feature_dim, _NORM_EPS)
@@ -254,6 +264,15 @@ class VideoSwin(nn.Module):
             for name, parameter in self.named_parameters()
             if parameter.ndim == 1 or name.endswith("relative_position_bias_table")
         )
+
+    @classmethod
+    def of(cls, sizes: SwinSizes, tensors: Mapping[str, NDArray[np.float32]]) -> VideoSwin:
+        """A model with these weights, for inference: nothing is drawn at random first, nothing copied twice."""
+        with torch.device("meta"):
+            model = cls(sizes)
+        weights = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
+        model.load_state_dict(weights, assign=True)
+        return model.eval()
 
     def load_arrays(self, tensors: Mapping[str, NDArray[np.float32]]) -> VideoSwin:
         """Take over weights under our names (a Checkpoint's `tensors`), all of them; returns the module."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import ModelError
-from vtag.engine.swin.names import IMAGE, Naming, is_derived, naming_of, parameter_shapes
+from vtag.engine.swin.names import Naming, is_derived, naming_of, parameter_shapes
 from vtag.engine.swin.spec import SwinSizes
 from vtag.engine.swin.stored import FLOATS, Stored
 from vtag.engine.swin.window_size import find_window
@@ -111,7 +111,7 @@ def video_sizes(weights: Weights, window: Size | None = None) -> SwinSizes:
     Raises ModelError for an image model, and where what tells a size is missing.
     """
     patch = weights.shape(_PATCH)
-    if len(patch) == 4 or weights.naming is IMAGE:
+    if len(patch) == 4:
         raise ModelError("an image Swin, which can start a training but cannot tag videos as it is")
     if len(patch) != 5 or patch[1] != 3:
         raise ModelError(f"its tensor {weights.called(_PATCH)!r} is {_by(patch)}, not [embed, 3, t, h, w]")

@@ -17,12 +17,12 @@ from safetensors.numpy import save_file
 
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.assemble import Weights, read_all
-from vtag.engine.swin.checkpoint import Checkpoint, Tensors, file_hash, identified
+from vtag.engine.swin.checkpoint import Checkpoint, file_hash, identified
 from vtag.engine.swin.names import OURS
 from vtag.engine.swin.regular import open_regular, said_of
 from vtag.engine.swin.safetensors_files import read_json, read_safetensors
 from vtag.engine.swin.spec import ModelSpec
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import printable
 
 SPEC_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -143,15 +143,3 @@ def _move_into_place(beside: Path, folder: Path) -> None:
         if there:
             (beside / "old").rename(folder)
         raise
-
-
-__all__ = [
-    "SPEC_FILE",
-    "WEIGHTS_FILE",
-    "Tensors",
-    "display_path",
-    "is_weights_of_folder",
-    "read_model_folder",
-    "save_model_folder",
-    "weights_name",
-]

@@ -15,7 +15,7 @@ from vtag.engine.errors import ModelError
 from vtag.engine.swin.assemble import Weights, sizes_of
 from vtag.engine.swin.checkpoint import Tensors
 from vtag.engine.swin.checkpoints import read_weights
-from vtag.engine.swin.names import IMAGE, is_head, parameter_shapes
+from vtag.engine.swin.names import BARE, is_head, parameter_shapes
 from vtag.engine.swin.regular import open_regular, said_of
 from vtag.engine.swin.spec import SwinSizes
 
@@ -48,7 +48,7 @@ def inflate(path: Path, *, window_size: Size = (8, 7, 7), patch_size: Size = (2,
     with said_of(path), open_regular(path) as (handle, size):
         weights = read_weights(handle, size)
         kernel = weights.shape(_PATCH)
-        if weights.naming is not IMAGE or len(kernel) != 4:
+        if weights.naming is not BARE or len(kernel) != 4:
             raise ModelError("not an image Swin: a video model needs no inflating")
         if kernel[2:] != patch_size[1:]:
             raise ModelError(f"its patches are {kernel[2]}x{kernel[3]}, not {patch_size[1]}x{patch_size[2]}")

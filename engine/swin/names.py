@@ -137,7 +137,7 @@ OFFICIAL = Naming(
     "the official repository", (*_under("backbone.", _BODY + _SAME), ("head.", "cls_head.fc_cls."))
 )
 PADDLE = Naming("PaddleVideo", (*_under("backbone.", _BODY + _SAME), ("head.", "head.fc.")))
-IMAGE = Naming("an image Swin", (*_BODY, ("head.", "head."), *_SAME))
+BARE = Naming("an image Swin, or the official module alone", (*_BODY, ("head.", "head."), *_SAME))
 OURS = Naming("vtag", tuple((p, p) for p in ("stages.", "patch_embed.", "norm.", "head.")))
 
 
@@ -148,4 +148,4 @@ def naming_of(names: list[str]) -> Naming | None:
     return next(n for count, n in fits if count == most) if most else None
 
 
-_NAMINGS = (TORCHVISION, OFFICIAL, PADDLE, IMAGE, OURS)
+_NAMINGS = (TORCHVISION, OFFICIAL, PADDLE, BARE, OURS)

@@ -1,14 +1,11 @@
-"""Window work of a Video Swin, as plain functions: sizes, partition, and the two tables of what may look
-where.
+"""Window work of a Video Swin, as plain functions: sizes, partition, and the two tables of what may look where.
 
-Everything here is over T, H, W order. The tables are arithmetic over sizes and are kept, so that a forward
-pass computes none of them twice.
+Everything here is in T, H, W order. The tables are arithmetic over sizes; the module keeps them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -54,7 +51,6 @@ def join(windows: Tensor, window: Size, size: Size) -> Tensor:
     return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, t, h, w, c)
 
 
-@lru_cache(maxsize=64)
 def relative_position_index(window: Size, tokens: int) -> NDArray[np.int64]:
     """Rows of the bias table for each pair of the first `tokens` tokens of a full window, [tokens, tokens].
 
@@ -70,12 +66,11 @@ def relative_position_index(window: Size, tokens: int) -> NDArray[np.int64]:
     return index
 
 
-def shift_mask(size: Size, window: Size, shift: Size) -> NDArray[np.float32]:
-    """What is added to attention after a cyclic shift: [windows, tokens, tokens], 0 or BLOCKED.
+def shift_mask(size: Size, window: Size, shift: Size) -> NDArray[np.bool_]:
+    """Which pairs of a window must not see each other after a cyclic shift: bool [windows, tokens, tokens].
 
-    `size` is the padded feature map. After the roll, the last window of a shifted axis holds the map's end
-    and its beginning side by side; they must not see each other. Padding is not masked: the references do not
-    mask it.
+    `size` is the padded feature map. After the roll, the last window of a shifted axis holds the map's end and
+    its beginning side by side. Padding is not masked: the references do not mask it.
     """
     region = np.zeros(size, np.int64)
     for axis in range(3):
@@ -85,8 +80,7 @@ def shift_mask(size: Size, window: Size, shift: Size) -> NDArray[np.float32]:
             along[-shift[axis] :] = 2
         region = region * 3 + along.reshape([-1 if a == axis else 1 for a in range(3)])
     in_windows = partition(torch.from_numpy(region)[None, ..., None], window)[0, :, :, 0].numpy()
-    apart = in_windows[:, :, None] != in_windows[:, None, :]
-    return np.where(apart, np.float32(BLOCKED), np.float32(0))
+    return np.asarray(in_windows[:, :, None] != in_windows[:, None, :])
 
 
 def _size(values: Iterable[int]) -> Size:
