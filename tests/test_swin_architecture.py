@@ -153,7 +153,7 @@ def test_a_clip_of_a_batch_answers_as_it_does_alone() -> None:
 
 def test_training_after_inference_on_the_same_sizes_works() -> None:
     """The tables that inference keeps have to serve the gradient too."""
-    model = VideoSwin(SMALL, drop_path=0.2)
+    model = VideoSwin(SMALL)  # no drop path: a block that is left out by chance has no gradient
     x = torch.randn(2, 4, 12, 12, 3)
     with torch.inference_mode():
         model.eval()(x)
