@@ -74,7 +74,8 @@ def test_the_schema_that_readers_expect_is_the_one_that_is_written() -> None:
         (migrations.library_migrations, SCHEMA),
         (migrations.observation_migrations, OBSERVATIONS_SCHEMA),
     ):
-        assert tuple(step.name for step in steps.pending(Database(memory=True))) == known
+        assert steps.name == known.name
+        assert tuple(step.name for step in steps.pending(Database(memory=True))) == known.steps
 
 
 def test_the_files_are_their_owners_alone(library: Library, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -10,19 +11,24 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.paths import private_dir
 from vtag.engine.text import display_path
 
-if TYPE_CHECKING:
-    from sqlite_utils import Migrations
-
 OBSERVATIONS = "observations.db"
-# the steps this vtag knows, also without sqlite-utils; a test holds them against migrations.py
-SCHEMA = ("m001_create_library",)
-OBSERVATIONS_SCHEMA = ("m001_create_observations",)
+
+
+class Schema(NamedTuple):
+    """The steps that this vtag knows, to be read without sqlite-utils; a test holds them against migrations.py."""
+
+    name: str
+    steps: tuple[str, ...]
+
+
+SCHEMA = Schema("vtag", ("m001_create_library",))
+OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))
 _BUSY_S = 30.0
 
 
@@ -45,23 +51,18 @@ class Library:
 
         Raises LibraryError where it cannot be opened, is no library, or was made by a newer vtag.
         """
-        from vtag.engine.library.migrations import library_migrations, observation_migrations
-
-        private_dir(path.parent)
         opened: list[sqlite3.Connection] = []
-        try:
-            for file, migrations, known in (
-                (path, library_migrations, SCHEMA),
-                (path.parent / OBSERVATIONS, observation_migrations, OBSERVATIONS_SCHEMA),
-            ):
+        for schema, file in ((SCHEMA, path), (OBSERVATIONS_SCHEMA, path.parent / OBSERVATIONS)):
+            try:
+                private_dir(path.parent)
                 opened.append(_open_for_writing(file))
-                _migrate(opened[-1], file, migrations, known)
-        except (sqlite3.Error, OSError, LibraryError) as error:
-            for connection in opened:
-                connection.close()
-            if isinstance(error, LibraryError):
-                raise
-            raise _explained(path, error) from error
+                _bring_up_to_date(opened[-1], file, schema)
+            except (sqlite3.Error, OSError, LibraryError) as error:
+                for connection in opened:
+                    connection.close()
+                if isinstance(error, LibraryError):
+                    raise
+                raise _explained(file, error) from error
         return cls(path, *opened)
 
     @contextlib.contextmanager
@@ -96,83 +97,147 @@ class Library:
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection for reading alone. Raises LibraryError where there is no library or it is of another vtag."""
+    if path.is_dir():
+        raise LibraryError(f"{display_path(path)} is a folder: name the library's file")
     if not path.is_file():
         raise LibraryError(f"there is no library at {display_path(path)} yet: `vtag scan FOLDER` makes one")
+    connection = None
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
-        applied = _applied(connection)
-    except sqlite3.Error as error:
+        connection = _open_for_reading(path)
+        applied = _applied(connection, SCHEMA)
+        _refuse_foreign(connection, path, applied, SCHEMA)
+        if set(SCHEMA.steps) - set(applied):
+            raise LibraryError(
+                f"the library at {display_path(path)} is of an older vtag: `vtag scan` or `vtag retag` updates it"
+            )
+        return connection
+    except (sqlite3.Error, LibraryError) as error:
+        if connection:
+            connection.close()
+        if isinstance(error, LibraryError):
+            raise
         raise _explained(path, error) from error
-    _refuse_newer(path, applied, SCHEMA)
-    if set(SCHEMA) - set(applied):
+
+
+def _open_for_reading(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
         connection.close()
-        raise LibraryError(
-            f"the library at {display_path(path)} is of an older vtag: `vtag scan` or `vtag retag` updates it"
-        )
+        # on a read-only disk SQLite cannot make the index of the write-ahead log; nobody writes there either
+        if os.access(path.parent, os.W_OK) or _size(path.with_name(f"{path.name}-wal")):
+            raise
+        connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
     return connection
 
 
 def _open_for_writing(file: Path) -> sqlite3.Connection:
-    new = not file.exists()
-    if new:
-        # made private before SQLite writes; the -wal and -shm files take its permissions
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    # private before SQLite writes into it; the -wal and -shm files take its permissions
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    if os.name == "posix" and file.stat().st_mode & 0o077:
+        file.chmod(0o600)
     connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
-def _migrate(
-    connection: sqlite3.Connection, file: Path, migrations: Migrations, known: tuple[str, ...]
-) -> None:
-    from sqlite_utils import Database
-
-    done = _applied(connection)
-    _refuse_newer(file, done, known)
-    db = Database(connection)
-    pending = [step.name for step in migrations.pending(db)]
-    if not pending:
+def _bring_up_to_date(connection: sqlite3.Connection, file: Path, schema: Schema) -> None:
+    """Apply the steps that are missing, all or none, one process at a time."""
+    if _applied(connection, schema) == list(schema.steps):
         return
-    if done:
-        _back_up(connection, file, pending[0])
-    elif connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        raise LibraryError(f"{display_path(file)} is a database of another program: name another file")
-    migrations.apply(db)
+    connection.execute("BEGIN IMMEDIATE")  # another process may be doing the same
+    try:
+        done = _applied(connection, schema)
+        _refuse_foreign(connection, file, done, schema)
+        pending = [step for step in schema.steps if step not in done]
+        if pending:
+            if done:
+                _back_up(file, pending[0])
+            from vtag.engine.library.migrations import apply
+
+            apply(connection, schema.name)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
 
 
-def _applied(connection: sqlite3.Connection) -> list[str]:
+def _applied(connection: sqlite3.Connection, schema: Schema) -> list[str]:
     has_table = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlite_migrations'"
     ).fetchone()
-    return [row[0] for row in connection.execute("SELECT name FROM _sqlite_migrations")] if has_table else []
+    if not has_table:
+        return []
+    rows = connection.execute(
+        "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY id", (schema.name,)
+    )
+    return [row[0] for row in rows]
 
 
-def _refuse_newer(path: Path, applied: list[str], known: tuple[str, ...]) -> None:
-    if unknown := [name for name in applied if name not in known]:
+def _refuse_foreign(connection: sqlite3.Connection, path: Path, applied: list[str], schema: Schema) -> None:
+    if unknown := [name for name in applied if name not in schema.steps]:
         raise LibraryError(
             f"the library at {display_path(path)} was made by a newer vtag ({unknown[0][:60]}): update vtag"
         )
+    if not applied and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise LibraryError(f"{display_path(path)} is a database of another program: name another file")
 
 
-def _back_up(connection: sqlite3.Connection, file: Path, step: str) -> None:
+def _back_up(file: Path, step: str) -> None:
+    """A copy beside `file`, named after the first step that the copy lacks; whole, or not there."""
     if shutil.disk_usage(file.parent).free < 2 * file.stat().st_size + 2**20:
         raise LibraryError(
             f"the library at {display_path(file)} has to be updated, but the disk lacks room for its backup"
         )
     copy = file.with_name(f"{file.name}.before-{step.split('_')[0]}")
-    with contextlib.closing(_open_for_writing(copy)) as backup:
-        connection.backup(backup)
+    part = copy.with_name(f"{copy.name}.part")
+    part.unlink(missing_ok=True)
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    try:
+        # another connection than the one that holds the lock: the backup is of what was committed
+        with (
+            contextlib.closing(sqlite3.connect(file)) as source,
+            contextlib.closing(sqlite3.connect(part)) as target,
+        ):
+            source.backup(target)
+        part.replace(copy)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def _explained(path: Path, error: Exception) -> LibraryError:
     where = display_path(path)
     text = str(error).lower()
+    if path.is_dir():
+        return LibraryError(f"{where} is a folder: name the library's file")
     if "not a database" in text or "malformed" in text:
+        if path.name == OBSERVATIONS:
+            return LibraryError(
+                f"{where} is not a sound database: remove it, and `vtag scan` looks at the videos again"
+            )
         return LibraryError(f"{where} is not a sound database: name another file, or bring back a backup")
     if "locked" in text or "busy" in text:
         return LibraryError(f"{where} is in use by another program: try again when it is done")
-    if "full" in text:
+    if "full" in text or getattr(error, "errno", None) == errno.ENOSPC:
         return LibraryError(f"the disk that holds {where} is full: what was finished is kept")
-    return LibraryError(f"{where} cannot be opened as a library: {error}")
+    if "readonly" in text or isinstance(error, PermissionError):
+        return LibraryError(
+            f"{where} cannot be written: name another file with --db, or a folder with VTAG_HOME"
+        )
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return LibraryError(f"{where} cannot be opened as a library: {reason}")

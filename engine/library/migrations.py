@@ -10,6 +10,13 @@ library_migrations = Migrations("vtag")
 observation_migrations = Migrations("vtag-observations")
 
 
+def apply(connection: sqlite3.Connection, name: str) -> None:
+    """Apply what is missing of the steps called `name`, inside the caller's transaction."""
+    migrations = {m.name: m for m in (library_migrations, observation_migrations)}[name]
+    # plugins of sqlite-utils that happen to be installed have no business in the library
+    migrations.apply(Database(connection, execute_plugins=False))
+
+
 def _run(db: Database, script: str) -> None:
     """Each statement by itself: sqlite3's executescript would commit the migration's transaction."""
     statement = ""
@@ -97,6 +104,7 @@ def m001_create_library(db: Database) -> None:
         );
         CREATE INDEX segments_by_label ON segments (label_id, score DESC);
         CREATE INDEX segments_by_content ON segments (content_id);
+        CREATE INDEX segments_judged ON segments (label_id) WHERE verdict IS NOT NULL;
         CREATE TABLE runs (
             id INTEGER PRIMARY KEY, kind TEXT NOT NULL, command TEXT NOT NULL, pid INTEGER NOT NULL,
             host TEXT NOT NULL, state TEXT NOT NULL, started_at TEXT NOT NULL, updated_at TEXT NOT NULL,
