@@ -33,12 +33,8 @@ def read_model_folder(
     folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
 ) -> Checkpoint:
     """The model in `folder`. Raises ModelError where it is not sound."""
-    said = _read_spec_file(folder)
-    called = name or _plain_name(said.get("name")) or folder.absolute().name
-    if labels is not None:
-        said["labels"] = list(labels)
-    spec = ModelSpec.from_json(said, name=printable(called))
-    with open_regular(folder / weights_name(said)) as (handle, size):
+    spec, weights_file = read_spec(folder, name=name, labels=labels)
+    with open_regular(weights_file) as (handle, size):
         weights = Weights(read_safetensors(handle, size), transposed=False, file_bytes=size)
         if weights.naming is not OURS:
             raise ModelError("the weights of a model folder have vtag's own names, these have not")
@@ -49,6 +45,17 @@ def read_model_folder(
             "its weights are not those that model.json describes (another SHA-256): copy it again"
         )
     return identified(replace(spec, sha256=sha256), tensors)
+
+
+def read_spec(
+    folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
+) -> tuple[ModelSpec, Path]:
+    """The spec of the model in `folder`, and its weights' file, which is not opened. Raises ModelError."""
+    said = _read_spec_file(folder)
+    called = name or _plain_name(said.get("name")) or folder.absolute().name
+    if labels is not None:
+        said["labels"] = list(labels)
+    return ModelSpec.from_json(said, name=printable(called)), folder / weights_name(said)
 
 
 def weights_name(said: Mapping[str, Any]) -> str:
