@@ -120,7 +120,7 @@ def test_a_video_whose_windows_are_all_known_is_not_decoded(
 
 @pytest.mark.parametrize("name", ["far.mp4", "far.mkv", "far.ts", "far.avi"])
 def test_windows_far_apart_are_jumped_to_and_hold_the_same_frames(tmp_path: Path, name: str) -> None:
-    path = make_numbered(tmp_path / name, seconds=100, options={"g": "60"})
+    path = make_numbered(tmp_path / name, seconds=100, width=64, height=64, options={"g": "60"})
     wanted = [0, 44800, 57600]
     ticks: list[int] = []
     found = looked_at(path, skip=lambda start: start not in wanted, tick=ticks.append)

@@ -44,14 +44,18 @@ class FrameSource:
         *,
         threads: int | None = None,
         tick: Callable[[int], None] | None = None,
+        on_broken: Callable[[], None] | None = None,
     ) -> None:
-        """`threads` bounds the decoder's threads; `tick` is called for every packet with the time reached (us)."""
+        """`threads` bounds the decoder's threads; `tick` is called for every packet with the time reached (us),
+        `on_broken` for every one that cannot be decoded.
+        """
         self.broken = 0  # packets that could not be read or decoded
         self.end_us = 0  # where the last frame that was yielded ends
         self._path = path
         self._facts = facts
         self._threads = threads
         self._tick = tick
+        self._on_broken = on_broken
         self._clock = _Clock(facts.interval_us)
         self._stack = contextlib.ExitStack()
         self._container: InputContainer | None = None
@@ -142,6 +146,8 @@ class FrameSource:
             except (av.error.FFmpegError, OSError):
                 self.broken += 1
                 in_a_row += 1
+                if self._on_broken is not None:
+                    self._on_broken()
                 if in_a_row >= _BROKEN_IN_A_ROW:
                     break
                 continue

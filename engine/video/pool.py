@@ -7,43 +7,32 @@ too long or asks for too much memory costs its file alone: it is killed and repl
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import queue
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import VideoError
-from vtag.engine.text import printable
 from vtag.engine.video.arena import Arena
 from vtag.engine.video.probe import VideoInfo
+from vtag.engine.video.process import LEAST_LIMIT_S, Job, Process, signal_name
 from vtag.engine.video.sampling import Sampling
-from vtag.engine.video.worker import swollen
+from vtag.engine.video.worker import private_bytes, swollen
 
 _TICK_S = 0.1
 _LONGEST_TICK_S = (
     1.0  # a longer pause was ours (suspended, stopped, overloaded): it is not held against a worker
 )
-_LEAST_LIMIT_S = 120.0  # a file may take this long ...
-_LIMIT_PER_SECOND = 10.0  # ... and this much for every second of video
+_LIMIT_PER_SECOND = 10.0  # a file may take this much longer for every second of video
 _END_S = 0.5  # how long a worker may take to end by itself
 _FAILED_STARTS = 3
-_BOOTSTRAP = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from vtag.engine.video.worker import main; main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))"
-)
 
 
 class ClipReady:
@@ -99,12 +88,6 @@ class VideoFailed:
 Event = ClipReady | VideoDone | VideoFailed
 
 
-@dataclass(frozen=True)
-class _Job:
-    id: int
-    message: dict[str, Any]
-
-
 class DecodePool:
     """`workers` decoding processes that share `memory_bytes` for their finished clips. A context manager.
 
@@ -122,7 +105,7 @@ class DecodePool:
         threads: int | None = None,
     ) -> None:
         """`stall_s`: so long may a process make no progress. `threads`: of one decoder, by default the cores'
-        share. `worker_memory_bytes`: of one process, shared memory apart (enforced by the system on Linux).
+        share. `worker_memory_bytes`: of one process, shared memory apart (looked at on Linux alone).
         """
         if workers < 1 or memory_bytes < 1:
             raise ValueError("a pool needs a worker and memory")
@@ -133,10 +116,10 @@ class DecodePool:
         self._arena = Arena(memory_bytes)
         self._lock = threading.RLock()
         self._events: queue.SimpleQueue[Event | VideoError] = queue.SimpleQueue()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._unfinished = 0  # submitted, and the last event not yet taken
-        self._workers: list[_Worker] = []
-        self._wanting: deque[tuple[_Worker, int]] = (
+        self._workers: list[Process] = []
+        self._wanting: deque[tuple[Process, int]] = (
             deque()
         )  # who waits for how much memory, first come first served
         self._failed_starts = 0
@@ -176,7 +159,7 @@ class DecodePool:
             if self._closed:
                 raise ValueError("the pool is closed")
             self._unfinished += 1
-            self._jobs.append(_Job(job_id, message))
+            self._jobs.append(Job(job_id, message))
             self._hand_out()
 
     @property
@@ -244,29 +227,27 @@ class DecodePool:
 
     # --- what the workers say ---------------------------------------------------------------------------------
 
-    def _hear(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def hear(self, worker: Process, message: dict[str, Any]) -> None:
         with self._lock:
             if self._closed or worker not in self._workers:
                 return
             worker.idle_s = 0.0
-            if not worker.wants:
-                worker.memory_bytes = message.get("memory", worker.memory_bytes)
+            worker.memory_bytes = message.get("memory", worker.memory_bytes)
             handler = getattr(self, f"_hear_{message['say']}")
             handler(worker, message)
 
-    def _hear_ready(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _hear_ready(self, worker: Process, message: dict[str, Any]) -> None:
         self._failed_starts = 0
         worker.ready = True
         self._hand_out()
 
-    def _hear_opened(self, worker: _Worker, message: dict[str, Any]) -> None:
-        worker.limit_s = _LEAST_LIMIT_S + _LIMIT_PER_SECOND * message["duration_ms"] / 1000
+    def _hear_opened(self, worker: Process, message: dict[str, Any]) -> None:
+        worker.limit_s = LEAST_LIMIT_S + _LIMIT_PER_SECOND * message["duration_ms"] / 1000
 
-    def _hear_at(self, worker: _Worker, message: dict[str, Any]) -> None:
-        if worker.memory_bytes > self._worker_memory_bytes:
-            self._give_up(worker, swollen(self._worker_memory_bytes))
+    def _hear_at(self, worker: Process, message: dict[str, Any]) -> None:
+        pass  # that it spoke was the message
 
-    def _hear_want(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _hear_want(self, worker: Process, message: dict[str, Any]) -> None:
         if message["bytes"] > self._arena.size_bytes:
             worker.tell({"grant": -1})
             return
@@ -274,7 +255,7 @@ class DecodePool:
         self._wanting.append((worker, message["bytes"]))
         self._grant()
 
-    def _hear_clip(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _hear_clip(self, worker: Process, message: dict[str, Any]) -> None:
         offset = message["offset"]
         if worker.job is None or worker.granted != offset:
             return
@@ -285,7 +266,7 @@ class DecodePool:
         )
         self._events.put(clip)
 
-    def _hear_done(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _hear_done(self, worker: Process, message: dict[str, Any]) -> None:
         if worker.job is None:
             return
         done = VideoDone(
@@ -302,26 +283,26 @@ class DecodePool:
             self._remove(worker)
         self._hand_out()
 
-    def _hear_failed(self, worker: _Worker, message: dict[str, Any]) -> None:
+    def _hear_failed(self, worker: Process, message: dict[str, Any]) -> None:
         crashed = message.get("crashed", False)
         self._fail(worker, message["reason"], crashed=crashed)
         if crashed:
             self._remove(worker)
         self._hand_out()
 
-    def _hear_end(self, worker: _Worker) -> None:
+    def hear_end(self, worker: Process) -> None:
         """A worker's pipe is closed: it is dead or dying."""
         with self._lock:
             if self._closed or worker not in self._workers:
                 return
             code = worker.wait(_END_S)
             if worker.job is not None:
-                self._fail(worker, f"the decoder crashed on it ({_signal_name(code)})", crashed=True)
+                self._fail(worker, f"the decoder crashed on it ({signal_name(code)})", crashed=True)
             elif not worker.ready:
                 self._failed_starts += 1
                 if self._failed_starts >= _FAILED_STARTS:
                     said = worker.last_words()
-                    self._events.put(VideoError(f"no decoding process starts ({said or _signal_name(code)})"))
+                    self._events.put(VideoError(f"no decoding process starts ({said or signal_name(code)})"))
                     self._jobs.clear()
             self._remove(worker)
             self._hand_out()
@@ -337,7 +318,7 @@ class DecodePool:
                 worker.begin(self._jobs.popleft())
         starting = sum(not worker.ready for worker in self._workers)
         while len(self._workers) < self._count and len(self._jobs) > starting:
-            self._workers.append(_Worker(self, self._arena, self._worker_memory_bytes))
+            self._workers.append(Process(self, self._arena, self._worker_memory_bytes))
             starting += 1
 
     def _grant(self) -> None:
@@ -356,19 +337,19 @@ class DecodePool:
             if not self._closed:
                 self._grant()
 
-    def _fail(self, worker: _Worker, reason: str, *, crashed: bool) -> None:
+    def _fail(self, worker: Process, reason: str, *, crashed: bool) -> None:
         if worker.job is not None:
             self._events.put(VideoFailed(worker.job.id, reason, crashed))
         worker.job = None
         self._take_back(worker)
 
-    def _give_up(self, worker: _Worker, reason: str) -> None:
+    def _give_up(self, worker: Process, reason: str) -> None:
         """Kill a worker that hangs, takes too long or swells."""
         self._fail(worker, reason, crashed=True)
         self._remove(worker)
         self._hand_out()
 
-    def _take_back(self, worker: _Worker) -> None:
+    def _take_back(self, worker: Process) -> None:
         """The memory that `worker` was given or waits for, and did not fill."""
         self._wanting = deque(entry for entry in self._wanting if entry[0] is not worker)
         worker.wants = False
@@ -377,7 +358,7 @@ class DecodePool:
             worker.granted = None
             self._grant()
 
-    def _remove(self, worker: _Worker) -> None:
+    def _remove(self, worker: Process) -> None:
         self._workers.remove(worker)
         self._take_back(worker)
         worker.process.kill()
@@ -395,92 +376,15 @@ class DecodePool:
                 for worker in list(self._workers):
                     self._watch(worker, passed_s)
 
-    def _watch(self, worker: _Worker, passed_s: float) -> None:
+    def _watch(self, worker: Process, passed_s: float) -> None:
         if worker.job is None or worker.wants or self._closed:
             return
+        worker.memory_bytes = private_bytes(worker.process.pid) or worker.memory_bytes
         worker.idle_s += passed_s
         worker.busy_s += passed_s
-        if worker.idle_s > self._stall_s:
+        if worker.memory_bytes > self._worker_memory_bytes:
+            self._give_up(worker, swollen(self._worker_memory_bytes))
+        elif worker.idle_s > self._stall_s:
             self._give_up(worker, f"the decoder made no progress for {self._stall_s:.0f} seconds")
         elif worker.busy_s > worker.limit_s:
             self._give_up(worker, f"decoding it took more than {worker.limit_s:.0f} seconds")
-
-
-class _Worker:
-    """One decoding process, seen from the parent; its pipe is read by a thread of its own."""
-
-    def __init__(self, pool: DecodePool, arena: Arena, memory_bytes: int) -> None:
-        self.ready = False
-        self.job: _Job | None = None
-        self.wants = False  # waits for memory, which is not its fault
-        self.granted: int | None = None  # the range it fills
-        self.idle_s = 0.0  # since it last said something
-        self.busy_s = 0.0  # with this video, waiting apart
-        self.limit_s = _LEAST_LIMIT_S
-        self.memory_bytes = 0
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
-        path = json.dumps([entry for entry in sys.path if entry])
-        arguments = [path, arena.handle, str(arena.size_bytes), str(memory_bytes)]
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOTSTRAP, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-            pass_fds=arena.inherited,
-        )
-        self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, args=(pool,), daemon=True).start()
-        threading.Thread(target=self._talk, daemon=True).start()
-
-    def _listen(self, pool: DecodePool) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout as answers:
-            for line in answers:
-                if line.endswith(b"\n"):  # else it died while it spoke
-                    pool._hear(self, json.loads(line))
-        pool._hear_end(self)
-        self.tell(None)
-
-    def _talk(self) -> None:
-        """Write what there is to tell: a process that stands still must not make us stand still."""
-        assert self.process.stdin is not None
-        with (
-            contextlib.suppress(OSError),
-            self.process.stdin as commands,
-        ):  # a dead worker is noticed elsewhere
-            while (message := self._told.get()) is not None:
-                commands.write(json.dumps(message).encode() + b"\n")
-                commands.flush()
-
-    def begin(self, job: _Job) -> None:
-        """Have the worker read a video."""
-        self.job = job
-        self.idle_s = self.busy_s = 0.0
-        self.limit_s = _LEAST_LIMIT_S
-        self.tell(job.message)
-
-    def tell(self, message: dict[str, Any] | None) -> None:
-        """Send a message; None closes the worker's stdin, at which it ends."""
-        self._told.put(message)
-
-    def wait(self, patience_s: float) -> int:
-        """The exit status once the process has ended, within `patience_s`; 0 where it has not."""
-        try:
-            return self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:  # the system ends it when it can (a disk that hangs)
-            return 0
-
-    def last_words(self) -> str:
-        """The last line the process wrote on stderr."""
-        self._errors.seek(0)
-        lines = self._errors.read()[-4000:].decode(errors="replace").strip().splitlines()
-        return printable(lines[-1]) if lines else ""
-
-
-def _signal_name(code: int) -> str:
-    """An exit status in words."""
-    try:
-        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
-    except ValueError:
-        return f"signal {-code}"

@@ -11,7 +11,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.container import UnusableVideo, why
+from vtag.engine.video.container import NO_PICTURE, UnusableVideo, why
 from vtag.engine.video.convert import Converter
 from vtag.engine.video.frames import FrameSource, Timed
 from vtag.engine.video.probe import Facts, VideoInfo, examine
@@ -52,6 +52,7 @@ def read_clips(
     threads: int | None = None,
     allocate: Callable[[tuple[int, ...]], Pixels] | None = None,
     tick: Callable[[int], None] | None = None,
+    on_broken: Callable[[], None] | None = None,
 ) -> ClipReader:
     """The clips of the video at `path`, by start; after the last one the reader knows the video's true length.
 
@@ -60,10 +61,11 @@ def read_clips(
         threads: at most so many for decoding; by default as many as there are cores.
         allocate: where a clip's pixels go, by shape; by default new memory. Called when a clip is complete.
         tick: called for every packet with the milliseconds decoded so far.
+        on_broken: called for every packet that cannot be decoded.
 
     Raises VideoError where nothing can be decoded, MemoryError where libav gets no memory.
     """
-    return ClipReader(path, sampling, skip, threads, allocate, tick)
+    return ClipReader(path, sampling, skip, threads, allocate, tick, on_broken)
 
 
 class ClipReader:
@@ -81,6 +83,7 @@ class ClipReader:
         threads: int | None = None,
         allocate: Callable[[tuple[int, ...]], Pixels] | None = None,
         tick: Callable[[int], None] | None = None,
+        on_broken: Callable[[], None] | None = None,
     ) -> None:
         self.facts: Facts = examine(path)
         self.broken_packets = 0
@@ -93,6 +96,7 @@ class ClipReader:
         self._threads = threads
         self._allocate = allocate or (lambda shape: np.empty(shape, np.uint8))
         self._tick = tick
+        self._on_broken = on_broken
         size = clip_size((self.info.width, self.info.height), sampling)
         self.clip_shape = (sampling.views, sampling.frames, *size, 3)
         self._converter = Converter(sampling, self.facts.orientation, self.facts.aspect, size)
@@ -130,15 +134,22 @@ class ClipReader:
     def _read(self) -> Generator[Clip, None, None]:
         pending = _Windows(self._sampling, self._skip, self.facts.end_us, self._tolerance_us)
         while pending.peek() is not None:
-            with FrameSource(self._path, self.facts, threads=self._threads, tick=self._on_tick) as source:
+            with self._source() as source:
                 ended = yield from self._look(source, pending)
                 self.broken_packets = max(self.broken_packets, source.broken)
             if not ended or pending.is_last_pass:
                 break
+            if not source.end_us:
+                raise UnusableVideo(self._path, f"{NO_PICTURE} (none of its frames could be decoded)")
             # Decoding has the last word on the length; then the window at the end may be another one.
             if abs(source.end_us - self.facts.end_us) > self.facts.interval_us / 2:
                 self._correct_end(source.end_us)
             pending = pending.left_at_end(self.facts.end_us)
+
+    def _source(self) -> FrameSource:
+        return FrameSource(
+            self._path, self.facts, threads=self._threads, tick=self._on_tick, on_broken=self._on_broken
+        )
 
     def _on_tick(self, time_us: int) -> None:
         if self._tick is not None:

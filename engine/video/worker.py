@@ -30,6 +30,7 @@ from vtag.engine.video.reader import read_clips
 from vtag.engine.video.sampling import Sampling
 
 _TICK_S = 0.25  # how often progress is told
+_WALL = 2  # times the limit
 _MEGABYTE = 1 << 20
 
 
@@ -38,7 +39,7 @@ def main(handle: str, arena_bytes: int, memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to decide
     av.logging.set_level(None)
     commands, answers = _take_over_pipes()
-    _limit_memory(memory_bytes)
+    _wall_off(memory_bytes)
     worker = _Worker(arena.attach(handle, arena_bytes), answers, memory_bytes)
     threading.Thread(target=worker.listen, args=(commands,), daemon=True).start()
     worker.serve()
@@ -98,6 +99,7 @@ class _Worker:
             threads=job["threads"],
             allocate=allocate,
             tick=self._tick,
+            on_broken=self._on_broken,
         )
         self._say(say="opened", duration_ms=reader.info.duration_ms)
         for clip in reader:
@@ -115,8 +117,13 @@ class _Worker:
             looked=reader.looked,
             empty=reader.empty,
             note=reader.note,
-            memory=_private_bytes(),
+            memory=private_bytes(),
         )
+
+    def _on_broken(self) -> None:
+        """A decoder that got no memory often says only that a packet is broken."""
+        if private_bytes() > self._memory_bytes:
+            raise MemoryError
 
     def _tick(self, at_ms: int) -> None:
         now = time.monotonic()
@@ -124,7 +131,7 @@ class _Worker:
             self._ticked = now
             if os.getppid() != self._parent:  # somebody else holds our pipes open
                 os._exit(0)
-            self._say(say="at", at_ms=at_ms, memory=_private_bytes())
+            self._say(say="at", at_ms=at_ms, memory=private_bytes())
 
     def _say(self, **message: Any) -> None:
         try:
@@ -157,22 +164,26 @@ def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
     return commands, answers
 
 
-def _limit_memory(memory_bytes: int) -> None:
-    """Let the system refuse memory beyond the limit. RLIMIT_DATA counts what is private and writable (Linux)."""
+def _wall_off(memory_bytes: int) -> None:
+    """Let the system refuse memory far beyond the limit; the pool looks at the limit itself, but only now and then.
+
+    RLIMIT_DATA counts what is private and writable (Linux), the stacks of threads too.
+    """
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415  # not on Windows
 
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+        wall = _WALL * memory_bytes
+        soft = wall if hard == resource.RLIM_INFINITY else min(wall, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _private_bytes() -> int:
-    """Resident memory that is ours alone; 0 where the system does not tell."""
+def private_bytes(pid: int | str = "self") -> int:
+    """Resident memory of a process that is its alone; 0 where the system does not tell."""
     try:
-        with open("/proc/self/statm", "rb") as file:
+        with open(f"/proc/{pid}/statm", "rb") as file:
             _, resident, shared, *_ = file.read().split()
         return (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
     except (OSError, ValueError):
