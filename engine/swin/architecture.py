@@ -216,9 +216,14 @@ class Stage(nn.Module):
         self.downsample = None if last else PatchMerging(dim)
         self.tables = tables
 
-    def forward(self, x: Tensor) -> Tensor:
+    def attend(self, x: Tensor) -> Tensor:
+        """The map after the last block, before merging: what golden values and imitation look at."""
         for block in self.blocks:
             x = block(x, self.tables)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.attend(x)
         return x if self.downsample is None else self.downsample(x)
 
 

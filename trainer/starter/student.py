@@ -46,9 +46,7 @@ class Student(nn.Module):
     def forward(self, clips: Tensor) -> Seen:
         """Normalised clips [B, T, H, W, 3]."""
         first, second, *rest = self.swin.stages
-        middle = first(self.swin.patch_embed(clips))
-        for block in second.blocks:
-            middle = block(middle, second._masks)
+        middle = second.attend(first(self.swin.patch_embed(clips)))
         x = middle if second.downsample is None else second.downsample(middle)
         for stage in rest:
             x = stage(x)
