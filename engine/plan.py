@@ -55,7 +55,8 @@ def make_plan(
         unchanged = (
             known is not None and known.size_bytes == found.size_bytes and known.mtime_ns == found.mtime_ns
         )
-        if known and unchanged and known.content_key:
+        content_id: int | None
+        if known and unchanged:
             key, content_id, error = known.content_key, known.content_id, known.content_error
         else:
             try:

@@ -107,10 +107,14 @@ class Content(NamedTuple):
 class FileFacts(Protocol):
     """What a folder listing tells of a file."""
 
-    path: bytes
-    size_bytes: int
-    mtime_ns: int
-    inode: int
+    @property
+    def path(self) -> bytes: ...  # absolute
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def inode(self) -> int: ...
 
 
 def known_files(library: Library, volume: Volume) -> dict[bytes, KnownFile]:

@@ -203,6 +203,8 @@ class PatchMerging(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width, every other one shifted by half a window; then merging, but for the last stage."""
 
+    downsample: PatchMerging | None
+
     def __init__(self, sizes: SwinSizes, number: int, drop_paths: list[float], tables: Tables) -> None:
         super().__init__()
         dim = sizes.embed_dim << number

@@ -31,7 +31,8 @@ def camera_move(still: Pixels, rng: np.random.Generator, *, size: int) -> Pixels
     """A still [1, H, W, 3] as a clip: a window glides and zooms over it, uint8 [FRAMES, size, size, 3]."""
     height, width = still.shape[1:3]
     short = min(height, width)
-    sides = np.linspace(*(short * rng.uniform(0.6, 1.0, size=2)), FRAMES)
+    first, last = short * rng.uniform(0.6, 1.0, size=2)
+    sides = np.linspace(float(first), float(last), FRAMES)
     ends = rng.uniform(size=(2, 2))
     ends[1] = ends[0] + rng.uniform(0, 1) * (ends[1] - ends[0])
     frames = []

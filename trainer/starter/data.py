@@ -62,7 +62,7 @@ def decode(path: Path, *, most: int) -> Pixels:
             scale = SHORT_SIDE / min(frame.width, frame.height)
             width, height = round(frame.width * scale), round(frame.height * scale)
             picture = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
-            frames.append(_bounded(picture))
+            frames.append(_bounded(np.asarray(picture, np.uint8)))
             if len(frames) >= most:
                 break
     return np.stack(frames)

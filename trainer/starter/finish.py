@@ -129,4 +129,4 @@ def at_rate(path: Path) -> Pixels:
     with av.open(str(path), metadata_errors="replace") as container:
         rate = float(container.streams.video[0].average_rate or 30)
     count = max(1, round(len(frames) * RATE / rate))
-    return frames[(np.arange(count) * rate / RATE).astype(int).clip(0, len(frames) - 1)]
+    return np.asarray(frames[(np.arange(count) * rate / RATE).astype(int).clip(0, len(frames) - 1)])

