@@ -223,7 +223,8 @@ def test_ctrl_c_ends_a_scan_in_seconds_and_the_next_one_goes_on(
     stdout, stderr = process.communicate(timeout=30)
     if process.returncode == 0:
         pytest.skip("this machine was done before the interruption")
-    assert process.returncode == 130, stderr
+    # a shell shows death by SIGINT as 130, too: what an interruption in the middle of an import ends in
+    assert process.returncode in (130, -signal.SIGINT), stderr
     assert time.monotonic() - started < 10
     assert stdout == "" and "Traceback" not in stderr
     done = summary(vtag("scan", videos, "--model", model, "--json"))
