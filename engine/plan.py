@@ -53,9 +53,13 @@ def make_plan(
             known_by_volume[volume.key] = files.known_files(library, volume)
         known = known_by_volume[volume.key].get(volume.relative(found.path))
         unchanged = (
-            known is not None and known.size_bytes == found.size_bytes and known.mtime_ns == found.mtime_ns
+            known is not None
+            and known.state == "present"  # else it came back, which has to be written down
+            and known.size_bytes == found.size_bytes
+            and known.mtime_ns == found.mtime_ns
         )
-        if known and unchanged and known.content_key:
+        content_id: int | None
+        if known and unchanged:
             key, content_id, error = known.content_key, known.content_id, known.content_error
         else:
             try:
