@@ -43,7 +43,7 @@ def _root(
 
 
 app.command()(scan.scan)
-app.command()(find.search)
+app.command(context_settings=find.QUERY_SETTINGS)(find.search)
 app.command()(find.show)
 app.command()(find.labels)
 app.command()(tidy.retag)

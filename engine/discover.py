@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.volumes import real_path
 from vtag.engine.text import display_path
 
 EXTENSIONS = frozenset(
@@ -65,20 +66,21 @@ def discover(paths: list[bytes]) -> Discovery:
     entered: set[tuple[int, int]] = set()
     seen: set[bytes] = set()
     for path in paths:
-        root = os.path.abspath(path)
+        root = real_path(path)
         try:
             info = os.stat(root)
         except OSError as error:
             raise LibraryError(
                 f"{display_path(path)} cannot be scanned: {error.strerror or error}"
             ) from error
-        found.roots.append(root)
         if stat.S_ISDIR(info.st_mode):
+            root = os.path.realpath(root)
             candidates = _walk(root, root, found, entered)
         elif stat.S_ISREG(info.st_mode):
             candidates = iter([Found(root, info.st_size, info.st_mtime_ns, info.st_ino, root)])
         else:
             raise LibraryError(f"{display_path(path)} is neither a file nor a folder")
+        found.roots.append(root)
         for candidate in candidates:
             if candidate.path not in seen:
                 seen.add(candidate.path)
@@ -107,7 +109,7 @@ def _walk(folder: bytes, root: bytes, found: Discovery, entered: set[tuple[int, 
                     if why := _folder_left_out(entry.name):
                         found.left_out.append((entry.path, why))
                     else:
-                        folders.append(entry.path)
+                        folders.append(os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
                 elif _is_candidate(entry, found):
                     info = entry.stat()
                     yield Found(entry.path, info.st_size, info.st_mtime_ns, info.st_ino, root)

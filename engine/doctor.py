@@ -118,7 +118,7 @@ def _video() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    names = installed()
+    names = [model.name for model in installed()]
     for name in names:
         try:
             verify(name)

@@ -53,7 +53,10 @@ def make_plan(
             known_by_volume[volume.key] = files.known_files(library, volume)
         known = known_by_volume[volume.key].get(volume.relative(found.path))
         unchanged = (
-            known is not None and known.size_bytes == found.size_bytes and known.mtime_ns == found.mtime_ns
+            known is not None
+            and known.state == "present"  # else it came back, which has to be written down
+            and known.size_bytes == found.size_bytes
+            and known.mtime_ns == found.mtime_ns
         )
         content_id: int | None
         if known and unchanged:

@@ -17,7 +17,7 @@ from vtag.engine.errors import ModelError
 from vtag.engine.events import Event, Finished, Planned, Progress, Running, VideoDone, VideoFailed
 from vtag.engine.library import derive, files, heads, observations, runs
 from vtag.engine.library.database import Library, now
-from vtag.engine.models import STARTER, installed, load
+from vtag.engine.models import STARTER, is_here, load
 from vtag.engine.plan import Plan, Task, make_plan
 from vtag.engine.swin.checkpoints import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
@@ -57,7 +57,7 @@ def choose_model(library: Library, model: str | None) -> tuple[Checkpoint, str]:
     """
     chosen = model or heads.library_model_source(library)
     if chosen is None:
-        chosen = _FIRST_CHOICE if _FIRST_CHOICE in installed() else STARTER
+        chosen = _FIRST_CHOICE if is_here(_FIRST_CHOICE) else STARTER
     return load(chosen), source_of(chosen)
 
 

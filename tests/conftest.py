@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from vtag.engine.library.database import Library
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/footage.py and its like are plain modules
 
@@ -30,6 +34,15 @@ def shared() -> Path:
     if not (SHARED / "golden").is_dir():
         pytest.skip(f"no shared material at {SHARED} (set VTAG_SHARED)")
     return SHARED
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Iterator[Library]:
+    """An open, empty library in a folder of its own."""
+    from vtag.engine.library.database import Library
+
+    with Library.open(tmp_path / "home" / "library.db") as opened:
+        yield opened
 
 
 @pytest.fixture

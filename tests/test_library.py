@@ -13,52 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shelf import LABELS, MADE_BY, SAMPLING, add_model, add_video
 
-from vtag.engine.discover import discover
 from vtag.engine.errors import LibraryError, QueryError
 from vtag.engine.library import derive, files, forget, heads, migrations, observations
 from vtag.engine.library.database import OBSERVATIONS_SCHEMA, SCHEMA, Library, open_reader
-from vtag.engine.library.search import matching_labels, nearest_labels, parse, search
+from vtag.engine.library.query import matching_labels, nearest_labels, parse
+from vtag.engine.library.search import search
 from vtag.engine.library.segments import Rule, Segment, probabilities, segments_of
-
-LABELS = ("archery", "riding a bike", "yoga", "none of these")
-MADE_BY = observations.MadeBy("torch", "cpu", "fp32")
-SAMPLING = "sampling"
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    with Library.open(tmp_path / "home" / "library.db") as opened:
-        yield opened
-
-
-def add_model(library: Library, *, seed: int = 0, backbone: str = "backbone", name: str = "m") -> int:
-    rng = np.random.default_rng(seed)
-    return heads.remember_model(
-        library,
-        name=name,
-        source=name,
-        backbone_hash=backbone,
-        head_hash=f"head{seed}",
-        spec={"labels": list(LABELS)},
-        weight=rng.normal(size=(4, 6)).astype(np.float32),
-        bias=np.zeros(4, np.float32),
-    )
-
-
-def add_video(library: Library, path: Path, *, seed: int = 0, windows: int = 8, look: bool = True) -> int:
-    """A file with some bytes, kept as a scan keeps it, with random features for its windows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(np.random.default_rng(seed).bytes(3000))
-    key = files.content_key(os.fsencode(path))
-    content_id = files.keep_content(library, key, {"duration_ms": windows * 1000})
-    found = discover([os.fsencode(path)]).files[0]
-    files.record_file(library, files.Volumes().of(found.path), found, content_id)
-    if look:
-        spans = np.array([(i * 1000, i * 1000 + 1000) for i in range(windows)])
-        features = 3 * np.random.default_rng(seed).normal(size=(windows, 1, 6)).astype(np.float32)
-        observations.add(library, key, "backbone", SAMPLING, spans, features, MADE_BY)
-    return content_id
 
 
 def said(library: Library) -> list[tuple[object, ...]]:

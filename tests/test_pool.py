@@ -301,6 +301,58 @@ def test_where_no_process_starts_it_is_said(videos: list[Path], monkeypatch: pyt
             drain(pool)
 
 
+def _spoilt(data: bytes, rng: np.random.Generator) -> bytes:
+    """`data` cut off, overwritten in one place, or with some bytes changed, anywhere or in the header."""
+    spoilt = bytearray(data)
+    kind = rng.integers(4)
+    if kind == 0:
+        del spoilt[rng.integers(1, len(spoilt)) :]
+    elif kind == 1:
+        at, length = int(rng.integers(len(spoilt))), int(rng.integers(1, 2000))
+        spoilt[at : at + length] = rng.bytes(min(length, len(spoilt) - at))
+    else:
+        reach = len(spoilt) if kind == 2 else min(1500, len(spoilt))
+        for at in rng.integers(0, reach, rng.integers(1, 30)):
+            spoilt[at] = rng.integers(256)
+    return bytes(spoilt)
+
+
+def test_whatever_is_wrong_with_a_file_the_answer_is_clips_or_a_reason(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    codecs = {
+        "mp4": "libx264",
+        "mkv": "libx264",
+        "ts": "libx264",
+        "avi": "mpeg4",
+        "mpg": "mpeg2video",
+        "mov": "libx265",
+    }
+    sound = {
+        ending: make_numbered(
+            tmp_path / f"sound.{ending}", seconds=3, codec=codec, options={"g": "15"}
+        ).read_bytes()
+        for ending, codec in codecs.items()
+    }
+    clips: dict[int, int] = {}
+    with DecodePool(2, 8 * CLIP_BYTES, worker_memory_bytes=1 << 30) as pool:
+        for job in range(240):
+            ending = list(codecs)[job % len(codecs)]
+            path = tmp_path / f"{job}.{ending}"
+            path.write_bytes(_spoilt(sound[ending], rng))
+            pool.submit(job, path, USUAL)
+        for event in pool:
+            if isinstance(event, ClipReady):
+                clips[event.job_id] = clips.get(event.job_id, 0) + 1
+                event.release()
+            elif isinstance(event, VideoDone):
+                assert clips[event.job_id] == event.clips > 0
+            else:
+                assert "unexpected" not in event.reason, event
+                assert not event.crashed or "memory" in event.reason, event
+        assert pool.used_bytes == 0
+    assert len(clips) > 150  # most can still be read
+
+
 # --- the end --------------------------------------------------------------------------------------------------
 
 

@@ -186,7 +186,7 @@ def test_show_draws_one_videos_timeline(vtag: Run, videos: Path, model: Path) ->
     [
         (["scan"], 2, "Missing argument"),
         (["scan", "/nowhere/at/all"], 1, "/nowhere/at/all cannot be scanned"),
-        (["models", "remove", "starter", "--yes"], 1, "ships with vtag"),
+        (["models", "remove", "starter", "--yes"], 1, "comes with vtag and stays"),
         (["search", "archery"], 1, "no library"),
         (["retag"], 1, "no library"),
         (["predict", "x.mp4", "--model", "swin3d-t"], 1, "swin3d-t is not here"),

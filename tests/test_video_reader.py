@@ -118,9 +118,10 @@ def test_a_video_whose_windows_are_all_known_is_not_decoded(
     assert looked_at(path, skip=known) == {} and not opened
 
 
-@pytest.mark.parametrize("name", ["far.mp4", "far.mkv", "far.ts", "far.avi"])
+@pytest.mark.parametrize("name", ["far.mp4", "far.mkv", "far.ts", "far.avi", "far.mpg", "far.flv"])
 def test_windows_far_apart_are_jumped_to_and_hold_the_same_frames(tmp_path: Path, name: str) -> None:
-    path = make_numbered(tmp_path / name, seconds=100, width=64, height=64, options={"g": "60"})
+    codec = {"far.mpg": "mpeg2video", "far.flv": "flv"}.get(name, "libx264")
+    path = make_numbered(tmp_path / name, seconds=100, width=64, height=64, codec=codec, options={"g": "60"})
     wanted = [0, 44800, 57600]
     ticks: list[int] = []
     found = looked_at(path, skip=lambda start: start not in wanted, tick=ticks.append)
@@ -389,3 +390,21 @@ def test_the_estimate_is_corrected_only_when_it_was_wrong(tmp_path: Path) -> Non
     reader = read_clips(path, USUAL)
     list(reader)
     assert reader.facts == facts
+
+
+@pytest.mark.parametrize("rate", [240.0, 1000.0])
+def test_windows_shorter_than_a_frame_are_complete(tmp_path: Path, rate: float) -> None:
+    path = make_numbered(tmp_path / "fast.mp4", seconds=1)
+    sampling = Sampling.of(8, rate, stride_s=0.1)
+    found = looked_at(path, sampling)
+    assert list(found)[:9] == list(range(0, 900, 100))
+    assert found[500] == [15 + int((k / rate) * 30 + 1 / 8) for k in range(8)]
+
+
+def test_a_video_of_a_few_milliseconds_is_read(tmp_path: Path) -> None:
+    path = make_numbered(
+        tmp_path / "blink.mp4", times=[i / 12800 for i in range(30)], time_base=Fraction(1, 12800)
+    )
+    reader = read_clips(path, USUAL)
+    (clip,) = reader
+    assert clip.pixels.shape == (1, 32, 224, 224, 3) and 1 <= clip.end_ms <= 40

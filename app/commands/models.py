@@ -1,18 +1,36 @@
-"""`vtag models`: the catalogue, and the models that are here."""
+"""`vtag models`: the catalogue, the models that are here, and their ways in and out."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vtag.app.console import can_ask, out_console, put, put_json, say
+from vtag.app.console import can_ask, complain, is_terminal, out_console, put, put_json, say, talk_console
 from vtag.app.options import Json
 from vtag.engine.errors import ModelError
 from vtag.engine.text import display_path, printable
 
+if TYPE_CHECKING:
+    from vtag.engine.catalogue import CatalogueEntry
+    from vtag.engine.download import Progress
+    from vtag.engine.models import Installed
+
 app = typer.Typer(help="Models from elsewhere: what there is, and what is here.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `vtag models list` shows.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="One label a line, in the order of the class ids."),
+]
+
+_PLAIN_EVERY_S = 5.0  # a line of progress where there is no terminal
+_WIDE = 200  # columns, where nobody looks
+_MB = 2**20
 
 
 @app.command("list")
@@ -20,71 +38,105 @@ def list_models(json: Json = False) -> None:
     """List the catalogue and the models that are here."""
     from vtag.engine.models import catalogue, installed
 
-    here = installed()
+    here = {model.name: model for model in installed()}
     entries = catalogue()
-    own = [name for name in here if name not in entries]
+    own = [model for model in here.values() if model.name not in entries]
     if json:
-        rows = [
-            {
-                "name": e.name,
-                "installed": e.name in here,
-                "size_mb": e.size_mb,
-                "top1": e.top1,
-                "licence": e.licence,
-                "url": e.url,
-            }
-            for e in entries.values()
-        ]
-        put_json(rows + [{"name": name, "installed": True} for name in own])
+        put_json([_as_json(here.get(name), entries.get(name)) for name in [*(m.name for m in own), *entries]])
         return
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "here", "MB", "top-1", "what", "licence"):
-        table.add_column(column)
-    for e in entries.values():
-        size, top1 = (f"{v:g}" if v else "" for v in (e.size_mb, e.top1))
-        table.add_row(e.name, "yes" if e.name in here else "", size, top1, e.title, e.licence)
-    for name in own:
-        table.add_row(name, "yes", "", "", "imported or trained here", "")
-    out_console().print(table)
+    for column in ("name", "here", "MB", "top-1"):
+        table.add_column(column, justify="right" if column in ("MB", "top-1") else "left", no_wrap=True)
+    table.add_column("licence", overflow="fold")
+    for model in own:
+        table.add_row(model.name, _here(model), _megabytes(model.size_bytes), "", _licence(model))
+    for entry in entries.values():
+        model_here = here.get(entry.name)
+        size = (
+            _megabytes(model_here.size_bytes)
+            if model_here
+            else f"{entry.size_mb:g}"
+            if entry.size_mb
+            else "?"
+        )
+        top1 = "" if entry.top1 is None else f"{entry.top1:.1f}"
+        table.add_row(entry.name, _here(model_here), size, top1, printable(entry.licence))
+    console = out_console()
+    console.print(table, width=None if console.is_terminal else _WIDE)
+    console.print("\ntop-1: percent as published, on Kinetics-400 unless said otherwise")
+    for line in _notes(own, list(entries.values()), here):
+        console.print(line)
+
+
+def _notes(own: list[Installed], entries: list[CatalogueEntry], here: dict[str, Installed]) -> Iterator[str]:
+    for model in own:
+        yield f"{model.name}: {_what(model)}"
+    for entry in entries:
+        other = entry.top1 is not None and entry.trained_on != "Kinetics-400"
+        broken = here[entry.name].problem if entry.name in here else ""
+        parts = (broken, f"top-1 on {entry.trained_on}" if other else "", entry.note)
+        if any(parts):
+            yield f"{entry.name}: {printable('; '.join(filter(None, parts)))}"
+
+
+@app.command()
+def pull(name: Name, labels: Labels = None) -> None:
+    """Download a model of the catalogue; an interrupted download goes on where it stopped."""
+    from vtag.engine.models import catalogue, is_here
+    from vtag.engine.models import pull as fetch
+
+    entry = catalogue().get(name)
+    if entry and is_here(name):
+        say(f"{name} is here already")
+        return
+    names = _read_labels(labels)
+    if entry:
+        say(f"{entry.name}: {printable(entry.title)}, {printable(entry.terms)}")
+    try:
+        with _progress(name) as on_progress:
+            folder = fetch(name, names, on_progress)
+    except KeyboardInterrupt:
+        complain(f"interrupted; what came so far is kept, and `vtag models pull {name}` goes on from there")
+        raise typer.Exit(130) from None
+    say(f"{name} is here now: {display_path(folder)}")
 
 
 @app.command("import")
 def import_model(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint or model folder.")],
-    name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One label a line, in the order of the class ids.")
-    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it.")] = None,
+    labels: Labels = None,
 ) -> None:
     """Bring a checkpoint in by hand."""
     from vtag.engine.models import import_file
 
-    names = None
-    if labels:
-        try:
-            names = [line.strip() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"the labels {display_path(labels)} cannot be read: {error}") from error
-    say(f"{import_file(file, name, names)} is here now")
+    say(f"{import_file(file, name, _read_labels(labels))} is here now")
 
 
 @app.command()
 def verify(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="All where left out.")] = None,
 ) -> None:
-    """Hold a model's weights against the hash that was recorded."""
+    """Hold models against the hashes that were recorded; exit 1 where one is broken."""
     from vtag.engine.models import installed
     from vtag.engine.models import verify as check
 
-    for each in [name] if name else installed():
-        check(each)
-        put(f"{printable(each)}: sound")
+    broken = 0
+    for each in [name] if name else [model.name for model in installed()]:
+        try:
+            check(each)
+            put(f"{printable(each)}: sound")
+        except ModelError as error:
+            broken += 1
+            complain(str(error))
+    if broken:
+        raise typer.Exit(1)
 
 
 @app.command()
-def path(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+def path(name: Name) -> None:
     """Print the folder of a model."""
     from vtag.engine.models import path_of
 
@@ -93,17 +145,106 @@ def path(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a model that is here."""
-    from vtag.engine.models import path_of
+    """Delete a model that is here, and what came of an interrupted download."""
     from vtag.engine.models import remove as delete
+    from vtag.engine.models import size_of
 
-    path_of(name)
+    size_bytes = size_of(name)
     if not yes:
         if not can_ask():
             raise ModelError(f"say --yes to delete the model {printable(name)}")
-        typer.confirm(f"delete the model {name}?", abort=True, err=True)
+        if not typer.confirm(f"delete the model {name} ({_megabytes(size_bytes)} MB)?", err=True):
+            raise ModelError(f"{name} was left as it is")
     delete(name)
     say(f"{name} is gone")
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Progress]:
+    """Draws a bar on a terminal, else now and then a line."""
+    if not is_terminal():
+        yield _plain_progress(name)
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=talk_console(), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+
+        def draw(have: int, total: int | None) -> None:
+            bar.update(task, completed=have, total=total)
+
+        yield draw
+
+
+def _plain_progress(name: str) -> Progress:
+    last = time.monotonic()
+
+    def tell(have: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last < _PLAIN_EVERY_S and have != total:
+            return
+        last = time.monotonic()
+        say(f"{name}: {_megabytes(have)}{f' of {_megabytes(total)}' if total else ''} MB")
+
+    return tell
+
+
+def _read_labels(file: Path | None) -> list[str] | None:
+    if file is None:
+        return None
+    try:
+        text = file.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"the labels {display_path(file)} cannot be read: {printable(str(error))}"
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _as_json(model: Installed | None, entry: CatalogueEntry | None) -> dict[str, Any]:
+    name = model.name if model else entry.name if entry else ""
+    return {
+        "name": name,
+        "installed": model is not None,
+        "kind": model.kind if model else entry.kind if entry else "",
+        "path": str(model.folder) if model else None,
+        "problem": model.problem or None if model else None,
+        "size_mb": entry.size_mb if entry else round(model.size_bytes / _MB, 1) if model else None,
+        "top1": entry.top1 if entry else None,
+        "trained_on": entry.trained_on or None if entry else None,
+        "licence": entry.licence if entry else _licence(model) if model else "",
+        "url": entry.url if entry else None,
+        "title": entry.title if entry else _what(model) if model else "",
+        "note": entry.note or None if entry else None,
+    }
+
+
+def _here(model: Installed | None) -> str:
+    if model is None:
+        return ""
+    return "broken" if model.problem else "yes"
+
+
+def _what(model: Installed) -> str:
+    from vtag.engine.models import STARTER
+    from vtag.engine.swin.spec import ModelSpec
+
+    if model.problem:
+        return printable(model.problem)
+    if model.name == STARTER:
+        return "small, comes with vtag"
+    labels = f"{len(model.spec.labels)} labels" if isinstance(model.spec, ModelSpec) else "an image model"
+    source = f", from {printable(model.spec.source)}" if model.spec and model.spec.source else ""
+    return labels + source
+
+
+def _licence(model: Installed) -> str:
+    return printable(model.spec.licence) if model.spec else ""
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / _MB:.1f}"

@@ -52,6 +52,7 @@ def retag(
 def forget(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder; it may be gone already.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Also what you said of it yourself.")] = False,
     db: Db = None,
 ) -> None:
     """Remove all that is known of a file or folder; the videos themselves stay."""
@@ -63,12 +64,13 @@ def forget(
     if not file.is_file():
         raise LibraryError(f"there is no library at {display_path(file)}")
     with Library.open(file) as library:
-        what = forgetting.look(library, os.path.abspath(os.fsencode(path)))
-        words = f", and {what.words} words that you said of them" if what.words else ""
-        question = f"forget {len(what.files)} files and {len(what.contents)} videos' moments{words}?"
+        what = forgetting.look(library, os.fsencode(path))
+        forgetting.refuse_words(what, told=words)
+        said = f", and {what.words} words that you said of them" if what.words else ""
+        question = f"forget {len(what.files)} files and {len(what.contents)} videos' moments{said}?"
         if not yes:
             if not can_ask():
                 raise LibraryError(f"{question} say --yes")
             typer.confirm(question, abort=True, err=True)
-        forgetting.forget(library, what)
+        forgetting.forget(library, what, words=words)
     say(f"forgot {len(what.files)} files")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from vtag.engine.library import heads, observations
 from vtag.engine.library.database import Library
 from vtag.engine.library.segments import DEFAULT_THRESHOLD, Rule, Segment, probabilities, segments_of
+from vtag.engine.swin.spec import NONE_OF_THESE
 
-NONE_OF_THESE = "none of these"  # the class of everything else: never a moment
 _COVERS = 0.5  # a verdict covers what it overlaps by half
 
 
@@ -88,18 +88,32 @@ def derive(
 def retag(library: Library, model_id: int) -> Iterator[tuple[int, int]]:
     """Derive anew every content that was seen with this model's backbone; yields (content id, segments).
 
-    Opens no video. Where several samplings of a content are known, the one with the most windows counts.
+    Opens no video. Where several samplings of a content are known, the one that it was derived from last counts,
+    else the one with the most windows.
     """
     model = heads.head(library, model_id)
     rules = rules_for(library, model)
+    for content_id, sampling in _samplings(library, model).items():
+        yield content_id, derive(library, content_id, model, rules, sampling, force=True)
+
+
+def _samplings(library: Library, model: heads.Head) -> dict[int, str]:
+    """Content ids to the sampling that a model's segments are to be derived from."""
     rows = library.observations.execute(
         "SELECT content_key, sampling FROM observations WHERE backbone_hash = ? ORDER BY window_count, id",
         (model.backbone_hash,),
+    ).fetchall()
+    there = set(rows)
+    chosen = dict(rows)
+    ids = dict(library.connection.execute("SELECT key, id FROM contents").fetchall())
+    # the model's own word comes last, and so counts before that of its siblings
+    derived = library.connection.execute(
+        "SELECT c.key, d.sampling FROM derivations d JOIN contents c ON c.id = d.content_id "
+        "JOIN models m ON m.id = d.model_id WHERE m.backbone_hash = ? ORDER BY m.id = ?, m.id",
+        (model.backbone_hash, model.id),
     )
-    for key, sampling in dict(rows.fetchall()).items():
-        row = library.connection.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()
-        if row:
-            yield row[0], derive(library, row[0], model, rules, sampling, force=True)
+    chosen |= {key: sampling for key, sampling in derived if (key, sampling) in there}
+    return {ids[key]: sampling for key, sampling in chosen.items() if key in ids}
 
 
 def _count(library: Library, content_id: int, model_id: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from vtag.engine.library.database import Library, now
+from vtag.engine.library.volumes import Volume, Volumes, real_path
 from vtag.engine.text import display_path
+
+__all__ = ["Volume", "Volumes", "real_path"]
 
 _BLOCK = 64 * 1024
 _BETWEEN = 16  # blocks between head and tail
@@ -33,56 +34,6 @@ def content_key(path: bytes) -> str:
                 file.seek(last * i // (_BETWEEN + 1))
                 digest.update(file.read(_BLOCK))
     return f"{size}-{digest.hexdigest()}"
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A mounted file system: `key` stays when it is mounted elsewhere, where the system tells."""
-
-    key: str
-    mount: bytes
-
-    def relative(self, path: bytes) -> bytes:
-        """`path` (absolute) below the mount point."""
-        return os.path.relpath(path, self.mount) if self.mount != b"/" else path[1:]
-
-
-class Volumes:
-    """The volumes of paths, each file system asked once."""
-
-    def __init__(self) -> None:
-        self._by_device: dict[tuple[int, bytes], Volume] = {}
-        self._by_folder: dict[bytes, Volume] = {}
-        self._uuids = _device_uuids()
-
-    def of(self, path: bytes) -> Volume:
-        """The volume that holds `path` (absolute)."""
-        folder = os.path.dirname(path)
-        if folder not in self._by_folder:
-            mount = _mount_point(folder)
-            device = os.stat(mount).st_dev
-            name = self._uuids.get(device)
-            key = f"uuid:{name}" if name else f"mount:{display_path(mount)}"
-            self._by_folder[folder] = self._by_device.setdefault((device, mount), Volume(key, mount))
-        return self._by_folder[folder]
-
-
-def _mount_point(folder: bytes) -> bytes:
-    """The topmost folder on the same device as `folder`, by its real path's parents."""
-    while not os.path.exists(folder):
-        folder = os.path.dirname(folder)
-    device = os.stat(folder).st_dev
-    while (parent := os.path.dirname(folder)) != folder and os.stat(parent).st_dev == device:
-        folder = parent
-    return folder
-
-
-def _device_uuids() -> dict[int, str]:
-    """Device numbers to file system UUIDs, where the system lists them (Linux)."""
-    try:
-        return {os.stat(entry.path).st_rdev: entry.name for entry in os.scandir("/dev/disk/by-uuid")}
-    except OSError:
-        return {}
 
 
 class KnownFile(NamedTuple):
@@ -200,38 +151,40 @@ def add_roots(library: Library, roots: Iterable[bytes]) -> None:
 def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> int:
     """Files below scanned folders that were not `seen` (absolute paths) and are gone: marked, never deleted.
 
-    A root that itself is gone marks nothing: a disk that was unplugged is no deletion.
+    A root that itself is gone, and a volume that is not mounted, mark nothing: a disk that was unplugged is no
+    deletion. Returns how many files were marked.
     """
+    folders = tuple(os.path.join(real_path(root), b"") for root in roots if os.path.isdir(root))
     volumes = Volumes()
     gone = []
-    for root in roots:
-        if not os.path.isdir(root):
+    for volume_id, key, mount in library.connection.execute("SELECT id, key, mount FROM volumes").fetchall():
+        volume = Volume(key, mount)
+        if not volumes.is_there(volume):
             continue
-        volume = volumes.of(root + b"/x")
-        prefix = os.path.join(root, b"")
-        for relative, known in known_files(library, volume).items():
-            path = os.path.join(volume.mount, relative)
-            if (
-                known.state == "present"
-                and path.startswith(prefix)
-                and path not in seen
-                and not os.path.lexists(path)
-            ):
-                gone.append((volume.key, relative))
-    with library.transaction() as db:
-        db.executemany(
-            "UPDATE files SET state = 'missing' WHERE path = ?2 "
-            "AND volume_id = (SELECT id FROM volumes WHERE key = ?1)",
-            gone,
+        rows = library.connection.execute(
+            "SELECT id, path FROM files WHERE volume_id = ? AND state = 'present'", (volume_id,)
         )
+        for file_id, relative in rows:
+            path = volume.absolute(relative)
+            if path.startswith(folders) and path not in seen and _is_gone(path):
+                gone.append((file_id,))
+    with library.transaction() as db:
+        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
     return len(gone)
 
 
+def _is_gone(path: bytes) -> bool:
+    """Whether there surely is nothing: a folder that may not be read may still hold the file."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _signed(inode: int) -> int:
-    """SQLite's integers are signed; some file systems number with all 64 bits."""
+    """SQLite's integers are signed and of 64 bits; some file systems number with all of them, or more."""
+    inode &= 2**64 - 1
     return inode - 2**64 if inode >= 2**63 else inode
-
-
-def absolute(mount: bytes, relative: bytes) -> Path:
-    """A stored path as the system takes it."""
-    return Path(os.fsdecode(os.path.join(mount, relative)))

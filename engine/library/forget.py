@@ -2,62 +2,102 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
+from vtag.engine.library.volumes import real_path
 from vtag.engine.text import display_path
+
+THUMBNAILS = "thumbnails"  # a folder beside the library; each picture's name begins with its content's key
 
 
 @dataclass(frozen=True)
 class Forgettable:
-    """What forgetting a path would remove."""
+    """What forgetting a path would remove: ids, and how much a person said of it."""
 
     files: tuple[int, ...]
     contents: tuple[int, ...]  # that no other file holds
+    roots: tuple[int, ...]
     words: int
 
 
 def look(library: Library, path: bytes) -> Forgettable:
-    """What is known at or below `path` (absolute). Raises LibraryError where nothing is."""
-    inside = os.path.join(path, b"")
-    files, held = [], set()
-    for file_id, content_id, mount, relative in library.connection.execute(
-        "SELECT f.id, f.content_id, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id"
-    ):
-        where = os.path.join(mount, relative)
-        if where == path or where.startswith(inside):
-            files.append(file_id)
-            held.add(content_id)
+    """What is known at or below `path`, which may be gone already. Raises LibraryError where nothing is."""
+    places = {real_path(path), os.path.realpath(path)}
+    db = library.connection
+    files = _below(
+        db, places, "SELECT f.id, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id"
+    )
     if not files:
         raise LibraryError(f"nothing is known of {display_path(path)}")
-    chosen = set(files)
-    contents = [
-        content
-        for content in sorted(held)
-        if all(
-            row[0] in chosen
-            for row in library.connection.execute("SELECT id FROM files WHERE content_id = ?", (content,))
-        )
-    ]
-    words = sum(
-        library.connection.execute("SELECT count(*) FROM words WHERE content_id = ?", (c,)).fetchone()[0]
-        for c in contents
+    roots = _below(
+        db, places, "SELECT r.id, v.mount, r.path FROM roots r JOIN volumes v ON v.id = r.volume_id"
     )
-    return Forgettable(tuple(files), tuple(contents), words)
+    chosen = set(files)
+    holders: dict[int, set[int]] = {}
+    for content, file in db.execute("SELECT content_id, id FROM files"):
+        holders.setdefault(content, set()).add(file)
+    contents = tuple(content for content, held_by in holders.items() if held_by <= chosen)
+    words = sum(
+        db.execute("SELECT count(*) FROM words WHERE content_id = ?", (content,)).fetchone()[0]
+        for content in contents
+    )
+    return Forgettable(files, contents, roots, words)
 
 
-def forget(library: Library, what: Forgettable) -> None:
-    """Remove files, contents, segments, observations and words; a content that lies elsewhere too stays."""
+def forget(library: Library, what: Forgettable, *, words: bool = False) -> None:
+    """Remove files, contents, segments, observations and thumbnails; a content that lies elsewhere too stays.
+
+    Raises LibraryError where a person said something of it, unless `words` tells to remove that as well.
+    """
+    refuse_words(what, told=words)
+    keys = []
     with library.transaction() as db:
-        db.executemany("DELETE FROM files WHERE id = ?", [(f,) for f in what.files])
+        db.executemany("DELETE FROM files WHERE id = ?", _each(what.files))
+        db.executemany("DELETE FROM roots WHERE id = ?", _each(what.roots))
         for content in what.contents:
-            (key,) = db.execute("SELECT key FROM contents WHERE id = ?", (content,)).fetchone()
-            library.observations.execute("DELETE FROM observations WHERE content_key = ?", (key,))
-            db.execute("DELETE FROM segments WHERE content_id = ?", (content,))
-            db.execute("DELETE FROM words WHERE content_id = ?", (content,))
+            keys += db.execute("SELECT key FROM contents WHERE id = ?", (content,)).fetchall()
+            for table in ("segments", "derivations", "words"):
+                db.execute(f"DELETE FROM {table} WHERE content_id = ?", (content,))
             db.execute("DELETE FROM contents WHERE id = ?", (content,))
-        db.execute(
-            "DELETE FROM roots WHERE NOT EXISTS (SELECT 1 FROM files WHERE volume_id = roots.volume_id)"
+    # after the library has let go of them: what can be made again is lost last
+    library.observations.execute("BEGIN IMMEDIATE")
+    library.observations.executemany("DELETE FROM observations WHERE content_key = ?", keys)
+    library.observations.commit()
+    _remove_thumbnails(library.path.parent / THUMBNAILS, {key for (key,) in keys})
+
+
+def refuse_words(what: Forgettable, *, told: bool) -> None:
+    """Raise LibraryError where a person's words would be lost and nobody told to."""
+    if what.words and not told:
+        raise LibraryError(
+            f"you said {what.words} {'word' if what.words == 1 else 'words'} of it, which would be lost: "
+            "say --words to forget them too"
         )
+
+
+def _below(db: sqlite3.Connection, places: set[bytes], query: str) -> tuple[int, ...]:
+    inside = tuple(os.path.join(place, b"") for place in places)
+    found = []
+    for row_id, mount, relative in db.execute(query):
+        where = os.path.join(mount, relative)
+        if where in places or where.startswith(inside):
+            found.append(row_id)
+    return tuple(found)
+
+
+def _each(ids: Sequence[int]) -> list[tuple[int]]:
+    return [(row_id,) for row_id in ids]
+
+
+def _remove_thumbnails(folder: Path, keys: set[str]) -> None:
+    with contextlib.suppress(OSError):
+        for file in folder.iterdir():
+            if file.name.split(".")[0].split("_")[0] in keys:
+                file.unlink(missing_ok=True)

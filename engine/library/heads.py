@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
+from vtag.engine.swin.spec import NONE_OF_THESE
 from vtag.engine.text import printable
 
 _MODEL = "model"  # the setting that holds the id of the library's model
@@ -62,7 +63,7 @@ def remember_model(
         )
         db.executemany(
             "INSERT INTO labels (name) VALUES (?) ON CONFLICT DO NOTHING",
-            [(label,) for label in spec["labels"]],
+            [(label,) for label in spec["labels"] if label != NONE_OF_THESE],  # that one is never found
         )
         row = db.execute(
             "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)

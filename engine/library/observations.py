@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
 
 _FLOAT16_MOST = 65504.0
+_MOST_BYTES = 900 * 2**20  # SQLite's own limit for a value is 1,000,000,000 bytes
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,45 @@ def add(
 ) -> Observation:
     """Keep what was seen: `windows` [W, 2] and `features` [W, V, D]; returns all that is known now.
 
-    A window that is there already is not overwritten, unless `replace` throws away what was there.
+    A window that is there already is not overwritten, unless `replace` throws away what was there. Raises
+    LibraryError where features are no numbers: what is kept is believed for years.
     """
-    known = None if replace else get(library, content_key, backbone_hash, sampling)
-    halves = np.clip(features, -_FLOAT16_MOST, _FLOAT16_MOST).astype(np.float16)
+    if not np.isfinite(halves := np.clip(features, -_FLOAT16_MOST, _FLOAT16_MOST).astype(np.float16)).all():
+        raise LibraryError(
+            "the model gave features that are no numbers: try another precision, or another model"
+        )
+    library.observations.execute("BEGIN IMMEDIATE")  # two processes may look at the same content
+    try:
+        known = None if replace else get(library, content_key, backbone_hash, sampling)
+        seen = _merged(known, windows, halves)
+        _put(library, content_key, backbone_hash, sampling, seen, made_by)
+    except BaseException:
+        library.observations.rollback()
+        raise
+    library.observations.commit()
+    return seen
+
+
+def _merged(
+    known: Observation | None, windows: NDArray[np.int64], features: NDArray[np.float16]
+) -> Observation:
+    """By start; of windows that start together the one that was there first."""
     if known is not None:
-        fresh = ~np.isin(windows[:, 0], known.windows[:, 0])
-        windows = np.concatenate([known.windows, windows[fresh]])
-        halves = np.concatenate([known.features, halves[fresh]])
-    order = np.argsort(windows[:, 0], kind="stable")
-    seen = Observation(np.ascontiguousarray(windows[order]), np.ascontiguousarray(halves[order]))
+        windows = np.concatenate([known.windows, windows])
+        features = np.concatenate([known.features, features])
+    _, first = np.unique(windows[:, 0], return_index=True)
+    return Observation(np.ascontiguousarray(windows[first]), np.ascontiguousarray(features[first]))
+
+
+def _put(
+    library: Library, content_key: str, backbone_hash: str, sampling: str, seen: Observation, made_by: MadeBy
+) -> None:
+    blob_bytes = seen.features.nbytes
+    if blob_bytes > _MOST_BYTES:
+        raise LibraryError(
+            f"{len(seen.windows)} windows of one video take {blob_bytes >> 20} MB, more than the library holds: "
+            "scan it with a longer --stride"
+        )
     library.observations.execute(
         "INSERT OR REPLACE INTO observations (content_key, backbone_hash, sampling, views, dim, window_count, "
         "windows, features, backend, device, precision, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -94,4 +125,3 @@ def add(
             now(),
         ),
     )
-    return seen

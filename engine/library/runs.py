@@ -5,8 +5,25 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sqlite3
+import sys
+from typing import Any, NamedTuple
 
 from vtag.engine.library.database import Library, now
+
+
+class Run(NamedTuple):
+    """A scan or training; `state` is running, done, failed or interrupted."""
+
+    id: int
+    kind: str
+    command: str
+    pid: int
+    host: str
+    state: str
+    started_at: str
+    updated_at: str
+    progress: dict[str, Any]
 
 
 def start(library: Library, kind: str, command: str) -> int:
@@ -35,3 +52,48 @@ def finish(library: Library, run_id: int, state: str) -> None:
             "UPDATE runs SET state = ?, updated_at = ?, finished_at = ? WHERE id = ?",
             (state, now(), now(), run_id),
         )
+
+
+def recent(reader: sqlite3.Connection, count: int = 20) -> list[Run]:
+    """The latest runs, newest first; one whose process is gone without a word was interrupted."""
+    rows = reader.execute(
+        "SELECT id, kind, command, pid, host, state, started_at, updated_at, progress FROM runs "
+        "ORDER BY id DESC LIMIT ?",
+        (count,),
+    )
+    found = [Run(*row[:-1], json.loads(row[-1])) for row in rows]
+    return [run._replace(state="interrupted") if _is_dead(run) else run for run in found]
+
+
+def settle(library: Library) -> None:
+    """Write down of every run whose process is gone that it was interrupted."""
+    for run in recent(library.connection, -1):
+        if run.state == "interrupted":
+            with library.transaction() as db:
+                db.execute(
+                    "UPDATE runs SET state = 'interrupted', finished_at = updated_at "
+                    "WHERE id = ? AND state = 'running'",
+                    (run.id,),
+                )
+
+
+def _is_dead(run: Run) -> bool:
+    """Only this machine's processes can be asked; after a restart a number may belong to another one."""
+    return run.state == "running" and run.host == platform.node() and not _is_running(run.pid)
+
+
+def _is_running(pid: int) -> bool:
+    if sys.platform == "win32":  # there os.kill(pid, 0) would end the process
+        import ctypes  # noqa: PLC0415
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

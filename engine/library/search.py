@@ -1,26 +1,20 @@
-"""Text to labels to moments, over the standard library's sqlite3 alone, so that a search starts at once."""
+"""Labels to moments, over the standard library's sqlite3 alone, so that a search starts at once."""
 
 from __future__ import annotations
 
-import difflib
+import heapq
+import itertools
 import os
-import re
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vtag.engine.errors import QueryError
+from vtag.engine.library.query import has_letters, matching_labels, parse
+from vtag.engine.library.volumes import real_path
+from vtag.engine.text import printable
 
 DEFAULT_LIMIT = 50
-_TOKEN = re.compile(r'(-?)"([^"]*)"?|(\S+)')
-
-
-@dataclass(frozen=True)
-class Term:
-    """One alternative of a query: words and phrases that a label has to have, and those that it must not."""
-
-    wanted: tuple[str, ...]
-    unwanted: tuple[str, ...]
 
 
 class Moment(NamedTuple):
@@ -34,60 +28,22 @@ class Moment(NamedTuple):
     score: float
     model: str | None
     source: str  # model, user
-    present: bool  # whether a file with this content is known to be there
+    present: bool  # whether the file is there now
 
 
-def parse(query: str) -> list[Term]:
-    """The alternatives of a query: `words`, `"a phrase"`, `-not`, joined by OR.
+class _Row(NamedTuple):
+    """A segment as the index gives it."""
 
-    Raises QueryError where nothing is asked for.
-    """
-    terms: list[Term] = []
-    wanted: list[str] = []
-    unwanted: list[str] = []
-    for minus, phrase, word in (*_TOKEN.findall(query), ("", "", "OR")):
-        if word == "OR":
-            if wanted:
-                terms.append(Term(tuple(wanted), tuple(unwanted)))
-            elif unwanted:
-                raise QueryError("a query with -not needs a word to find, too")
-            wanted, unwanted = [], []
-            continue
-        text = (phrase or word).strip()
-        negative = bool(minus)
-        if word.startswith("-") and len(word) > 1:
-            negative, text = True, word[1:]
-        if _has_letters(text):
-            (unwanted if negative else wanted).append(text)
-    if not terms:
-        raise QueryError("the query names nothing to look for: say a word, as in `vtag search archery`")
-    return terms
+    score: float
+    id: int
+    content_id: int
+    label_id: int
+    model_id: int | None
+    start_ms: int
+    end_ms: int
 
 
-def matching_labels(reader: sqlite3.Connection, terms: list[Term]) -> list[int]:
-    """Ids of the labels that fit an alternative; a word fits by its stem."""
-    found: set[int] = set()
-    for term in terms:
-        expression = " AND ".join(map(_quoted, term.wanted))
-        if term.unwanted:
-            expression = f"({expression}) NOT ({' OR '.join(map(_quoted, term.unwanted))})"
-        rows = reader.execute("SELECT rowid FROM labels_fts WHERE labels_fts MATCH ?", (expression,))
-        found.update(row[0] for row in rows)
-    return sorted(found)
-
-
-def nearest_labels(reader: sqlite3.Connection, query: str, count: int = 5) -> list[str]:
-    """Labels whose words look like those of a query that fits none."""
-    names = [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY name")]
-    by_word: dict[str, list[str]] = {}
-    for name in names:
-        for word in (name.lower(), *re.findall(r"\w+", name.lower())):
-            by_word.setdefault(word, []).append(name)
-    near: list[str] = []
-    for word in (query.lower(), *re.findall(r"\w+", query.lower())):
-        for match in difflib.get_close_matches(word, by_word, count, 0.6):
-            near += by_word[match]
-    return list(dict.fromkeys(near))[:count]
+_COLUMNS = "score, id, content_id, label_id, model_id, start_ms, end_ms"
 
 
 def search(
@@ -100,94 +56,96 @@ def search(
 ) -> list[Moment]:
     """Moments of the labels that fit `query`, best first; none that a person rejected.
 
-    A moment that several models saw is there once, with its best score. Raises QueryError.
+    A moment that several models saw is there once, with its best score. `model` (a name or a path) leaves only what
+    that one saw. Raises QueryError.
     """
-    labels = matching_labels(reader, parse(query))
-    where = f"s.label_id IN ({', '.join(map(str, labels)) or 'NULL'})"
-    # several models may say the same: read more than is asked for, until enough distinct ones are there
-    fetch = limit * 2 + 10
-    while True:
-        rows = _moments(
-            reader, f"{where} AND s.score >= ?", "s.score DESC, s.id", [min_score], model=model, limit=fetch
-        )
-        found = _once(rows)
-        if len(found) >= limit or len(rows) < fetch:
-            return found[:limit]
-        fetch *= 4
-
-
-def moments_of(reader: sqlite3.Connection, content_id: int) -> list[Moment]:
-    """All moments of one content, by time."""
-    return _once(_moments(reader, "s.content_id = ?", "s.score DESC, s.id", [content_id], limit=-1))
-
-
-def _moments(
-    reader: sqlite3.Connection,
-    where: str,
-    order: str,
-    parameters: list[object],
-    *,
-    limit: int,
-    model: str | None = None,
-) -> list[tuple[int, Moment]]:
+    where, parameters = "verdict IS NOT 'rejected' AND score >= ?", [min_score]
     if model is not None:
-        where += " AND (m.name = ? OR m.source = ?)"
-        parameters = [*parameters, model, model]
-    rows = reader.execute(
-        f"""
-        SELECT s.content_id, s.id, v.mount, f.path, l.name, s.start_ms, s.end_ms, s.score, m.name,
-               f.state = 'present'
-        FROM segments s
-        JOIN labels l ON l.id = s.label_id
-        JOIN files f ON f.id = (
-            SELECT id FROM files WHERE content_id = s.content_id ORDER BY state = 'missing', id LIMIT 1)
-        JOIN volumes v ON v.id = f.volume_id
-        LEFT JOIN models m ON m.id = s.model_id
-        WHERE {where} AND s.verdict IS NOT 'rejected' ORDER BY {order} LIMIT ?
-        """,
-        (*parameters, limit),
-    )
-    return [
-        (
-            content,
-            Moment(
-                id_,
-                os.path.join(mount, path),
-                label,
-                start,
-                end,
-                score,
-                name,
-                "user" if name is None else "model",
-                bool(present),
+        where += f" AND model_id IN ({_models(reader, model)})"
+    # each label's segments lie sorted in the index: merging them reads no more than is shown, however many there are
+    by_label = [
+        map(
+            _Row._make,
+            reader.execute(
+                f"SELECT {_COLUMNS} FROM segments WHERE label_id = ? AND {where} ORDER BY score DESC, id",
+                (label, *parameters),
             ),
         )
-        for content, id_, mount, path, label, start, end, score, name, present in rows
+        for label in matching_labels(reader, parse(query))
     ]
+    rows = by_label[0] if len(by_label) == 1 else heapq.merge(*by_label, key=lambda row: (-row.score, row.id))
+    return list(itertools.islice(_moments(reader, _once(rows)), limit))
 
 
-def _once(rows: list[tuple[int, Moment]]) -> list[Moment]:
-    """Best first in, best first out; what overlaps a better one of the same content and label is left out."""
-    kept: dict[tuple[int, str], list[Moment]] = {}
-    out = []
-    for content, moment in rows:
-        better = kept.setdefault((content, moment.label), [])
+def moments_of(reader: sqlite3.Connection, content_id: int, path: bytes | None = None) -> list[Moment]:
+    """All moments of one content by time, as those of `path` where it is given."""
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM segments WHERE content_id = ? AND verdict IS NOT 'rejected' "
+        "ORDER BY score DESC, id",
+        (content_id,),
+    )
+    moments = list(_moments(reader, _once(map(_Row._make, rows)), path))
+    return sorted(moments, key=lambda m: (m.start_ms, m.label, m.end_ms))
+
+
+def _once(rows: Iterable[_Row]) -> Iterator[_Row]:
+    """Best first in, best first out; what overlaps another model's better one of the same label is left out."""
+    kept: dict[tuple[int, int], list[_Row]] = {}
+    for row in rows:
+        better = kept.setdefault((row.content_id, row.label_id), [])
         if not any(
-            b.model != moment.model and b.start_ms < moment.end_ms and moment.start_ms < b.end_ms
-            for b in better
+            b.model_id != row.model_id and b.start_ms < row.end_ms and row.start_ms < b.end_ms for b in better
         ):
-            better.append(moment)
-            out.append(moment)
-    return out
+            better.append(row)
+            yield row
 
 
-def _has_letters(text: str) -> bool:
-    return any(c.isalnum() for c in text)
+def _moments(reader: sqlite3.Connection, rows: Iterable[_Row], path: bytes | None = None) -> Iterator[Moment]:
+    labels = dict(reader.execute("SELECT id, name FROM labels"))
+    models = dict(reader.execute("SELECT id, name FROM models"))
+    places: dict[int, tuple[bytes, bool] | None] = {}
+    for row in rows:
+        if row.content_id not in places:
+            places[row.content_id] = (path, os.path.lexists(path)) if path else _place(reader, row.content_id)
+        place = places[row.content_id]
+        if place is None:  # nothing but a person's words is left of it
+            continue
+        model = models[row.model_id] if row.model_id is not None else None
+        yield Moment(
+            row.id,
+            place[0],
+            labels[row.label_id],
+            row.start_ms,
+            row.end_ms,
+            row.score,
+            model,
+            "user" if model is None else "model",
+            place[1],
+        )
 
 
-def _quoted(text: str) -> str:
-    """Text as an FTS5 string, in which nothing is an operator."""
-    return '"' + text.replace('"', '""').replace("\0", " ") + '"'
+def _place(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
+    """Where a content lies, and whether it is there now: of several copies one that is."""
+    rows = reader.execute(
+        "SELECT v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id WHERE f.content_id = ? "
+        "ORDER BY f.state DESC, f.id",  # present before missing
+        (content_id,),
+    )
+    paths = [os.path.join(mount, path) for mount, path in rows]
+    for path in paths:
+        if os.path.lexists(path):
+            return path, True
+    return (paths[0], False) if paths else None
+
+
+def _models(reader: sqlite3.Connection, name: str) -> str:
+    """Ids of the models called `name`, or loaded from that path, for an IN. Raises QueryError."""
+    rows = reader.execute("SELECT id, name, source FROM models").fetchall()
+    ids = [i for i, known, source in rows if name == known or source in (name, os.path.abspath(name))]
+    if not ids:
+        known = ", ".join(sorted({printable(row[1]) for row in rows})) or "none"
+        raise QueryError(f"this library knows no model {printable(name)!r}; it knows {known}")
+    return ", ".join(map(str, ids))
 
 
 class SeenContent(NamedTuple):
@@ -199,34 +157,41 @@ class SeenContent(NamedTuple):
 
 
 def content_of(reader: sqlite3.Connection, path: bytes) -> SeenContent | None:
-    """The content that the file at `path` (absolute) held when it was last seen."""
-    rows = reader.execute("SELECT id, mount FROM volumes").fetchall()
-    for volume, mount in sorted(rows, key=lambda row: -len(row[1])):
+    """The content that the file at `path` held when it was last seen; of one never seen there, by what it holds."""
+    real = real_path(path)
+    volumes = reader.execute("SELECT id, mount FROM volumes").fetchall()
+    for volume, mount in sorted(volumes, key=lambda row: -len(row[1])):
         prefix = os.path.join(mount, b"")
-        if path.startswith(prefix):
+        if real.startswith(prefix):
             row = reader.execute(
                 "SELECT c.id, c.duration_ms, c.error FROM files f JOIN contents c ON c.id = f.content_id "
                 "WHERE f.volume_id = ? AND f.path = ?",
-                (volume, path[len(prefix) :]),
+                (volume, real[len(prefix) :]),
             ).fetchone()
             if row:
                 return SeenContent(*row)
     return None
 
 
+def content_with_key(reader: sqlite3.Connection, key: str) -> SeenContent | None:
+    """The content with this key, wherever its files lie."""
+    row = reader.execute("SELECT id, duration_ms, error FROM contents WHERE key = ?", (key,)).fetchone()
+    return SeenContent(*row) if row else None
+
+
 def label_counts(reader: sqlite3.Connection, word: str | None = None) -> list[tuple[str, int]]:
     """Labels (all, or those that a word fits) and how many moments each has, most first."""
-    where = "1"
-    parameters: list[object] = []
+    names: Sequence[tuple[int, str]] = reader.execute("SELECT id, name FROM labels").fetchall()
     if word is not None:
-        ids = matching_labels(reader, parse(word)) if _has_letters(word) else []
-        where = f"(l.id IN ({', '.join(map(str, ids)) or 'NULL'}) OR instr(lower(l.name), lower(?)) > 0)"
-        parameters.append(word)
-    return reader.execute(
-        f"""
-        SELECT l.name, count(s.id) FROM labels l
-        LEFT JOIN segments s ON s.label_id = l.id AND s.verdict IS NOT 'rejected'
-        WHERE {where} GROUP BY l.id ORDER BY count(s.id) DESC, l.name
-        """,
-        parameters,
-    ).fetchall()
+        fits = set(matching_labels(reader, parse(word))) if has_letters(word) else set()
+        names = [(i, name) for i, name in names if i in fits or word.lower() in name.lower()]
+    # all from the sorted index, less the few that a person judged
+    counts = dict(reader.execute("SELECT label_id, count(*) FROM segments GROUP BY label_id"))
+    rejected = dict(
+        reader.execute(
+            "SELECT label_id, count(*) FROM segments WHERE verdict IS NOT NULL AND verdict = 'rejected' "
+            "GROUP BY label_id"
+        )
+    )
+    found = [(name, counts.get(i, 0) - rejected.get(i, 0)) for i, name in names]
+    return sorted(found, key=lambda row: (-row[1], row[0]))

@@ -90,6 +90,9 @@ def open_container(path: str | bytes | os.PathLike[str]) -> Iterator[InputContai
     name = os.fsdecode(path)
     try:
         info = os.stat(path)
+        if stat.S_ISREG(info.st_mode):
+            with open(path, "rb"):  # libav's reasons are not told apart from the system's
+                pass
     except (OSError, ValueError) as error:
         raise UnusableVideo(
             path, f"cannot be opened ({getattr(error, 'strerror', None) or error})"
@@ -110,8 +113,6 @@ def open_container(path: str | bytes | os.PathLike[str]) -> Iterator[InputContai
         )
     except MemoryError:
         raise
-    except PermissionError as error:
-        raise UnusableVideo(path, "cannot be opened (permission denied)") from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnusableVideo(path, f"{NO_PICTURE} (not a video file that vtag reads)") from error
     with container:
@@ -170,7 +171,7 @@ def _frame_counts(container: InputContainer, streams: list[VideoStream]) -> Coun
             sniffed[packet.stream_index] += packet.size > 0
             if number >= _SNIFFED_PACKETS or all(sniffed[s.index] > 1 for s in streams):
                 break
-    except (av.error.FFmpegError, OSError):
+    except (av.error.FFmpegError, OSError, IndexError):
         pass  # what was seen until there decides
     return Counter({s.index: max(counts[s.index], sniffed[s.index]) for s in streams})
 

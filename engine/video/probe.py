@@ -177,6 +177,8 @@ class Packets:
                 return
             except av.error.EOFError:
                 return
+            except IndexError:  # PyAV stumbles over streams that appeared on the way, after ours was flushed
+                return
             except MemoryError:
                 raise
             except (av.error.FFmpegError, OSError):

@@ -31,6 +31,7 @@ Pixels = NDArray[np.uint8]
 _SEEK_US = 15_000_000  # a stretch that no window wants is jumped over when it is longer than this
 # Transport streams lead to any packet: then a place earlier by a group of pictures has to be tried.
 _SEEK_MARGINS_US = (0, 3_000_000, 12_000_000)
+_BEYOND_US = 1_000_000
 _NOTABLE_MS = 500  # a claimed length that is off by less is not worth a word
 _FOREVER_US = 1 << 62
 
@@ -221,7 +222,7 @@ class ClipReader:
                     picture = self._convert(held)
                 look.pictures[position] = picture
         for look in list(looks):
-            if pending.is_over(look.window, until_us):
+            if pending.is_over(look, until_us):
                 looks.remove(look)
                 if pending.is_confirmed(look):
                     yield self._clip(look)
@@ -251,6 +252,10 @@ class _Look:
         self.is_last = is_last  # follows from the video's length
         self.pictures: list[Pixels | None] = [None] * len(times)
         self._waiting = sorted(((time, t) for t, time in enumerate(times)), reverse=True)
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._waiting
 
     def take(self, until_us: int) -> Iterator[int]:
         """The positions whose instants lie before `until_us` and have no picture yet."""
@@ -325,9 +330,13 @@ class _Windows:
         if self._last is not None and self._last != last_window(self._end_ms, self._sampling):
             self._last = None
 
-    def is_over(self, window: Window, until_us: int) -> bool:
-        """Whether a frame that is shown at `until_us` lies behind `window`."""
-        return until_us >= window.end_ms * 1000 - self._tolerance_us
+    def is_over(self, look: _Look, until_us: int) -> bool:
+        """Whether `look` is complete and a frame that is shown at `until_us` lies behind it.
+
+        A window that follows from the length waits for the end itself, or for a frame that is clearly behind it.
+        """
+        beyond_us = _BEYOND_US if look.is_last else -self._tolerance_us
+        return look.is_complete and until_us >= look.window.end_ms * 1000 + beyond_us
 
     def is_confirmed(self, look: _Look) -> bool:
         """Whether `look`, which is over, is a window of this video as long as it turned out to be."""

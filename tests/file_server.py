@@ -1,0 +1,187 @@
+"""A real HTTP server on loopback whose answers go wrong in the ways that servers and networks do."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Handler = http.server.BaseHTTPRequestHandler
+Answer = Callable[[Handler], None]
+
+
+@dataclass
+class FileServer:
+    """What it serves, by path, and what it was asked."""
+
+    port: int
+    scheme: str = "http"
+    answers: dict[str, Answer] = field(default_factory=dict)
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def url(self, path: str = "/model.pth", host: str = "127.0.0.1") -> str:
+        return f"{self.scheme}://{host}:{self.port}{path}"
+
+    def serve(self, answer: Answer, path: str = "/model.pth") -> str:
+        self.answers[path] = answer
+        return self.url(path)
+
+    def ranges(self) -> list[str | None]:
+        """The Range header of every request so far."""
+        return [headers.get("Range") for _, headers in self.asked]
+
+
+@contextmanager
+def file_server(certificate: Path | None = None) -> Iterator[FileServer]:
+    """A running server; with a `certificate` (PEM with its key) it speaks https."""
+    server: FileServer
+
+    class Request(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            server.asked.append((self.path, dict(self.headers)))
+            answer = server.answers.get(self.path, status(404, b"<html>not here</html>"))
+            self.close_connection = True
+            answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Quiet(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_: object) -> None:  # a client that hangs up is what is tested
+            pass
+
+    with Quiet(("127.0.0.1", 0), Request) as listening:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            listening.socket = context.wrap_socket(listening.socket, server_side=True)
+        server = FileServer(listening.server_port, "https" if certificate else "http")
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.released.set()
+            listening.shutdown()
+            thread.join()
+
+
+def whole(
+    body: bytes,
+    *,
+    breaks: list[int] | None = None,
+    etag: str | None = "",
+    modified: str | None = None,
+    ranges: bool = True,
+    content_range: str | None = None,
+    headers: dict[str, str] | None = None,
+    length: int | None = None,
+) -> Answer:
+    """Serves `body` as a good server does, Range and If-Range included, but for what is asked otherwise.
+
+    Args:
+        breaks: the n-th answer breaks off after so many bytes; later ones do not.
+        etag: of the body where empty, none where None.
+        ranges: whether a Range is obeyed.
+        content_range: what a part says of itself, instead of the truth.
+        length: what an answer says is its length, instead of the truth.
+    """
+    etag = f'"{hashlib.md5(body).hexdigest()}"' if etag == "" else etag
+    left = list(breaks or [])
+
+    def answer(request: Handler) -> None:
+        start = 0
+        asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        condition = request.headers.get("If-Range")
+        if asked and ranges and condition in (None, etag, modified):
+            start = int(asked[1])
+            if start >= len(body):
+                return status(416, b"", {"Content-Range": f"bytes */{len(body)}"})(request)
+        part = body[start:]
+        request.send_response(206 if start else 200)
+        if start:
+            told = f"bytes {start}-{len(body) - 1}/{len(body)}" if content_range is None else content_range
+            request.send_header("Content-Range", told)
+        told_headers = {"Content-Type": "application/octet-stream", "ETag": etag, "Last-Modified": modified}
+        for name, value in (told_headers | (headers or {})).items():
+            if value is not None:
+                request.send_header(name, value)
+        request.send_header("Content-Length", str(len(part) if length is None else length))
+        request.end_headers()
+        request.wfile.write(part[: left.pop(0)] if left else part)
+
+    return answer
+
+
+def chunked(body: bytes, *, cut: int | None = None, headers: dict[str, str] | None = None) -> Answer:
+    """Serves `body` in chunks without a length; after `cut` bytes it breaks off amid a chunk."""
+
+    def answer(request: Handler) -> None:
+        request.send_response(200)
+        for name, value in {"Transfer-Encoding": "chunked", **(headers or {})}.items():
+            request.send_header(name, value)
+        request.end_headers()
+        for start in range(0, len(body), 1000):
+            piece = body[start : start + 1000]
+            whole_chunk = f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
+            if cut is not None and start + len(piece) > cut:
+                request.wfile.write(whole_chunk[:-100])
+                return
+            request.wfile.write(whole_chunk)
+        request.wfile.write(b"0\r\n\r\n")
+
+    return answer
+
+
+def endless(server: FileServer, body: bytes, total: int) -> Answer:
+    """Serves `body` of a file that is said to be longer, and then is silent until the server ends."""
+
+    def answer(request: Handler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", str(total))
+        request.send_header("ETag", '"slow"')
+        request.end_headers()
+        request.wfile.write(body)
+        request.wfile.flush()
+        server.released.wait(60)
+
+    return answer
+
+
+def status(code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+    """Answers `code`, with an HTML page where there is a body."""
+
+    def answer(request: Handler) -> None:
+        request.send_response(code)
+        told = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body))}
+        for name, value in (told | (headers or {})).items():
+            request.send_header(name, value)
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+def redirect(target: str, code: int = 302) -> Answer:
+    return status(code, b"", {"Location": target})
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """The first answer to the first request, and so on; the last one stays."""
+    left = list(answers)
+
+    def answer(request: Handler) -> None:
+        (left.pop(0) if len(left) > 1 else left[0])(request)
+
+    return answer
