@@ -61,7 +61,7 @@ def recent(reader: sqlite3.Connection, count: int = 20) -> list[Run]:
         "ORDER BY id DESC LIMIT ?",
         (count,),
     )
-    found = [Run(*row[:-1], json.loads(row[-1])) for row in rows]
+    found = [Run._make([*row[:-1], json.loads(row[-1])]) for row in rows]
     return [run._replace(state="interrupted") if _is_dead(run) else run for run in found]
 
 
