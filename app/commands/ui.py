@@ -1,0 +1,54 @@
+"""`vtag ui`: the web page over the library, on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Annotated
+
+import typer
+
+from vtag.app.console import can_ask, say
+from vtag.app.options import Db
+
+
+def ui(
+    host: Annotated[
+        str, typer.Option(help="Where to listen; other than this machine needs a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    auth: Annotated[
+        bool, typer.Option("--auth", help="Ask for a password now; VTAG_UI_PASSWORD sets one unasked.")
+    ] = False,
+    db: Db = None,
+) -> None:
+    """Look, jump and search in a browser."""
+    from vtag.engine.errors import VtagError
+    from vtag.engine.paths import home, library_path
+
+    password = os.environ.get("VTAG_UI_PASSWORD") or None
+    if auth and not password:
+        if not can_ask():
+            raise VtagError("--auth asks at a terminal; where there is none, set VTAG_UI_PASSWORD")
+        password = typer.prompt("Password for the page", hide_input=True, confirmation_prompt=True, err=True)
+    say("starting ...")
+    from vtag.app.ui.server import serve
+
+    def ready(address: str) -> None:
+        say(f"vtag is at {address} (Ctrl-C ends it)")
+        if not no_browser:
+            import webbrowser
+
+            with contextlib.suppress(webbrowser.Error):
+                webbrowser.open(address)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(
+            library_path(db),
+            home() / "cache" / "pictures",
+            host=host,
+            port=port,
+            password=password,
+            on_ready=ready,
+        )

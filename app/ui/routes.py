@@ -1,0 +1,115 @@
+"""What the page fetches by number: videos in place, pictures, and moments that any browser can play."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from vtag.engine.errors import LibraryError, VideoError
+from vtag.engine.library.database import open_reader
+from vtag.engine.library.served import Video, content_of_moment, video
+from vtag.engine.video.picture_cache import PictureCache
+
+# what every browser plays: codecs by container, as PyAV names them
+_PLAYABLE = {
+    "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "av1", "vp9"},
+    "matroska,webm": {"vp8", "vp9", "av1"},
+}
+_MEDIA_TYPES = {"mov,mp4,m4a,3gp,3g2,mj2": "video/mp4", "matroska,webm": "video/webm"}
+_MARGIN_MS = 2000  # shown before and after a moment that has to be made playable
+_LATEST_MS = 10**10  # four months: no video is longer
+_KEEP = {"cache-control": "private, max-age=86400"}
+
+
+def playable(shown: Video) -> bool:
+    """Whether a browser plays the file as it lies there."""
+    webm = shown.path is not None and shown.path.lower().endswith(b".webm")
+    return shown.codec in _PLAYABLE.get(shown.container, set()) and (
+        webm or not shown.container.startswith("matroska")
+    )
+
+
+def proxy_span(start_ms: int, end_ms: int) -> tuple[int, int]:
+    """From when to when a moment is made playable."""
+    return max(0, start_ms - _MARGIN_MS), end_ms + _MARGIN_MS
+
+
+def routes(library: Path, cache: PictureCache) -> list[Route]:
+    """`/media/CONTENT`, `/picture/MOMENT`, `/still/CONTENT/MS`, `/moment/CONTENT/START/END`; by the library's ids."""
+
+    def media(request: Request) -> Response:
+        shown = _video(library, request.path_params["content"])
+        if isinstance(shown, Response):
+            return shown
+        assert shown.path is not None
+        kind = _MEDIA_TYPES.get(shown.container, "application/octet-stream")
+        return FileResponse(os.fsdecode(shown.path), media_type=kind)
+
+    def moment_picture(request: Request) -> Response:
+        try:
+            with closing(open_reader(library)) as reader:
+                found = content_of_moment(reader, request.path_params["moment"])
+        except LibraryError as error:
+            return _nothing(str(error))
+        if found is None:
+            return _nothing("this moment is gone")
+        content, start_ms, end_ms = found
+        return _made(library, content, lambda v: cache.picture(v.key, _path(v), (start_ms + end_ms) // 2))
+
+    def still(request: Request) -> Response:
+        at_ms = min(request.path_params["ms"], _LATEST_MS)
+        return _made(library, request.path_params["content"], lambda v: cache.picture(v.key, _path(v), at_ms))
+
+    def moment(request: Request) -> Response:
+        given = request.path_params
+        start_ms, end_ms = (min(given[name], _LATEST_MS) for name in ("start", "end"))
+        return _made(
+            library,
+            given["content"],
+            lambda v: cache.moment(v.key, _path(v), start_ms, max(end_ms, start_ms + 1)),
+        )
+
+    return [
+        Route("/media/{content:int}", media, methods=["GET", "HEAD"]),
+        Route("/picture/{moment:int}", moment_picture),
+        Route("/still/{content:int}/{ms:int}", still),
+        Route("/moment/{content:int}/{start:int}/{end:int}", moment),
+    ]
+
+
+def _made(library: Path, content: int, make: Callable[[Video], Path]) -> Response:
+    shown = _video(library, content)
+    if isinstance(shown, Response):
+        return shown
+    try:
+        return FileResponse(make(shown), headers=_KEEP)
+    except (VideoError, OSError):
+        return _nothing("no picture can be made of this video")
+
+
+def _video(library: Path, content: int) -> Video | Response:
+    if content >= 2**63:  # SQLite's integers end there
+        return _nothing("the library knows no such video")
+    try:
+        with closing(open_reader(library)) as reader:
+            shown = video(reader, content)
+    except LibraryError as error:
+        return _nothing(str(error))
+    if shown is None:
+        return _nothing("the library knows no such video")
+    return shown if shown.path is not None else _nothing("this video is not there now")
+
+
+def _path(shown: Video) -> bytes:
+    assert shown.path is not None
+    return shown.path
+
+
+def _nothing(why: str) -> Response:
+    return PlainTextResponse(f"{why}\n", 404)

@@ -1,0 +1,119 @@
+"""The server of the page: routes, guard and Gradio in one application; on this machine alone unless told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+# before Gradio is imported: it reads them then
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+
+from vtag.app.ui.guard import Guard, session_secret
+from vtag.app.ui.page import build_page
+from vtag.app.ui.routes import routes
+from vtag.assets import asset
+from vtag.engine.errors import VtagError
+from vtag.engine.library.database import Library
+from vtag.engine.video.picture_cache import PictureCache
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def application(
+    library: Path, *, cache: PictureCache, hosts: list[str] | None, password: str | None
+) -> FastAPI:
+    """The whole page as an ASGI application; `hosts` and `password` as in Guard."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with cache:
+            yield
+
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.router.routes += routes(library, cache)
+    gr.mount_gradio_app(
+        app,
+        build_page(library),
+        path="/",
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        show_error=True,
+        enable_monitoring=False,
+        mcp_server=False,
+        theme=_theme(),
+        css=asset("page", "page.css").read_text(encoding="utf-8"),
+    )
+    secret = session_secret(library.parent / "session.key")
+    app.add_middleware(Guard, hosts=hosts, secret=secret, password=password)
+    return app
+
+
+def _theme() -> gr.themes.Base:
+    """Fonts of the machine (none is fetched), and colours whose contrast is at least 4.5 to 1, light and dark."""
+    return gr.themes.Default(
+        primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+    ).set(
+        color_accent="*primary_600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_text_color="white",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        block_info_text_color="*neutral_600",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+    )
+
+
+def serve(
+    library: Path, cache: Path, *, host: str, port: int, password: str | None, on_ready: Callable[[str], None]
+) -> None:
+    """Serve the page until Ctrl-C; `on_ready` is told its address once it answers. Raises VtagError."""
+    if host not in LOOPBACK and not password:
+        raise VtagError(
+            f"--host {host} lets others on the network see the library: set a password with --auth, or with "
+            "VTAG_UI_PASSWORD"
+        )
+    Library.open(library).close()  # made, or brought up to date, before anybody reads it
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise VtagError(
+            f"{host} port {port} cannot be used ({error.strerror}): choose another --port"
+        ) from error
+    with listener:
+        port = listener.getsockname()[1]
+        named = f"[{host}]" if ":" in host else host
+        hosts = (
+            [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")] if host in LOOPBACK else None
+        )
+        app = application(library, cache=PictureCache(cache), hosts=hosts, password=password)
+        server = _Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
+        server.on_ready = lambda: on_ready(f"http://{named}:{port}/")
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    on_ready: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.on_ready()
