@@ -26,7 +26,7 @@ from vtag.engine.ledger import known_sha256, record_download
 from vtag.engine.locks import Locked, exclusive
 from vtag.engine.paths import models_dir, private_dir
 from vtag.engine.swin.checkpoints import Checkpoint, load_checkpoint, save_model_folder
-from vtag.engine.swin.folders import SPEC_FILE, read_spec
+from vtag.engine.swin.folders import SPEC_FILE, backbone_of, read_head_folder, read_spec
 from vtag.engine.swin.regular import said_of
 from vtag.engine.swin.spec import ModelSpec, check_labels
 from vtag.engine.text import display_path, printable
@@ -118,7 +118,25 @@ def locate(model: str | Path) -> Path:
 def load(model: str | Path) -> Checkpoint:
     """The checkpoint of a name or a path, with its weights. Raises ModelError."""
     path = locate(model)
-    return load_checkpoint(path, name=str(model) if path.parent == models_dir() else None)
+    name = str(model) if path.parent == models_dir() else None
+    with said_of(path):
+        base = backbone_of(path) if path.is_dir() else None
+    if base is None:
+        return load_checkpoint(path, name=name)
+    return _load_head(path, base, name)
+
+
+def _load_head(folder: Path, base: str, name: str | None) -> Checkpoint:
+    """A model that is a head alone: with the backbone of `base`, which has to be here and a whole model."""
+    with said_of(folder):
+        try:
+            path = locate(base)
+            if path.is_dir() and backbone_of(path) is not None:
+                raise ModelError(f"{display_path(path)} is a head alone, too")
+            whole = load_checkpoint(path)
+        except ModelError as error:
+            raise ModelError(f"it stands on the backbone of another model: {error}") from error
+        return read_head_folder(folder, whole, name=name)
 
 
 def pull(name: str, labels: Sequence[str] | None = None, on_progress: Progress | None = None) -> Path:
@@ -195,7 +213,7 @@ def verify(name: str) -> None:
             return
         if not read_spec(folder)[0].sha256:
             raise ModelError("its model.json has no hash to hold the weights against")
-    load_checkpoint(folder)  # which holds the weights against the hash
+    load(name)  # which holds the weights against the hash
 
 
 def remove(name: str) -> None:

@@ -101,27 +101,41 @@ def _interrupts_once() -> Iterator[None]:
 
 
 def _draw(events: Iterator[Event]) -> Finished:
-    from vtag.engine.events import Finished, Planned, Running
+    from vtag.engine.events import Finished
 
-    finished: Finished | None = None
-    view: _Bar | _Lines | None = None
-    try:
+    with Drawing() as drawing:
         for event in events:
-            if isinstance(event, Running):
-                say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
-            elif isinstance(event, Planned):
-                say(_plan_line(event))
-                if event.videos:
-                    view = _Bar(event) if is_terminal() else _Lines(event)
-            elif isinstance(event, Finished):
-                finished = event
-            elif view:
-                view.show(event)
-    finally:
-        if view:
-            view.close()
-    assert finished is not None
-    return finished
+            if isinstance(event, Finished):
+                return event
+            drawing.show(event)
+    raise AssertionError("a scan ends with its sum")
+
+
+class Drawing:
+    """Draws a scan's events on stderr: what runs where, what there is to do, then a bar or plain lines."""
+
+    def __init__(self) -> None:
+        self._view: _Bar | _Lines | None = None
+
+    def show(self, event: Event) -> None:
+        """Draw one event."""
+        from vtag.engine.events import Planned, Running
+
+        if isinstance(event, Running):
+            say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
+        elif isinstance(event, Planned):
+            say(_plan_line(event))
+            if event.videos:
+                self._view = _Bar(event) if is_terminal() else _Lines(event)
+        elif self._view:
+            self._view.show(event)
+
+    def __enter__(self) -> Drawing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._view:
+            self._view.close()
 
 
 def _plan_line(plan: Planned) -> str:

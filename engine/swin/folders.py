@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.assemble import Weights, read_all
 from vtag.engine.swin.checkpoint import Checkpoint, file_hash, identified
-from vtag.engine.swin.names import OURS
+from vtag.engine.swin.names import OURS, is_head
 from vtag.engine.swin.regular import open_regular, said_of
 from vtag.engine.swin.safetensors_files import read_json, read_safetensors
 from vtag.engine.swin.spec import ModelSpec
@@ -33,6 +33,8 @@ def read_model_folder(
     folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
 ) -> Checkpoint:
     """The model in `folder`. Raises ModelError where it is not sound."""
+    if base := backbone_of(folder):
+        raise ModelError(f"it is a head alone, on the backbone of {printable(base)}: name it as a --model")
     spec, weights_file = read_spec(folder, name=name, labels=labels)
     with open_regular(weights_file) as (handle, size):
         weights = Weights(read_safetensors(handle, size), transposed=False, file_bytes=size)
@@ -77,6 +79,54 @@ def is_weights_of_folder(path: Path) -> bool:
         return False
 
 
+def save_head_folder(
+    checkpoint: Checkpoint, folder: Path, *, base: str, told: Mapping[str, Any] | None = None
+) -> None:
+    """Write the head of `checkpoint` alone, with a reference to its backbone: `base`, a model's name or path.
+
+    `told` goes into `model.json` beside the spec. As `save_model_folder` else.
+    """
+    spec = identified(checkpoint.spec, checkpoint.tensors).spec
+    stored = {name: checkpoint.tensors[name] for name in checkpoint.tensors if is_head(name)}
+    _save(folder, Checkpoint(spec, checkpoint.tensors), stored, {"backbone": {"model": base}, **(told or {})})
+
+
+def backbone_of(folder: Path) -> str | None:
+    """The name or path of the model whose backbone a folder's head stands on; None of a whole model.
+
+    Raises ModelError.
+    """
+    said = _read_spec_file(folder).get("backbone")
+    if said is None:
+        return None
+    model = said.get("model") if isinstance(said, dict) else None
+    if not isinstance(model, str) or not model or not model.isprintable():
+        raise ModelError("model.json's backbone does not name a model")
+    return model
+
+
+def read_head_folder(folder: Path, base: Checkpoint, *, name: str | None = None) -> Checkpoint:
+    """The model whose head lies in `folder` and whose backbone is `base`'s. Raises ModelError."""
+    spec, weights_file = read_spec(folder, name=name)
+    if spec.backbone_hash != base.spec.backbone_hash:
+        raise ModelError(f"its head was taught on another {base.spec.name} than the one that is here")
+    with open_regular(weights_file) as (handle, size):
+        stored = read_safetensors(handle, size)
+        shapes = {key: tensor.shape for key, tensor in stored.items()}
+        classes, dim = spec.sizes.num_classes, spec.sizes.feature_dim
+        if shapes != {"head.weight": (classes, dim), "head.bias": (classes,)}:
+            raise ModelError(f"its weights are no head of {classes} labels on {dim} features")
+        head = {key: np.ascontiguousarray(tensor.read(), np.float32) for key, tensor in stored.items()}
+        sha256 = file_hash(handle)
+    if spec.sha256 and spec.sha256 != sha256:
+        raise ModelError(
+            "its weights are not those that model.json describes (another SHA-256): copy it again"
+        )
+    if not all(np.isfinite(array).all() for array in head.values()):
+        raise ModelError("its weights are no numbers")
+    return identified(replace(spec, sha256=sha256), {**base.tensors, **head})
+
+
 def save_model_folder(checkpoint: Checkpoint, folder: Path, *, dtype: DTypeLike = np.float32) -> None:
     """Write `checkpoint` to `folder`, which appears whole or not at all; a model folder there is replaced.
 
@@ -88,6 +138,12 @@ def save_model_folder(checkpoint: Checkpoint, folder: Path, *, dtype: DTypeLike 
     """
     stored = {name: _stored_as(array, dtype, name) for name, array in checkpoint.tensors.items()}
     kept = identified(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
+    _save(folder, kept, stored, {})
+
+
+def _save(
+    folder: Path, kept: Checkpoint, stored: Mapping[str, NDArray[Any]], told: Mapping[str, Any]
+) -> None:
     folder = folder.absolute()
     with said_of(folder):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
@@ -95,7 +151,7 @@ def save_model_folder(checkpoint: Checkpoint, folder: Path, *, dtype: DTypeLike 
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
         try:
-            _write(beside / "new", kept, stored)
+            _write(beside / "new", kept, stored, told)
             _move_into_place(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -127,12 +183,14 @@ def _stored_as(array: NDArray[np.float32], dtype: DTypeLike, name: str) -> NDArr
     return stored
 
 
-def _write(folder: Path, checkpoint: Checkpoint, stored: Mapping[str, NDArray[Any]]) -> None:
+def _write(
+    folder: Path, checkpoint: Checkpoint, stored: Mapping[str, NDArray[Any]], told: Mapping[str, Any]
+) -> None:
     folder.mkdir()
     save_file(dict(stored), folder / WEIGHTS_FILE)
     with open_regular(folder / WEIGHTS_FILE) as (handle, _):
         spec = replace(checkpoint.spec, sha256=file_hash(handle))
-    said = json.dumps({**spec.to_json(), "weights": WEIGHTS_FILE}, ensure_ascii=False, indent=1)
+    said = json.dumps({**spec.to_json(), "weights": WEIGHTS_FILE, **told}, ensure_ascii=False, indent=1)
     (folder / SPEC_FILE).write_text(said + "\n", encoding="utf-8")
     for name in (WEIGHTS_FILE, SPEC_FILE):
         with open(folder / name, "rb+") as written:

@@ -119,7 +119,8 @@ def make_targets(
     names += [_still_name(stills["items"][o]) for o in stills["owner"]]
     known = sorted(set(names))
 
-    means = maps.float().mean((1, 2))
+    # in parts: as float32 all maps together would take 8 GB more
+    means = torch.cat([part.float().mean((1, 2)) for part in maps.split(1024)])
     mean, axes = principal_axes(means, keep=POOLED_AXES)
     pooled = (means - mean) @ axes
     scale = pooled.pow(2).mean().sqrt()
