@@ -59,7 +59,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_clips(folder / "labelled" / "red_stripes", "red", 4)
     make_clips(folder / "labelled" / "green stripes", "green", 4)
     make_clips(folder / "library", "noise", 6, seconds=20)
-    make_clips(folder / "library", "red", 1, first=50, seconds=1)  # nobody knows of it: a negative that is none
+    make_clips(
+        folder / "library", "red", 1, first=50, seconds=1
+    )  # nobody knows of it: a negative that is none
     return folder
 
 

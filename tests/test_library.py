@@ -18,7 +18,8 @@ from shelf import LABELS, MADE_BY, SAMPLING, add_model, add_video
 from vtag.engine.errors import LibraryError, QueryError
 from vtag.engine.library import derive, files, forget, heads, migrations, observations
 from vtag.engine.library.database import OBSERVATIONS_SCHEMA, SCHEMA, Library, open_reader
-from vtag.engine.library.query import matching_labels, nearest_labels, parse
+from vtag.engine.library.labels import nearest
+from vtag.engine.library.query import matching_labels, parse
 from vtag.engine.library.search import search
 from vtag.engine.library.segments import Rule, Segment, probabilities, segments_of
 
@@ -233,7 +234,7 @@ def test_words_fit_by_their_stem_and_phrases_by_their_order(library: Library) ->
     assert fit("archery OR yoga") == {"archery", "yoga"}
     assert fit("archery yoga") == set()
     assert fit("bike -riding") == set()
-    assert nearest_labels(library.connection, "archry") == ["archery"]
+    assert nearest(library.connection, "archry") == ["archery"]
 
 
 @given(st.text())
@@ -244,7 +245,7 @@ def test_no_query_can_break_the_search(text: str) -> None:
         assert isinstance(search(reader, text), list)
     except QueryError as error:
         assert "\n" not in str(error)
-    nearest_labels(reader, text)
+    nearest(reader, text)
 
 
 _cached: list[sqlite3.Connection] = []

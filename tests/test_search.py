@@ -15,7 +15,8 @@ from shelf import LABELS, add_model, add_video
 from vtag.engine.errors import QueryError
 from vtag.engine.library import derive, heads
 from vtag.engine.library.database import Library
-from vtag.engine.library.query import matching_labels, nearest_labels, parse
+from vtag.engine.library.labels import nearest
+from vtag.engine.library.query import matching_labels, parse
 from vtag.engine.library.search import content_of, label_counts, moments_of, search
 
 EVERYTHING = 'archery OR "riding a bike" OR yoga'
@@ -205,7 +206,7 @@ def test_no_query_breaks_the_search_surrogates_and_operators_included(query: str
     except QueryError:
         return
     assert set(labels) <= {1, 2, 3}
-    nearest_labels(reader, query)
+    nearest(reader, query)
 
 
 _cached: list[sqlite3.Connection] = []
@@ -226,7 +227,7 @@ def _labels_alone() -> sqlite3.Connection:
     ("asked", "near"), [("archry", "archery"), ("biker", "riding a bike"), ("YOG", "yoga"), ("xyzzy", None)]
 )
 def test_a_word_that_fits_nothing_has_near_ones(asked: str, near: str | None) -> None:
-    assert nearest_labels(_labels_alone(), asked)[:1] == ([near] if near else [])
+    assert nearest(_labels_alone(), asked)[:1] == ([near] if near else [])
 
 
 def test_letters_with_marks_are_found_without_them(library: Library) -> None:

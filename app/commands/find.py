@@ -38,7 +38,8 @@ def search(
     db: Db = None,
 ) -> None:
     """Find moments, best first; nothing found is no error."""
-    from vtag.engine.library.query import matching_labels, nearest_labels, parse
+    from vtag.engine.library.labels import nearest
+    from vtag.engine.library.query import matching_labels, parse
     from vtag.engine.library.search import search as find
 
     if "-h" in query:
@@ -57,7 +58,7 @@ def search(
             if matching_labels(reader, parse(text)):
                 complain(f"no moment of {text!r} was seen with these settings")
             else:
-                near = nearest_labels(reader, text)
+                near = nearest(reader, text)
                 hint = (
                     f"; near to it: {', '.join(map(printable, near))}"
                     if near

@@ -10,7 +10,7 @@ from vtag.app.ui.routes import playable, proxy_span
 from vtag.engine.errors import QueryError
 from vtag.engine.library import runs, served
 from vtag.engine.library.database import open_reader
-from vtag.engine.library.query import nearest_labels
+from vtag.engine.library.labels import nearest
 from vtag.engine.library.search import label_counts, moments_of, search
 
 PAGE = 24  # moments
@@ -36,7 +36,7 @@ def found(library: Path, query: str, min_score: float, pages: int) -> str:
             return parts.note(str(error), is_error=True)
         if moments:
             return parts.gallery(moments[:limit], more=len(moments) > limit)
-        near = nearest_labels(reader, query)
+        near = nearest(reader, query)
         hint = f" Near to it: {', '.join(near)}." if near else ""
         return parts.note(f"No moment fits this search.{hint}")
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vtag.engine.errors import QueryError
-from vtag.engine.library.query import has_letters, matching_labels, parse
+from vtag.engine.library.labels import has_letters
+from vtag.engine.library.query import matching_labels, parse
 from vtag.engine.library.volumes import real_path
 from vtag.engine.text import printable
 
