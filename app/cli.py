@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vtag.app.commands import doctor, find, finetune, models, predict, scan, tidy, ui
+from vtag.app.commands import data, doctor, find, finetune, models, predict, scan, tidy, ui
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
 
@@ -50,6 +50,7 @@ app.command()(tidy.retag)
 app.command()(tidy.forget)
 app.command()(finetune.finetune)
 app.command()(predict.predict)
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.command()(ui.ui)
 app.command()(doctor.doctor)

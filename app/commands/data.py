@@ -1,0 +1,156 @@
+"""`vtag data`: the official lists of Kinetics out of a folder of videos, and any list held against what is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vtag.app.console import complain, is_terminal, put, put_json, say, talk_console
+from vtag.app.options import Json
+from vtag.engine.text import display_path, printable
+
+if TYPE_CHECKING:
+    from vtag.trainer.checks import Checked
+    from vtag.trainer.kinetics import Found
+
+app = typer.Typer(
+    help="Data sets to train from: the lists of Kinetics, and checks of any list.", no_args_is_help=True
+)
+
+_MOST_NAMED = 20
+_BROKEN_FOUND = 3  # the exit code where something is missing or broken, as of a scan with failed videos
+
+
+@app.command()
+def k400(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Holds the official tables and the videos.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FOLDER", help="Where the lists go; default: FOLDER/lists."),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Decode a piece of every video.")] = True,
+    json: Json = False,
+) -> None:
+    """Find the videos of the official lists, name what is missing or broken, write train, val, test and labels."""
+    from vtag.trainer.kinetics import LISTS, find_kinetics, write_lists
+
+    found = find_kinetics(folder)
+    paths = sorted({sample.path for samples in found.samples.values() for sample in samples})
+    broken = _check(paths, folder) if check else []
+    written = write_lists(found, out or folder / LISTS, [one.path for one in broken])
+    gone = {one.path for one in broken}
+    splits = {
+        split: {
+            "found": sum(sample.path not in gone for sample in samples),
+            "missing": len(found.missing[split]),
+            "broken": sum(sample.path in gone for sample in samples),
+            "unlabelled": found.unlabelled[split],
+        }
+        for split, samples in found.samples.items()
+    }
+    if json:
+        put_json(
+            {
+                "splits": splits,
+                "renamed": len(found.renamed),
+                **_named(broken),
+                "lists": list(map(str, written)),
+            }
+        )
+    else:
+        _put_splits(splits, found, broken)
+        for path in written:
+            put(display_path(path))
+    if any(row["missing"] or row["broken"] for row in splits.values()):
+        raise typer.Exit(_BROKEN_FOUND)
+
+
+@app.command()
+def check(
+    data: Annotated[
+        Path, typer.Argument(metavar="LIST", help="`path label` a line; or a folder of class folders.")
+    ],
+    root: Annotated[Path | None, typer.Option(help="Where the list's paths begin.", file_okay=False)] = None,
+    json: Json = False,
+) -> None:
+    """Hold any list against what is there: clips and classes, what is missing, what cannot be decoded."""
+    from vtag.trainer.dataset import read_dataset
+
+    dataset = read_dataset(data, root=root)
+    broken = _check([clip.path.absolute() for clip in dataset.clips], Path("/"))
+    counts = Counter(clip.label for clip in dataset.clips)
+    if json:
+        put_json(
+            {
+                "clips": len(dataset.clips),
+                "classes": dict(sorted(counts.items())),
+                **_named(broken),
+                "remarks": list(dataset.remarks),
+            }
+        )
+    else:
+        for remark in dataset.remarks:
+            complain(remark)
+        _name_broken(broken)
+        least, most = (min(counts.values()), max(counts.values())) if counts else (0, 0)
+        put(
+            f"{len(dataset.clips)} clips of {len(counts)} classes ({least} to {most} a class), {len(broken)} broken, "
+            f"{len(dataset.remarks)} remarks"
+        )
+    if broken or dataset.remarks:
+        raise typer.Exit(_BROKEN_FOUND)
+
+
+def _check(paths: Sequence[Path], root: Path) -> list[Checked]:
+    from vtag.trainer.checks import check as look
+
+    return [one for one in _counted(look(paths, root), len(paths)) if one.problem]
+
+
+def _counted(checked: Iterator[Checked], total: int) -> Iterator[Checked]:
+    """The same, with a bar on a terminal."""
+    if not is_terminal():
+        yield from checked
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=talk_console(), transient=True) as progress:
+        yield from progress.track(checked, total=total)
+
+
+def _named(broken: Sequence[Checked]) -> dict[str, object]:
+    return {
+        "broken": [
+            {"path": one.path.as_posix().encode("utf-8", "replace").decode(), "error": one.problem}
+            for one in broken
+        ]
+    }
+
+
+def _name_broken(broken: Sequence[Checked]) -> None:
+    for one in broken[:_MOST_NAMED]:
+        complain(f"{display_path(one.path)}: {one.problem}")
+    if len(broken) > _MOST_NAMED:
+        say(f"and {len(broken) - _MOST_NAMED} more that are broken (--json names all)")
+
+
+def _put_splits(splits: dict[str, dict[str, int]], found: Found, broken: Sequence[Checked]) -> None:
+    _name_broken(broken)
+    for path in found.renamed[:_MOST_NAMED]:
+        say(f"taken by the beginning of its name: {display_path(path)}")
+    for split, rows in found.missing.items():
+        names = ", ".join(printable(row.youtube_id) for row in rows[:5])
+        if rows:
+            say(f"{split}: {len(rows)} videos are missing ({names}{' ...' if len(rows) > 5 else ''})")
+    for split, row in splits.items():
+        put(
+            f"{split:<6} {row['found']:>7} found  {row['missing']:>6} missing  {row['broken']:>5} broken"
+            + (f"  {row['unlabelled']} rows without a label" if row["unlabelled"] else "")
+        )
