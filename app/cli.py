@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vtag.app.commands import data, doctor, find, finetune, models, predict, scan, tidy, ui
+from vtag.app.commands import data, doctor, evaluate, find, finetune, models, predict, scan, tidy, ui
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
 
@@ -51,6 +51,7 @@ app.command()(tidy.forget)
 app.command()(finetune.finetune)
 app.command()(predict.predict)
 app.add_typer(data.app, name="data")
+app.command("eval")(evaluate.evaluate)
 app.add_typer(models.app, name="models")
 app.command()(ui.ui)
 app.command()(doctor.doctor)

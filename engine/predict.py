@@ -13,7 +13,8 @@ from vtag.engine.backends.base import Backend
 from vtag.engine.video.published import predict_clip
 
 PROTOCOLS = ("clip", "test")
-_CLIPS_AT_ONCE = 2  # bounds the memory of the twelve views of `test`
+_AT_ONCE = {"cuda": 16}  # views a call; on a CPU more than two gain nothing and cost their memory
+_CPU_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,17 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Probabilities float64 [N, K] of logits [N, K]."""
     exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
+
+
+def views_at_once(backend: Backend) -> int:
+    """How many views a call of `backend` takes."""
+    return _AT_ONCE.get(backend.device.split(":")[0], _CPU_AT_ONCE)
+
+
+def logits_of(views: NDArray[np.uint8], backend: Backend) -> NDArray[np.float32]:
+    """Logits [N, K] of `views` uint8 [N, T, H, W, 3], a few at a time, which bounds the memory."""
+    step = views_at_once(backend)
+    return np.concatenate([backend.run(views[i : i + step]).logits for i in range(0, len(views), step)])
 
 
 def predict(file: Path | bytes, backend: Backend, *, protocol: str, top: int = 5) -> list[Classification]:
@@ -48,10 +60,6 @@ def predict(file: Path | bytes, backend: Backend, *, protocol: str, top: int = 5
         short_side=spec.short_side,
         crop=spec.crop,
     )
-    parts = [
-        softmax(backend.run(clips[i : i + _CLIPS_AT_ONCE]).logits)
-        for i in range(0, len(clips), _CLIPS_AT_ONCE)
-    ]
-    scores = np.concatenate(parts).mean(axis=0)
+    scores = softmax(logits_of(clips, backend)).mean(axis=0)
     order = np.argsort(-scores, kind="stable")[:top]
     return [Classification(int(i), spec.labels[i], float(scores[i])) for i in order]

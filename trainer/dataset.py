@@ -27,6 +27,7 @@ class Clip:
     path: Path
     label: str
     source: str
+    index: int | None = None  # of the label, where a list gives numbers instead of names
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def _read_list(file: Path, root: Path) -> tuple[list[Clip], list[str]]:
         if not path.is_file():
             missing.append(name)
             continue
-        clips.append(Clip(path, f"class {label}" if label.isdigit() else label, source_of(path)))
+        index = int(label) if label.isdecimal() and len(label) < 7 else None
+        clips.append(Clip(path, label if index is None else f"class {index}", source_of(path), index))
     remarks = [f"{printable(name)} is not there and is left out" for name in missing[:20]]
     if len(missing) > 20:
         remarks.append(f"and {len(missing) - 20} more that are not there")

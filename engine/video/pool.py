@@ -23,7 +23,7 @@ from vtag.engine.errors import VideoError
 from vtag.engine.video.arena import Arena
 from vtag.engine.video.probe import VideoInfo
 from vtag.engine.video.process import LEAST_LIMIT_S, Job, Process, signal_name
-from vtag.engine.video.sampling import Sampling
+from vtag.engine.video.sampling import Protocol, Sampling
 from vtag.engine.video.worker import private_bytes, swollen
 
 _TICK_S = 0.1
@@ -148,13 +148,31 @@ class DecodePool:
 
         `skip_starts` are windows (ms) that are known already; with `only_starts` no others are looked at.
         """
-        message = {
-            "path": os.fsencode(path).hex(),
-            "sampling": asdict(sampling),
-            "skip": sorted(skip_starts),
-            "only": None if only_starts is None else sorted(only_starts),
-            "threads": self._threads,
-        }
+        self._submit(
+            job_id,
+            path,
+            look="windows",
+            sampling=asdict(sampling),
+            skip=sorted(skip_starts),
+            only=None if only_starts is None else sorted(only_starts),
+        )
+
+    def submit_published(
+        self,
+        job_id: int,
+        path: str | bytes | os.PathLike[str],
+        protocol: Protocol,
+        *,
+        frames: int,
+        short_side: int,
+        crop: int,
+    ) -> None:
+        """Have read what a published protocol looks at (`published.predict_clip`): one event with all N views."""
+        numbers = {"frames": frames, "short_side": short_side, "crop": crop}
+        self._submit(job_id, path, look="published", protocol=protocol, **numbers)
+
+    def _submit(self, job_id: int, path: str | bytes | os.PathLike[str], **message: Any) -> None:
+        message |= {"path": os.fsencode(path).hex(), "threads": self._threads}
         with self._lock:
             if self._closed:
                 raise ValueError("the pool is closed")

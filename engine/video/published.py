@@ -6,6 +6,7 @@ Frames by index, plain RGB, OpenCV's resize: for comparing with published figure
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from vtag.engine.video.container import NO_PICTURE, UnusableVideo
 from vtag.engine.video.convert import turn
 from vtag.engine.video.frames import FrameSource
-from vtag.engine.video.probe import Facts, count_frames, examine
+from vtag.engine.video.probe import Facts, VideoInfo, count_frames, examine
 from vtag.engine.video.resize import resize_bilinear
 from vtag.engine.video.sampling import Protocol, published_indices
 from vtag.engine.video.views import published_center_crop, published_resize, published_uniform_crops
@@ -30,6 +31,9 @@ def predict_clip(
     step: int = 2,
     short_side: int = 256,
     crop: int = 224,
+    threads: int | None = None,
+    opened: Callable[[VideoInfo], None] | None = None,
+    tick: Callable[[int], None] | None = None,
 ) -> Pixels:
     """What the protocol looks at of the file at `path`: uint8 [N, T, H, W, 3], RGB.
 
@@ -39,14 +43,19 @@ def predict_clip(
 
     A video's answer is the mean of the probabilities of its N views. Turned upright; pixel aspect, fields and HDR
     are left as they are stored, as there. Only the wanted frames are kept. Raises VideoError.
+
+    `threads` are a decoder's at most; `opened` is told what the file holds before decoding, `tick` for every packet
+    the milliseconds decoded so far.
     """
     facts = examine(path)
+    if opened is not None:
+        opened(facts.info)
     count = count_frames(path, facts)
     while True:
         indices = published_indices(max(1, count), protocol, frames=frames, step=step)
         wanted = set().union(*indices)
         crops = _Crops(protocol, short_side, crop)
-        seen = _gather(path, facts, wanted, crops)
+        seen = _gather(path, facts, wanted, crops, threads, tick)
         if wanted <= crops.pictures.keys():
             break
         if not seen or seen >= count:
@@ -82,10 +91,18 @@ class _Crops:
         ]
 
 
-def _gather(path: str | bytes | os.PathLike[str], facts: Facts, wanted: set[int], crops: _Crops) -> int:
+def _gather(
+    path: str | bytes | os.PathLike[str],
+    facts: Facts,
+    wanted: set[int],
+    crops: _Crops,
+    threads: int | None,
+    tick: Callable[[int], None] | None,
+) -> int:
     """Decode up to the last wanted frame and keep the wanted ones; returns how many frames were decoded."""
     last, index = max(wanted), -1
-    with FrameSource(path, facts) as source:
+    told = None if tick is None else lambda time_us: tick(time_us // 1000)
+    with FrameSource(path, facts, threads=threads, tick=told) as source:
         for index, timed in enumerate(source.frames()):
             if index in wanted:
                 picture = cast(Pixels, timed.frame.to_ndarray(format="rgb24"))

@@ -26,6 +26,8 @@ from vtag.engine.errors import VideoError
 from vtag.engine.text import printable
 from vtag.engine.video import arena
 from vtag.engine.video.container import UnusableVideo
+from vtag.engine.video.probe import VideoInfo
+from vtag.engine.video.published import predict_clip
 from vtag.engine.video.reader import read_clips
 from vtag.engine.video.sampling import Sampling
 
@@ -82,15 +84,18 @@ class _Worker:
                 self._say(say="failed", reason=printable(f"unexpected {type(error).__name__}: {error}"))
 
     def _look(self, job: dict[str, Any]) -> None:
+        if job["look"] == "published":
+            self._look_as_published(job)
+        else:
+            self._look_at_windows(job)
+
+    def _look_at_windows(self, job: dict[str, Any]) -> None:
         place: list[int] = []
 
         def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-            self._say(say="want", bytes=int(np.prod(shape)))
-            offset = self._grants.get()
-            if offset < 0:
-                raise VideoError("one clip of it is larger than the memory for clips")
+            offset, pixels = self._allocate(shape)
             place[:] = [offset]
-            return arena.view(self._memory, offset, shape)
+            return pixels
 
         reader = read_clips(
             bytes.fromhex(job["path"]),
@@ -103,20 +108,50 @@ class _Worker:
         )
         self._say(say="opened", duration_ms=reader.info.duration_ms)
         for clip in reader:
-            self._say(
-                say="clip",
-                offset=place[0],
-                shape=clip.pixels.shape,
-                start_ms=clip.start_ms,
-                end_ms=clip.end_ms,
-            )
+            self._give(place[0], clip.pixels.shape, clip.start_ms, clip.end_ms)
+        self._done(reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
+
+    def _look_as_published(self, job: dict[str, Any]) -> None:
+        held: list[VideoInfo] = []
+
+        def opened(info: VideoInfo) -> None:
+            held.append(info)
+            self._say(say="opened", duration_ms=info.duration_ms)
+
+        clips = predict_clip(
+            bytes.fromhex(job["path"]),
+            protocol=job["protocol"],
+            frames=job["frames"],
+            short_side=job["short_side"],
+            crop=job["crop"],
+            threads=job["threads"],
+            opened=opened,
+            tick=self._tick,
+        )
+        offset, pixels = self._allocate(clips.shape)
+        pixels[...] = clips
+        self._give(offset, clips.shape, 0, held[0].duration_ms)
+        self._done(held[0], 0, 1, 0, "")
+
+    def _allocate(self, shape: tuple[int, ...]) -> tuple[int, NDArray[np.uint8]]:
+        """A place in the shared memory, once there is one, and the array there."""
+        self._say(say="want", bytes=int(np.prod(shape)))
+        offset = self._grants.get()
+        if offset < 0:
+            raise VideoError("one clip of it is larger than the memory for clips")
+        return offset, arena.view(self._memory, offset, shape)
+
+    def _give(self, offset: int, shape: tuple[int, ...], start_ms: int, end_ms: int) -> None:
+        self._say(say="clip", offset=offset, shape=shape, start_ms=start_ms, end_ms=end_ms)
+
+    def _done(self, info: VideoInfo, broken: int, looked: int, empty: int, note: str) -> None:
         self._say(
             say="done",
-            info=asdict(reader.info),
-            broken_packets=reader.broken_packets,
-            looked=reader.looked,
-            empty=reader.empty,
-            note=reader.note,
+            info=asdict(info),
+            broken_packets=broken,
+            looked=looked,
+            empty=empty,
+            note=note,
             memory=private_bytes(),
         )
 

@@ -1,0 +1,212 @@
+"""`vtag eval`: how often a model is right on labelled clips; draws the progress, prints figures and confusions."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vtag.app.console import complain, is_terminal, out_console, put, put_json, say, talk_console
+from vtag.app.options import Json
+from vtag.engine.text import display_path, printable
+
+if TYPE_CHECKING:
+    from vtag.trainer.dataset import Dataset
+    from vtag.trainer.evaluate import ClipFailed, Evaluation, Scored
+
+_PLAIN_EVERY_S = 10.0
+_MOST_COLUMNS = 30  # of a confusion matrix in a terminal
+_VIEWS = {"clip": "one clip from the middle, centre crop", "test": "4 clips x 3 crops, averaged"}
+
+
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="One folder of clips a label; or a list of `path label` lines."),
+    ],
+    model: Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="The model.")],
+    protocol: Annotated[
+        str, typer.Option(help="clip: one clip from the middle; test: 4 clips x 3 crops, averaged.")
+    ] = "clip",
+    among_classes: Annotated[
+        bool, typer.Option("--among-classes", help="Choose among DATA's labels alone.")
+    ] = False,
+    root: Annotated[Path | None, typer.Option(help="Where a list's paths begin.", file_okay=False)] = None,
+    backend: Annotated[str, typer.Option(help="auto, torch, onnx")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, int8")] = "fp32",
+    json: Json = False,
+) -> None:
+    """Measure how often a model is right on labelled clips."""
+    from vtag.engine.backends.base import open_backend
+    from vtag.engine.predict import PROTOCOLS
+    from vtag.trainer.dataset import read_dataset
+    from vtag.trainer.evaluate import evaluate as run
+    from vtag.trainer.evaluate import known_labels
+
+    if protocol not in PROTOCOLS:
+        raise typer.BadParameter(
+            f"{protocol!r} is not one of {', '.join(PROTOCOLS)}", param_hint="--protocol"
+        )
+    dataset = read_dataset(data, root=root)
+    opened = open_backend(model, backend=backend, device=device, precision=precision)
+    known = known_labels(dataset, opened.spec)
+    _say_remarks(dataset, [label for label, index in known.items() if index is None])
+    try:
+        found = _draw(
+            run(
+                dataset,
+                opened,
+                protocol="test" if protocol == "test" else "clip",
+                among_classes=among_classes,
+            )
+        )
+    except KeyboardInterrupt:
+        complain("interrupted; nothing was measured")
+        raise typer.Exit(130) from None
+    conditions = {
+        "model": opened.spec.name,
+        "protocol": protocol,
+        "among_classes": among_classes,
+        "device": opened.device,
+        "precision": opened.precision,
+    }
+    if json:
+        put_json({**_as_json(found), **conditions})
+    else:
+        _put(found)
+        among = " among the data's labels" if among_classes else ""
+        put(
+            f"top-1 {_percent(found.top1)}, top-5 {_percent(found.top5)}, mean over labels "
+            f"{_percent(found.mean_class_accuracy)} of {found.clips} clips{among}"
+        )
+        put(f"protocol {protocol} ({_VIEWS[protocol]}); {printable(opened.spec.name)}, {opened.precision}")
+    if found.failed:
+        few = "1 clip" if len(found.failed) == 1 else f"{len(found.failed)} clips"
+        say(f"{few} could not be read: in no figure")
+        raise typer.Exit(3)
+
+
+def _say_remarks(dataset: Dataset, unknown: list[str]) -> None:
+    from vtag.engine.swin.spec import NONE_OF_THESE
+
+    for remark in dataset.remarks:
+        complain(remark)
+    lacking = [label for label in unknown if label.casefold() != NONE_OF_THESE]
+    if lacking:
+        complain(f"the model does not know {', '.join(lacking)}: clips of that count as wrong")
+    if any(label.casefold() == NONE_OF_THESE for label in dataset.labels):
+        complain(f"{NONE_OF_THESE!r} is no label that can be right or wrong: its clips are left out")
+
+
+def _draw(events: Iterator[Scored | ClipFailed | Evaluation]) -> Evaluation:
+    from vtag.trainer.evaluate import ClipFailed, Evaluation
+
+    with _Progress() as progress:
+        for event in events:
+            if isinstance(event, Evaluation):
+                return event
+            if isinstance(event, ClipFailed):
+                progress.say(f"failed: {display_path(event.path)}: {printable(event.error)}")
+            else:
+                progress.show(event)
+    raise AssertionError("an evaluation ends with its figures")
+
+
+class _Progress:
+    """A bar on stderr, or a line now and then where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._last = time.monotonic()
+        self._bar: Progress | None = None
+        if is_terminal():
+            self._bar = Progress(
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total} clips  {task.description}"),
+                TimeRemainingColumn(),
+                console=talk_console(),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> _Progress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        if self._bar:
+            self._bar.console.print(line)
+        else:
+            say(line)
+
+    def show(self, event: Scored) -> None:
+        right = f"{_percent(event.right / event.done)} right"
+        if self._bar:
+            self._bar.update(self._task, completed=event.done, total=event.of, description=right)
+        elif time.monotonic() - self._last >= _PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            say(f"{event.done} of {event.of} clips, {right}")
+
+
+def _put(found: Evaluation) -> None:
+    """One row a label: how many were right, and the row of the confusion matrix, as wide as it may be."""
+    from rich.table import Table
+
+    columns = sorted({name for row in found.labels.values() for name in row.said})
+    fits = len(columns) <= _MOST_COLUMNS
+    table = Table("label", "clips", "right", box=None, pad_edge=False)
+    if fits:
+        for number in range(1, len(columns) + 1):
+            table.add_column(str(number), justify="right")
+    else:
+        table.add_column("taken for")
+    for label, row in found.labels.items():
+        name = printable(label)
+        if fits and label in columns:
+            name = f"{columns.index(label) + 1} {name}"
+        said = [str(row.said.get(c, "·")) for c in columns] if fits else [_taken_for(label, row.said)]
+        table.add_row(name, str(row.clips), _percent(row.right / row.clips), *said)
+    out_console().print(table)
+    others = [f"{i} {printable(name)}" for i, name in enumerate(columns, 1) if name not in found.labels]
+    if fits and others:
+        put(f"columns without a row: {', '.join(others)}")
+
+
+def _taken_for(label: str, said: Any) -> str:
+    others = [(name, count) for name, count in said.items() if name != label]
+    return ", ".join(f"{printable(name)} {count}" for name, count in others[:4])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _as_json(found: Evaluation) -> dict[str, Any]:
+    return {
+        "top1": found.top1,
+        "top5": found.top5,
+        "mean_class_accuracy": found.mean_class_accuracy,
+        "clips": found.clips,
+        "failed": [
+            {
+                "path": os.fsencode(failure.path).decode("utf-8", "replace"),
+                "error": printable(failure.error),
+            }
+            for failure in found.failed
+        ],
+        "labels": {
+            label: {"clips": row.clips, "right": row.right, "known": row.known, "said": dict(row.said)}
+            for label, row in found.labels.items()
+        },
+    }
