@@ -76,10 +76,10 @@ def known_labels(dataset: Dataset, spec: ModelSpec) -> dict[str, int | None]:
     numbers = {clip.label: clip.index for clip in dataset.clips if clip.index is not None}
     found: dict[str, int | None] = {}
     for label in dataset.labels:
-        index = names.get(label, folded.get(label.casefold()))
-        if index is None and label in numbers and numbers[label] < len(spec.labels):
-            index = numbers[label]
-        found[label] = index
+        number = numbers.get(label)
+        if number is not None and number >= len(spec.labels):
+            number = None
+        found[label] = names.get(label, folded.get(label.casefold(), number))
     return found
 
 
