@@ -9,12 +9,10 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.library import heads, observations
+from vtag.engine.library import heads, observations, words
 from vtag.engine.library.database import Library
-from vtag.engine.library.segments import DEFAULT_THRESHOLD, Rule, Segment, probabilities, segments_of
+from vtag.engine.library.segments import DEFAULT_THRESHOLD, Rule, probabilities, segments_of
 from vtag.engine.swin.spec import NONE_OF_THESE
-
-_COVERS = 0.5  # a verdict covers what it overlaps by half
 
 
 @dataclass(frozen=True)
@@ -73,10 +71,11 @@ def derive(
     with library.transaction() as db:
         db.execute("DELETE FROM segments WHERE content_id = ? AND model_id = ?", (content_id, model.id))
         db.executemany(
-            "INSERT INTO segments (content_id, label_id, model_id, start_ms, end_ms, score, verdict) "
-            "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, ?, ?)",
-            _rows(content_id, model, found, _verdicts(library, content_id)),
+            "INSERT INTO segments (content_id, label_id, model_id, start_ms, end_ms, score) "
+            "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, ?)",
+            [(content_id, model.labels[s.label], model.id, s.start_ms, s.end_ms, s.score) for s in found],
         )
+        words.settle(library, content_id)
         db.execute(
             "INSERT OR REPLACE INTO derivations (content_id, model_id, sampling, rules, windows) "
             "VALUES (?, ?, ?, ?, ?)",
@@ -121,28 +120,3 @@ def _count(library: Library, content_id: int, model_id: int) -> int:
         "SELECT count(*) FROM segments WHERE content_id = ? AND model_id = ?", (content_id, model_id)
     )
     return int(row.fetchone()[0])
-
-
-_Verdict = tuple[str, int, int, str]  # label, start_ms, end_ms, verdict
-
-
-def _verdicts(library: Library, content_id: int) -> list[_Verdict]:
-    rows = library.connection.execute(
-        "SELECT label, coalesce(start_ms, 0), coalesce(end_ms, 1 << 53), verdict FROM words "
-        "WHERE content_id = ? AND verdict != 'added' ORDER BY id",
-        (content_id,),
-    )
-    return list(rows)
-
-
-def _rows(
-    content_id: int, model: heads.Head, found: list[Segment], verdicts: list[_Verdict]
-) -> Iterator[tuple[object, ...]]:
-    for segment in found:
-        label = model.labels[segment.label]
-        verdict = None
-        for name, start, end, said in verdicts:
-            overlap = min(end, segment.end_ms) - max(start, segment.start_ms)
-            if name == label and overlap >= _COVERS * (segment.end_ms - segment.start_ms):
-                verdict = said  # the last word counts
-        yield content_id, label, model.id, segment.start_ms, segment.end_ms, segment.score, verdict

@@ -12,6 +12,7 @@ from pathlib import Path
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.library.volumes import real_path
+from vtag.engine.library.words import withdraw
 from vtag.engine.text import display_path
 
 THUMBNAILS = "thumbnails"  # a folder beside the library; each picture's name begins with its content's key
@@ -59,11 +60,13 @@ def forget(library: Library, what: Forgettable, *, words: bool = False) -> None:
     refuse_words(what, told=words)
     keys = []
     with library.transaction() as db:
+        if what.words:
+            withdraw(library, what.contents)
         db.executemany("DELETE FROM files WHERE id = ?", _each(what.files))
         db.executemany("DELETE FROM roots WHERE id = ?", _each(what.roots))
         for content in what.contents:
             keys += db.execute("SELECT key FROM contents WHERE id = ?", (content,)).fetchall()
-            for table in ("segments", "derivations", "words"):
+            for table in ("segments", "derivations"):
                 db.execute(f"DELETE FROM {table} WHERE content_id = ?", (content,))
             db.execute("DELETE FROM contents WHERE id = ?", (content,))
     # after the library has let go of them: what can be made again is lost last
