@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vtag.app.asking import QueryCommand
 from vtag.app.commands import data, doctor, evaluate, find, finetune, models, predict, scan, tidy, ui
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
@@ -43,7 +44,7 @@ def _root(
 
 
 app.command()(scan.scan)
-app.command(context_settings=find.QUERY_SETTINGS)(find.search)
+app.command(cls=QueryCommand)(find.search)
 app.command()(find.show)
 app.command()(find.labels)
 app.command()(tidy.retag)

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database, Migrations
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library import database, migrations
 from vtag.engine.library.database import Library, Schema, open_reader
+from vtag.engine.library.search import search
 
 TABLES = {
     "volumes", "roots", "contents", "files", "labels", "models", "words", "word_log", "derivations", "segments",
@@ -24,21 +26,26 @@ TABLES = {
 @pytest.fixture
 def with_a_second_step(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """A vtag of the future: its library has one step more, which fails when told to."""
-    from sqlite_utils import Database, Migrations
-
     told = {"fail": False}
-    future = Migrations("vtag")
-    future()(migrations.m001_create_library)
+    future = _first_steps(len(database.SCHEMA.steps))
 
     @future()
-    def m002_add_colour(db: Database) -> None:
+    def m999_add_colour(db: Database) -> None:
         db.execute("ALTER TABLE labels ADD COLUMN colour TEXT")
         if told["fail"]:
             raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(migrations, "library_migrations", future)
-    monkeypatch.setattr(database, "SCHEMA", Schema("vtag", ("m001_create_library", "m002_add_colour")))
+    monkeypatch.setattr(database, "SCHEMA", Schema("vtag", (*database.SCHEMA.steps, "m999_add_colour")))
     return told
+
+
+def _first_steps(count: int) -> Migrations:
+    """The migrations of an older vtag: the first `count` of today's."""
+    older = Migrations("vtag")
+    for name in database.SCHEMA.steps[:count]:
+        older()(getattr(migrations, name))
+    return older
 
 
 @pytest.fixture
@@ -84,11 +91,38 @@ def test_an_older_library_is_backed_up_and_brought_up_to_date(
         fits = library.connection.execute("SELECT rowid FROM labels_fts WHERE labels_fts MATCH 'archery'")
         assert len(fits.fetchall()) == 1
     open_reader(oldest).close()
-    backup = oldest.with_name("library.db.before-m002")
+    backup = oldest.with_name("library.db.before-m999")
     assert [f.name for f in oldest.parent.glob("*.before*")] == [backup.name]
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with sqlite3.connect(backup) as db:
         assert db.execute("SELECT * FROM labels").fetchall() == [(1, "archery", None)]
+
+
+def test_the_first_schemas_rows_are_all_there_in_todays_and_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "library.db"
+    with monkeypatch.context() as then:
+        then.setattr(migrations, "library_migrations", _first_steps(1))
+        then.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:1]))
+        with Library.open(path) as library:
+            for statement in (
+                "INSERT INTO volumes VALUES (1, 'v', x'2f', '/')",
+                "INSERT INTO contents (id, key, size_bytes, added_at) VALUES (1, 'k', 1, '')",
+                "INSERT INTO files VALUES (1, 1, x'612e6d7034', 'a.mp4', 1, 0, 0, 1, 'present', '')",
+                "INSERT INTO labels (name) VALUES ('archery')",
+                "INSERT INTO segments (content_id, label_id, start_ms, end_ms, score) VALUES (1, 1, 0, 9, 0.5)",
+                "INSERT INTO words (content_id, label, verdict, said_at) VALUES (1, 'archery', 'added', '')",
+            ):
+                library.connection.execute(statement)
+            before = set(library.connection.iterdump())
+    with Library.open(path) as library:
+        lost = before - set(library.connection.iterdump())
+        assert not [line for line in lost if line.startswith("INSERT") and '"segments"' in line]
+        assert library.connection.execute("SELECT label, verdict FROM words").fetchall() == [
+            ("archery", "added")
+        ]
+        assert [(m.path, m.end_ms) for m in search(library.connection, "archery")] == [(b"/a.mp4", 9)]
 
 
 def test_a_step_that_fails_leaves_the_library_as_it_was(

@@ -8,16 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from shelf import LABELS, add_model, add_video
 
 from vtag.engine.errors import QueryError
 from vtag.engine.library import derive, heads
 from vtag.engine.library.database import Library
 from vtag.engine.library.labels import nearest
-from vtag.engine.library.query import matching_labels, parse
-from vtag.engine.library.search import content_of, label_counts, moments_of, search
+from vtag.engine.library.search import content_of, label_counts, labels_fit, moments_of, search
 
 EVERYTHING = 'archery OR "riding a bike" OR yoga'
 
@@ -149,66 +146,6 @@ def test_counting_reads_no_rows_but_the_index(tagged: Library) -> None:
     assert [row[3] for row in plan] == ["SCAN segments USING COVERING INDEX segments_by_label"]
 
 
-@pytest.mark.parametrize(
-    ("query", "wanted", "unwanted"),
-    [
-        ("riding a bike", ("riding", "a", "bike"), ()),
-        ('"riding a bike"', ("riding a bike",), ()),
-        ("“riding a bike”", ("riding a bike",), ()),
-        ('riding -bike -"a horse"', ("riding",), ("bike", "a horse")),
-        ('"or" or "OR"', ("or", "or", "OR"), ()),
-        ('yoga "', ("yoga",), ()),
-        ("yoga - !! ***", ("yoga",), ()),
-        ("OR yoga OR OR", ("yoga",), ()),
-    ],
-)
-def test_a_query_is_read_as_it_was_meant(
-    query: str, wanted: tuple[str, ...], unwanted: tuple[str, ...]
-) -> None:
-    (term,) = parse(query)
-    assert (term.wanted, term.unwanted) == (wanted, unwanted)
-
-
-@pytest.mark.parametrize("query", ["", " ", "OR", '""', "-yoga", "-", "!?", "yoga OR -bike", "a " * 2000])
-def test_a_query_that_asks_for_nothing_is_said_in_one_line(query: str) -> None:
-    with pytest.raises(QueryError) as error:
-        parse(query)
-    assert "\n" not in str(error.value)
-
-
-WORDS = [
-    "archery",
-    "riding",
-    "bike",
-    "yoga",
-    "rides",
-    "a",
-    "OR",
-    "-",
-    '"',
-    "NEAR",
-    "*",
-    "(",
-    ")",
-    ":",
-    "^",
-    "AND",
-    "-yoga",
-]
-
-
-@given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join) | st.text(st.characters(), max_size=40))
-@settings(max_examples=300, deadline=None)
-def test_no_query_breaks_the_search_surrogates_and_operators_included(query: str) -> None:
-    reader = _labels_alone()
-    try:
-        labels = matching_labels(reader, parse(query))
-    except QueryError:
-        return
-    assert set(labels) <= {1, 2, 3}
-    nearest(reader, query)
-
-
 _cached: list[sqlite3.Connection] = []
 
 
@@ -232,7 +169,7 @@ def test_a_word_that_fits_nothing_has_near_ones(asked: str, near: str | None) ->
 
 def test_letters_with_marks_are_found_without_them(library: Library) -> None:
     library.connection.execute("INSERT INTO labels (name) VALUES ('Prüfung schreiben')")
-    assert matching_labels(library.connection, parse("prufung"))
+    assert labels_fit(library.connection, "prufung") == [("prufung", True)]
 
 
 def test_scores_are_those_of_the_head(tagged: Library) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +156,79 @@ def test_forgetting_asks_and_never_takes_a_word_with_it_untold(
     assert "forgot 3 files" in ran(vtag("forget", videos, "--yes", "--words")).stderr
     assert json.loads(ran(vtag("search", "yoga", "--json")).stdout) == []
     assert "nothing is known" in ran(vtag("forget", videos, "--yes"), 1).stderr
+
+
+@pytest.mark.parametrize("sort", ["score", "date", "length"])
+def test_each_order_holds_and_shows_the_same_moments(vtag: Run, videos: Path, sort: str) -> None:
+    for age, file in enumerate(sorted(videos.iterdir())):
+        os.utime(file, (10**9 + age, 10**9 + age))
+    with Library.open(Path(os.environ["VTAG_HOME"]) / "library.db") as library:
+        library.connection.execute("UPDATE files SET mtime_ns = id * 1000000000")
+    every = json.loads(ran(vtag("search", "yoga OR bike", "--limit", "999", "--json")).stdout)
+    found = json.loads(ran(vtag("search", "yoga OR bike", "--limit", "999", "--json", "--sort", sort)).stdout)
+    keys = {
+        "score": [-m["score"] for m in found],
+        "date": [(-int(Path(m["path"]).stem), m["start_ms"]) for m in found],
+        "length": [m["start_ms"] - m["end_ms"] for m in found],
+    }
+    assert keys[sort] == sorted(keys[sort])
+    assert sorted(m["id"] for m in found) == sorted(m["id"] for m in every)
+
+
+def test_grouped_by_video_each_video_is_there_once_with_its_moments(vtag: Run, videos: Path) -> None:
+    flat = json.loads(ran(vtag("search", "yoga", "--limit", "999", "--json")).stdout)
+    grouped = json.loads(ran(vtag("search", "yoga", "--group", "video", "--json")).stdout)
+    assert [video["path"] for video in grouped] == list(dict.fromkeys(m["path"] for m in flat))
+    assert sorted(m["id"] for video in grouped for m in video["moments"]) == sorted(m["id"] for m in flat)
+    lines = ran(vtag("search", "yoga", "--group", "video", "--limit", "2")).stdout.splitlines()
+    assert [line.split()[1] for line in lines if not line.startswith(" ")] == [v["path"] for v in grouped[:2]]
+
+
+def test_a_table_and_paths_are_for_programs(vtag: Run, videos: Path) -> None:
+    listed = json.loads(ran(vtag("search", "yoga", "--json")).stdout)
+    table = list(csv.DictReader(io.StringIO(ran(vtag("search", "yoga", "--csv")).stdout)))
+    assert [(int(r["id"]), r["path"], float(r["score"])) for r in table] == [
+        (m["id"], m["path"], m["score"]) for m in listed
+    ]
+    once = list(dict.fromkeys(m["path"] for m in listed))
+    assert ran(vtag("search", "yoga", "--paths-only")).stdout.splitlines() == once
+    assert ran(vtag("search", "yoga", "--print0")).stdout.split("\0") == [*once, ""]
+    assert "one of" in ran(vtag("search", "yoga", "--print0", "--json"), 2).stderr
+
+
+def test_a_mistake_is_pointed_at(vtag: Run, videos: Path) -> None:
+    assert (
+        ran(vtag("search", "yoga AND"), 1).stderr
+        == "vtag: the query at column 6: 'AND' has nothing behind it\n"
+    )
+    assert "no label fits 'archry'; near to it: archery" in ran(vtag("search", "yoga AND archry")).stderr
+
+
+@pytest.mark.parametrize("name", ["mpv", "vlc"])
+def test_the_player_gets_an_argument_list_at_the_moment(
+    vtag: Run, videos: Path, tmp_path: Path, name: str
+) -> None:
+    odd = videos / "-x; touch oops #1.mp4"
+    with Library.open(Path(os.environ["VTAG_HOME"]) / "library.db") as library:
+        add_video(library, odd, seed=9)
+        list(derive.retag(library, 1))
+    player = tmp_path / "bin" / name
+    player.parent.mkdir()
+    player.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/part && mv {tmp_path}/part {tmp_path}/told\n'
+    )
+    player.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{player.parent}:/usr/bin:/bin"}
+    first = json.loads(ran(vtag("search", "yoga path:oops", "--json", "--open", env=environment)).stdout)[0]
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "told").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    option, *rest = (tmp_path / "told").read_text().splitlines()
+    seconds = float(option.split("=")[1])
+    assert seconds == first["start_ms"] / 1000
+    assert rest == (["--", str(odd)] if name == "mpv" else [odd.as_uri()])
+
+
+def test_without_a_player_it_is_said(vtag: Run, videos: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    assert "neither mpv nor vlc" in ran(vtag("search", "yoga", "--open", env=environment), 1).stderr

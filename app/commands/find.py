@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import shutil
 import sqlite3
 import sys
-import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
 from vtag.app.console import clock, complain, put, put_json
 from vtag.app.options import Db, Json
+from vtag.app.results import MOST_CELLS, as_json, cells, end_clock, fitted
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
@@ -24,47 +23,65 @@ if TYPE_CHECKING:
     from vtag.engine.library.search import Moment, SeenContent
 
 
-# `-word` is a part of the query and no option; Typer is told so where the command is registered
-QUERY_SETTINGS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
-
-
 def search(
-    context: typer.Context,
-    query: Annotated[list[str], typer.Argument(metavar="QUERY...", help='Words, "phrase", OR, -not.')],
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="The least score to show.")] = 0.0,
-    limit: Annotated[int, typer.Option(min=1, help="How many moments to show.")] = 50,
-    model: Annotated[str | None, typer.Option(help="Only what this model saw.")] = None,
+    query: Query,
+    min_score: MinScore = 0.0,
+    limit: Annotated[int, typer.Option(min=1, help="How many moments (or videos) to show.")] = 50,
+    model: OfModel = None,
+    group: Annotated[
+        Literal["moment", "video"], typer.Option(help="One line a moment or a video.")
+    ] = "moment",
+    sort: Sort = "score",
     json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="A table of comma-separated values on stdout.")] = False,
+    paths_only: Annotated[bool, typer.Option("--paths-only", help="Only the videos' paths.")] = False,
+    print0: Annotated[
+        bool, typer.Option("--print0", help="Paths, each ended by a NUL byte, for xargs -0.")
+    ] = False,
+    open_: Annotated[
+        bool, typer.Option("--open", help="Play the first moment at its time, in mpv or vlc.")
+    ] = False,
     db: Db = None,
 ) -> None:
-    """Find moments, best first; nothing found is no error."""
-    from vtag.engine.library.labels import nearest
-    from vtag.engine.library.query import matching_labels, parse
+    """Find moments, best first; nothing found is no error. docs/search.md explains the language."""
+    from vtag.app import player, results
     from vtag.engine.library.search import search as find
+    from vtag.engine.library.search import search_videos
 
-    if "-h" in query:
-        put(context.get_help())
-        return
-    if typed := [word for word in query if word.startswith("--")]:
-        raise typer.BadParameter(f"there is no option {typed[0]}")
-    text = " ".join(query)
-    with _reader(db) as reader:
-        found = find(reader, text, min_score=min_score, limit=limit, model=model)
-        if json:
-            put_json([_as_json(m) for m in found])
+    paths_only = paths_only or print0
+    if json + csv + paths_only > 1:
+        raise typer.BadParameter("say one of --json, --csv and --paths-only")
+    text = query_text(query)
+    with reading(db) as reader:
+        if group == "video":
+            videos = search_videos(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
         else:
-            _put_moments(found)
-        if not found:
-            if matching_labels(reader, parse(text)):
-                complain(f"no moment of {text!r} was seen with these settings")
-            else:
-                near = nearest(reader, text)
-                hint = (
-                    f"; near to it: {', '.join(map(printable, near))}"
-                    if near
-                    else "; `vtag labels` lists them"
-                )
-                complain(f"no label fits {text!r}{hint}")
+            found = find(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
+            videos = [[moment] for moment in found]
+        if not videos:
+            complain(_why_nothing(reader, text))
+    moments = [moment for video in videos for moment in video]
+    if paths_only:
+        results.put_paths(moments, b"\0" if print0 else b"\n")
+    elif csv:
+        results.put_csv(moments)
+    elif group == "video":
+        results.put_videos(videos, json=json)
+    else:
+        results.put_moments(moments, json=json)
+    if open_ and moments:
+        player.play(moments[0].path, moments[0].start_ms)
+
+
+def _why_nothing(reader: sqlite3.Connection, text: str) -> str:
+    from vtag.engine.library.labels import nearest
+    from vtag.engine.library.search import labels_fit
+
+    for term, fits in labels_fit(reader, text):
+        if not fits:
+            near = ", ".join(map(printable, nearest(reader, term)))
+            return f"no label fits {term!r}; {f'near to it: {near}' if near else '`vtag labels` lists them'}"
+    return f"no moment of {text!r} was seen with these settings"
 
 
 def show(
@@ -76,11 +93,11 @@ def show(
     from vtag.engine.library.search import moments_of
 
     path = os.path.abspath(os.fsencode(file))
-    with _reader(db) as reader:
+    with reading(db) as reader:
         content = _content(reader, path)
         moments = moments_of(reader, content.id, path)
     if json:
-        put_json([_as_json(m) for m in moments])
+        put_json([as_json(m) for m in moments])
     elif content.error:
         complain(f"{display_path(file)} could not be read: {content.error}")
     else:
@@ -95,7 +112,7 @@ def labels(
     """List what can be found, and how often it was."""
     from vtag.engine.library.search import label_counts
 
-    with _reader(db) as reader:
+    with reading(db) as reader:
         counted = label_counts(reader, word)
     if json:
         put_json([{"label": name, "moments": count} for name, count in counted])
@@ -120,54 +137,6 @@ def _content(reader: sqlite3.Connection, path: bytes) -> SeenContent:
     return content
 
 
-@contextlib.contextmanager
-def _reader(db: Path | None) -> Iterator[sqlite3.Connection]:
-    from vtag.engine.library.database import open_reader
-    from vtag.engine.paths import library_path
-
-    reader = open_reader(library_path(db))
-    try:
-        yield reader
-    except sqlite3.Error as error:
-        raise LibraryError(f"the library cannot be read: {error}") from error
-    finally:
-        reader.close()
-
-
-def path_as_json(path: bytes) -> dict[str, str]:
-    """A path in JSON, which is text: bytes that are none are replaced, and then all bytes follow in base64."""
-    text = path.decode("utf-8", "replace")
-    exact = {} if text.encode() == path else {"path_bytes": base64.b64encode(path).decode()}
-    return {"path": text, **exact}
-
-
-def _as_json(moment: Moment) -> dict[str, object]:
-    return {
-        "id": moment.id,
-        **path_as_json(moment.path),
-        "label": moment.label,
-        "start_ms": moment.start_ms,
-        "end_ms": moment.end_ms,
-        "score": round(moment.score, 6),
-        "model": moment.model,
-        "source": moment.source,
-    }
-
-
-def _put_moments(found: list[Moment]) -> None:
-    wide = min(_MOST_CELLS, max((_cells(printable(m.label)) for m in found), default=0))
-    for m in found:
-        gone = "" if m.present else "  (not there now)"
-        label = printable(m.label)
-        label += " " * (wide - _cells(label))
-        put(f"{m.score:.2f}  {clock(m.start_ms)}-{_end(m.end_ms)}  {label}  {display_path(m.path)}{gone}")
-
-
-def _end(milliseconds: int) -> str:
-    """The clock at the end of the second: a moment of half a second does not end where it began."""
-    return clock(-(-milliseconds // 1000) * 1000)
-
-
 def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:
     """One row a label: a bar where it was seen, its best score and its first time."""
     if not moments:
@@ -178,33 +147,15 @@ def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:
         rows.setdefault(m.label, []).append(m)
     drawable = (sys.stdout.encoding or "").lower().startswith("utf")
     full, empty, cut = ("█", "·", "…") if drawable else ("#", ".", "~")
-    names = {label: _fitted(printable(label), _MOST_CELLS, cut) for label in rows}
-    wide = max(map(_cells, names.values()))
+    names = {label: fitted(printable(label), MOST_CELLS, cut) for label in rows}
+    wide = max(map(cells, names.values()))
     width = max(16, min(shutil.get_terminal_size().columns, 120) - wide - 17)
-    put(f"{'':{wide}}  {clock(0)}{_end(duration_ms):>{width - len(clock(0))}}")
+    put(f"{'':{wide}}  {clock(0)}{end_clock(duration_ms):>{width - len(clock(0))}}")
     for label, seen in rows.items():
         bar = [empty] * width
         for m in seen:
             first = max(0, min(width - 1, m.start_ms * width // duration_ms))
             last = max(first + 1, min(width, -(-m.end_ms * width // duration_ms)))
             bar[first:last] = [full] * (last - first)
-        name = names[label] + " " * (wide - _cells(names[label]))
+        name = names[label] + " " * (wide - cells(names[label]))
         put(f"{name}  {''.join(bar)}  {max(m.score for m in seen):.2f}  {clock(seen[0].start_ms)}")
-
-
-_MOST_CELLS = 28  # of a label, in a column
-
-
-def _cells(text: str) -> int:
-    """How many columns of a terminal `text` takes: Chinese, Japanese and Korean letters and most pictures two."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
-
-
-def _fitted(text: str, most: int, cut: str) -> str:
-    if _cells(text) <= most:
-        return text
-    while _cells(text) >= most:
-        text = text[:-1]
-    return text + cut

@@ -27,7 +27,7 @@ class Schema(NamedTuple):
     steps: tuple[str, ...]
 
 
-SCHEMA = Schema("vtag", ("m001_create_library",))
+SCHEMA = Schema("vtag", ("m001_create_library", "m002_cover_searches"))
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))
 _BUSY_S = 30.0
 

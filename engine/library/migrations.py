@@ -115,6 +115,21 @@ def m001_create_library(db: Database) -> None:
     )
 
 
+@library_migrations()
+def m002_cover_searches(db: Database) -> None:
+    """A search is answered from its index: all that it compares and shows of a segment is in there."""
+    _run(
+        db,
+        """
+        DROP INDEX segments_by_label;
+        CREATE INDEX segments_by_label ON segments
+            (label_id, score DESC, id, content_id, start_ms, end_ms, model_id, verdict);
+        DROP INDEX segments_by_content;
+        CREATE INDEX segments_by_content ON segments (content_id, label_id);
+        """,
+    )
+
+
 @observation_migrations()
 def m001_create_observations(db: Database) -> None:
     """What was seen: one row a content, backbone and sampling."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
-from vtag.engine.errors import QueryError
-from vtag.engine.library.labels import has_letters
-from vtag.engine.library.query import matching_labels, parse
+from vtag.engine.library.labels import clean, matching
+from vtag.engine.library.matches import Matcher, labels_of, of_model
+from vtag.engine.library.query import Label, Node, Words, parse, words_of
+from vtag.engine.library.rows import BY_LENGTH, BY_SCORE, COLUMNS, Row, Where
 from vtag.engine.library.volumes import real_path
-from vtag.engine.text import printable
 
 DEFAULT_LIMIT = 50
+SORTS = ("score", "date", "length")
+_CHUNK = 256  # videos that are looked into at once
 
 
 class Moment(NamedTuple):
@@ -32,95 +34,151 @@ class Moment(NamedTuple):
     present: bool  # whether the file is there now
 
 
-class _Row(NamedTuple):
-    """A segment as the index gives it."""
-
-    score: float
-    id: int
-    content_id: int
-    label_id: int
-    model_id: int | None
-    start_ms: int
-    end_ms: int
-
-
-_COLUMNS = "score, id, content_id, label_id, model_id, start_ms, end_ms"
-
-
 def search(
     reader: sqlite3.Connection,
     query: str,
     *,
     min_score: float = 0.0,
-    limit: int = DEFAULT_LIMIT,
+    limit: int | None = DEFAULT_LIMIT,
     model: str | None = None,
+    sort: str = "score",
 ) -> list[Moment]:
-    """Moments of the labels that fit `query`, best first; none that a person rejected.
+    """Moments that fit `query` (docs/search.md), best first; none that a person rejected.
 
-    A moment that several models saw is there once, with its best score. `model` (a name or a path) leaves only what
-    that one saw. Raises QueryError.
+    A moment that several models saw is there once, as the first of them in the order. `sort` is one of SORTS. `model`
+    (a name or a path) leaves only what that one saw; `limit` None leaves all. Raises QueryError.
     """
-    where, parameters = "verdict IS NOT 'rejected' AND score >= ?", [min_score]
-    if model is not None:
-        where += f" AND model_id IN ({_models(reader, model)})"
-    # each label's segments lie sorted in the index: merging them reads no more than is shown, however many there are
-    by_label = [
-        map(
-            _Row._make,
-            reader.execute(
-                f"SELECT {_COLUMNS} FROM segments WHERE label_id = ? AND {where} ORDER BY score DESC, id",
-                (label, *parameters),
-            ),
-        )
-        for label in matching_labels(reader, parse(query))
-    ]
-    rows = by_label[0] if len(by_label) == 1 else heapq.merge(*by_label, key=lambda row: (-row.score, row.id))
-    return list(itertools.islice(_moments(reader, _once(rows)), limit))
+    rows = _rows(Matcher(reader), parse(query), _where(reader, min_score, model), None, sort)
+    return list(itertools.islice(_moments(reader, rows), limit))
+
+
+def search_videos(
+    reader: sqlite3.Connection,
+    query: str,
+    *,
+    min_score: float = 0.0,
+    limit: int | None = DEFAULT_LIMIT,
+    model: str | None = None,
+    sort: str = "score",
+) -> list[list[Moment]]:
+    """As `search`, by video: each with all its moments that fit, by time; `limit` is of videos."""
+    matcher, node, where = Matcher(reader), parse(query), _where(reader, min_score, model)
+    firsts: dict[int, list[Moment]] = {}
+    places = _Places(reader)
+    for row in _rows(matcher, node, where, None, sort):
+        if row.content_id not in firsts and places.of(row.content_id):
+            if limit is not None and len(firsts) >= limit:
+                break
+            firsts[row.content_id] = []
+    chosen = _once(matcher.rows(node, where, set(firsts), BY_SCORE))
+    rows = sorted(chosen, key=lambda row: (row.content_id, row.start_ms, row.id))
+    for content, group in itertools.groupby(rows, key=lambda row: row.content_id):
+        firsts[content] = list(_moments(reader, group))
+    return list(firsts.values())
+
+
+def _where(reader: sqlite3.Connection, min_score: float, model: str | None) -> Where:
+    where = Where("score >= ?", (min_score,)) if min_score > 0 else Where()
+    return where if model is None else where.and_(of_model(reader, model))
+
+
+def _rows(matcher: Matcher, node: Node, where: Where, within: set[int] | None, sort: str) -> Iterator[Row]:
+    if sort == "date":
+        return _newest_first(matcher, node, where)
+    return _once(matcher.rows(node, where, within, BY_LENGTH if sort == "length" else BY_SCORE))
+
+
+def _newest_first(matcher: Matcher, node: Node, where: Where) -> Iterator[Row]:
+    """By the date of the video, then by time; looks into no more videos than are shown."""
+    dates = matcher.dates()
+    contents = sorted(
+        matcher.contents(node, where, None), key=lambda content: (dates.get(content, datetime.min), content)
+    )
+    while contents:
+        chunk, contents = contents[-_CHUNK:], contents[:-_CHUNK]
+        place = {content: at for at, content in enumerate(reversed(chunk))}
+        rows = _once(matcher.rows(node, where, set(chunk), BY_SCORE))
+        yield from sorted(rows, key=lambda row: (place[row.content_id], row.start_ms, row.id))
+
+
+def labels_fit(reader: sqlite3.Connection, query: str) -> list[tuple[str, bool]]:
+    """The terms of a query, each as a person wrote it, and whether any label fits it. Raises QueryError."""
+    return [(_text(term), bool(labels_of(reader, term))) for term in words_of(parse(query))]
+
+
+def _text(term: Words | Label) -> str:
+    return term.name if isinstance(term, Label) else " ".join(term.texts)
 
 
 def moments_of(reader: sqlite3.Connection, content_id: int, path: bytes | None = None) -> list[Moment]:
     """All moments of one content by time, as those of `path` where it is given."""
     rows = reader.execute(
-        f"SELECT {_COLUMNS} FROM segments WHERE content_id = ? AND verdict IS NOT 'rejected' "
+        f"SELECT {COLUMNS} FROM segments WHERE content_id = ? AND verdict IS NOT 'rejected' "
         "ORDER BY score DESC, id",
         (content_id,),
     )
-    moments = list(_moments(reader, _once(map(_Row._make, rows)), path))
+    moments = list(_moments(reader, _once(itertools.starmap(Row, rows)), path))
     return sorted(moments, key=lambda m: (m.start_ms, m.label, m.end_ms))
 
 
-def _once(rows: Iterable[_Row]) -> Iterator[_Row]:
-    """Best first in, best first out; what overlaps another model's better one of the same label is left out."""
-    kept: dict[tuple[int, int], list[_Row]] = {}
+def _once(rows: Iterable[Row]) -> Iterator[Row]:
+    """In the order in which they come; what overlaps another model's earlier one of the same label is left out.
+
+    So is what two alternatives of a query found.
+    """
+    kept: dict[tuple[int, ...], list[Row]] = {}
+    seen: set[tuple[int, ...]] = set()
     for row in rows:
-        better = kept.setdefault((row.content_id, row.label_id), [])
+        ids = tuple(step.id for step in row.steps) or (row.id,)
+        if ids in seen:
+            continue
+        seen.add(ids)
+        labels = (row.label_id,) if not row.steps else tuple(step.label_id for step in row.steps)
+        before = kept.setdefault((row.content_id, *labels), [])
+        models = _models(row)
         if not any(
-            b.model_id != row.model_id and b.start_ms < row.end_ms and row.start_ms < b.end_ms for b in better
+            b.start_ms < row.end_ms and row.start_ms < b.end_ms and _models(b) != models for b in before
         ):
-            better.append(row)
+            before.append(row)
             yield row
 
 
-def _moments(reader: sqlite3.Connection, rows: Iterable[_Row], path: bytes | None = None) -> Iterator[Moment]:
+def _models(row: Row) -> tuple[int | None, ...]:
+    return tuple(step.model_id for step in row.steps) or (row.model_id,)
+
+
+class _Places:
+    """Where contents lie, and whether they are there now; each is looked for once."""
+
+    def __init__(self, reader: sqlite3.Connection) -> None:
+        self._reader = reader
+        self._known: dict[int, tuple[bytes, bool] | None] = {}
+
+    def of(self, content_id: int) -> tuple[bytes, bool] | None:
+        if content_id not in self._known:
+            self._known[content_id] = _place(self._reader, content_id)
+        return self._known[content_id]
+
+
+def _moments(reader: sqlite3.Connection, rows: Iterable[Row], path: bytes | None = None) -> Iterator[Moment]:
     labels = dict(reader.execute("SELECT id, name FROM labels"))
     models = dict(reader.execute("SELECT id, name FROM models"))
-    places: dict[int, tuple[bytes, bool] | None] = {}
+    places = _Places(reader)
     for row in rows:
-        if row.content_id not in places:
-            places[row.content_id] = (path, os.path.lexists(path)) if path else _place(reader, row.content_id)
-        place = places[row.content_id]
+        place = (path, os.path.lexists(path)) if path else places.of(row.content_id)
         if place is None:  # nothing but a person's words is left of it
             continue
-        model = models[row.model_id] if row.model_id is not None else None
+        steps = row.steps or (row,)
+        names = dict.fromkeys(models[step.model_id] for step in steps if step.model_id is not None)
         yield Moment(
             row.id,
             place[0],
-            labels[row.label_id],
+            " THEN ".join(labels[step.label_id] for step in steps),
             row.start_ms,
             row.end_ms,
             row.score,
-            model,
-            "user" if model is None else "model",
+            ", ".join(names) or None,
+            "model" if names else "user",
             place[1],
         )
 
@@ -137,16 +195,6 @@ def _place(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | 
         if os.path.lexists(path):
             return path, True
     return (paths[0], False) if paths else None
-
-
-def _models(reader: sqlite3.Connection, name: str) -> str:
-    """Ids of the models called `name`, or loaded from that path, for an IN. Raises QueryError."""
-    rows = reader.execute("SELECT id, name, source FROM models").fetchall()
-    ids = [i for i, known, source in rows if name == known or source in (name, os.path.abspath(name))]
-    if not ids:
-        known = ", ".join(sorted({printable(row[1]) for row in rows})) or "none"
-        raise QueryError(f"this library knows no model {printable(name)!r}; it knows {known}")
-    return ", ".join(map(str, ids))
 
 
 class SeenContent(NamedTuple):
@@ -184,7 +232,7 @@ def label_counts(reader: sqlite3.Connection, word: str | None = None) -> list[tu
     """Labels (all, or those that a word fits) and how many moments each has, most first."""
     names: Sequence[tuple[int, str]] = reader.execute("SELECT id, name FROM labels").fetchall()
     if word is not None:
-        fits = set(matching_labels(reader, parse(word))) if has_letters(word) else set()
+        fits = matching(reader, clean(word).split())
         names = [(i, name) for i, name in names if i in fits or word.lower() in name.lower()]
     # all from the sorted index, less the few that a person judged
     counts = dict(reader.execute("SELECT label_id, count(*) FROM segments GROUP BY label_id"))
