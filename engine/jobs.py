@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -46,6 +47,9 @@ def start_scan(library: Path, paths: Sequence[str], model: str | None = None) ->
             stderr=log,
             start_new_session=True,  # Ctrl-C at the server is not meant for it
         )
+    threading.Thread(
+        target=job.wait, daemon=True
+    ).start()  # a child that nobody waits for seems to run for ever
     deadline = time.monotonic() + _STARTS_WITHIN_S
     while job.poll() is None and time.monotonic() < deadline:
         if any(run.pid == job.pid for run in running_jobs(library)):

@@ -29,7 +29,6 @@ class Plan:
     unreadable: list[VideoFailed] = field(default_factory=list)
     volumes: files.Volumes = field(default_factory=files.Volumes)
     video_ms: int = 0  # the length of what there is to look at, as far as it is known
-    reported: float = 0.0
 
 
 def make_plan(

@@ -31,6 +31,7 @@ from vtag.engine.video.sampling import Sampling
 _DECODE_MEMORY_BYTES = 256 * 2**20
 _BATCH = {"cuda": 16}  # clips a call; on a CPU more than two gain nothing and cost their memory
 _CPU_BATCH = 2
+_REPORT_EVERY_S = 1.0  # a row that others read needs no more
 _FIRST_CHOICE = "swin3d-t"
 
 
@@ -123,16 +124,19 @@ def scan(
         yield _planned(plan, found)
         yield _nothing_done(plan, found, started)
         return
-    run_id = runs.start(library, "scan", b" ".join(paths).decode("utf-8", "backslashreplace"))
+    running = _Scan(library, checkpoint, options, sampling, plan, found, started)
+    running.run_id = runs.start(library, "scan", b" ".join(paths).decode("utf-8", "backslashreplace"))
     state = "failed"
     try:
-        yield from _Scan(library, checkpoint, options, sampling, plan, found, run_id, started).run()
+        yield from running.run()
         state = "done"
     except (KeyboardInterrupt, GeneratorExit):
         state = "interrupted"
         raise
     finally:
-        runs.finish(library, run_id, state)
+        running.report()
+        runs.finish(library, running.run_id, state)
+    yield running.sum()  # when the row says so, too: whoever asked may stop listening here
 
 
 @dataclass
@@ -157,7 +161,6 @@ class _Scan:
         sampling: Sampling,
         plan: Plan,
         found: Discovery,
-        run_id: int,
         started: float,
     ) -> None:
         self._library = library
@@ -166,7 +169,7 @@ class _Scan:
         self._sampling = sampling
         self._plan = plan
         self._found = found
-        self._run_id = run_id
+        self.run_id = 0  # its row, once it has one
         self._started = started
         spec = checkpoint.spec
         model_id = heads.with_hashes(library, spec.backbone_hash, spec.head_hash)
@@ -179,7 +182,8 @@ class _Scan:
         self._looks: dict[int, _Look] = {}
         self._queues: dict[tuple[int, ...], list[tuple[int, ClipReady]]] = {}
         self._failed: list[VideoFailed] = list(plan.unreadable)
-        self._scanned = self._windows = self._video_ms = self._moments = 0
+        self._reported = 0.0
+        self._done = self._scanned = self._windows = self._video_ms = self._moments = 0
 
     def run(self) -> Iterator[Event]:
         for content_id in self._plan.known:
@@ -190,7 +194,10 @@ class _Scan:
             yield from self._look_at_all()
         else:
             yield _planned(self._plan, self._found)
-        yield Finished(
+
+    def sum(self) -> Finished:
+        """What came of it."""
+        return Finished(
             scanned=self._scanned,
             skipped=self._plan.skipped,
             known_failed=self._plan.known_failed,
@@ -201,6 +208,13 @@ class _Scan:
             moments=self._moments,
             left_out=tuple(self._found.left_out),
         )
+
+    def report(self) -> None:
+        """Write how far it has come into its row, where other processes read it."""
+        self._reported = time.monotonic()
+        done = self._how_far()
+        told = {"videos": done.videos_done, "of": len(self._plan.tasks), "video_ms": done.video_ms_done}
+        runs.report(self._library, self.run_id, told)
 
     def _look_at_all(self) -> Iterator[Event]:
         o = self._options
@@ -271,13 +285,11 @@ class _Scan:
         if not look.windows:
             yield self._fail(job_id, "no usable picture")
             return
-        if changed := [f for f in look.task.files[:1] if _changed(f)]:
+        if _changed(look.task.files[0]):  # then what was seen belongs to no content
             del self._looks[job_id]
-            failure = VideoFailed(
-                changed[0].path, "it changed while it was read: scan it again when it rests"
-            )
-            self._failed.append(failure)
-            yield failure
+            self._done += 1
+            path = look.task.files[0].path
+            yield self._failure(path, "it changed while it was read: scan it again when it rests")
             return
         yield self._keep(job_id)
         yield self._progress()
@@ -301,6 +313,7 @@ class _Scan:
             moments = derive.derive(
                 self._library, content_id, self._head, self._rules, self._sampling.key(), force=True
             )
+        self._done += 1
         self._scanned += 1
         self._video_ms += info.duration_ms
         self._moments += moments
@@ -310,9 +323,14 @@ class _Scan:
         look = self._looks.pop(job_id)
         with self._library.transaction():
             self._record(look.task, {"error": reason, "error_at": now()})
-        failures = [VideoFailed(f.path, reason) for f in look.task.files]
-        self._failed += failures
+        self._done += 1
+        failures = [self._failure(found.path, reason) for found in look.task.files]
         return failures[0]
+
+    def _failure(self, path: bytes, reason: str) -> VideoFailed:
+        failure = VideoFailed(path, reason)
+        self._failed.append(failure)
+        return failure
 
     def _record(self, task: Task, facts: dict[str, object]) -> int:
         content_id = files.keep_content(self._library, task.content_key, facts)
@@ -321,17 +339,14 @@ class _Scan:
         return content_id
 
     def _progress(self) -> Progress:
+        if time.monotonic() - self._reported > _REPORT_EVERY_S:
+            self.report()
+        return self._how_far()
+
+    def _how_far(self) -> Progress:
         stride = self._sampling.stride_ms
         under_way = sum(min(stride, end - start) for k in self._looks.values() for start, end in k.windows)
-        done = Progress(self._scanned + len(self._failed), self._video_ms + under_way, self._windows)
-        if time.monotonic() - self._plan.reported > 1:  # a row that others read needs no more
-            self._plan.reported = time.monotonic()
-            runs.report(
-                self._library,
-                self._run_id,
-                {"videos": done.videos_done, "of": len(self._plan.tasks), "video_ms": done.video_ms_done},
-            )
-        return done
+        return Progress(self._done, self._video_ms + under_way, self._windows)
 
 
 def _facts(info: VideoInfo) -> dict[str, object]:

@@ -21,7 +21,15 @@ from vtag.engine.paths import private_dir
 COOKIE = "vtag_session"
 LOGIN = "/login"
 # the page needs none of these of Gradio's: uploads, files by path, and requests on another's behalf
-_CLOSED = ("/gradio_api/upload", "/gradio_api/file", "/gradio_api/proxy", "/file", "/proxy", "/upload")
+_CLOSED = (
+    "/gradio_api/upload",
+    "/gradio_api/file",
+    "/gradio_api/proxy",
+    "/file",
+    "/proxy",
+    "/upload",
+    "/openapi",
+)
 _SLOW_DOWN_S = 1.0  # after a wrong password
 _MOST_FORM_BYTES = 4096
 # Gradio's scripts are inline and compile templates; nothing comes from or goes to elsewhere

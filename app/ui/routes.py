@@ -23,7 +23,7 @@ _PLAYABLE = {
 }
 _MEDIA_TYPES = {"mov,mp4,m4a,3gp,3g2,mj2": "video/mp4", "matroska,webm": "video/webm"}
 _MARGIN_MS = 2000  # shown before and after a moment that has to be made playable
-_LATEST_MS = 10**10  # four months: no video is longer
+_HIGHEST_ID = 2**63 - 1  # SQLite's integers end there
 _KEEP = {"cache-control": "private, max-age=86400"}
 
 
@@ -52,26 +52,29 @@ def routes(library: Path, cache: PictureCache) -> list[Route]:
         return FileResponse(os.fsdecode(shown.path), media_type=kind)
 
     def moment_picture(request: Request) -> Response:
+        wanted = min(request.path_params["moment"], _HIGHEST_ID)
         try:
             with closing(open_reader(library)) as reader:
-                found = content_of_moment(reader, request.path_params["moment"])
+                found = content_of_moment(reader, wanted)
         except LibraryError as error:
             return _nothing(str(error))
         if found is None:
             return _nothing("this moment is gone")
         content, start_ms, end_ms = found
-        return _made(library, content, lambda v: cache.picture(v.key, _path(v), (start_ms + end_ms) // 2))
+        at_ms = (start_ms + end_ms) // 2
+        return _made(library, content, at_ms, lambda v: cache.picture(v.key, _path(v), at_ms))
 
     def still(request: Request) -> Response:
-        at_ms = min(request.path_params["ms"], _LATEST_MS)
-        return _made(library, request.path_params["content"], lambda v: cache.picture(v.key, _path(v), at_ms))
+        at_ms = request.path_params["ms"]
+        content = request.path_params["content"]
+        return _made(library, content, at_ms, lambda v: cache.picture(v.key, _path(v), at_ms))
 
     def moment(request: Request) -> Response:
-        given = request.path_params
-        start_ms, end_ms = (min(given[name], _LATEST_MS) for name in ("start", "end"))
+        start_ms, end_ms = request.path_params["start"], request.path_params["end"]
         return _made(
             library,
-            given["content"],
+            request.path_params["content"],
+            start_ms,
             lambda v: cache.moment(v.key, _path(v), start_ms, max(end_ms, start_ms + 1)),
         )
 
@@ -83,10 +86,13 @@ def routes(library: Path, cache: PictureCache) -> list[Route]:
     ]
 
 
-def _made(library: Path, content: int, make: Callable[[Video], Path]) -> Response:
+def _made(library: Path, content: int, at_ms: int, make: Callable[[Video], Path]) -> Response:
+    """What `make` makes of a video from `at_ms` on; a time that the video does not have gets no file in the cache."""
     shown = _video(library, content)
     if isinstance(shown, Response):
         return shown
+    if at_ms > shown.duration_ms:
+        return _nothing("the video is not that long")
     try:
         return FileResponse(make(shown), headers=_KEEP)
     except (VideoError, OSError):
@@ -94,11 +100,9 @@ def _made(library: Path, content: int, make: Callable[[Video], Path]) -> Respons
 
 
 def _video(library: Path, content: int) -> Video | Response:
-    if content >= 2**63:  # SQLite's integers end there
-        return _nothing("the library knows no such video")
     try:
         with closing(open_reader(library)) as reader:
-            shown = video(reader, content)
+            shown = video(reader, min(content, _HIGHEST_ID))
     except LibraryError as error:
         return _nothing(str(error))
     if shown is None:
