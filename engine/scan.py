@@ -213,7 +213,11 @@ class _Scan:
         """Write how far it has come into its row, where other processes read it."""
         self._reported = time.monotonic()
         done = self._how_far()
-        told = {"videos": done.videos_done, "of": len(self._plan.tasks), "video_ms": done.video_ms_done}
+        told: dict[str, object] = {
+            "videos": done.videos_done,
+            "of": len(self._plan.tasks),
+            "video_ms": done.video_ms_done,
+        }
         runs.report(self._library, self.run_id, told)
 
     def _look_at_all(self) -> Iterator[Event]:
