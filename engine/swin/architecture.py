@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from vtag.engine.swin.names import hidden_dim
 from vtag.engine.swin.spec import SwinSizes
@@ -217,11 +218,15 @@ class Stage(nn.Module):
         last = number + 1 == len(sizes.depths)
         self.downsample = None if last else PatchMerging(dim)
         self.tables = tables
+        self.recomputes = False  # blocks' activations in the backward pass, instead of keeping them
 
     def attend(self, x: Tensor) -> Tensor:
         """The map after the last block, before merging: what golden values and imitation look at."""
         for block in self.blocks:
-            x = block(x, self.tables)
+            if self.recomputes and torch.is_grad_enabled():
+                x = checkpoint(block, x, self.tables, use_reentrant=False)
+            else:
+                x = block(x, self.tables)
         return x
 
     def forward(self, x: Tensor) -> Tensor:

@@ -171,6 +171,21 @@ class DecodePool:
         numbers = {"frames": frames, "short_side": short_side, "crop": crop}
         self._submit(job_id, path, look="published", protocol=protocol, **numbers)
 
+    def submit_window(
+        self,
+        job_id: int,
+        path: str | bytes | os.PathLike[str],
+        sampling: Sampling,
+        *,
+        start_ms: int | None = None,
+        share: float = 0.5,
+    ) -> None:
+        """Have one window of the video read: the one that begins at `start_ms`, else at a `share` of the way from the
+        first place where one can begin to the last (0 to 1). The sampling's stride does not matter.
+        """
+        numbers = asdict(sampling)
+        self._submit(job_id, path, look="window", sampling=numbers, start_ms=start_ms, share=share)
+
     def _submit(self, job_id: int, path: str | bytes | os.PathLike[str], **message: Any) -> None:
         message |= {"path": os.fsencode(path).hex(), "threads": self._threads}
         with self._lock:

@@ -124,6 +124,12 @@ def count_regular(end_ms: int, sampling: Sampling) -> int:
     return k + 1
 
 
+def place_of(share: float, end_ms: int, sampling: Sampling) -> int:
+    """The start of the whole window that lies at `share` (0 to 1) of a video of `end_ms`; 0 where none fits."""
+    count = count_regular(end_ms, sampling)
+    return regular_window(min(int(share * count), count - 1), sampling).start_ms if count else 0
+
+
 def last_window(end_ms: int, sampling: Sampling) -> Window | None:
     """The window that ends at the true end, where the whole ones leave more than half a window unseen.
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
 import av.logging
@@ -29,7 +29,7 @@ from vtag.engine.video.container import UnusableVideo
 from vtag.engine.video.probe import VideoInfo
 from vtag.engine.video.published import predict_clip
 from vtag.engine.video.reader import read_clips
-from vtag.engine.video.sampling import Sampling
+from vtag.engine.video.sampling import Sampling, place_of
 
 _TICK_S = 0.25  # how often progress is told
 _WALL = 2  # times the limit
@@ -84,10 +84,12 @@ class _Worker:
                 self._say(say="failed", reason=printable(f"unexpected {type(error).__name__}: {error}"))
 
     def _look(self, job: dict[str, Any]) -> None:
-        if job["look"] == "published":
-            self._look_as_published(job)
-        else:
-            self._look_at_windows(job)
+        look = {
+            "windows": self._look_at_windows,
+            "window": self._look_at_one_window,
+            "published": self._look_as_published,
+        }
+        look[job["look"]](job)
 
     def _look_at_windows(self, job: dict[str, Any]) -> None:
         place: list[int] = []
@@ -109,6 +111,41 @@ class _Worker:
         self._say(say="opened", duration_ms=reader.info.duration_ms)
         for clip in reader:
             self._give(place[0], clip.pixels.shape, clip.start_ms, clip.end_ms)
+        self._done(reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
+
+    def _look_at_one_window(self, job: dict[str, Any]) -> None:
+        """A file may claim a length that it has not: then what decoding found says where the window is."""
+        told, start, share = Sampling(**job["sampling"]), job["start_ms"], job["share"]
+        sampling = replace(told, stride_ms=start or max(1, round(1000 / told.rate)))
+        place: list[int] = []
+        wanted: list[int] = []
+
+        def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+            offset, pixels = self._allocate(shape)
+            place[:] = [offset]
+            return pixels
+
+        duration_ms = 0
+        while True:
+            reader = read_clips(
+                bytes.fromhex(job["path"]),
+                sampling,
+                skip=lambda start_ms: start_ms not in wanted,
+                threads=job["threads"],
+                allocate=allocate,
+                tick=self._tick,
+                on_broken=self._on_broken,
+            )
+            duration_ms = duration_ms or reader.info.duration_ms
+            wanted[:] = [start if start is not None else place_of(share, duration_ms, sampling)]
+            self._say(say="opened", duration_ms=duration_ms)
+            clip = next(iter(reader), None)
+            if clip is not None or reader.info.duration_ms >= duration_ms:
+                break
+            duration_ms = reader.info.duration_ms
+        if clip is not None:
+            self._give(place[0], clip.pixels.shape, clip.start_ms, clip.end_ms)
+        reader.close()
         self._done(reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
 
     def _look_as_published(self, job: dict[str, Any]) -> None:
