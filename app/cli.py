@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vtag.app.asking import QueryCommand
-from vtag.app.commands import data, doctor, evaluate, find, finetune, models, predict, scan, tidy, ui
+from vtag.app.commands import data, doctor, evaluate, find, finetune, models, predict, scan, tidy, ui, words
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
 
@@ -49,6 +49,8 @@ app.command()(find.show)
 app.command()(find.labels)
 app.command()(tidy.retag)
 app.command()(tidy.forget)
+app.add_typer(words.tag, name="tag")
+app.add_typer(words.words, name="words")
 app.command()(finetune.finetune)
 app.command()(predict.predict)
 app.add_typer(data.app, name="data")

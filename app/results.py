@@ -40,15 +40,18 @@ def as_json(moment: Moment) -> dict[str, object]:
 
 
 def put_moments(found: Sequence[Moment], *, json: bool = False) -> None:
-    """One line a moment: score, time, label, path."""
+    """One line a moment: its id (which `vtag tag` takes), score, time, label, path."""
     if json:
         put_json([as_json(m) for m in found])
         return
     wide = min(MOST_CELLS, max((cells(printable(m.label)) for m in found), default=0))
+    digits = len(str(max((m.id for m in found), default=0)))
     for m in found:
         label = printable(m.label)
         label += " " * (wide - cells(label))
-        put(f"{m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {label}  {_path(m)}")
+        put(
+            f"{m.id:>{digits}}  {m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {label}  {_path(m)}"
+        )
 
 
 def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> None:
@@ -68,7 +71,7 @@ def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> Non
     for video in videos:
         put(f"{max(m.score for m in video):.2f}  {_path(video[0])}")
         for m in video:
-            put(f"      {clock(m.start_ms)}-{end_clock(m.end_ms)}  {m.score:.2f}  {printable(m.label)}")
+            put(f"{m.id:>8}  {m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {printable(m.label)}")
 
 
 def put_csv(found: Iterable[Moment]) -> None:

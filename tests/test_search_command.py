@@ -45,7 +45,9 @@ def test_a_moment_is_shown_with_score_time_label_and_path(vtag: Run, videos: Pat
     listed = json.loads(ran(vtag("search", "yoga", "--json")).stdout)
     assert len(lines) == len(listed) > 0
     first = listed[0]
-    assert lines[0].startswith(f"{first['score']:.2f}  0:00:0{first['start_ms'] // 1000}-0:00:0")
+    number, line = lines[0].split(maxsplit=1)
+    assert int(number) == first["id"]
+    assert line.startswith(f"{first['score']:.2f}  0:00:0{first['start_ms'] // 1000}-0:00:0")
     assert lines[0].endswith(first["path"])
     assert Path(first["path"]).parent == videos
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.volumes import Volume, Volumes, real_path
 from vtag.engine.text import display_path
@@ -66,6 +68,41 @@ class FileFacts(Protocol):
     def mtime_ns(self) -> int: ...
     @property
     def inode(self) -> int: ...
+
+
+class _Facts(NamedTuple):
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+
+def hold(library: Library, path: bytes) -> int:
+    """The id of what the file at `path` holds now; a file that was never scanned is written down.
+
+    Raises LibraryError where there is no file that can be read.
+    """
+    path = real_path(path)
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise LibraryError(f"{display_path(path)} is no file")
+        facts = _Facts(path, info.st_size, info.st_mtime_ns, info.st_ino)
+        volume = Volumes().of(path)
+        known = library.connection.execute(
+            "SELECT f.size_bytes, f.mtime_ns, f.state, f.content_id FROM files f "
+            "JOIN volumes v ON v.id = f.volume_id WHERE v.key = ? AND f.path = ?",
+            (volume.key, volume.relative(path)),
+        ).fetchone()
+        if known and known[:3] == (info.st_size, info.st_mtime_ns, "present"):
+            return int(known[3])
+        key = content_key(path)
+    except OSError as error:
+        raise LibraryError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
+    with library.transaction():
+        content_id = keep_content(library, key, {})
+        record_file(library, volume, facts, content_id)
+    return content_id
 
 
 def known_files(library: Library, volume: Volume) -> dict[bytes, KnownFile]:
