@@ -16,6 +16,7 @@ class Task:
 
     content_key: str
     files: list[Found]
+    duration_ms: int | None = None  # where it was read before
 
 
 @dataclass
@@ -28,7 +29,6 @@ class Plan:
     known_failed: int = 0
     unreadable: list[VideoFailed] = field(default_factory=list)
     volumes: files.Volumes = field(default_factory=files.Volumes)
-    video_ms: int = 0  # the length of what there is to look at, as far as it is known
 
 
 def make_plan(
@@ -60,6 +60,7 @@ def make_plan(
         content_id: int | None
         if known and unchanged:
             key, content_id, error = known.content_key, known.content_id, known.content_error
+            duration_ms = known.duration_ms
         else:
             try:
                 key = files.content_key(found.path)
@@ -67,7 +68,7 @@ def make_plan(
                 plan.unreadable.append(VideoFailed(found.path, error_.strerror or str(error_)))
                 continue
             content = files.content_by_key(library, key)
-            content_id, error = (content.id, content.error) if content else (None, None)
+            content_id, error, duration_ms = content or (None, None, None)
             if content_id is not None and record:
                 files.record_file(library, volume, found, content_id)
         if error and not (force or retry_failed):
@@ -76,6 +77,6 @@ def make_plan(
             plan.skipped += 1
             plan.known.append(content_id)
         else:
-            tasks.setdefault(key, Task(key, [])).files.append(found)
+            tasks.setdefault(key, Task(key, [], duration_ms)).files.append(found)
     plan.tasks = list(tasks.values())
     return plan

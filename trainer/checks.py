@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtag.engine.video.pool import ClipReady, DecodePool, VideoFailed
+from vtag.engine.video.pool import ClipReady, DecodePool, VideoDone, VideoFailed
 from vtag.engine.video.sampling import Sampling
 from vtag.trainer.kinetics import is_frame_folder
 
@@ -45,6 +45,6 @@ def check(paths: Sequence[Path], root: Path) -> Iterator[Checked]:
                 event.release()
             elif isinstance(event, VideoFailed):
                 yield Checked(submitted[event.job_id], event.reason)
-            else:
+            elif isinstance(event, VideoDone):
                 # decoding went on past what is broken; a video of which most cannot be decoded is still no video
                 yield Checked(submitted[event.job_id], "" if event.clips else "no usable picture")

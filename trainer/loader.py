@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.pool import ClipReady, DecodePool, VideoFailed
+from vtag.engine.video.pool import ClipReady, DecodePool, VideoDone, VideoFailed
 from vtag.engine.video.sampling import Sampling
 
 Pixels = NDArray[np.uint8]
@@ -131,7 +131,7 @@ class ClipSource:
                 self.failed[want.item] = event.reason
             elif pixels is None:
                 self.failed[want.item] = "no usable picture"
-            else:
+            elif isinstance(event, VideoDone):
                 self._keep(want, event.info.duration_ms, pixels)
         return self._arrived.pop(job)
 

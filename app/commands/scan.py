@@ -170,7 +170,8 @@ class _Lines:
             self._last = time.monotonic()
             passed = self._last - self._start
             say(
-                f"{event.videos_done} of {self._plan.videos} videos, {_hours(event.video_ms_done)}, "
+                f"{event.videos_done} of {self._plan.videos} videos, "
+                f"{_hours(event.video_ms_done)} of {_hours(event.video_ms)}, "
                 f"{event.video_ms_done / 1000 / passed:.1f}x real time"
             )
 
@@ -194,7 +195,7 @@ class _Bar:
             console=talk_console(),
             transient=True,
         )
-        self._task = self._progress.add_task("starting", total=max(plan.video_ms, 1))
+        self._task = self._progress.add_task("starting", total=plan.video_ms or None)
         self._progress.start()
 
     def show(self, event: Event) -> None:
@@ -207,7 +208,9 @@ class _Bar:
             text = (
                 f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
             )
-            self._progress.update(self._task, completed=event.video_ms_done, description=text)
+            self._progress.update(
+                self._task, completed=event.video_ms_done, total=event.video_ms or None, description=text
+            )
 
     def close(self) -> None:
         self._progress.stop()

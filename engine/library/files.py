@@ -47,6 +47,7 @@ class KnownFile(NamedTuple):
     content_id: int
     content_key: str
     content_error: str | None
+    duration_ms: int | None
 
 
 class Content(NamedTuple):
@@ -109,7 +110,7 @@ def known_files(library: Library, volume: Volume) -> dict[bytes, KnownFile]:
     """All known files of a volume by their path below its mount point."""
     rows = library.connection.execute(
         """
-        SELECT f.path, f.size_bytes, f.mtime_ns, f.state, c.id, c.key, c.error
+        SELECT f.path, f.size_bytes, f.mtime_ns, f.state, c.id, c.key, c.error, c.duration_ms
         FROM files f JOIN volumes v ON v.id = f.volume_id JOIN contents c ON c.id = f.content_id WHERE v.key = ?
         """,
         (volume.key,),

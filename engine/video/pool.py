@@ -85,7 +85,15 @@ class VideoFailed:
     crashed: bool = False  # the process died, hung or swelled, rather than the file being no usable video
 
 
-Event = ClipReady | VideoDone | VideoFailed
+@dataclass(frozen=True)
+class LengthTold:
+    """What a container says of its video's length; None where it says nothing that can be."""
+
+    job_id: int
+    claimed_ms: int | None
+
+
+Event = ClipReady | VideoDone | VideoFailed | LengthTold
 
 
 class DecodePool:
@@ -156,6 +164,10 @@ class DecodePool:
             skip=sorted(skip_starts),
             only=None if only_starts is None else sorted(only_starts),
         )
+
+    def submit_length(self, job_id: int, path: str | bytes | os.PathLike[str]) -> None:
+        """Have asked how long the video at `path` is; the answer is a LengthTold, or that it cannot be read."""
+        self._submit(job_id, path, look="length")
 
     def submit_published(
         self,
@@ -314,6 +326,13 @@ class DecodePool:
         worker.job = None
         if worker.memory_bytes > self._worker_memory_bytes // 2:  # what libav keeps would only grow
             self._remove(worker)
+        self._hand_out()
+
+    def _hear_length(self, worker: Process, message: dict[str, Any]) -> None:
+        if worker.job is None:
+            return
+        self._events.put(LengthTold(worker.job.id, message["claimed_ms"]))
+        worker.job = None
         self._hand_out()
 
     def _hear_failed(self, worker: Process, message: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _WHOLE_BYTES = 32 << 20  # files up to this size are read whole for their length
 _TAIL_BYTES = 512 << 20  # of a larger file at most this much is read behind the last seek
 _FIRST_FRAME_PACKETS = 5000  # after so many packets without a picture there is none
+_LEAST_BYTES_A_SECOND = 1000
 _USUAL_RATE = Fraction(25)  # where nothing tells, and only a last frame's length depends on it
 _FAR_US = 10**13  # four months
 _DATE_TAGS = ("com.apple.quicktime.creationdate", "creation_time", "date", "ICRD", "DATE_RECORDED")
@@ -76,6 +77,18 @@ class Facts:
 def probe(path: str | bytes | os.PathLike[str]) -> VideoInfo:
     """What the file at `path` holds. Raises VideoError where it has no picture that can be decoded."""
     return examine(path).info
+
+
+def claimed_ms(path: str | bytes | os.PathLike[str]) -> int | None:
+    """How long the container says that the video is: told at once, and good for estimates alone.
+
+    None where it says nothing, or what no video can be (less than a kilobyte a second). Raises VideoError.
+    """
+    with open_container(path) as container:
+        stream, _ = choose_stream(container, path)
+        claimed = _claimed_ms(container, stream)
+    most_ms = os.path.getsize(path) * 1000 // _LEAST_BYTES_A_SECOND
+    return claimed if claimed is not None and 0 < claimed <= most_ms else None
 
 
 def examine(path: str | bytes | os.PathLike[str]) -> Facts:

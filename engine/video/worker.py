@@ -26,7 +26,7 @@ from vtag.engine.errors import VideoError
 from vtag.engine.text import printable
 from vtag.engine.video import arena
 from vtag.engine.video.container import UnusableVideo
-from vtag.engine.video.probe import VideoInfo
+from vtag.engine.video.probe import VideoInfo, claimed_ms
 from vtag.engine.video.published import predict_clip
 from vtag.engine.video.reader import read_clips
 from vtag.engine.video.sampling import Sampling, place_of
@@ -88,8 +88,12 @@ class _Worker:
             "windows": self._look_at_windows,
             "window": self._look_at_one_window,
             "published": self._look_as_published,
+            "length": self._ask_length,
         }
         look[job["look"]](job)
+
+    def _ask_length(self, job: dict[str, Any]) -> None:
+        self._say(say="length", claimed_ms=claimed_ms(bytes.fromhex(job["path"])))
 
     def _look_at_windows(self, job: dict[str, Any]) -> None:
         place: list[int] = []
