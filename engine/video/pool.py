@@ -183,6 +183,21 @@ class DecodePool:
         numbers = {"frames": frames, "short_side": short_side, "crop": crop}
         self._submit(job_id, path, look="published", protocol=protocol, **numbers)
 
+    def submit_training_clip(
+        self,
+        job_id: int,
+        path: str | bytes | os.PathLike[str],
+        *,
+        share: float,
+        frames: int,
+        step: int,
+        short_side: int,
+        crop: int | None = None,
+    ) -> None:
+        """Have one clip read by frame index (`published.training_clip`)."""
+        numbers = {"frames": frames, "step": step, "short_side": short_side, "crop": crop}
+        self._submit(job_id, path, look="training", share=share, **numbers)
+
     def submit_window(
         self,
         job_id: int,
