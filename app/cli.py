@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 
 from vtag.app.asking import QueryCommand
-from vtag.app.commands import data, doctor, evaluate, find, finetune, models, predict, scan, tidy, ui, words
+from vtag.app.commands import (
+    data,
+    doctor,
+    evaluate,
+    find,
+    finetune,
+    models,
+    predict,
+    scan,
+    similar,
+    tidy,
+    ui,
+    words,
+)
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
 
@@ -47,6 +60,7 @@ app.command()(scan.scan)
 app.command(cls=QueryCommand)(find.search)
 app.command()(find.show)
 app.command()(find.labels)
+app.command()(similar.similar)
 app.command()(tidy.retag)
 app.command()(tidy.forget)
 app.add_typer(words.tag, name="tag")

@@ -119,6 +119,22 @@ def open_reader(path: Path) -> sqlite3.Connection:
         raise _explained(path, error) from error
 
 
+def open_observations(path: Path) -> sqlite3.Connection:
+    """A connection to observations.db for reading alone. Raises LibraryError where there is none."""
+    if not path.is_file():
+        raise LibraryError(f"{display_path(path)} is not there: `vtag scan` looks at the videos again")
+    try:
+        connection = _open_for_reading(path)
+        if _applied(connection, OBSERVATIONS_SCHEMA) != list(OBSERVATIONS_SCHEMA.steps):
+            connection.close()
+            raise LibraryError(
+                f"{display_path(path)} is of another vtag: `vtag retag` or `vtag scan` updates it"
+            )
+        return connection
+    except sqlite3.Error as error:
+        raise _explained(path, error) from error
+
+
 def _open_for_reading(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtag.engine.errors import LibraryError
+from vtag.engine.library import feature_cache
 from vtag.engine.library.database import Library
 from vtag.engine.library.volumes import real_path
 from vtag.engine.library.words import withdraw
@@ -73,6 +74,8 @@ def forget(library: Library, what: Forgettable, *, words: bool = False) -> None:
     library.observations.execute("BEGIN IMMEDIATE")
     library.observations.executemany("DELETE FROM observations WHERE content_key = ?", keys)
     library.observations.commit()
+    if keys:
+        feature_cache.forget(library.path)
     _remove_thumbnails(library.path.parent / THUMBNAILS, {key for (key,) in keys})
 
 

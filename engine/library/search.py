@@ -156,7 +156,7 @@ class _Places:
 
     def of(self, content_id: int) -> tuple[bytes, bool] | None:
         if content_id not in self._known:
-            self._known[content_id] = _place(self._reader, content_id)
+            self._known[content_id] = place_of(self._reader, content_id)
         return self._known[content_id]
 
 
@@ -183,7 +183,7 @@ def _moments(reader: sqlite3.Connection, rows: Iterable[Row], path: bytes | None
         )
 
 
-def _place(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
+def place_of(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
     """Where a content lies, and whether it is there now: of several copies one that is."""
     rows = reader.execute(
         "SELECT v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id WHERE f.content_id = ? "
