@@ -45,6 +45,7 @@ def make_plan(
     plan = Plan(unreadable=[VideoFailed(path, why) for path, why in discovery.unreadable])
     seen = observations.keys_with(library, backbone_hash, sampling_key)
     tasks: dict[str, Task] = {}
+    elsewhere: set[int] = set()  # known contents that were found at another place
     known_by_volume: dict[str, dict[bytes, files.KnownFile]] = {}
     for found in discovery.files:
         volume = plan.volumes.of(found.path)
@@ -71,6 +72,7 @@ def make_plan(
             content_id, error, duration_ms = content or (None, None, None)
             if content_id is not None and record:
                 files.record_file(library, volume, found, content_id)
+                elsewhere.add(content_id)
         if error and not (force or retry_failed):
             plan.known_failed += 1
         elif key in seen and content_id is not None and not force and not error:
@@ -79,4 +81,5 @@ def make_plan(
         else:
             tasks.setdefault(key, Task(key, [], duration_ms)).files.append(found)
     plan.tasks = list(tasks.values())
+    files.mark_moved(library, elsewhere, plan.volumes)
     return plan

@@ -18,11 +18,13 @@ from vtag.engine.estimate import Lengths, measured_speed
 from vtag.engine.events import Event, Finished, Planned, Progress, Running, VideoDone, VideoFailed
 from vtag.engine.library import derive, files, heads, observations, runs
 from vtag.engine.library.database import Library, now
+from vtag.engine.library.twins import looks_like, packets_keys
 from vtag.engine.models import STARTER, is_here, load
 from vtag.engine.plan import Plan, Task, make_plan
 from vtag.engine.swin.checkpoints import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
-from vtag.engine.video.pool import ClipReady, DecodePool
+from vtag.engine.video.packets import UNKNOWN, Fingerprint
+from vtag.engine.video.pool import ClipReady, DecodePool, VideoOpened
 from vtag.engine.video.pool import Event as PoolEvent
 from vtag.engine.video.pool import VideoDone as Decoded
 from vtag.engine.video.pool import VideoFailed as Undecoded
@@ -149,6 +151,7 @@ class _Look:
     task: Task
     windows: list[tuple[int, int]] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
+    known_by: Fingerprint = UNKNOWN
     decoded: Decoded | None = None
     waiting: int = 0  # clips that the model has not seen yet
 
@@ -182,6 +185,7 @@ class _Scan:
         self._head = heads.head(library, model_id)
         self._rules = derive.rules_for(library, self._head)
         self._backend: Backend | None = None
+        self._recognise: set[str] = set()
         self._looks: dict[int, _Look] = {}
         self._queues: dict[tuple[int, ...], list[tuple[int, ClipReady]]] = {}
         self._failed: list[VideoFailed] = list(plan.unreadable)
@@ -231,7 +235,10 @@ class _Scan:
         self._backend = backend
         yield Running(backend.spec.name, backend.name, backend.device, backend.precision)
         looked_by = _looked_by(backend.spec, self._sampling, backend)
-        with DecodePool(workers=os.cpu_count() or 1, memory_bytes=_DECODE_MEMORY_BYTES) as pool:
+        self._recognise = set() if o.force else packets_keys(self._library)
+        with DecodePool(
+            workers=os.cpu_count() or 1, memory_bytes=_DECODE_MEMORY_BYTES, recognise=self._recognise
+        ) as pool:
             self._lengths.ask(pool)
             speed = runs.speed(self._library, looked_by) or measured_speed(
                 backend, self._sampling, self._clips_at_once(self._sampling.views)
@@ -243,7 +250,10 @@ class _Scan:
                 self._looks[job_id] = _Look(task)
                 pool.submit(job_id, task.files[0].path, self._sampling)
             for event in pool:
-                yield from self._hear(event)
+                if isinstance(event, VideoOpened):
+                    self._opened(event, pool)
+                else:
+                    yield from self._hear(event)
                 if not self._looks:
                     break
         passed_s = time.monotonic() - began
@@ -263,6 +273,35 @@ class _Scan:
     def _clips_at_once(self, views: int) -> int:
         assert self._backend is not None
         return max(1, _BATCH.get(self._backend.device.split(":")[0], _CPU_BATCH) // views)
+
+    def _opened(self, event: VideoOpened, pool: DecodePool) -> None:
+        look = self._looks[event.job_id]
+        look.known_by = event.known_by
+        if event.asks and self._was_seen(look.task, event):
+            del self._looks[event.job_id]
+            self._done += 1
+            self._plan.skipped += len(look.task.files)
+            pool.leave(event.job_id)
+        elif event.asks:
+            pool.go_on(event.job_id)
+
+    def _was_seen(self, task: Task, event: VideoOpened) -> bool:
+        """Whether it was seen already, in another container; then what was seen is kept for this one, too."""
+        seen_as = looks_like(
+            self._library,
+            *event.known_by,
+            event.info.duration_ms,
+            self._head.backbone_hash,
+            self._sampling.key(),
+        )
+        if seen_as is None or _changed(task.files[0]):
+            return False
+        observations.copy(self._library, seen_as, task.content_key)
+        with self._library.transaction():
+            facts = {**_facts(event.info, event.known_by), "error": None, "error_at": None}
+            content_id = self._record(task, facts)
+            derive.derive(self._library, content_id, self._head, self._rules, self._sampling.key())
+        return True
 
     def _take(self, clip: ClipReady) -> Iterator[Event]:
         look = self._looks.get(clip.job_id)
@@ -337,10 +376,14 @@ class _Scan:
             replace=self._options.force,
         )
         with self._library.transaction():
-            content_id = self._record(look.task, {**_facts(info), "error": None, "error_at": None})
+            content_id = self._record(
+                look.task, {**_facts(info, look.known_by), "error": None, "error_at": None}
+            )
             moments = derive.derive(
                 self._library, content_id, self._head, self._rules, self._sampling.key(), force=True
             )
+        if not self._options.force:
+            self._recognise.add(look.known_by.packets)
         self._done += 1
         self._scanned += 1
         self._video_ms += info.duration_ms
@@ -378,8 +421,10 @@ class _Scan:
         return Progress(self._done, self._video_ms + under_way, self._windows, self._lengths.total_ms)
 
 
-def _facts(info: VideoInfo) -> dict[str, object]:
+def _facts(info: VideoInfo, known_by: Fingerprint) -> dict[str, object]:
     return {
+        "packets_key": known_by.packets or None,
+        "shown_as": known_by.shown_as,
         "duration_ms": info.duration_ms,
         "width": info.width,
         "height": info.height,

@@ -211,6 +211,23 @@ def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> 
     return len(gone)
 
 
+def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> None:
+    """Of contents that were just found at some place, mark the places as missing at which they are no more."""
+    gone = []
+    for content_id in contents:
+        rows = library.connection.execute(
+            "SELECT f.id, v.key, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id "
+            "WHERE f.content_id = ? AND f.state = 'present'",
+            (content_id,),
+        ).fetchall()
+        for file_id, key, mount, path in rows:
+            volume = Volume(key, mount)
+            if _is_gone(volume.absolute(path)) and volumes.is_there(volume):
+                gone.append((file_id,))
+    with library.transaction() as db:
+        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
+
+
 def _is_gone(path: bytes) -> bool:
     """Whether there surely is nothing: a folder that may not be read may still hold the file."""
     try:

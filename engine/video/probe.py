@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_WHOLE_BYTES = 32 << 20  # files up to this size are read whole for their length
+WHOLE_BYTES = 32 << 20  # files up to this size are read whole for their length
 _TAIL_BYTES = 512 << 20  # of a larger file at most this much is read behind the last seek
 _FIRST_FRAME_PACKETS = 5000  # after so many packets without a picture there is none
 _LEAST_BYTES_A_SECOND = 1000
@@ -111,7 +111,7 @@ def _examine(container: InputContainer, stream: VideoStream, path: str | bytes |
     timing = _Timing(frame_rate(stream))
     frame = _first_frame(packets, timing, path)
     time_base = Fraction(stream.time_base or frame.time_base or Fraction(1, 1000))
-    if os.path.getsize(path) <= _WHOLE_BYTES:
+    if os.path.getsize(path) <= WHOLE_BYTES:
         for packet in packets:
             timing.see(packet)
     else:

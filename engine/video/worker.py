@@ -26,6 +26,7 @@ from vtag.engine.errors import VideoError
 from vtag.engine.text import printable
 from vtag.engine.video import arena
 from vtag.engine.video.container import UnusableVideo
+from vtag.engine.video.packets import fingerprint
 from vtag.engine.video.probe import VideoInfo, claimed_ms
 from vtag.engine.video.published import predict_clip, training_clip
 from vtag.engine.video.reader import read_clips
@@ -114,6 +115,13 @@ class _Worker:
             on_broken=self._on_broken,
         )
         self._say(say="opened", duration_ms=reader.info.duration_ms)
+        if job["recognise"]:
+            known_by = fingerprint(bytes.fromhex(job["path"]), reader.facts)
+            self._say(say="known", info=asdict(reader.info), known_by=known_by)
+            if not self._grants.get():
+                reader.close()
+                self._say(say="left", memory=private_bytes())
+                return
         for clip in reader:
             self._give(place[0], clip.pixels.shape, clip.start_ms, clip.end_ms)
         self._done(reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
