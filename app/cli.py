@@ -14,6 +14,7 @@ from vtag.app.commands import (
     data,
     doctor,
     evaluate,
+    export,
     find,
     finetune,
     models,
@@ -61,6 +62,7 @@ app.command(cls=QueryCommand)(find.search)
 app.command()(find.show)
 app.command()(find.labels)
 app.command()(similar.similar)
+app.command(cls=QueryCommand)(export.export)
 app.command()(tidy.retag)
 app.command()(tidy.forget)
 app.add_typer(words.tag, name="tag")

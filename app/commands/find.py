@@ -15,7 +15,7 @@ import typer
 from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
 from vtag.app.console import clock, complain, put, put_json
 from vtag.app.options import Db, Json
-from vtag.app.results import MOST_CELLS, as_json, cells, end_clock, fitted
+from vtag.app.results import MOST_CELLS, cells, end_clock, fitted
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
@@ -90,6 +90,7 @@ def show(
     db: Db = None,
 ) -> None:
     """Draw one video's timeline."""
+    from vtag.engine.library.exports.json import moment_as_json
     from vtag.engine.library.search import moments_of
 
     path = os.path.abspath(os.fsencode(file))
@@ -97,7 +98,7 @@ def show(
         content = _content(reader, path)
         moments = moments_of(reader, content.id, path)
     if json:
-        put_json([as_json(m) for m in moments])
+        put_json([moment_as_json(m) for m in moments])
     elif content.error:
         complain(f"{display_path(file)} could not be read: {content.error}")
     else:

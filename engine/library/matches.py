@@ -61,23 +61,6 @@ class Matcher:
             return found.within
         return self.contents(found.searches[0], found.where, found.within)
 
-    def best(self, node: Node, where: Where, within: set[int] | None) -> dict[int, float]:
-        """Contents in which `node` finds something, with the highest score there."""
-        best: dict[int, float] = {}
-        if isinstance(node, query.Words | query.Label) and (within is None or len(within) > _FEW):
-            for label in self.labels(node):
-                rows = self._reader.execute(
-                    f"SELECT content_id, score FROM segments WHERE label_id = ? AND {where.whole}",
-                    (label, *where.parameters),
-                )
-                for content, score in rows:
-                    if score > best.get(content, -1.0):
-                        best[content] = score
-            return best if within is None else {c: score for c, score in best.items() if c in within}
-        for row in self.rows(node, where, within, BY_SCORE):
-            best.setdefault(row.content_id, row.score)
-        return best
-
     def labels(self, node: query.Words | query.Label) -> list[int]:
         """Ids of the labels that a term fits."""
         if node not in self._labels:
