@@ -17,6 +17,7 @@ from vtag.app.commands import (
     export,
     find,
     finetune,
+    labels,
     models,
     predict,
     scan,
@@ -60,11 +61,13 @@ def _root(
 app.command()(scan.scan)
 app.command(cls=QueryCommand)(find.search)
 app.command()(find.show)
-app.command()(find.labels)
+app.add_typer(labels.app, name="labels")
 app.command()(similar.similar)
 app.command(cls=QueryCommand)(export.export)
 app.command()(tidy.retag)
 app.command()(tidy.forget)
+app.command()(tidy.clean)
+app.command()(tidy.relocate)
 app.add_typer(words.tag, name="tag")
 app.add_typer(words.words, name="words")
 app.command()(finetune.finetune)

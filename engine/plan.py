@@ -50,6 +50,8 @@ def make_plan(
     for found in discovery.files:
         volume = plan.volumes.of(found.path)
         if volume.key not in known_by_volume:
+            if record:
+                files.note_mount(library, volume)
             known_by_volume[volume.key] = files.known_files(library, volume)
         known = known_by_volume[volume.key].get(volume.relative(found.path))
         unchanged = (

@@ -1,4 +1,4 @@
-"""`vtag search`, `show` and `labels`: what is in the library, found and drawn; reads, and loads no model."""
+"""`vtag search` and `show`: what is in the library, found and drawn; reads, and loads no model."""
 
 from __future__ import annotations
 
@@ -103,25 +103,6 @@ def show(
         complain(f"{display_path(file)} could not be read: {content.error}")
     else:
         _draw_timeline(moments, content.duration_ms or 1)
-
-
-def labels(
-    word: Annotated[str | None, typer.Argument(metavar="WORD", help="Only labels with this word.")] = None,
-    json: Json = False,
-    db: Db = None,
-) -> None:
-    """List what can be found, and how often it was."""
-    from vtag.engine.library.search import label_counts
-
-    with reading(db) as reader:
-        counted = label_counts(reader, word)
-    if json:
-        put_json([{"label": name, "moments": count} for name, count in counted])
-        return
-    for name, count in counted:
-        put(f"{count:>8}  {printable(name)}")
-    if not counted:
-        complain(f"no label has {word!r} in it")
 
 
 def _content(reader: sqlite3.Connection, path: bytes) -> SeenContent:

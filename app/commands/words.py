@@ -61,7 +61,7 @@ def add(
     from vtag.engine.library import words as spoken
     from vtag.engine.library.files import hold
 
-    with _library(db, new=True) as library:
+    with open_library(db, new=True) as library:
         content_id = hold(library, os.fsencode(file))
         _say_change(spoken.add(library, content_id, label, start, end))
 
@@ -71,7 +71,7 @@ def confirm(ids: Ids, db: Db = None) -> None:
     """Say that moments are what they are called."""
     from vtag.engine.library import words as spoken
 
-    with _library(db) as library:
+    with open_library(db) as library:
         _say_change(spoken.confirm(library, ids))
 
 
@@ -80,7 +80,7 @@ def reject(ids: Ids, db: Db = None) -> None:
     """Say that moments are not what they are called: they are not found any more."""
     from vtag.engine.library import words as spoken
 
-    with _library(db) as library:
+    with open_library(db) as library:
         _say_change(spoken.reject(library, ids))
 
 
@@ -93,7 +93,7 @@ def rename(
     """Say that moments are LABEL and not what they are called."""
     from vtag.engine.library import words as spoken
 
-    with _library(db) as library:
+    with open_library(db) as library:
         _say_change(spoken.rename(library, ids, label))
 
 
@@ -102,7 +102,7 @@ def undo(db: Db = None) -> None:
     """Take back the latest change that was not taken back yet."""
     from vtag.engine.library import words as spoken
 
-    with _library(db) as library:
+    with open_library(db) as library:
         change = spoken.undo(library)
     say(f"undone: {_line(change)}")
 
@@ -199,7 +199,7 @@ def import_words(
             while line := source.readline(LONGEST_LINE + 1):
                 yield line
 
-    with _library(db, new=True) as library:
+    with open_library(db, new=True) as library:
         try:
             change, count = import_lines(library, lines(), display_path(file))
         except OSError as error:
@@ -211,7 +211,8 @@ def import_words(
 
 
 @contextmanager
-def _library(db: Path | None, *, new: bool = False) -> Iterator[Library]:
+def open_library(db: Path | None, *, new: bool = False) -> Iterator[Library]:
+    """The library, open for writing. Raises LibraryError where there is none, unless a `new` one may be made."""
     from vtag.engine.library.database import Library
     from vtag.engine.paths import library_path
 

@@ -140,6 +140,25 @@ def keep_content(library: Library, key: str, facts: dict[str, object]) -> int:
         return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
 
 
+def note_mount(library: Library, volume: Volume) -> None:
+    """Write down where a volume is mounted now: its files are known by it, wherever that is."""
+    db = library.connection
+    row = db.execute("SELECT id, mount FROM volumes WHERE key = ?", (volume.key,)).fetchone()
+    if row is None or row[1] == volume.mount:
+        return
+    with library.transaction():
+        db.execute(
+            "UPDATE volumes SET mount = ?, display = ? WHERE id = ?",
+            (volume.mount, display_path(volume.mount), row[0]),
+        )
+        for table in ("files", "roots"):
+            paths = db.execute(f"SELECT id, path FROM {table} WHERE volume_id = ?", (row[0],)).fetchall()
+            db.executemany(
+                f"UPDATE {table} SET display = ? WHERE id = ?",
+                [(display_path(volume.absolute(path)), row_id) for row_id, path in paths],
+            )
+
+
 def record_file(library: Library, volume: Volume, found: FileFacts, content_id: int) -> None:
     """Write down that a path holds a content; what it held before stays known by itself."""
     with library.transaction() as db:
@@ -204,7 +223,7 @@ def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> 
         )
         for file_id, relative in rows:
             path = volume.absolute(relative)
-            if path.startswith(folders) and path not in seen and _is_gone(path):
+            if path.startswith(folders) and path not in seen and is_gone(path):
                 gone.append((file_id,))
     with library.transaction() as db:
         db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
@@ -222,13 +241,13 @@ def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> N
         ).fetchall()
         for file_id, key, mount, path in rows:
             volume = Volume(key, mount)
-            if _is_gone(volume.absolute(path)) and volumes.is_there(volume):
+            if is_gone(volume.absolute(path)) and volumes.is_there(volume):
                 gone.append((file_id,))
     with library.transaction() as db:
         db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
 
 
-def _is_gone(path: bytes) -> bool:
+def is_gone(path: bytes) -> bool:
     """Whether there surely is nothing: a folder that may not be read may still hold the file."""
     try:
         os.lstat(path)

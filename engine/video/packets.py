@@ -59,7 +59,7 @@ def fingerprint(path: bytes, facts: Facts) -> Fingerprint:
     return Fingerprint(digest.hexdigest(), shown_as)
 
 
-def _add_places(digest: hashlib._Hash, container: InputContainer, facts: Facts) -> None:
+def _add_places(digest: hashlib.blake2b, container: InputContainer, facts: Facts) -> None:
     """Some packets from within, and the last ones."""
     stream = stream_at(container, facts.stream_index)
     for place in (*_PLACES, 1.0):
@@ -78,7 +78,7 @@ def _add_places(digest: hashlib._Hash, container: InputContainer, facts: Facts) 
             _add(digest, packet)
 
 
-def _add(digest: hashlib._Hash, packet: Packet) -> None:
+def _add(digest: hashlib.blake2b, packet: Packet) -> None:
     if packet.size:
         digest.update(packet.size.to_bytes(8, "little"))
         digest.update(packet)
