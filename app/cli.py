@@ -11,6 +11,7 @@ import typer
 
 from vtag.app.asking import QueryCommand
 from vtag.app.commands import (
+    cut,
     data,
     doctor,
     evaluate,
@@ -64,6 +65,7 @@ app.command()(find.show)
 app.add_typer(labels.app, name="labels")
 app.command()(similar.similar)
 app.command(cls=QueryCommand)(export.export)
+app.command(cls=QueryCommand)(cut.cut)
 app.command()(tidy.retag)
 app.command()(tidy.forget)
 app.command()(tidy.clean)

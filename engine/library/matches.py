@@ -9,7 +9,6 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -67,8 +66,8 @@ class Matcher:
             self._labels[node] = sorted(labels_of(self._reader, node))
         return self._labels[node]
 
-    def dates(self) -> dict[int, datetime]:
-        """When each video was recorded, as far as it is known, in local time."""
+    def dates(self) -> dict[int, float]:
+        """When each video was recorded, seconds since 1970, as far as it is known."""
         return self._videos.dates
 
     def _conjunction(self, node: Node, where: Where, within: set[int] | None) -> _Conjunction:

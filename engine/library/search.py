@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from vtag.engine.library.labels import clean, matching
@@ -92,7 +92,7 @@ def _newest_first(matcher: Matcher, node: Node, where: Where) -> Iterator[Row]:
     """By the date of the video, then by time; looks into no more videos than are shown."""
     dates = matcher.dates()
     contents = sorted(
-        matcher.contents(node, where, None), key=lambda content: (dates.get(content, datetime.min), content)
+        matcher.contents(node, where, None), key=lambda content: (dates.get(content, -math.inf), content)
     )
     while contents:
         chunk, contents = contents[-_CHUNK:], contents[:-_CHUNK]

@@ -20,11 +20,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from big_library import build
+from big_library import BACKBONE, build
 
 from vtag.assets import kinetics400_labels
 from vtag.engine.library.database import open_reader
+from vtag.engine.library.feature_cache import folder_of
 from vtag.engine.library.search import search, search_videos
+from vtag.engine.library.similar import like_moment, similar
 
 _LABELS = kinetics400_labels()  # in the order of their frequency in the library
 _COMMON, _RARE = _LABELS[:20], _LABELS[380:]
@@ -108,7 +110,25 @@ def main() -> None:
                 ],
             )
         report("a common word by video", timed(lambda: search_videos(reader, f'"{_COMMON[0]}"'), 5))
+    more_like_this(path, told.repeat)
     commands(path)
+
+
+def more_like_this(path: Path, repeat: int) -> None:
+    """The cache of features made, then read: first as it comes, then from memory."""
+    begun = time.monotonic()
+    report("similar, the cache made", timed(lambda: _similar(path, 1), 1))
+    size = sum(file.stat().st_size for file in folder_of(path).iterdir())
+    print(f"  ({size / 2**20:.0f} MB, {time.monotonic() - begun:.0f} s)")
+    report(
+        "similar", [t for content in range(2, 12) for t in timed(lambda c=content: _similar(path, c), repeat)]
+    )
+
+
+def _similar(path: Path, content: int) -> None:
+    like = like_moment(path, content, 5000, BACKBONE)
+    assert like is not None
+    assert similar(path, like)
 
 
 def commands(path: Path) -> None:
