@@ -29,6 +29,7 @@ class Clip:
     label: str
     source: str
     index: int | None = None  # of the label, where a list gives numbers instead of names
+    span_ms: tuple[int, int] | None = None  # the part that shows it, where a person said so; None: all
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,11 @@ class Drawing:
 
     def show(self, event: Event) -> None:
         """Draw one event."""
-        from vtag.engine.events import Planned, Running
+        from vtag.engine.events import Finished, Planned, Running
 
-        if isinstance(event, Running):
+        if isinstance(event, Finished):
+            self.close()
+        elif isinstance(event, Running):
             say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
         elif isinstance(event, Planned):
             say(_plan_line(event))
@@ -134,8 +136,13 @@ class Drawing:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal to others."""
         if self._view:
             self._view.close()
+            self._view = None
 
 
 def _plan_line(plan: Planned) -> str:
