@@ -23,6 +23,7 @@ from vtag.app.commands import (
     predict,
     scan,
     similar,
+    stats,
     tidy,
     ui,
     words,
@@ -66,6 +67,7 @@ app.add_typer(labels.app, name="labels")
 app.command()(similar.similar)
 app.command(cls=QueryCommand)(export.export)
 app.command(cls=QueryCommand)(cut.cut)
+app.command(cls=QueryCommand)(stats.stats)
 app.command()(tidy.retag)
 app.command()(tidy.forget)
 app.command()(tidy.clean)
