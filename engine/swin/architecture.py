@@ -60,6 +60,9 @@ class PatchEmbed(nn.Module):
 class WindowAttention(nn.Module):
     """Attention among the tokens of a window, with a learned bias for each relative position and head."""
 
+    # a trainer may have a faster one
+    attention: Callable[..., Tensor] = staticmethod(F.scaled_dot_product_attention)
+
     def __init__(self, dim: int, heads: int, window: Size) -> None:
         super().__init__()
         self.heads = heads
@@ -86,7 +89,7 @@ class WindowAttention(nn.Module):
         groups = (b * windows, self.heads, tokens, -1)
         if mask is not None and b > 1:
             groups, bias = (b, windows * self.heads, tokens, -1), bias.reshape(1, -1, tokens, tokens)
-        out = F.scaled_dot_product_attention(q.reshape(groups), k.reshape(groups), v.reshape(groups), bias)
+        out = self.attention(q.reshape(groups), k.reshape(groups), v.reshape(groups), bias)
         out = out.reshape(b, windows, self.heads, tokens, -1).transpose(2, 3)  # heads beside their channels
         return self.proj(out.reshape(b, windows, tokens, dim))
 

@@ -90,18 +90,6 @@ def clip_starts(frames: int, *, length: int, clips: int, step: int = 2) -> list[
     return [int(i * gap + gap / 2) for i in range(clips)]
 
 
-def frame_indices(start: int, frames: int, *, length: int, step: int = 2) -> list[int]:
-    """The frames of a clip; past the end they start over."""
-    return [(start + i * step) % frames for i in range(length)]
-
-
-def uniform_crops(clip: Pixels, *, crop: int) -> list[Pixels]:
-    """Left, right and middle crop of a clip [T, H, W, 3] whose short side is `crop` already."""
-    height, width = clip.shape[1:3]
-    slack = max(height, width) - crop
-    along_x = width >= height
-    out = []
-    for offset in (0, slack, slack // 2):
-        x, y = (offset, 0) if along_x else (0, offset)
-        out.append(clip[:, y : y + crop, x : x + crop])
-    return out
+def frame_indices(start: int, frames: int, *, length: int, step: float = 2) -> list[int]:
+    """The frames of a clip, every `step`-th; past the end they start over."""
+    return [int(start + i * step) % frames for i in range(length)]

@@ -1,32 +1,30 @@
-"""Stage `release`: measure by the judged protocol, set thresholds, write the model folder and its numbers."""
+"""Stage `release`: the head that is shipped, its thresholds, the model folder, and its numbers as vtag finds them."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import torch
 
+from vtag.engine.backends.base import open_backend
+from vtag.engine.library import search
+from vtag.engine.library.database import Library
+from vtag.engine.scan import ScanOptions, remember, scan
 from vtag.engine.swin.checkpoint import Checkpoint
-from vtag.engine.swin.checkpoints import save_model_folder
+from vtag.engine.swin.checkpoints import load_checkpoint, save_model_folder
 from vtag.engine.swin.spec import NONE_OF_THESE, ModelSpec
-from vtag.trainer.starter.data import Pixels, decode
+from vtag.trainer.dataset import Clip, Dataset, label_of
+from vtag.trainer.evaluate import Evaluation, evaluate
+from vtag.trainer.starter.head import ship_head
 from vtag.trainer.starter.imitate import Imitator
-from vtag.trainer.starter.pipeline import Plan, load_material, measure
-from vtag.trainer.starter.release import (
-    RATE,
-    WINDOW_STEP,
-    Scores,
-    found,
-    scan_windows,
-    thresholds,
-    view_scores,
-)
+from vtag.trainer.starter.pipeline import Material, Plan, load_material
+from vtag.trainer.starter.release import RATE
 from vtag.trainer.starter.student import CROP, FRAMES, Student, student_sizes
 
 log = logging.getLogger(__name__)
@@ -38,31 +36,16 @@ def release(plan: Plan) -> None:
     """Write `plan.out` (float16 weights, model.json) and `numbers.json` with all that was measured."""
     material = load_material(plan)
     student = load_student(plan.work / "tune.pt", len(material.labels) + 1)
-    judged = measure(student, material)
-    held = [material.footage[i] for i in np.flatnonzero(material.held)]
-    truth = [int(k) for k in material.truth[material.held]]
-    labels = [label.replace("_", " ") for label in material.labels]
-    scores = [window_shares(student, footage[::WINDOW_STEP]) for footage in held]
-    limits = thresholds(scores, truth, labels)
-    numbers = {
-        "held_back": {
-            "sources": len({c.source for c, h in zip(material.clips, material.held, strict=True) if h}),
-            "clips": len(truth),
-            "top1": judged.top1,
-            "top5": judged.top5,
-            "mean_class_accuracy": judged.mean_class,
-            "confusion": judged.confusion.tolist(),
-        },
-        "other_footage": check_footage(student, plan.shared / "clips", labels, limits),
-        "labels": labels,
-    }
+    shipped = ship_head(student, material, np.random.default_rng(plan.seed))
     card = plan.out / "README.md"
     written = card.read_bytes() if card.exists() else b""
-    save_model_folder(to_checkpoint(student, labels, limits), plan.out, dtype=np.float16)
+    checkpoint = to_checkpoint(student, shipped.labels, shipped.limits)
+    save_model_folder(checkpoint, plan.out, dtype=np.float16)
     if written:  # the folder is replaced whole; a person wrote the card
         card.write_bytes(written)
+    numbers = measure_release(plan, material)
     (plan.out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    log.info("release: top-1 %.1f %%, %s", 100 * judged.top1, numbers["other_footage"])
+    log.info("release: top-1 %.1f %%, %s", 100 * numbers["held_back"]["top1"], numbers["other_footage"])
 
 
 def load_student(path: Path, classes: int) -> Student:
@@ -91,42 +74,61 @@ def to_checkpoint(student: Student, labels: Sequence[str], limits: dict[str, flo
     return Checkpoint(spec, student.swin.arrays())
 
 
-def window_shares(student: Student, frames: Pixels) -> Scores:
-    """Probabilities [N, K] of a video's windows; `frames` are RATE a second."""
-    return torch.softmax(view_scores(student, scan_windows(frames)[None])[0], -1).numpy()
-
-
-def check_footage(
-    student: Student, folder: Path, labels: Sequence[str], limits: dict[str, float]
-) -> dict[str, Any]:
-    """What the thresholds let through on footage that set none of them; its labels stand in the file names.
-
-    A file whose name holds no known label shows none of the actions; the one with many actions is left out.
-    """
-    scores, truth, seconds = [], [], 0.0
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("mixed-actions"):
-            continue
-        frames = at_rate(path)
-        label = path.stem.split("__")[0].replace("_", " ")
-        scores.append(window_shares(student, frames))
-        truth.append(labels.index(label) if label in labels else len(labels))
-        seconds += len(frames) / RATE
-    right, wrong = found(scores, truth, [limits[label] for label in labels])
+def measure_release(plan: Plan, material: Material) -> dict[str, Any]:
+    """What `vtag eval --protocol test --among-classes` and `vtag scan` find with the model that was written."""
+    held = [item for item, out in zip(material.clips, material.held, strict=True) if out]
+    clips = tuple(Clip(item.path, label_of(item.label), item.source) for item in held)
+    dataset = Dataset(clips, tuple(sorted({clip.label for clip in clips})))
+    backend = open_backend(plan.out, precision="fp32")
+    *_, found = evaluate(dataset, backend, protocol="test", among_classes=True)
+    assert isinstance(found, Evaluation)
     return {
-        "videos": len(scores),
-        "hours": seconds / 3600,
-        "wrong_moments": wrong,
-        "wrong_moments_an_hour": wrong / (seconds / 3600),
-        "videos_of_known_actions": sum(t < len(labels) for t in truth),
-        "found": right,
+        "held_back": {
+            "sources": len({clip.source for clip in clips}),
+            "clips": found.clips,
+            "top1": found.top1,
+            "top5": found.top5,
+            "mean_class_accuracy": found.mean_class_accuracy,
+            "labels": {
+                name: {"clips": r.clips, "right": r.right, "said": dict(r.said)}
+                for name, r in found.labels.items()
+            },
+        },
+        "other_footage": check_footage(plan, plan.shared / "clips"),
     }
 
 
-def at_rate(path: Path) -> Pixels:
-    """A video's frames, RATE of them for each second (repeated where the video has fewer)."""
-    frames = decode(path, most=2000)
-    with av.open(str(path), metadata_errors="replace") as container:
-        rate = float(container.streams.video[0].average_rate or 30)
-    count = max(1, round(len(frames) * RATE / rate))
-    return np.asarray(frames[(np.arange(count) * rate / RATE).astype(int).clip(0, len(frames) - 1)])
+def check_footage(plan: Plan, folder: Path) -> dict[str, Any]:
+    """What a scan says at the thresholds of footage that set none of them; its labels stand in the file names.
+
+    A file whose name holds no known label shows none of the actions; the one with many actions is left out.
+    """
+    checkpoint = load_checkpoint(plan.out)
+    names = {label_of(label): label for label in checkpoint.spec.labels}
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith("mixed-actions")]
+    wrong: list[tuple[str, str, float]] = []
+    known = right = videos = milliseconds = 0
+    database = plan.work / "check.db"
+    database.unlink(missing_ok=True)
+    with Library.open(database) as library:
+        remember(library, checkpoint, str(plan.out))
+        for _ in scan(library, [os.fsencode(path) for path in paths], checkpoint, ScanOptions()):
+            pass
+        for path in paths:
+            content = search.content_of(library.connection, os.fsencode(path))
+            if content is None or content.duration_ms is None:
+                continue
+            own = names.get(label_of(path.stem.split("__")[0]))
+            moments = search.moments_of(library.connection, content.id)
+            videos, milliseconds = videos + 1, milliseconds + content.duration_ms
+            known, right = known + (own is not None), right + any(m.label == own for m in moments)
+            wrong += [(path.name, m.label, round(m.score, 4)) for m in moments if m.label != own]
+    hours = milliseconds / 3_600_000
+    return {
+        "videos": videos,
+        "hours": hours,
+        "wrong_moments": wrong,
+        "wrong_moments_an_hour": len(wrong) / hours,
+        "videos_of_known_actions": known,
+        "found": right,
+    }

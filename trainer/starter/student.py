@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from vtag.engine.swin.architecture import Stage, VideoSwin
+from vtag.engine.swin.architecture import Stage, VideoSwin, WindowAttention
 from vtag.engine.swin.spec import SwinSizes
 
 CROP = 112  # pixels: maps of 14, 7 and 4 places, so that the first two stages pad nothing
@@ -31,12 +32,27 @@ class Seen:
     logits: Tensor  # [B, K]
 
 
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention of q, k, v [G, heads, tokens, C] with `bias` [1, heads, tokens, tokens], as two batched products.
+
+    Several times as fast as the fused one where a bias learns on a CPU: that goes by float32 copies.
+    """
+    groups, heads, tokens, channels = q.shape
+    q, k, v = (x.reshape(-1, tokens, channels) for x in (q * channels**-0.5, k, v))
+    pairs = torch.bmm(q, k.transpose(1, 2)).view(groups, heads, tokens, tokens) + bias
+    shares = torch.softmax(pairs, -1).view(-1, tokens, tokens)
+    return torch.bmm(shares, v).view(groups, heads, tokens, channels)
+
+
 class Student(nn.Module):
     """A Video Swin with an eye on its second stage; `swin` is what is saved in the end."""
 
-    def __init__(self, sizes: SwinSizes) -> None:
+    def __init__(self, sizes: SwinSizes, *, drop_path: float = 0.0) -> None:
         super().__init__()
-        self.swin = VideoSwin(sizes)
+        self.swin = VideoSwin(sizes, drop_path=drop_path)
+        for module in self.swin.modules():
+            if isinstance(module, WindowAttention):
+                module.attention = plain_attention
 
     @property
     def middle_dim(self) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vtag.trainer.starter.imitate import Imitator, imitation_loss
+from vtag.trainer.starter.imitate import Imitator, ViewBatch, imitation_loss
 from vtag.trainer.starter.optim import Trainee, learning_rate
 
-SMOOTHING = 0.1
+SMOOTHING = 0.05
+FOLDS = 5
+MIXUP, CUTMIX = 0.3, 0.1  # shares of the clips
 
 
 def fit_head(
@@ -33,37 +36,67 @@ def fit_head(
     return weight, bias - weight @ mean
 
 
-def mix(
-    clips: Tensor, targets: Tensor, *, strength: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Mixup: each clip blended with another of the batch, its target likewise."""
-    lam = 1 - strength * torch.rand(len(clips), generator=generator)
-    other = torch.randperm(len(clips), generator=generator)
-    share = lam.view(-1, 1, 1, 1, 1).to(clips.dtype)
-    return clips * share + clips[other] * (1 - share), targets * lam[:, None] + targets[other] * (
-        1 - lam[:, None]
-    )
+def soft_labels(features: Tensor, labels: Tensor, sources: Sequence[str], classes: int) -> Tensor:
+    """What probes of the teacher that did not see a clip's source think it shows: shares [N, classes].
+
+    `features` [N, D] are the teacher's of whole clips. Folds are by source; the shares need no other temperature.
+    """
+    names = sorted(set(sources))
+    fold = torch.tensor([names.index(source) % FOLDS for source in sources])
+    shares = torch.empty(len(labels), classes)
+    for k in range(FOLDS):
+        weight, bias = fit_head(features[fold != k], labels[fold != k], classes)
+        shares[fold == k] = torch.softmax(features[fold == k] @ weight.T + bias, -1)
+    return shares
 
 
-def tune_step(
-    trainee: Trainee,
-    clips: tuple[Tensor, Tensor, Tensor],
-    views: tuple[Tensor, ...],
-    *,
-    peak_lr: float,
-    share: float,
-) -> float:
-    """One step on clips (normalised, target shares [B, K], teacher's pooled features or zeros) and views."""
+def over_time(frames: Tensor) -> Tensor:
+    """Features [N, 3 D] of clips from their frames' [N, T, D]: mean, spread, and how the second half differs."""
+    half = frames.shape[1] // 2
+    return torch.cat([frames.mean(1), frames.std(1), frames[:, half:].mean(1) - frames[:, :half].mean(1)], 1)
+
+
+def mix(clips: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mixup or CutMix (Yun et al., 2019) with another of the batch, each for a part of the clips [B, T, H, W, 3].
+
+    Returns clips and target shares. The others stay as they are.
+    """
+    count, _, height, width, _ = clips.shape
+    other = torch.randperm(count, generator=generator)
+    kind = torch.rand(count, generator=generator)
+    blend = torch.where(kind < MIXUP, 0.4 * torch.rand(count, generator=generator), torch.zeros(()))
+    own = 1 - blend
+    share = blend.view(-1, 1, 1, 1, 1).to(clips.dtype)
+    mixed = clips.lerp(clips[other], share)
+    for i in torch.nonzero((kind >= MIXUP) & (kind < MIXUP + CUTMIX)).flatten().tolist():
+        side = (0.5 * torch.rand((), generator=generator)).sqrt()
+        h, w = int(side * height), int(side * width)
+        y, x = (int(torch.randint(n, (), generator=generator)) for n in (height - h + 1, width - w + 1))
+        mixed[i, :, y : y + h, x : x + w] = clips[other[i], :, y : y + h, x : x + w]
+        own[i] = 1 - h * w / (height * width)
+    return mixed, targets * own[:, None] + targets[other] * (1 - own[:, None])
+
+
+@dataclass
+class ClipBatch:
+    """Clips of one step of stage 2, on the trainee's device."""
+
+    clips: Tensor  # bf16 [B, T, S, S, 3]
+    shares: Tensor  # [B, K], what they show
+    pooled: Tensor  # [B, TARGET_AXES], the teacher's of the whole clip, or zeros
+
+
+def tune_step(trainee: Trainee, batch: ClipBatch, views: ViewBatch, *, peak_lr: float, share: float) -> float:
+    """One step on clips and, so that what was learnt is kept, views; returns its loss."""
     model = trainee.model
     assert isinstance(model, Imitator)
-    pixels, targets, pooled = clips
-    seen = model.student(pixels)
-    targets = targets * (1 - SMOOTHING) + SMOOTHING / targets.shape[1]
-    loss = F.cross_entropy(seen.logits.float(), targets)
-    known = pooled.abs().sum(1) > 0
-    alike = F.cosine_similarity(model.to_pooled(seen.features).float(), pooled, dim=1)
-    loss = loss + ((1 - alike) * known).sum() / known.sum().clamp(min=1)
-    loss = loss + 0.5 * imitation_loss(model, *views)
+    seen = model.student(batch.clips)
+    shares = batch.shares * (1 - SMOOTHING) + SMOOTHING / batch.shares.shape[1]
+    loss = F.cross_entropy(seen.logits.float(), shares)
+    known = batch.pooled.abs().sum(1) > 0
+    alike = F.cosine_similarity(model.to_pooled(seen.features).float(), batch.pooled, dim=1)
+    loss = loss + 0.5 * ((1 - alike) * known).sum() / known.sum().clamp(min=1)
+    loss = loss + 0.3 * imitation_loss(model, views)
     trainee.step(loss, learning_rate(peak_lr, share))
     return float(loss.detach())
 

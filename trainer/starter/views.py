@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from vtag.trainer.starter.data import Item, Pixels, load_footage
 from vtag.trainer.starter.teacher import load_teacher, teacher_maps
 
+VIEW = 144  # pixels: more than the student sees, so that a step can cut its own part of a view
 STILL_CROPS = 2  # random views of a still beside the whole of it
 WHOLE_FRAMES = 8  # of a clip, squashed to a square; also what the teacher's clip features are made from
-CROPPED_FRAMES = 8
+CROPPED_FRAMES = 6
 MOST_FRAMES = 150  # 4 s at up to 37 frames a second
 
 
