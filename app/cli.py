@@ -10,7 +10,24 @@ from typing import Annotated
 import typer
 
 from vtag.app.asking import QueryCommand
-from vtag.app.commands import data, doctor, evaluate, find, finetune, models, predict, scan, tidy, ui
+from vtag.app.commands import (
+    cut,
+    data,
+    doctor,
+    evaluate,
+    export,
+    find,
+    finetune,
+    labels,
+    models,
+    predict,
+    scan,
+    similar,
+    stats,
+    tidy,
+    ui,
+    words,
+)
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
 
@@ -46,9 +63,17 @@ def _root(
 app.command()(scan.scan)
 app.command(cls=QueryCommand)(find.search)
 app.command()(find.show)
-app.command()(find.labels)
+app.add_typer(labels.app, name="labels")
+app.command()(similar.similar)
+app.command(cls=QueryCommand)(export.export)
+app.command(cls=QueryCommand)(cut.cut)
+app.command(cls=QueryCommand)(stats.stats)
 app.command()(tidy.retag)
 app.command()(tidy.forget)
+app.command()(tidy.clean)
+app.command()(tidy.relocate)
+app.add_typer(words.tag, name="tag")
+app.add_typer(words.words, name="words")
 app.command()(finetune.finetune)
 app.command()(predict.predict)
 app.add_typer(data.app, name="data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import sys
 import unicodedata
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vtag.app.console import clock, put, put_json
+from vtag.engine.library.exports.json import moment_as_json, path_as_json
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
@@ -18,37 +18,19 @@ if TYPE_CHECKING:
 MOST_CELLS = 28  # of a label, in a column
 
 
-def path_as_json(path: bytes) -> dict[str, str]:
-    """A path in JSON, which is text: bytes that are none are replaced, and then all bytes follow in base64."""
-    text = path.decode("utf-8", "replace")
-    exact = {} if text.encode() == path else {"path_bytes": base64.b64encode(path).decode()}
-    return {"path": text, **exact}
-
-
-def as_json(moment: Moment) -> dict[str, object]:
-    """A moment as a JSON object."""
-    return {
-        "id": moment.id,
-        **path_as_json(moment.path),
-        "label": moment.label,
-        "start_ms": moment.start_ms,
-        "end_ms": moment.end_ms,
-        "score": round(moment.score, 6),
-        "model": moment.model,
-        "source": moment.source,
-    }
-
-
 def put_moments(found: Sequence[Moment], *, json: bool = False) -> None:
-    """One line a moment: score, time, label, path."""
+    """One line a moment: its id (which `vtag tag` takes), score, time, label, path."""
     if json:
-        put_json([as_json(m) for m in found])
+        put_json([moment_as_json(m) for m in found])
         return
     wide = min(MOST_CELLS, max((cells(printable(m.label)) for m in found), default=0))
+    digits = len(str(max((m.id for m in found), default=0)))
     for m in found:
         label = printable(m.label)
         label += " " * (wide - cells(label))
-        put(f"{m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {label}  {_path(m)}")
+        put(
+            f"{m.id:>{digits}}  {m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {label}  {_path(m)}"
+        )
 
 
 def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> None:
@@ -59,7 +41,7 @@ def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> Non
                 {
                     **path_as_json(video[0].path),
                     "score": round(max(m.score for m in video), 6),
-                    "moments": [as_json(m) for m in video],
+                    "moments": [moment_as_json(m) for m in video],
                 }
                 for video in videos
             ]
@@ -68,7 +50,7 @@ def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> Non
     for video in videos:
         put(f"{max(m.score for m in video):.2f}  {_path(video[0])}")
         for m in video:
-            put(f"      {clock(m.start_ms)}-{end_clock(m.end_ms)}  {m.score:.2f}  {printable(m.label)}")
+            put(f"{m.id:>8}  {m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {printable(m.label)}")
 
 
 def put_csv(found: Iterable[Moment]) -> None:

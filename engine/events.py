@@ -20,7 +20,7 @@ class Planned:
     """What there is to do, before the first video is opened for looking."""
 
     videos: int  # to look at
-    video_ms: int  # their length together
+    video_ms: int  # their length together, estimated where nobody read them yet
     skipped: int  # looked at before, unchanged
     known_failed: int  # failed before, unchanged
     left_out: int  # in hidden, system and trash folders, placeholders
@@ -34,6 +34,7 @@ class Progress:
     videos_done: int
     video_ms_done: int
     windows_done: int
+    video_ms: int  # of all there is to look at, better known as it is read
 
 
 @dataclass(frozen=True)

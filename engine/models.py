@@ -46,6 +46,7 @@ __all__ = [
     "remove",
     "size_of",
     "verify",
+    "whole_model",
 ]
 
 STARTER = "starter"  # comes with vtag
@@ -124,6 +125,13 @@ def load(model: str | Path) -> Checkpoint:
     if base is None:
         return load_checkpoint(path, name=name)
     return _load_head(path, base, name)
+
+
+def whole_model(model: str) -> str:
+    """The name or path of the model whose backbone `model` has: its own, unless it is a head. Raises ModelError."""
+    path = locate(model)
+    with said_of(path):
+        return (backbone_of(path) if path.is_dir() else None) or model
 
 
 def _load_head(folder: Path, base: str, name: str | None) -> Checkpoint:

@@ -16,6 +16,7 @@ class Task:
 
     content_key: str
     files: list[Found]
+    duration_ms: int | None = None  # where it was read before
 
 
 @dataclass
@@ -28,7 +29,6 @@ class Plan:
     known_failed: int = 0
     unreadable: list[VideoFailed] = field(default_factory=list)
     volumes: files.Volumes = field(default_factory=files.Volumes)
-    video_ms: int = 0  # the length of what there is to look at, as far as it is known
 
 
 def make_plan(
@@ -45,10 +45,13 @@ def make_plan(
     plan = Plan(unreadable=[VideoFailed(path, why) for path, why in discovery.unreadable])
     seen = observations.keys_with(library, backbone_hash, sampling_key)
     tasks: dict[str, Task] = {}
+    elsewhere: set[int] = set()  # known contents that were found at another place
     known_by_volume: dict[str, dict[bytes, files.KnownFile]] = {}
     for found in discovery.files:
         volume = plan.volumes.of(found.path)
         if volume.key not in known_by_volume:
+            if record:
+                files.note_mount(library, volume)
             known_by_volume[volume.key] = files.known_files(library, volume)
         known = known_by_volume[volume.key].get(volume.relative(found.path))
         unchanged = (
@@ -60,6 +63,7 @@ def make_plan(
         content_id: int | None
         if known and unchanged:
             key, content_id, error = known.content_key, known.content_id, known.content_error
+            duration_ms = known.duration_ms
         else:
             try:
                 key = files.content_key(found.path)
@@ -67,15 +71,17 @@ def make_plan(
                 plan.unreadable.append(VideoFailed(found.path, error_.strerror or str(error_)))
                 continue
             content = files.content_by_key(library, key)
-            content_id, error = (content.id, content.error) if content else (None, None)
+            content_id, error, duration_ms = content or (None, None, None)
             if content_id is not None and record:
                 files.record_file(library, volume, found, content_id)
+                elsewhere.add(content_id)
         if error and not (force or retry_failed):
             plan.known_failed += 1
         elif key in seen and content_id is not None and not force and not error:
             plan.skipped += 1
             plan.known.append(content_id)
         else:
-            tasks.setdefault(key, Task(key, [])).files.append(found)
+            tasks.setdefault(key, Task(key, [], duration_ms)).files.append(found)
     plan.tasks = list(tasks.values())
+    files.mark_moved(library, elsewhere, plan.volumes)
     return plan

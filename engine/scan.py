@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 from vtag.engine.backends.base import Backend, open_backend
 from vtag.engine.discover import Discovery, Found, discover
 from vtag.engine.errors import ModelError
+from vtag.engine.estimate import Lengths, measured_speed
 from vtag.engine.events import Event, Finished, Planned, Progress, Running, VideoDone, VideoFailed
 from vtag.engine.library import derive, files, heads, observations, runs
 from vtag.engine.library.database import Library, now
+from vtag.engine.library.twins import looks_like, packets_keys
 from vtag.engine.models import STARTER, is_here, load
 from vtag.engine.plan import Plan, Task, make_plan
 from vtag.engine.swin.checkpoints import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
-from vtag.engine.video.pool import ClipReady, DecodePool
+from vtag.engine.video.packets import UNKNOWN, Fingerprint
+from vtag.engine.video.pool import ClipReady, DecodePool, VideoOpened
+from vtag.engine.video.pool import Event as PoolEvent
 from vtag.engine.video.pool import VideoDone as Decoded
 from vtag.engine.video.pool import VideoFailed as Undecoded
 from vtag.engine.video.probe import VideoInfo
@@ -31,6 +35,7 @@ from vtag.engine.video.sampling import Sampling
 _DECODE_MEMORY_BYTES = 256 * 2**20
 _BATCH = {"cuda": 16}  # clips a call; on a CPU more than two gain nothing and cost their memory
 _CPU_BATCH = 2
+_TELLING_MS = 30_000  # so much video has to be looked at before its speed tells anything
 _REPORT_EVERY_S = 1.0  # a row that others read needs no more
 _FIRST_CHOICE = "swin3d-t"
 
@@ -121,7 +126,7 @@ def scan(
         record=not options.dry_run,
     )
     if options.dry_run:
-        yield _planned(plan, found)
+        yield _only_planned(library, plan, found, _looked_by(spec, sampling))
         yield _nothing_done(plan, found, started)
         return
     running = _Scan(library, checkpoint, options, sampling, plan, found, started)
@@ -146,6 +151,7 @@ class _Look:
     task: Task
     windows: list[tuple[int, int]] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
+    known_by: Fingerprint = UNKNOWN
     decoded: Decoded | None = None
     waiting: int = 0  # clips that the model has not seen yet
 
@@ -179,10 +185,12 @@ class _Scan:
         self._head = heads.head(library, model_id)
         self._rules = derive.rules_for(library, self._head)
         self._backend: Backend | None = None
+        self._recognise: set[str] = set()
         self._looks: dict[int, _Look] = {}
         self._queues: dict[tuple[int, ...], list[tuple[int, ClipReady]]] = {}
         self._failed: list[VideoFailed] = list(plan.unreadable)
         self._reported = 0.0
+        self._lengths = Lengths(plan.tasks)
         self._done = self._scanned = self._windows = self._video_ms = self._moments = 0
 
     def run(self) -> Iterator[Event]:
@@ -193,7 +201,7 @@ class _Scan:
         if self._plan.tasks:
             yield from self._look_at_all()
         else:
-            yield _planned(self._plan, self._found)
+            yield _planned(self._plan, self._found, 0, None)
 
     def sum(self) -> Finished:
         """What came of it."""
@@ -217,6 +225,7 @@ class _Scan:
             "videos": done.videos_done,
             "of": len(self._plan.tasks),
             "video_ms": done.video_ms_done,
+            "of_ms": done.video_ms,
         }
         runs.report(self._library, self.run_id, told)
 
@@ -225,20 +234,74 @@ class _Scan:
         backend = open_backend(self._checkpoint, backend=o.backend, device=o.device, precision=o.precision)
         self._backend = backend
         yield Running(backend.spec.name, backend.name, backend.device, backend.precision)
-        with DecodePool(workers=os.cpu_count() or 1, memory_bytes=_DECODE_MEMORY_BYTES) as pool:
-            yield _planned(self._plan, self._found)
+        looked_by = _looked_by(backend.spec, self._sampling, backend)
+        self._recognise = set() if o.force else packets_keys(self._library)
+        with DecodePool(
+            workers=os.cpu_count() or 1, memory_bytes=_DECODE_MEMORY_BYTES, recognise=self._recognise
+        ) as pool:
+            self._lengths.ask(pool)
+            speed = runs.speed(self._library, looked_by) or measured_speed(
+                backend, self._sampling, self._clips_at_once(self._sampling.views)
+            )
+            self._lengths.wait(pool)
+            yield _planned(self._plan, self._found, self._lengths.total_ms, speed)
+            began = time.monotonic()
             for job_id, task in enumerate(self._plan.tasks):
                 self._looks[job_id] = _Look(task)
                 pool.submit(job_id, task.files[0].path, self._sampling)
             for event in pool:
-                if isinstance(event, ClipReady):
-                    yield from self._take(event)
-                elif isinstance(event, Decoded):
-                    yield from self._decoded(event)
-                elif isinstance(event, Undecoded):
-                    yield self._fail(event.job_id, event.reason)
+                if isinstance(event, VideoOpened):
+                    self._opened(event, pool)
+                else:
+                    yield from self._hear(event)
                 if not self._looks:
                     break
+        passed_s = time.monotonic() - began
+        if self._video_ms > _TELLING_MS and passed_s:
+            runs.remember_speed(self._library, looked_by, self._video_ms / 1000 / passed_s)
+
+    def _hear(self, event: PoolEvent) -> Iterator[Event]:
+        if isinstance(event, ClipReady):
+            yield from self._take(event)
+        elif self._lengths.hear(event):
+            pass
+        elif isinstance(event, Decoded):
+            yield from self._decoded(event)
+        elif isinstance(event, Undecoded):
+            yield self._fail(event.job_id, event.reason)
+
+    def _clips_at_once(self, views: int) -> int:
+        assert self._backend is not None
+        return max(1, _BATCH.get(self._backend.device.split(":")[0], _CPU_BATCH) // views)
+
+    def _opened(self, event: VideoOpened, pool: DecodePool) -> None:
+        look = self._looks[event.job_id]
+        look.known_by = event.known_by
+        if event.asks and self._was_seen(look.task, event):
+            del self._looks[event.job_id]
+            self._done += 1
+            self._plan.skipped += len(look.task.files)
+            pool.leave(event.job_id)
+        elif event.asks:
+            pool.go_on(event.job_id)
+
+    def _was_seen(self, task: Task, event: VideoOpened) -> bool:
+        """Whether it was seen already, in another container; then what was seen is kept for this one, too."""
+        seen_as = looks_like(
+            self._library,
+            *event.known_by,
+            event.info.duration_ms,
+            self._head.backbone_hash,
+            self._sampling.key(),
+        )
+        if seen_as is None or _changed(task.files[0]):
+            return False
+        observations.copy(self._library, seen_as, task.content_key)
+        with self._library.transaction():
+            facts = {**_facts(event.info, event.known_by), "error": None, "error_at": None}
+            content_id = self._record(task, facts)
+            derive.derive(self._library, content_id, self._head, self._rules, self._sampling.key())
+        return True
 
     def _take(self, clip: ClipReady) -> Iterator[Event]:
         look = self._looks.get(clip.job_id)
@@ -248,9 +311,7 @@ class _Scan:
         look.waiting += 1
         queue = self._queues.setdefault(clip.pixels.shape, [])
         queue.append((clip.job_id, clip))
-        assert self._backend is not None
-        size = _BATCH.get(self._backend.device.split(":")[0], _CPU_BATCH)
-        if len(queue) >= max(1, size // clip.pixels.shape[0]):
+        if len(queue) >= self._clips_at_once(clip.pixels.shape[0]):
             yield from self._see(clip.pixels.shape)
 
     def _decoded(self, event: Decoded) -> Iterator[Event]:
@@ -258,6 +319,7 @@ class _Scan:
         if look is None:
             return
         look.decoded = event
+        self._lengths.learn(event.job_id, event.info.duration_ms)
         # the last clips of a video do not wait for those of another
         for shape in [s for s, queue in self._queues.items() if any(job == event.job_id for job, _ in queue)]:
             yield from self._see(shape)
@@ -291,6 +353,7 @@ class _Scan:
             return
         if _changed(look.task.files[0]):  # then what was seen belongs to no content
             del self._looks[job_id]
+            self._lengths.drop(job_id)
             self._done += 1
             path = look.task.files[0].path
             yield self._failure(path, "it changed while it was read: scan it again when it rests")
@@ -313,10 +376,14 @@ class _Scan:
             replace=self._options.force,
         )
         with self._library.transaction():
-            content_id = self._record(look.task, {**_facts(info), "error": None, "error_at": None})
+            content_id = self._record(
+                look.task, {**_facts(info, look.known_by), "error": None, "error_at": None}
+            )
             moments = derive.derive(
                 self._library, content_id, self._head, self._rules, self._sampling.key(), force=True
             )
+        if not self._options.force:
+            self._recognise.add(look.known_by.packets)
         self._done += 1
         self._scanned += 1
         self._video_ms += info.duration_ms
@@ -327,6 +394,7 @@ class _Scan:
         look = self._looks.pop(job_id)
         with self._library.transaction():
             self._record(look.task, {"error": reason, "error_at": now()})
+        self._lengths.drop(job_id)
         self._done += 1
         failures = [self._failure(found.path, reason) for found in look.task.files]
         return failures[0]
@@ -350,11 +418,13 @@ class _Scan:
     def _how_far(self) -> Progress:
         stride = self._sampling.stride_ms
         under_way = sum(min(stride, end - start) for k in self._looks.values() for start, end in k.windows)
-        return Progress(self._done, self._video_ms + under_way, self._windows)
+        return Progress(self._done, self._video_ms + under_way, self._windows, self._lengths.total_ms)
 
 
-def _facts(info: VideoInfo) -> dict[str, object]:
+def _facts(info: VideoInfo, known_by: Fingerprint) -> dict[str, object]:
     return {
+        "packets_key": known_by.packets or None,
+        "shown_as": known_by.shown_as,
         "duration_ms": info.duration_ms,
         "width": info.width,
         "height": info.height,
@@ -373,15 +443,32 @@ def _changed(found: Found) -> bool:
     return (info.st_size, info.st_mtime_ns) != (found.size_bytes, found.mtime_ns)
 
 
-def _planned(plan: Plan, found: Discovery) -> Planned:
+def _planned(plan: Plan, found: Discovery, video_ms: int, speed: float | None) -> Planned:
+    """`speed` is in seconds of video a second."""
     return Planned(
         videos=len(plan.tasks),
-        video_ms=plan.video_ms,
+        video_ms=video_ms,
         skipped=plan.skipped,
         known_failed=plan.known_failed,
         left_out=len(found.left_out),
-        estimate_s=None,
+        estimate_s=video_ms / 1000 / speed if video_ms and speed else None,
     )
+
+
+def _only_planned(library: Library, plan: Plan, found: Discovery, looked_by: str) -> Planned:
+    """What there is to do where it will not be done: no model is run."""
+    lengths = Lengths(plan.tasks)
+    if plan.tasks:
+        with DecodePool(workers=os.cpu_count() or 1, memory_bytes=_DECODE_MEMORY_BYTES) as pool:
+            lengths.ask(pool)
+            lengths.wait(pool)
+    return _planned(plan, found, lengths.total_ms, runs.speed(library, looked_by))
+
+
+def _looked_by(spec: ModelSpec, sampling: Sampling, backend: Backend | None = None) -> str:
+    """What a speed holds for; without a backend, its beginning."""
+    where = f"{backend.name} {backend.device} {backend.precision}" if backend else ""
+    return f"{spec.backbone_hash} {sampling.key()} {where}"
 
 
 def _nothing_done(plan: Plan, found: Discovery, started: float) -> Finished:

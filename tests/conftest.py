@@ -14,6 +14,9 @@ import pytest
 if TYPE_CHECKING:
     from vtag.engine.library.database import Library
 
+# Tests run side by side, one a core: threads of their own beside that only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 sys.path.insert(0, str(Path(__file__).parent))  # tests/footage.py and its like are plain modules
 
 SHARED = Path(os.environ.get("VTAG_SHARED", Path(__file__).parents[2] / "shared")).absolute()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vtag.engine.swin.names import TORCHVISION
@@ -76,3 +77,19 @@ def wild_tensors(sizes: SwinSizes, seed: int = 0) -> dict[str, NDArray[np.float3
 def torchvision_state(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
     """The same weights under torchvision's names."""
     return {TORCHVISION.theirs(name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
+
+
+@st.composite
+def any_sizes(draw: st.DrawFn) -> SwinSizes:
+    """Sizes of small models that nobody published."""
+    stages = draw(st.integers(1, 3))
+    heads = tuple(draw(st.sampled_from([1, 2, 4])) for _ in range(stages))
+    return SwinSizes(
+        embed_dim=4 * draw(st.integers(1, 3)),
+        depths=tuple(draw(st.integers(1, 3)) for _ in range(stages)),
+        num_heads=heads,
+        num_classes=draw(st.integers(1, 4)),
+        window_size=draw(st.tuples(*[st.integers(1, 5)] * 3)),
+        patch_size=draw(st.tuples(*[st.integers(1, 4)] * 3)),
+        mlp_ratio=draw(st.sampled_from([1.0, 1.5, 4.0])),
+    )

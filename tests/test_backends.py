@@ -27,7 +27,7 @@ def pixels(shape: str = "2x3x7x61x75") -> np.ndarray:
 
 
 def test_clips_in_logits_and_features_out() -> None:
-    backend = vtag.engine.open_backend(MODEL, device="cpu")
+    backend = vtag.engine.open_backend(MODEL, device="cpu", precision="fp32")
     assert (backend.name, backend.device, backend.precision) == ("torch", "cpu", "fp32")
     assert backend.spec.name == "small_swin"
     answers = np.load(ANSWERS)
@@ -40,7 +40,7 @@ def test_clips_in_logits_and_features_out() -> None:
 
 def test_the_head_of_the_features_is_the_logits() -> None:
     checkpoint = load_checkpoint(MODEL)
-    out = vtag.engine.open_backend(checkpoint).run(pixels())
+    out = vtag.engine.open_backend(checkpoint, precision="fp32").run(pixels())
     head = checkpoint.tensors
     np.testing.assert_allclose(
         out.features @ head["head.weight"].T + head["head.bias"], out.logits, rtol=0, atol=1e-6
@@ -58,7 +58,7 @@ def test_mean_and_std_are_the_specs() -> None:
 
     checkpoint = load_checkpoint(MODEL)
     spec = replace(checkpoint.spec, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    backend = vtag.engine.open_backend(replace(checkpoint, spec=spec), device="cpu")
+    backend = vtag.engine.open_backend(replace(checkpoint, spec=spec), device="cpu", precision="fp32")
     clip = pixels("1x3x5x9x12")
     wanted = backend.logits(clip.transpose(0, 4, 1, 2, 3).astype(np.float32))
     np.testing.assert_allclose(backend.run(clip).logits, wanted, rtol=0, atol=1e-6)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from footage import make_video
 
+from vtag.engine.video.frame_folder import is_frame_folder
 from vtag.trainer.dataset import DatasetError
-from vtag.trainer.kinetics import find_kinetics, is_frame_folder, label_set, read_tables
+from vtag.trainer.kinetics import find_kinetics, label_set, read_tables
 
 Vtag = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vtag.engine.errors import QueryError
-from vtag.engine.library import migrations, query
+from vtag.engine.library import matches, migrations, query, sequence
 from vtag.engine.library.query import parse
 from vtag.engine.library.search import Moment, search, search_videos
 
@@ -145,9 +145,17 @@ queries = st.recursive(
 )
 
 
+@pytest.mark.parametrize("many", [False, True])
 @given(shelf=shelves, text=queries)
-@settings(max_examples=400, deadline=None)
-def test_a_search_finds_what_its_query_means(shelf: list[Seg], text: str) -> None:
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_search_finds_what_its_query_means(
+    monkeypatch: pytest.MonkeyPatch, many: bool, shelf: list[Seg], text: str
+) -> None:
+    if many:  # as in a library that is large beside these numbers
+        monkeypatch.setattr(matches, "_FEW", 0)
+        monkeypatch.setattr(sequence, "_FEW", 0)
+        monkeypatch.setattr(sequence, "_FIRST_TAKE", 1)
+        monkeypatch.setattr(sequence, "_CHUNK", 2)
     try:
         tree = parse(text)
     except QueryError:

@@ -45,7 +45,9 @@ def test_a_moment_is_shown_with_score_time_label_and_path(vtag: Run, videos: Pat
     listed = json.loads(ran(vtag("search", "yoga", "--json")).stdout)
     assert len(lines) == len(listed) > 0
     first = listed[0]
-    assert lines[0].startswith(f"{first['score']:.2f}  0:00:0{first['start_ms'] // 1000}-0:00:0")
+    number, line = lines[0].split(maxsplit=1)
+    assert int(number) == first["id"]
+    assert line.startswith(f"{first['score']:.2f}  0:00:0{first['start_ms'] // 1000}-0:00:0")
     assert lines[0].endswith(first["path"])
     assert Path(first["path"]).parent == videos
 
@@ -232,3 +234,31 @@ def test_the_player_gets_an_argument_list_at_the_moment(
 def test_without_a_player_it_is_said(vtag: Run, videos: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": str(tmp_path)}
     assert "neither mpv nor vlc" in ran(vtag("search", "yoga", "--open", env=environment), 1).stderr
+
+
+def test_labels_are_drawn_over_time(vtag: Run, videos: Path, vtag_home: Path) -> None:
+    with Library.open(vtag_home / "library.db") as library:
+        for content, recorded in ((1, "2012-03-01"), (2, "2012-09-01T10:00:00Z"), (3, "2020-01-01")):
+            library.connection.execute(
+                "UPDATE contents SET recorded_at = ? WHERE id = ?", (recorded, content)
+            )
+    found = json.loads(ran(vtag("stats", "--json")).stdout)
+    assert found["periods"] == [str(year) for year in range(2012, 2021)] and found["undated"] == 0
+    counted = {row["label"]: row["moments"] for row in json.loads(ran(vtag("labels", "--json")).stdout)}
+    assert {row["label"]: row["moments"] for row in found["labels"]} == {
+        k: n for k, n in counted.items() if n
+    }
+    for row in found["labels"]:
+        per_video = [
+            len(json.loads(ran(vtag("search", f'label:"{row["label"]}"', f"path:{i}.mp4", "--json")).stdout))
+            for i in range(3)
+        ]
+        assert row["counts"] == [per_video[0] + per_video[1], *[0] * 7, per_video[2]]
+        break
+    drawn = ran(vtag("stats", env={**os.environ, "COLUMNS": "80"})).stdout.splitlines()
+    assert len(drawn) == len(found["labels"]) + 1
+    assert drawn[-1].split() == ["2012", "2020"] and max(map(len, drawn)) <= 80
+    assert "█" in drawn[0]
+    only = json.loads(ran(vtag("stats", "yoga", "path:0.mp4", "--json")).stdout)
+    assert [row["label"] for row in only["labels"]] == ["yoga"]
+    assert ran(vtag("stats", env={**os.environ, "PYTHONIOENCODING": "ascii"})).stdout.isascii()

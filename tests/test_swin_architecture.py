@@ -11,7 +11,15 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference import formula, golden_input, normalised, torchvision_state, torchvision_swin, wild_tensors
+from reference import (
+    any_sizes,
+    formula,
+    golden_input,
+    normalised,
+    torchvision_state,
+    torchvision_swin,
+    wild_tensors,
+)
 
 from vtag.engine.swin.architecture import DropPath, VideoSwin
 from vtag.engine.swin.checkpoints import load_checkpoint
@@ -89,21 +97,6 @@ def test_logits_equal_torchvisions_on_a_window_with_three_different_sides() -> N
         with torch.inference_mode():
             logits = model(clips(formula([int(n) for n in shape.split("x")])))
         assert np.abs(logits.numpy() - answers[shape]).max() <= BOUND, shape
-
-
-@st.composite
-def any_sizes(draw: st.DrawFn) -> SwinSizes:
-    stages = draw(st.integers(1, 3))
-    heads = tuple(draw(st.sampled_from([1, 2, 4])) for _ in range(stages))
-    return SwinSizes(
-        embed_dim=4 * draw(st.integers(1, 3)),
-        depths=tuple(draw(st.integers(1, 3)) for _ in range(stages)),
-        num_heads=heads,
-        num_classes=draw(st.integers(1, 4)),
-        window_size=draw(st.tuples(*[st.integers(1, 5)] * 3)),
-        patch_size=draw(st.tuples(*[st.integers(1, 4)] * 3)),
-        mlp_ratio=draw(st.sampled_from([1.0, 1.5, 4.0])),
-    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -117,7 +117,7 @@ def test_a_length_is_what_the_packets_say_also_in_a_large_file(
         path = make_video(tmp_path / name, seconds=20, codec=codec, options={"g": "50"})
         small = probe(path)
         with monkeypatch.context() as patch:
-            patch.setattr("vtag.engine.video.probe._WHOLE_BYTES", 1000)
+            patch.setattr("vtag.engine.video.probe.WHOLE_BYTES", 1000)
             assert abs(probe(path).duration_ms - small.duration_ms) <= 34, name
         assert abs(small.duration_ms - 20_000) <= 34, name
 
@@ -131,7 +131,7 @@ def test_the_length_of_a_large_file_whose_header_lies_is_what_its_packets_say(
     for claimed in (3_000_000.0, 1.0):
         data[at : at + 8] = np.array([claimed], dtype=">f8").tobytes()
         path.write_bytes(data)
-        monkeypatch.setattr("vtag.engine.video.probe._WHOLE_BYTES", 1000)
+        monkeypatch.setattr("vtag.engine.video.probe.WHOLE_BYTES", 1000)
         assert abs(probe(path).duration_ms - 20_000) <= 34
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtag.engine.video.pool import ClipReady, DecodePool, VideoFailed
+from vtag.engine.video.frame_folder import is_frame_folder
+from vtag.engine.video.pool import ClipReady, DecodePool, VideoDone, VideoFailed
 from vtag.engine.video.sampling import Sampling
-from vtag.trainer.kinetics import is_frame_folder
 
 _MEMORY_BYTES = 16 << 20
 _SIDE = 32  # pixels: what is looked at is thrown away
@@ -45,6 +45,6 @@ def check(paths: Sequence[Path], root: Path) -> Iterator[Checked]:
                 event.release()
             elif isinstance(event, VideoFailed):
                 yield Checked(submitted[event.job_id], event.reason)
-            else:
+            elif isinstance(event, VideoDone):
                 # decoding went on past what is broken; a video of which most cannot be decoded is still no video
                 yield Checked(submitted[event.job_id], "" if event.clips else "no usable picture")

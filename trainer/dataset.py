@@ -12,6 +12,7 @@ import numpy as np
 from vtag.engine.discover import discover
 from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, printable
+from vtag.engine.video.frame_folder import is_frame_folder
 
 _MOST_LIST_BYTES = 256 << 20
 
@@ -28,6 +29,7 @@ class Clip:
     label: str
     source: str
     index: int | None = None  # of the label, where a list gives numbers instead of names
+    span_ms: tuple[int, int] | None = None  # the part that shows it, where a person said so; None: all
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ def source_of(path: Path) -> str:
 def read_dataset(path: Path, *, root: Path | None = None) -> Dataset:
     """The data set at `path`: a folder with one folder a class, or a list whose lines are `path label`.
 
-    A list's paths are below `root` (by default the list's own folder); its labels are names or indices. Raises
-    DatasetError.
+    A clip is a video, or a folder of its frames (img_00001.jpg ...). A list's paths are below `root` (by default the
+    list's own folder); its labels are names or indices. Raises DatasetError.
     """
     if path.is_dir():
         return _named_once(*_read_folder(path))
@@ -93,7 +95,7 @@ def _read_folder(folder: Path) -> tuple[list[Clip], list[str]]:
         if not label_of(entry.name).isprintable():
             raise DatasetError(f"{display_path(entry)} cannot be a label: rename the folder")
         found = discover([os.fsencode(entry)])
-        paths = [Path(os.fsdecode(file.path)) for file in found.files]
+        paths = [Path(os.fsdecode(file.path)) for file in found.files] + _frame_folders(entry)
         if not paths:
             remarks.append(f"{printable(entry.name)} holds no videos and is left out")
         clips += [Clip(path, entry.name, source_of(path)) for path in sorted(paths)]
@@ -120,7 +122,10 @@ def _read_list(file: Path, root: Path) -> tuple[list[Clip], list[str]]:
         path = root / name
         if not name or not label.isprintable():
             raise DatasetError(f"{display_path(file)}, line {number}: it has to be `path label`")
-        if not path.is_file():
+        counted, _, count = name.rpartition(" ")
+        if count.isdecimal() and not path.exists():  # lists of frame folders say how many frames there are
+            path = root / counted
+        if not path.is_file() and not _is_frame_folder(path):
             missing.append(name)
             continue
         index = int(label) if label.isdecimal() and len(label) < 7 else None
@@ -129,6 +134,14 @@ def _read_list(file: Path, root: Path) -> tuple[list[Clip], list[str]]:
     if len(missing) > 20:
         remarks.append(f"and {len(missing) - 20} more that are not there")
     return clips, remarks
+
+
+def _frame_folders(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if not entry.name.startswith(".") and _is_frame_folder(entry)]
+
+
+def _is_frame_folder(path: Path) -> bool:
+    return path.is_dir() and is_frame_folder(map(os.fsencode, os.listdir(path)))
 
 
 def _named_once(clips: list[Clip], remarks: list[str]) -> Dataset:

@@ -1,10 +1,14 @@
-"""New tags from a person's clips: the head alone, on a backbone that stays, and silent on the rest."""
+"""New tags from a person's clips: a head on a backbone that stays, or a trained network; silent on the rest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import os
+import shutil
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +17,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.events import Event
+from vtag.engine.library import runs
 from vtag.engine.library.database import Library
-from vtag.engine.library.segments import Rule, probabilities, segments_of
-from vtag.engine.swin.checkpoints import Checkpoint
-from vtag.engine.swin.folders import save_head_folder
+from vtag.engine.library.files import content_key
+from vtag.engine.swin.checkpoint import Checkpoint
+from vtag.engine.swin.folders import save_head_folder, save_model_folder
 from vtag.engine.swin.spec import NONE_OF_THESE
-from vtag.trainer import features
-from vtag.trainer.calibrate import threshold
+from vtag.trainer import features, negatives, relook
+from vtag.trainer.backbone import Examples, NetworkSettings, NewModel, train_backbone
 from vtag.trainer.dataset import Dataset, DatasetError, folds
-from vtag.trainer.features import Features
+from vtag.trainer.features import Features, joined, no_features
 from vtag.trainer.head import Fit, fit
+from vtag.trainer.judge import Taught, Verdict, judge
+from vtag.trainer.loop import Stepped, TrainEvent
+from vtag.trainer.relook import Looked, Owned
+from vtag.trainer.report import (
+    CONFUSION_FILE,
+    CURVES_FILE,
+    HISTORY_FILE,
+    confusion_png,
+    curves_png,
+    history_csv,
+)
+from vtag.trainer.words import FromWords, from_words
 
 _FOLDS = 5
 _MOST_NEGATIVES = 20_000  # windows: 40 MB of float32 with Swin-T's 768 features
-_CHANCE = 0.5
+_MOST_DECODED = 1_000  # windows of other footage, where they have to be decoded
+_REJECTED_SHARE = 0.1  # of the weight of all other footage, at least; what a person rejected is known best
+_MOST_EMPHASIS = 50.0
+_REPORT_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,238 +56,250 @@ class Settings:
     per_hour: float = 1.0
     seed: int = 0
     device: str = "auto"
+    network: NetworkSettings | None = None  # None: the head alone
+    resume: bool = False
 
 
 @dataclass(frozen=True)
-class LabelFigures:
-    """How one label does on clips of sources that the head had not seen; None where there were too few sources."""
+class Base:
+    """What to stand on; `source` is the model's name or path, None where nobody else has this backbone."""
 
-    clips: int
-    sources: int
-    threshold: float
-    precision: float | None
-    recall: float | None
+    checkpoint: Checkpoint
+    source: str | None
 
 
-@dataclass(frozen=True)
-class Taught:
-    """The new model, and what was measured of it."""
+@dataclass
+class _Material:
+    """All that is learned from, as the base's backbone sees it."""
 
-    folder: Path
-    labels: Mapping[str, LabelFigures]
-    accuracy: float | None  # of clips of unseen sources, among the labels
-    negative_hours: float  # of footage that shows none of the labels, as far as is known
-    false_per_hour: float | None  # on that footage, by heads that had not seen the video; None without any
-    remarks: tuple[str, ...] = field(default=())
+    dataset: Dataset
+    seen: Features
+    negatives: Features
+    emphasis: NDArray[np.float32]  # of each negative window
+    others: tuple[Owned, ...] = ()  # windows of other footage that can be decoded
+    remarks: list[str] = field(default_factory=list)
+
+
+Told = Event | TrainEvent | Looked | Taught
+Steps = Generator[Event | TrainEvent | Looked, None, Taught]
 
 
 def finetune(
     dataset: Dataset,
-    base: Checkpoint,
-    base_source: str,
+    base: Base,
     folder: Path,
     settings: Settings,
     *,
-    library: Library | None = None,
-) -> Iterator[Event | Taught]:
-    """Teach `base` the labels of `dataset` and write the model to `folder`; yields the scan's events, then Taught.
+    library: Library,
+    from_library: bool = False,
+) -> Generator[Told, None, None]:
+    """Teach `base` the labels of `dataset` and, with `from_library`, those of a person's words; write the model.
 
-    Clips are decoded once in their life; negatives are what `library` holds that carries none of the labels. Raises
-    DatasetError where there is too little to learn from, ModelError where the folder cannot be written.
+    Yields the events of looking and training, then Taught. Clips are decoded once in their life; negatives are what
+    `library` holds that carries none of the labels. Closing the generator keeps the state of a network's training.
+    Raises DatasetError where there is too little to learn from, ModelError where the folder cannot be written.
     """
-    if not dataset.clips:
-        raise DatasetError(
-            "there is no clip to learn from: put the clips of each tag into a folder of its name"
-        )
-    yield from features.look_at(dataset, base, settings.device)
-    asked = set(dataset.labels)
-    dataset, seen = features.of_clips(dataset, base, settings.device)
-    remarks = [
-        f"no clip of {label} could be read: it is left out" for label in sorted(asked - set(dataset.labels))
-    ]
-    if not dataset.clips:
-        raise DatasetError("none of the clips could be read")
-    empty = Features(np.zeros((0, seen.values.shape[1]), np.float32), np.zeros(0, np.int64))
-    negatives = (
-        features.of_library(library, base, dataset, most=_MOST_NEGATIVES, seed=settings.seed)
-        if library
-        else empty
-    )
-    if len(dataset.labels) + bool(len(negatives.values)) < 2:
-        raise DatasetError(
-            f"one label ({dataset.labels[0]}) needs footage that does not show it: scan other videos first "
-            "(`vtag scan FOLDER`), or add a folder with another label"
-        )
-    learned = _learn(dataset, seen, negatives, settings)
-    remarks += learned.remarks
-    if not len(negatives.values):
-        remarks.append(
-            "the library holds no footage of other things: thresholds are guesses until it does (`vtag scan FOLDER`)"
-        )
-    taught = Taught(
-        folder, learned.figures, learned.accuracy, negatives.hours, learned.false_per_hour, tuple(remarks)
-    )
-    checkpoint = _checkpoint(base, learned, folder.name)
-    save_head_folder(checkpoint, folder, base=base_source, told=_told(taught, dataset, settings, learned.fit))
+    run_id = runs.start(library, "finetune", str(folder))
+    state, reported = "failed", time.monotonic()
+    steps = _teach(dataset, base, folder, settings, library, from_library)
+    try:
+        with closing(steps):
+            while True:
+                try:
+                    event = next(steps)
+                except StopIteration as end:
+                    taught: Taught = end.value
+                    break
+                if isinstance(event, Stepped) and time.monotonic() - reported > _REPORT_EVERY_S:
+                    reported = time.monotonic()
+                    runs.report(library, run_id, _progress(event))
+                yield event
+        state = "done"
+    except (KeyboardInterrupt, GeneratorExit):
+        state = "interrupted"
+        raise
+    finally:
+        runs.finish(library, run_id, state)
     yield taught
 
 
-def preview(library: Library, model: Checkpoint) -> list[tuple[str, str, int, float]]:
-    """What the model would now say of a library: display path, label, moments, best score; nothing is written."""
-    spec = model.spec
-    limits = np.array(
-        [
-            2.0 if label == NONE_OF_THESE else spec.label_thresholds.get(label, _CHANCE)
-            for label in spec.labels
-        ]
+def state_folder(folder: Path) -> Path:
+    """Where the state of an unfinished training of the model at `folder` lies."""
+    folder = folder.absolute()
+    return folder.parent / f".{folder.name}.training"
+
+
+def _progress(event: Stepped) -> dict[str, object]:
+    return {"epoch": event.epoch, "of": event.epochs, "loss": event.loss, "accuracy": event.accuracy}
+
+
+def _teach(
+    dataset: Dataset, base: Base, folder: Path, settings: Settings, library: Library, from_library: bool
+) -> Steps:
+    said = from_words(library, base.checkpoint) if from_library else None
+    if not dataset.clips and not (said and said.clips):
+        raise DatasetError(_nothing(from_library))
+    material = yield from _gather(dataset, base, settings, library, said)
+    labels = material.dataset.labels
+    if len(labels) + bool(len(material.negatives.values)) < 2:
+        raise DatasetError(
+            f"one label ({labels[0]}) needs footage that does not show it: scan other videos first "
+            "(`vtag scan FOLDER`), or add a folder with another label"
+        )
+    if not len(material.negatives.values):
+        material.remarks.append(
+            "the library holds no footage of other things: thresholds are guesses until it does (`vtag scan FOLDER`)"
+        )
+    fitted, verdict = _fit_head(material, settings)
+    checkpoint = _checkpoint(base.checkpoint, labels, fitted, verdict, folder.name)
+    if settings.network is None:
+        taught = _taught(folder, verdict, material.negatives, material.remarks)
+        told = _told(taught, material.dataset, settings, decay=fitted.decay)
+        if base.source is None:
+            save_model_folder(checkpoint, folder, told=told)
+        else:
+            save_head_folder(checkpoint, folder, base=base.source, told=told)
+        return taught
+    examples = Examples(material.dataset, material.seen.windows, material.seen.owner, material.others)
+    new = yield from train_backbone(
+        examples,
+        checkpoint,
+        settings.network,
+        device=settings.device,
+        seed=settings.seed,
+        per_hour=settings.per_hour,
+        folder=state_folder(folder),
+        resume=settings.resume,
     )
-    rows = library.observations.execute(
-        "SELECT content_key, sampling FROM observations WHERE backbone_hash = ? ORDER BY window_count, id",
-        (spec.backbone_hash,),
+    return _save_network(new, verdict, folder, material, settings)
+
+
+def _gather(
+    dataset: Dataset, base: Base, settings: Settings, library: Library, said: FromWords | None
+) -> Generator[Event | Looked, None, _Material]:
+    """The clips that can be read, their features, and footage of other things."""
+    checkpoint, place = base.checkpoint, features.clips_library()
+    seen, remarks = no_features(checkpoint.spec.sizes.feature_dim), []
+    if dataset.clips:
+        asked = set(dataset.labels)
+        yield from features.look_at(dataset.clips, checkpoint, settings.device, place)
+        dataset, seen = features.of_clips(dataset, checkpoint, settings.device, place)
+        lost = sorted(asked - set(dataset.labels))
+        remarks += [f"no clip of {label} could be read: it is left out" for label in lost]
+    own = {content_key(os.fsencode(clip.path)) for clip in dataset.clips}
+    rejected = no_features(checkpoint.spec.sizes.feature_dim)
+    if said:
+        seen = joined(seen, said.seen) if dataset.clips else said.seen
+        clips = (*dataset.clips, *said.clips)
+        dataset = Dataset(clips, tuple(sorted({clip.label for clip in clips})), dataset.remarks)
+        rejected = said.rejected
+        remarks += said.remarks
+    if not dataset.clips:
+        raise DatasetError("none of the clips could be read")
+    found = negatives.of_library(
+        library, checkpoint, dataset.labels, own, most=_MOST_NEGATIVES, seed=settings.seed
     )
-    found: list[tuple[str, str, int, float]] = []
-    from vtag.engine.library import observations  # noqa: PLC0415
-
-    for key, sampling in dict(rows.fetchall()).items():
-        seen = observations.get(library, key, spec.backbone_hash, sampling)
-        place = library.connection.execute(
-            "SELECT f.display, coalesce(c.duration_ms, 1 << 53) FROM contents c JOIN files f ON f.content_id = c.id "
-            "WHERE c.key = ? ORDER BY f.state DESC, f.id",
-            (key,),
-        ).fetchone()
-        if seen is None or place is None:
-            continue
-        scores = probabilities(seen.features, model.tensors["head.weight"], model.tensors["head.bias"])
-        segments = segments_of(seen.windows, scores, limits, place[1], Rule())
-        for k in sorted({segment.label for segment in segments}):
-            own = [segment.score for segment in segments if segment.label == k]
-            found.append((place[0], spec.labels[k], len(own), max(own)))
-    return sorted(found, key=lambda row: (-row[3], row[0]))
+    others: list[Owned] = []
+    if settings.network is not None or not len(found.values):
+        others = negatives.to_look_at(library, dataset.labels, own, most=_MOST_DECODED, seed=settings.seed)
+    if not len(found.values):
+        found = yield from relook.look_at(others, checkpoint, settings.device)
+    return _Material(dataset, seen, *_with_rejected(found, rejected), tuple(others), remarks)
 
 
-@dataclass
-class _Learned:
-    fit: Fit
-    labels: tuple[str, ...]
-    figures: dict[str, LabelFigures]
-    accuracy: float | None
-    false_per_hour: float | None
-    remarks: list[str]
-
-    @property
-    def thresholds(self) -> dict[str, float]:
-        return {label: figure.threshold for label, figure in self.figures.items()}
+def _with_rejected(found: Features, rejected: Features) -> tuple[Features, NDArray[np.float32]]:
+    """Other footage and what a person rejected, with the weight of each window: few rejected ones count more."""
+    emphasis = np.ones(len(found.values) + len(rejected.values), np.float32)
+    if len(rejected.values):
+        wanted = _REJECTED_SHARE * len(found.values) / len(rejected.values)
+        emphasis[len(found.values) :] = float(np.clip(wanted, 1.0, _MOST_EMPHASIS))
+    return joined(replace(found, videos=()), rejected), emphasis
 
 
-def _learn(dataset: Dataset, seen: Features, negatives: Features, settings: Settings) -> _Learned:
-    """The head, its thresholds, and what heads that had not seen a source say of it."""
-    labels = dataset.labels
-    background = len(labels)
+def _fit_head(material: _Material, settings: Settings) -> tuple[Fit, Verdict]:
+    """The head, and what heads that had not seen a source say of it."""
+    dataset, seen, others = material.dataset, material.seen, material.negatives
+    labels, background = dataset.labels, len(dataset.labels)
     truth = np.array([labels.index(clip.label) for clip in dataset.clips])
-    sources = {label: len({c.source for c in dataset.clips if c.label == label}) for label in labels}
-    remarks = []
-    few = [label for label in labels if sources[label] < 2]
+    sources = [clip.source for clip in dataset.clips]
+    count = {label: len({c.source for c in dataset.clips if c.label == label}) for label in labels}
+    few = [label for label in labels if count[label] < 2]
     if few:
-        remarks.append(f"{', '.join(few)}: clips of one source alone, so nothing can be said of new videos")
-    clip_fold = folds([clip.source for clip in dataset.clips], truth.tolist(), _FOLDS, seed=settings.seed)
-    videos = np.unique(negatives.owner)
-    negative_fold = np.random.default_rng(settings.seed).integers(0, _FOLDS, int(videos.max(initial=0)) + 1)
-    classes = background + bool(len(negatives.values))
+        material.remarks.append(
+            f"{', '.join(few)}: clips of one source alone, so nothing can be said of new videos"
+        )
+    clip_fold = folds(sources, truth.tolist(), _FOLDS, seed=settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    other_fold = rng.integers(0, _FOLDS, int(others.owner.max(initial=0)) + 1)
     fitted = fit(
-        np.concatenate([seen.values, negatives.values]),
-        np.concatenate([truth[seen.owner], np.full(len(negatives.values), background)]),
-        np.concatenate([clip_fold[seen.owner], negative_fold[negatives.owner]]),
-        classes,
-        background=background if len(negatives.values) else None,
+        np.concatenate([seen.values, others.values]),
+        np.concatenate([truth[seen.owner], np.full(len(others.values), background)]),
+        np.concatenate([clip_fold[seen.owner], other_fold[others.owner]]),
+        background + bool(len(others.values)),
+        background=background if len(others.values) else None,
+        emphasis=np.concatenate([np.ones(len(seen.values), np.float32), material.emphasis]),
     )
     own, other = fitted.unseen[: len(seen.values)], fitted.unseen[len(seen.values) :]
-    limits = np.array(
-        [
-            _limit(k, own, truth[seen.owner], other, negatives.hours, settings, background)
-            for k in range(background)
-        ]
+    judged = np.array([count[clip.label] >= 2 for clip in dataset.clips])
+    verdict = judge(
+        labels, truth, sources, judged, seen.owner, own, others, other, per_hour=settings.per_hour
     )
-    best = np.stack([own[seen.owner == i].max(0) for i in range(len(truth))])  # [clips, classes]
-    mean = np.stack([own[seen.owner == i].mean(0) for i in range(len(truth))])
-    judged = np.array([sources[clip.label] >= 2 for clip in dataset.clips])
-    fires = best[:, :background] >= limits
-    figures = {}
-    for k, label in enumerate(labels):
-        is_it, is_known = truth == k, sources[label] >= 2
-        right = int((fires[:, k] & is_it).sum())
-        fired = int((fires[:, k] & judged).sum())
-        figures[label] = LabelFigures(
-            clips=int(is_it.sum()),
-            sources=sources[label],
-            threshold=round(float(limits[k]), 4),
-            precision=right / fired if is_known and fired else None,
-            recall=right / int(is_it.sum()) if is_known else None,
+    return fitted, verdict
+
+
+def _save_network(
+    new: NewModel, of_head: Verdict, folder: Path, material: _Material, settings: Settings
+) -> Taught:
+    """Write the trained model with its history and pictures; the state of its training goes."""
+    remarks = [*material.remarks, *new.remarks]
+    if new.best_epoch:
+        remarks.append(f"epoch {new.best_epoch} of {len(new.history)} was the best and is kept")
+    if of_head.accuracy is not None:
+        remarks.append(
+            f"the head alone, on the backbone as it was: {100 * of_head.accuracy:.0f} % right in five folds"
         )
-    accuracy = None
-    if judged.any() and background > 1:
-        accuracy = float((mean[judged, :background].argmax(1) == truth[judged]).mean())
-    return _Learned(fitted, labels, figures, accuracy, _false_per_hour(negatives, other, limits), remarks)
+    taught = _taught(folder, new.verdict, new.others, remarks)
+    spec = replace(new.checkpoint.spec, label_thresholds=new.verdict.thresholds)
+    files = {HISTORY_FILE: history_csv(new.history), CURVES_FILE: curves_png(new.history)}
+    if new.verdict.confusion.any():
+        files[CONFUSION_FILE] = confusion_png(material.dataset.labels, new.verdict.confusion)
+    told = _told(taught, material.dataset, settings, best_epoch=new.best_epoch)
+    save_model_folder(Checkpoint(spec, new.checkpoint.tensors), folder, told=told, files=files)
+    shutil.rmtree(state_folder(folder), ignore_errors=True)
+    return taught
 
 
-def _limit(
-    k: int,
-    own: NDArray[np.float64],
-    truth: NDArray[np.int64],
-    other: NDArray[np.float64],
-    hours: float,
-    settings: Settings,
-    labels: int,
-) -> float:
-    """One label's threshold: above what footage of other things reaches, and what clips of the other labels do."""
-    if len(other):
-        return threshold(other[:, k], hours, settings.per_hour / labels)
-    strangers = own[truth != k, k]
-    return max(_CHANCE, float(np.quantile(strangers, 0.98))) if len(strangers) else _CHANCE
-
-
-def _false_per_hour(
-    negatives: Features, scores: NDArray[np.float64], limits: NDArray[np.float64]
-) -> float | None:
-    """Moments an hour that the thresholds let through on footage that shows none of the labels."""
-    if not negatives.hours:
-        return None
-    thresholds = np.append(limits, 2.0)
-    count = 0
-    for video in np.unique(negatives.owner):
-        own = negatives.owner == video
-        windows = negatives.windows[own]
-        order = np.argsort(windows[:, 0], kind="stable")
-        count += len(segments_of(windows[order], scores[own][order], thresholds, 1 << 53, Rule()))
-    return count / negatives.hours
-
-
-def _checkpoint(base: Checkpoint, learned: _Learned, name: str) -> Checkpoint:
-    labels = learned.labels
-    if len(learned.fit.bias) > len(labels):
+def _checkpoint(
+    base: Checkpoint, labels: Sequence[str], fitted: Fit, verdict: Verdict, name: str
+) -> Checkpoint:
+    if len(fitted.bias) > len(labels):
         labels = (*labels, NONE_OF_THESE)
-    sizes = replace(base.spec.sizes, num_classes=len(labels))
     spec = replace(
         base.spec,
         name=name,
-        sizes=sizes,
-        labels=labels,
+        sizes=replace(base.spec.sizes, num_classes=len(labels)),
+        labels=tuple(labels),
         threshold=None,
-        label_thresholds=learned.thresholds,
+        label_thresholds=verdict.thresholds,
         merged_from={},
         source=f"taught by vtag finetune on {base.spec.name}",
         sha256="",
         head_hash="",
     )
-    return Checkpoint(
-        spec, {**base.tensors, "head.weight": learned.fit.weight, "head.bias": learned.fit.bias}
+    return Checkpoint(spec, {**base.tensors, "head.weight": fitted.weight, "head.bias": fitted.bias})
+
+
+def _taught(folder: Path, verdict: Verdict, others: Features, remarks: Sequence[str]) -> Taught:
+    return Taught(
+        folder, verdict.figures, verdict.accuracy, others.hours, verdict.false_per_hour, tuple(remarks)
     )
 
 
-def _told(taught: Taught, dataset: Dataset, settings: Settings, fitted: Fit) -> dict[str, Any]:
+def _told(taught: Taught, dataset: Dataset, settings: Settings, **learned: float) -> dict[str, Any]:
     """What model.json says of how the model came to be."""
-    names = sorted(f"{clip.label}\0{clip.path.name}\0{clip.path.stat().st_size}" for clip in dataset.clips)
+    names = sorted(f"{clip.label}\0{clip.path.name}\0{clip.source}\0{clip.span_ms}" for clip in dataset.clips)
     return {
-        "settings": {**asdict(settings), "decay": fitted.decay},
+        "settings": {**asdict(settings), **learned},
         "data": {
             "clips": len(dataset.clips),
             "sources": len({clip.source for clip in dataset.clips}),
@@ -280,3 +312,11 @@ def _told(taught: Taught, dataset: Dataset, settings: Settings, fitted: Fit) -> 
             "labels": {label: asdict(figures) for label, figures in taught.labels.items()},
         },
     }
+
+
+def _nothing(from_library: bool) -> str:
+    if from_library:
+        return (
+            "the library holds no word of yours to learn from: `vtag tag add` and `vtag tag confirm` say some"
+        )
+    return "there is no clip to learn from: put the clips of each tag into a folder of its name"

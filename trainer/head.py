@@ -32,13 +32,16 @@ def fit(
     classes: int,
     *,
     background: int | None = None,
+    emphasis: Floats | None = None,
 ) -> Fit:
     """Fit a head on `features` [N, D] with `labels` [N] of `classes` classes; `fold` [N] holds sources together.
 
     The decay is the one under which heads trained without a fold explain that fold best. `background` is the class
-    that weighs as much as all others together.
+    that weighs as much as all others together. `emphasis` [N] says how much more a sample counts than others of its
+    class.
     """
-    weights = _weights(labels, classes, background)
+    each = np.ones(len(labels), np.float32) if emphasis is None else emphasis
+    weights = _weights(labels, classes, background, each)
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for decay in DECAYS:
         unseen = np.full((len(labels), classes), 1 / classes)
@@ -56,16 +59,16 @@ def fit(
     return Fit(weight, bias, best[2], best[1])
 
 
-def _weights(labels: NDArray[np.int64], classes: int, background: int | None) -> Floats:
+def _weights(labels: NDArray[np.int64], classes: int, background: int | None, emphasis: Floats) -> Floats:
     """Of each sample in the loss: every action counts the same, however many samples it has."""
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
+    counts = np.bincount(labels, weights=emphasis, minlength=classes)
     shares = np.zeros(classes)
     shares[counts > 0] = 1.0
     if background is not None and counts[background]:
         shares[background] = 0.0
         shares[background] = max(shares.sum(), 1.0) * _BACKGROUND_SHARE / (1 - _BACKGROUND_SHARE)
     shares /= shares.sum()
-    return (shares / np.maximum(counts, 1))[labels].astype(np.float32)
+    return (shares / np.maximum(counts, 1e-9))[labels].astype(np.float32) * emphasis
 
 
 def _solve(

@@ -13,6 +13,7 @@ from pathlib import Path
 from vtag.assets import kinetics400_labels
 from vtag.engine.discover import EXTENSIONS
 from vtag.engine.text import display_path, printable
+from vtag.engine.video.frame_folder import is_frame_folder
 from vtag.trainer.dataset import DatasetError, label_of
 
 SPLITS = ("train", "val", "test")
@@ -21,7 +22,6 @@ _SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation":
 _COLUMNS = {"label", "youtube_id", "time_start", "time_end"}
 _MOST_TABLE_BYTES = 256 << 20
 _ID_LENGTH = 11  # of a YouTube id
-_FRAME = re.compile(rb"(?:img|frame|image)?_?(\d{1,8})\.(?:jpe?g|png)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -186,11 +186,6 @@ def _videos_below(folder: Path) -> list[Path]:
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(b".")
         ]
     return found
-
-
-def is_frame_folder(names: Iterable[bytes]) -> bool:
-    """Whether files of these names are the frames of a video (img_00001.jpg and its like)."""
-    return any(_FRAME.fullmatch(name) for name in names)
 
 
 def _tables(folder: Path) -> list[Path]:

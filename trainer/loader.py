@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.pool import ClipReady, DecodePool, VideoFailed
+from vtag.engine.video.pool import ClipReady, DecodePool, VideoDone, VideoFailed
+from vtag.engine.video.published import LONGEST
 from vtag.engine.video.sampling import Sampling
 
 Pixels = NDArray[np.uint8]
@@ -24,6 +25,19 @@ _CACHE_SHARE = 0.25  # of the machine's memory
 _MOST_PLACES = 8  # where a clip begins, when all of them can be kept
 _UNKEPT_PLACES = 1000
 _LONGEST = 2  # times its short side is a picture of the view `full` long at most
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """Clips by frame index, as the published recipes cut them: `frames`, every `step`-th, at short side `short_side`.
+
+    The whole picture, or with `crop` its centre.
+    """
+
+    frames: int
+    step: int
+    short_side: int
+    crop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,9 @@ class Want(NamedTuple):
 
 
 class ClipSource:
-    """Reads clips of `items` by `sampling`; a context manager. What fits into `cache_bytes` is decoded once.
+    """Reads clips of `items`; a context manager. What fits into `cache_bytes` is decoded once.
+
+    A clip is a window of the `Sampling`, or cut by frame index (`Indexed`), at one of `places` in its video.
 
     What came first stays: of a data set that is larger than the cache, the most recent would be the next to be thrown
     away. `failed` says of each item that cannot be read why.
@@ -52,20 +68,19 @@ class ClipSource:
     def __init__(
         self,
         items: Sequence[Item],
-        sampling: Sampling,
+        sampling: Sampling | Indexed,
         *,
         cache_bytes: int | None = None,
         workers: int | None = None,
+        places: int | None = None,
     ) -> None:
         self.items = items
         self.failed: dict[int, str] = {}
         self._sampling = sampling
-        long = sampling.crop if sampling.view == "center" else _LONGEST * sampling.short_side
-        short = sampling.crop if sampling.view == "center" else sampling.short_side
-        most = sampling.views * sampling.frames * short * long * 3
+        most = _most_bytes(sampling)
         self._cache_bytes = default_cache_bytes() if cache_bytes is None else cache_bytes
         fit = self._cache_bytes // max(1, most * len(items))
-        self.places = min(_MOST_PLACES, int(fit)) if fit else _UNKEPT_PLACES
+        self.places = places or (min(_MOST_PLACES, int(fit)) if fit else _UNKEPT_PLACES)
         workers = workers or os.cpu_count() or 1
         self._ahead = max(_LEAST_AHEAD, min(_AHEAD_OF_EACH * workers, _AHEAD_BYTES // most))
         self._cache: dict[Want, Pixels] = {}
@@ -114,7 +129,10 @@ class ClipSource:
         item = self.items[want.item]
         self._jobs[job] = want
         share = (want.place + 0.5) / self.places
-        self._pool.submit_window(job, item.path, self._sampling, start_ms=item.start_ms, share=share)
+        if isinstance(self._sampling, Indexed):
+            self._pool.submit_training_clip(job, item.path, share=share, **asdict(self._sampling))
+        else:
+            self._pool.submit_window(job, item.path, self._sampling, start_ms=item.start_ms, share=share)
         return job
 
     def _wait_for(self, job: int) -> Pixels | None:
@@ -131,17 +149,28 @@ class ClipSource:
                 self.failed[want.item] = event.reason
             elif pixels is None:
                 self.failed[want.item] = "no usable picture"
-            else:
+            elif isinstance(event, VideoDone):
                 self._keep(want, event.info.duration_ms, pixels)
         return self._arrived.pop(job)
 
     def _keep(self, want: Want, duration_ms: int, pixels: Pixels) -> None:
-        if duration_ms <= self._sampling.window_ms:
+        if isinstance(self._sampling, Sampling) and duration_ms <= self._sampling.window_ms:
             self._whole.add(want.item)
         key = self._key(want)
         if key not in self._cache and pixels.nbytes <= self._cache_bytes:
             self._cache[key] = pixels
             self._cache_bytes -= pixels.nbytes
+
+
+def _most_bytes(sampling: Sampling | Indexed) -> int:
+    """The largest clip that can come out."""
+    if isinstance(sampling, Indexed):
+        side = sampling.short_side
+        area = sampling.crop**2 if sampling.crop else side * LONGEST * side
+        return sampling.frames * area * 3
+    long = sampling.crop if sampling.view == "center" else _LONGEST * sampling.short_side
+    short = sampling.crop if sampling.view == "center" else sampling.short_side
+    return sampling.views * sampling.frames * short * long * 3
 
 
 def default_cache_bytes() -> int:

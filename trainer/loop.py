@@ -7,7 +7,7 @@ before: the state holds weights, the optimiser's moments and sums, and no random
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +56,7 @@ class LoopSettings:
     patience: int = 0  # epochs without a better validation after which it stops; 0: never
     seed: int = 0
     shares: tuple[float, ...] | None = None  # of the classes in an epoch; None: every clip once
+    epoch_clips: int | None = None  # with shares: how many clips an epoch draws; None: as many as there are
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -156,7 +157,7 @@ class Training:
         restore_optimizer(self._optimizer, self._names, tensors)
         return True
 
-    def run(self) -> Iterator[TrainEvent]:
+    def run(self) -> Generator[TrainEvent, None, None]:
         """Train to the end. Closing the generator keeps the state of the last whole step."""
         try:
             while not self._is_over():
@@ -186,7 +187,12 @@ class Training:
     def _epoch(self) -> Iterator[TrainEvent]:
         s, p = self._settings, self._progress
         order = epoch_order(
-            self._labels, seed=s.seed, epoch=p.epoch, batch_size=s.batch_size, shares=s.shares
+            self._labels,
+            seed=s.seed,
+            epoch=p.epoch,
+            batch_size=s.batch_size,
+            shares=s.shares,
+            length=s.epoch_clips,
         )
         self._network.train()
         own = [of_rank(items, *self._ranks) for items in order[p.step :]]

@@ -15,14 +15,20 @@ def epoch_order(
     epoch: int,
     batch_size: int,
     shares: Sequence[float] | None = None,
+    length: int | None = None,
 ) -> NDArray[np.int64]:
     """The items of one epoch, int64 [steps, batch_size].
 
-    Without `shares` every item comes once; with them the classes do in these shares of as many draws, and an item
-    comes again only when all of its class did. The last step is filled up from the beginning.
+    Without `shares` every item comes once; with them the classes do in these shares of `length` draws (by default as
+    many as there are items), and an item comes again only when all of its class did. The last step is filled up from
+    the beginning.
     """
     rng = np.random.default_rng((seed, epoch, 0))
-    order = rng.permutation(len(labels)) if shares is None else _drawn(np.asarray(labels), shares, rng)
+    order = (
+        rng.permutation(len(labels))
+        if shares is None
+        else _drawn(np.asarray(labels), shares, length or len(labels), rng)
+    )
     steps = -(-len(order) // batch_size)
     return np.resize(order, (steps, batch_size)).astype(np.int64)
 
@@ -32,9 +38,11 @@ def of_rank(items: NDArray[np.int64], rank: int, world: int) -> NDArray[np.int64
     return items[rank::world]
 
 
-def _drawn(labels: NDArray[np.int64], shares: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
+def _drawn(
+    labels: NDArray[np.int64], shares: Sequence[float], length: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
     wanted = np.array(shares, np.float64) * np.array([(labels == k).any() for k in range(len(shares))])
-    counts = np.floor(np.cumsum(wanted / wanted.sum()) * len(labels) + 1e-9).astype(int)
+    counts = np.floor(np.cumsum(wanted / wanted.sum()) * length + 1e-9).astype(int)
     parts = [
         _again(np.flatnonzero(labels == k), int(count), rng)
         for k, count in enumerate(np.diff(counts, prepend=0))

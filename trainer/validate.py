@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def validation(
         network.eval()
         loss, right, count = 0.0, 0, 0
         read = ((p, source.items[n].label) for n, p in enumerate(source.read(wants)) if p is not None)
-        while batch := [pair for pair, _ in zip(read, range(clips_at_once), strict=False)]:
+        while batch := list(islice(read, clips_at_once)):
             seen = look(network, [clip for clip, _ in batch], [label for _, label in batch])
             loss, right, count = loss + seen[0], right + seen[1], count + len(batch)
         network.train()

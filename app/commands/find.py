@@ -1,4 +1,4 @@
-"""`vtag search`, `show` and `labels`: what is in the library, found and drawn; reads, and loads no model."""
+"""`vtag search` and `show`: what is in the library, found and drawn; reads, and loads no model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import typer
 from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
 from vtag.app.console import clock, complain, put, put_json
 from vtag.app.options import Db, Json
-from vtag.app.results import MOST_CELLS, as_json, cells, end_clock, fitted
+from vtag.app.results import MOST_CELLS, cells, end_clock, fitted
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
@@ -90,6 +90,7 @@ def show(
     db: Db = None,
 ) -> None:
     """Draw one video's timeline."""
+    from vtag.engine.library.exports.json import moment_as_json
     from vtag.engine.library.search import moments_of
 
     path = os.path.abspath(os.fsencode(file))
@@ -97,30 +98,11 @@ def show(
         content = _content(reader, path)
         moments = moments_of(reader, content.id, path)
     if json:
-        put_json([as_json(m) for m in moments])
+        put_json([moment_as_json(m) for m in moments])
     elif content.error:
         complain(f"{display_path(file)} could not be read: {content.error}")
     else:
         _draw_timeline(moments, content.duration_ms or 1)
-
-
-def labels(
-    word: Annotated[str | None, typer.Argument(metavar="WORD", help="Only labels with this word.")] = None,
-    json: Json = False,
-    db: Db = None,
-) -> None:
-    """List what can be found, and how often it was."""
-    from vtag.engine.library.search import label_counts
-
-    with reading(db) as reader:
-        counted = label_counts(reader, word)
-    if json:
-        put_json([{"label": name, "moments": count} for name, count in counted])
-        return
-    for name, count in counted:
-        put(f"{count:>8}  {printable(name)}")
-    if not counted:
-        complain(f"no label has {word!r} in it")
 
 
 def _content(reader: sqlite3.Connection, path: bytes) -> SeenContent:

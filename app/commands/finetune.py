@@ -1,9 +1,9 @@
-"""`vtag finetune`: new tags from a few clips; draws the decoding's progress, prints what was measured."""
+"""`vtag finetune`: new tags from a few clips; draws the progress, prints what was measured."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,17 +14,26 @@ from vtag.app.options import Db, Json
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.events import Event
-    from vtag.trainer.finetune import Taught
+    from vtag.engine.library.database import Library
+    from vtag.trainer.finetune import Base, Told
+    from vtag.trainer.judge import Taught
 
 _MOST_PREVIEWED = 50
+_FROM_LIBRARY = "from-library"
 
 
 def finetune(
     data: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="One folder of clips a tag; or a list of `path label` lines."),
-    ],
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="One folder of clips a tag; or a list of `path label` lines.",
+            show_default=False,
+        ),
+    ] = None,
+    from_library: Annotated[
+        bool, typer.Option("--from-library", help="Learn from what you added, confirmed and rejected.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="MODEL_FOLDER", help="Default: a model named like FOLDER."),
@@ -33,15 +42,35 @@ def finetune(
     base: Annotated[
         str | None,
         typer.Option(
-            "--base", metavar="NAME|PATH", help="Whose backbone to stand on; default: the library's model."
+            "--base",
+            metavar="NAME|PATH|none",
+            help="Whose backbone to stand on; default: the library's model; none: random weights of its sizes.",
         ),
     ] = None,
+    train: Annotated[
+        str,
+        typer.Option(
+            "--train", metavar="head|stages=N|all", help="What learns: the head alone takes seconds."
+        ),
+    ] = "head",
+    epochs: Annotated[int, typer.Option(min=1, help="Of a network's training.")] = 30,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Clips a step.")] = 8,
+    lr: Annotated[float, typer.Option("--lr", min=0, help="Of the head; the network's is a tenth.")] = 1e-3,
+    amp: Annotated[bool, typer.Option("--amp/--no-amp", help="bf16 where the device has it.")] = True,
+    colour: Annotated[
+        float, typer.Option(min=0, max=1, help="How much colours change while training.")
+    ] = 0.2,
+    mixup: Annotated[float, typer.Option(min=0, help="Alpha of mixup; 0: none.")] = 0.0,
+    label_smoothing: Annotated[float, typer.Option("--label-smoothing", min=0, max=0.9)] = 0.1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was interrupted.")
+    ] = False,
     per_hour: Annotated[
         float,
         typer.Option("--false-per-hour", min=0.001, help="False moments an hour that are accepted, in all."),
     ] = 1.0,
     preview: Annotated[bool, typer.Option("--preview", help="Name the videos it would now tag.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split and of all that is random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps")] = "auto",
     json: Json = False,
     db: Db = None,
@@ -50,31 +79,47 @@ def finetune(
     from vtag.engine.library.database import Library
     from vtag.engine.models import load
     from vtag.engine.paths import library_path, models_dir
-    from vtag.engine.scan import choose_model
-    from vtag.trainer.dataset import read_dataset
-    from vtag.trainer.finetune import Settings
+    from vtag.trainer.backbone import NetworkSettings
+    from vtag.trainer.dataset import Dataset, read_dataset
+    from vtag.trainer.finetune import Settings, state_folder
     from vtag.trainer.finetune import finetune as teach
-    from vtag.trainer.finetune import preview as would_tag
+    from vtag.trainer.preview import preview as would_tag
 
-    dataset = read_dataset(data, root=root)
+    if data is None and not from_library:
+        raise typer.BadParameter("name a FOLDER of clips, or --from-library", param_hint="FOLDER")
+    part = _part(train)
+    network = None
+    if part is not None:
+        network = NetworkSettings(
+            part=part,
+            epochs=epochs,
+            batch_size=batch_size,
+            lr=lr,
+            amp=amp,
+            colour=colour,
+            mixup=mixup,
+            label_smoothing=label_smoothing,
+        )
+    elif resume:
+        raise typer.BadParameter(
+            "a head is taught in seconds: there is nothing to resume", param_hint="--resume"
+        )
+    dataset = read_dataset(data, root=root) if data else Dataset((), ())
     for remark in dataset.remarks:
         complain(remark)
-    folder = out or models_dir() / _name_of(data)
+    folder = out or models_dir() / _name_of(data or Path(_FROM_LIBRARY))
+    settings = Settings(per_hour=per_hour, seed=seed, device=device, network=network, resume=resume)
     with Library.open(library_path(db)) as library:
-        checkpoint, source = choose_model(library, base)
+        steps = teach(
+            dataset, _base(library, base, seed), folder, settings, library=library, from_library=from_library
+        )
         try:
-            taught = _draw(
-                teach(
-                    dataset,
-                    checkpoint,
-                    source,
-                    folder,
-                    Settings(per_hour=per_hour, seed=seed, device=device),
-                    library=library,
-                )
-            )
+            taught = _draw(steps)
         except KeyboardInterrupt:
-            complain("interrupted; no model was written, and the clips that were decoded need not be again")
+            kept = "the clips that were decoded need not be again"
+            if state_folder(folder).is_dir():
+                kept = "the same command with --resume goes on"
+            complain(f"interrupted; no model was written, and {kept}")
             raise typer.Exit(130) from None
         name = display_path(out) if out else folder.name
         found = would_tag(library, load(folder)) if preview else []
@@ -84,7 +129,37 @@ def finetune(
     _put(taught)
     if preview:
         _put_preview(found)
-    say(f"`vtag retag --model {name}` finds them in all that was scanned, without opening a video")
+    if network is None and base != _NONE:
+        say(f"`vtag retag --model {name}` finds them in all that was scanned, without opening a video")
+    else:
+        say(f"`vtag scan PATHS --model {name}` looks at videos with the new network")
+
+
+_NONE = "none"
+
+
+def _part(train: str) -> Any:
+    """The part of the network that learns; None: the head alone."""
+    if train == "head":
+        return None
+    if train == "all":
+        return "all"
+    if found := re.fullmatch(r"stages=([1-9])", train):
+        return int(found[1])
+    raise typer.BadParameter(f"{train!r} is not head, stages=N or all", param_hint="--train")
+
+
+def _base(library: Library, base: str | None, seed: int) -> Base:
+    """What to stand on: the model that was asked for, the library's, or random weights of its sizes."""
+    from vtag.engine.models import whole_model
+    from vtag.engine.scan import choose_model
+    from vtag.trainer.finetune import Base
+    from vtag.trainer.network import random_base
+
+    checkpoint, source = choose_model(library, None if base == _NONE else base)
+    if base == _NONE:
+        return Base(random_base(checkpoint.spec, seed=seed), None)
+    return Base(checkpoint, whole_model(source))
 
 
 def _name_of(data: Path) -> str:
@@ -101,15 +176,31 @@ def _is_published(name: str) -> bool:
     return name in catalogue()
 
 
-def _draw(events: Iterator[Event | Taught]) -> Taught:
+def _draw(steps: Generator[Told, None, None]) -> Taught:
     from vtag.app.commands.scan import Drawing
-    from vtag.trainer.finetune import Taught
+    from vtag.app.training import Ending, TrainingView
+    from vtag.trainer.judge import Taught
+    from vtag.trainer.loop import EpochDone, Stepped, Trained
+    from vtag.trainer.relook import Looked
 
-    with Drawing() as drawing:
-        for event in events:
+    with Ending() as ending, Drawing() as drawing, TrainingView() as view:
+        for event in steps:
             if isinstance(event, Taught):
                 return event
-            drawing.show(event)
+            if isinstance(event, Stepped):
+                ending.begin()
+                view.step(event)
+            elif isinstance(event, EpochDone):
+                view.epoch(event)
+            elif isinstance(event, Looked):
+                view.looked(event)
+            elif isinstance(event, Trained):
+                ending.over()
+            else:
+                drawing.show(event)
+            if ending.asked:
+                steps.close()
+                raise KeyboardInterrupt
     raise AssertionError("finetune ends with what it taught")
 
 

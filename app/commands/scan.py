@@ -119,9 +119,11 @@ class Drawing:
 
     def show(self, event: Event) -> None:
         """Draw one event."""
-        from vtag.engine.events import Planned, Running
+        from vtag.engine.events import Finished, Planned, Running
 
-        if isinstance(event, Running):
+        if isinstance(event, Finished):
+            self.close()
+        elif isinstance(event, Running):
             say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
         elif isinstance(event, Planned):
             say(_plan_line(event))
@@ -134,8 +136,13 @@ class Drawing:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal to others."""
         if self._view:
             self._view.close()
+            self._view = None
 
 
 def _plan_line(plan: Planned) -> str:
@@ -170,7 +177,8 @@ class _Lines:
             self._last = time.monotonic()
             passed = self._last - self._start
             say(
-                f"{event.videos_done} of {self._plan.videos} videos, {_hours(event.video_ms_done)}, "
+                f"{event.videos_done} of {self._plan.videos} videos, "
+                f"{_hours(event.video_ms_done)} of {_hours(event.video_ms)}, "
                 f"{event.video_ms_done / 1000 / passed:.1f}x real time"
             )
 
@@ -194,7 +202,7 @@ class _Bar:
             console=talk_console(),
             transient=True,
         )
-        self._task = self._progress.add_task("starting", total=max(plan.video_ms, 1))
+        self._task = self._progress.add_task("starting", total=plan.video_ms or None)
         self._progress.start()
 
     def show(self, event: Event) -> None:
@@ -207,7 +215,9 @@ class _Bar:
             text = (
                 f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
             )
-            self._progress.update(self._task, completed=event.video_ms_done, description=text)
+            self._progress.update(
+                self._task, completed=event.video_ms_done, total=event.video_ms or None, description=text
+            )
 
     def close(self) -> None:
         self._progress.stop()

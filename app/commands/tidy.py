@@ -1,4 +1,4 @@
-"""`vtag retag` and `vtag forget`: derive anew, and remove what is known of a file."""
+"""`vtag retag`, `forget`, `clean` and `relocate`: derive anew, and keep what is known of files true."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
+from vtag.app.commands.words import open_library
 from vtag.app.console import can_ask, put_json, say
 from vtag.app.options import Db, Json
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
+
+_SHOWN = 20
 
 
 def retag(
@@ -50,27 +53,95 @@ def retag(
 
 
 def forget(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file or folder; it may be gone already.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[PATH]", help="A file or folder; it may be gone already.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Instead of PATH: a model, and what it said.")
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     words: Annotated[bool, typer.Option("--words", help="Also what you said of it yourself.")] = False,
     db: Db = None,
 ) -> None:
-    """Remove all that is known of a file or folder; the videos themselves stay."""
+    """Remove all that is known of a file or folder, or what a model said; the videos themselves stay."""
     from vtag.engine.library import forget as forgetting
-    from vtag.engine.library.database import Library
-    from vtag.engine.paths import library_path
 
-    file = library_path(db)
-    if not file.is_file():
-        raise LibraryError(f"there is no library at {display_path(file)}")
-    with Library.open(file) as library:
+    if (path is None) == (model is None):
+        raise typer.BadParameter("say what to forget: a PATH or a --model")
+    if model is not None:
+        _forget_model(model, yes, db)
+        return
+    assert path is not None
+    with open_library(db) as library:
         what = forgetting.look(library, os.fsencode(path))
         forgetting.refuse_words(what, told=words)
         said = f", and {what.words} words that you said of them" if what.words else ""
         question = f"forget {len(what.files)} files and {len(what.contents)} videos' moments{said}?"
-        if not yes:
-            if not can_ask():
-                raise LibraryError(f"{question} say --yes")
-            typer.confirm(question, abort=True, err=True)
+        _ask(question, yes)
         forgetting.forget(library, what, words=words)
     say(f"forgot {len(what.files)} files")
+
+
+def _forget_model(model: str, yes: bool, db: Path | None) -> None:
+    from vtag.engine.library import forget as forgetting
+    from vtag.engine.library import heads
+
+    with open_library(db) as library:
+        model_id = heads.needed(library, model)
+        name = printable(heads.head(library, model_id).name)
+        _ask(f"forget {name} and what it said?", yes)
+        count = forgetting.forget_model(library, model_id)
+    say(f"forgot {name} and its {count} moments; what was seen and what you said stays")
+
+
+def clean(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name every file.")] = False,
+    db: Db = None,
+) -> None:
+    """Clear away what is known of files that are gone; what you said of them stays."""
+    from vtag.engine.library import clean as cleaning
+
+    with open_library(db) as library:
+        gone = cleaning.look(library)
+        for root, count in gone.absent:
+            say(
+                f"{root} is gone as a whole, with {count} files: left alone (`vtag forget` it if that is meant)"
+            )
+        if not (gone.files or gone.contents or gone.stale):
+            say("there is nothing to clear away")
+            return
+        shown = gone.files if verbose else gone.files[:_SHOWN]
+        for _, path in shown:
+            say(f"gone: {path}")
+        if len(gone.files) > len(shown):
+            say(f"and {len(gone.files) - len(shown)} more (--verbose names them)")
+        kept = f"; the {gone.words} words that you said of them stay" if gone.words else ""
+        _ask(
+            f"clear away {len(gone.files)} files, what was found in {len(gone.contents)} videos that are nowhere any "
+            f"more, and {gone.stale} looks that nothing needs{kept}?",
+            yes,
+        )
+        cleaning.clean(library, gone)
+    say("cleared away")
+
+
+def relocate(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Where the folder was; it need not be there.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Where it is now.")],
+    db: Db = None,
+) -> None:
+    """Say that a folder is somewhere else now: a disk that came back under another name."""
+    from vtag.engine.library.clean import relocate as move
+
+    with open_library(db) as library:
+        count, there = move(library, os.fsencode(old), os.fsencode(new))
+    say(f"{count} files are taken to be in {display_path(new)} now; {there} of them are there")
+
+
+def _ask(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not can_ask():
+        raise LibraryError(f"{question} say --yes")
+    typer.confirm(question, abort=True, err=True)

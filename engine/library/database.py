@@ -27,7 +27,7 @@ class Schema(NamedTuple):
     steps: tuple[str, ...]
 
 
-SCHEMA = Schema("vtag", ("m001_create_library", "m002_cover_searches"))
+SCHEMA = Schema("vtag", ("m001_create_library", "m002_cover_searches", "m003_know_rewritten_files"))
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))
 _BUSY_S = 30.0
 
@@ -107,15 +107,31 @@ def open_reader(path: Path) -> sqlite3.Connection:
         applied = _applied(connection, SCHEMA)
         _refuse_foreign(connection, path, applied, SCHEMA)
         if set(SCHEMA.steps) - set(applied):
-            raise LibraryError(
-                f"the library at {display_path(path)} is of an older vtag: `vtag scan` or `vtag retag` updates it"
-            )
+            connection.close()
+            Library.open(path).close()  # which brings it up to date, or says why it cannot
+            connection = _open_for_reading(path)
         return connection
     except (sqlite3.Error, LibraryError) as error:
         if connection:
             connection.close()
         if isinstance(error, LibraryError):
             raise
+        raise _explained(path, error) from error
+
+
+def open_observations(path: Path) -> sqlite3.Connection:
+    """A connection to observations.db for reading alone. Raises LibraryError where there is none."""
+    if not path.is_file():
+        raise LibraryError(f"{display_path(path)} is not there: `vtag scan` looks at the videos again")
+    try:
+        connection = _open_for_reading(path)
+        if _applied(connection, OBSERVATIONS_SCHEMA) != list(OBSERVATIONS_SCHEMA.steps):
+            connection.close()
+            raise LibraryError(
+                f"{display_path(path)} is of another vtag: `vtag retag` or `vtag scan` updates it"
+            )
+        return connection
+    except sqlite3.Error as error:
         raise _explained(path, error) from error
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.volumes import Volume, Volumes, real_path
 from vtag.engine.text import display_path
@@ -45,6 +47,7 @@ class KnownFile(NamedTuple):
     content_id: int
     content_key: str
     content_error: str | None
+    duration_ms: int | None
 
 
 class Content(NamedTuple):
@@ -68,11 +71,46 @@ class FileFacts(Protocol):
     def inode(self) -> int: ...
 
 
+class _Facts(NamedTuple):
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+
+def hold(library: Library, path: bytes) -> int:
+    """The id of what the file at `path` holds now; a file that was never scanned is written down.
+
+    Raises LibraryError where there is no file that can be read.
+    """
+    path = real_path(path)
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise LibraryError(f"{display_path(path)} is no file")
+        facts = _Facts(path, info.st_size, info.st_mtime_ns, info.st_ino)
+        volume = Volumes().of(path)
+        known = library.connection.execute(
+            "SELECT f.size_bytes, f.mtime_ns, f.state, f.content_id FROM files f "
+            "JOIN volumes v ON v.id = f.volume_id WHERE v.key = ? AND f.path = ?",
+            (volume.key, volume.relative(path)),
+        ).fetchone()
+        if known and known[:3] == (info.st_size, info.st_mtime_ns, "present"):
+            return int(known[3])
+        key = content_key(path)
+    except OSError as error:
+        raise LibraryError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
+    with library.transaction():
+        content_id = keep_content(library, key, {})
+        record_file(library, volume, facts, content_id)
+    return content_id
+
+
 def known_files(library: Library, volume: Volume) -> dict[bytes, KnownFile]:
     """All known files of a volume by their path below its mount point."""
     rows = library.connection.execute(
         """
-        SELECT f.path, f.size_bytes, f.mtime_ns, f.state, c.id, c.key, c.error
+        SELECT f.path, f.size_bytes, f.mtime_ns, f.state, c.id, c.key, c.error, c.duration_ms
         FROM files f JOIN volumes v ON v.id = f.volume_id JOIN contents c ON c.id = f.content_id WHERE v.key = ?
         """,
         (volume.key,),
@@ -100,6 +138,25 @@ def keep_content(library: Library, key: str, facts: dict[str, object]) -> int:
         if columns:
             db.execute(f"UPDATE contents SET {columns} WHERE key = :key", {**facts, "key": key})
         return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
+
+
+def note_mount(library: Library, volume: Volume) -> None:
+    """Write down where a volume is mounted now: its files are known by it, wherever that is."""
+    db = library.connection
+    row = db.execute("SELECT id, mount FROM volumes WHERE key = ?", (volume.key,)).fetchone()
+    if row is None or row[1] == volume.mount:
+        return
+    with library.transaction():
+        db.execute(
+            "UPDATE volumes SET mount = ?, display = ? WHERE id = ?",
+            (volume.mount, display_path(volume.mount), row[0]),
+        )
+        for table in ("files", "roots"):
+            paths = db.execute(f"SELECT id, path FROM {table} WHERE volume_id = ?", (row[0],)).fetchall()
+            db.executemany(
+                f"UPDATE {table} SET display = ? WHERE id = ?",
+                [(display_path(volume.absolute(path)), row_id) for row_id, path in paths],
+            )
 
 
 def record_file(library: Library, volume: Volume, found: FileFacts, content_id: int) -> None:
@@ -166,14 +223,31 @@ def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> 
         )
         for file_id, relative in rows:
             path = volume.absolute(relative)
-            if path.startswith(folders) and path not in seen and _is_gone(path):
+            if path.startswith(folders) and path not in seen and is_gone(path):
                 gone.append((file_id,))
     with library.transaction() as db:
         db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
     return len(gone)
 
 
-def _is_gone(path: bytes) -> bool:
+def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> None:
+    """Of contents that were just found at some place, mark the places as missing at which they are no more."""
+    gone = []
+    for content_id in contents:
+        rows = library.connection.execute(
+            "SELECT f.id, v.key, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id "
+            "WHERE f.content_id = ? AND f.state = 'present'",
+            (content_id,),
+        ).fetchall()
+        for file_id, key, mount, path in rows:
+            volume = Volume(key, mount)
+            if is_gone(volume.absolute(path)) and volumes.is_there(volume):
+                gone.append((file_id,))
+    with library.transaction() as db:
+        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
+
+
+def is_gone(path: bytes) -> bool:
     """Whether there surely is nothing: a folder that may not be read may still hold the file."""
     try:
         os.lstat(path)

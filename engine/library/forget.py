@@ -11,8 +11,9 @@ from pathlib import Path
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
+from vtag.engine.library.twins import twins
 from vtag.engine.library.volumes import real_path
-from vtag.engine.library.words import withdraw
+from vtag.engine.library.words import settle, withdraw
 from vtag.engine.text import display_path
 
 THUMBNAILS = "thumbnails"  # a folder beside the library; each picture's name begins with its content's key
@@ -58,17 +59,38 @@ def forget(library: Library, what: Forgettable, *, words: bool = False) -> None:
     Raises LibraryError where a person said something of it, unless `words` tells to remove that as well.
     """
     refuse_words(what, told=words)
-    keys = []
     with library.transaction() as db:
         if what.words:
             withdraw(library, what.contents)
         db.executemany("DELETE FROM files WHERE id = ?", _each(what.files))
         db.executemany("DELETE FROM roots WHERE id = ?", _each(what.roots))
-        for content in what.contents:
+    remove_contents(library, what.contents)
+
+
+def forget_model(library: Library, model_id: int) -> int:
+    """Remove what a model said and nothing else: neither what was seen nor what a person said. How many moments."""
+    with library.transaction() as db:
+        said = db.execute("SELECT count(*) FROM segments WHERE model_id = ?", (model_id,)).fetchone()[0]
+        db.execute("DELETE FROM models WHERE id = ?", (model_id,))  # its segments and derivations go with it
+        db.execute("DELETE FROM settings WHERE key = 'model' AND value = ?", (str(model_id),))
+        for (content_id,) in db.execute("SELECT DISTINCT content_id FROM words").fetchall():
+            for twin in twins(db, content_id):
+                settle(library, twin)  # what a person confirmed is there without it, too
+    return int(said)
+
+
+def remove_contents(library: Library, contents: Sequence[int]) -> None:
+    """Remove what was seen and found in contents; one of which a person spoke stays to hold the words."""
+    keys = []
+    with library.transaction() as db:
+        for content in contents:
             keys += db.execute("SELECT key FROM contents WHERE id = ?", (content,)).fetchall()
-            for table in ("segments", "derivations"):
-                db.execute(f"DELETE FROM {table} WHERE content_id = ?", (content,))
-            db.execute("DELETE FROM contents WHERE id = ?", (content,))
+            db.execute("DELETE FROM segments WHERE content_id = ? AND model_id IS NOT NULL", (content,))
+            db.execute("DELETE FROM derivations WHERE content_id = ?", (content,))
+            if db.execute("SELECT 1 FROM words WHERE content_id = ?", (content,)).fetchone():
+                settle(library, content)
+            else:
+                db.execute("DELETE FROM contents WHERE id = ?", (content,))
     # after the library has let go of them: what can be made again is lost last
     library.observations.execute("BEGIN IMMEDIATE")
     library.observations.executemany("DELETE FROM observations WHERE content_key = ?", keys)

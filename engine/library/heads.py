@@ -136,6 +136,14 @@ def tell_threshold(library: Library, model_id: int, threshold: float | None) -> 
         db.execute("UPDATE models SET threshold = ? WHERE id = ?", (threshold, model_id))
 
 
+def with_label(library: Library, label: str) -> list[int]:
+    """The ids of the models that have a label and were derived from."""
+    rows = library.connection.execute(
+        "SELECT DISTINCT m.id, m.spec FROM models m JOIN derivations d ON d.model_id = m.id ORDER BY m.id"
+    )
+    return [row[0] for row in rows if label in json.loads(row[1])["labels"]]
+
+
 def needed(library: Library, model: str | None) -> int:
     """The id of the model called `model`, else the library's. Raises LibraryError where there is none."""
     model_id = find(library, model) if model else library_model(library)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vtag.assets import asset
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.database import Library
 from vtag.engine.paths import home
 from vtag.engine.text import display_path, printable
 
@@ -65,6 +66,13 @@ def matching(reader: sqlite3.Connection, words: Sequence[str], *, phrase: bool =
     if not fits and len(asked) > 1:
         fits = set.intersection(*(_fitting(reader, known, [text]) for text in asked))
     return fits
+
+
+def set_threshold(library: Library, label: str, threshold: float | None) -> bool:
+    """Keep a threshold of the library's own for a label, None for none; whether there is such a label."""
+    with library.transaction() as db:
+        changed = db.execute("UPDATE labels SET threshold = ? WHERE name = ?", (threshold, label))
+        return changed.rowcount == 1
 
 
 def nearest(reader: sqlite3.Connection, query: str, count: int = 5) -> list[str]:

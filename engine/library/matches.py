@@ -9,7 +9,6 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -61,31 +60,14 @@ class Matcher:
             return found.within
         return self.contents(found.searches[0], found.where, found.within)
 
-    def best(self, node: Node, where: Where, within: set[int] | None) -> dict[int, float]:
-        """Contents in which `node` finds something, with the highest score there."""
-        best: dict[int, float] = {}
-        if isinstance(node, query.Words | query.Label) and (within is None or len(within) > _FEW):
-            for label in self.labels(node):
-                rows = self._reader.execute(
-                    f"SELECT content_id, score FROM segments WHERE label_id = ? AND {where.whole}",
-                    (label, *where.parameters),
-                )
-                for content, score in rows:
-                    if score > best.get(content, -1.0):
-                        best[content] = score
-            return best if within is None else {c: score for c, score in best.items() if c in within}
-        for row in self.rows(node, where, within, BY_SCORE):
-            best.setdefault(row.content_id, row.score)
-        return best
-
     def labels(self, node: query.Words | query.Label) -> list[int]:
         """Ids of the labels that a term fits."""
         if node not in self._labels:
             self._labels[node] = sorted(labels_of(self._reader, node))
         return self._labels[node]
 
-    def dates(self) -> dict[int, datetime]:
-        """When each video was recorded, as far as it is known, in local time."""
+    def dates(self) -> dict[int, float]:
+        """When each video was recorded, seconds since 1970, as far as it is known."""
         return self._videos.dates
 
     def _conjunction(self, node: Node, where: Where, within: set[int] | None) -> _Conjunction:

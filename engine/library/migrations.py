@@ -130,6 +130,26 @@ def m002_cover_searches(db: Database) -> None:
     )
 
 
+@library_migrations()
+def m003_know_rewritten_files(db: Database) -> None:
+    """Where a content lay before its file was replaced or forgotten, and how a container asks to show its packets."""
+    _run(
+        db,
+        """
+        ALTER TABLE contents ADD COLUMN was_at TEXT;     -- a path as people read it
+        ALTER TABLE contents ADD COLUMN shown_as TEXT;   -- turn, shape and colours: see engine/video/packets.py
+        CREATE TRIGGER files_replaced AFTER UPDATE OF content_id ON files WHEN old.content_id <> new.content_id
+        BEGIN
+            UPDATE contents SET was_at = old.display WHERE id = old.content_id;
+        END;
+        CREATE TRIGGER files_forgotten AFTER DELETE ON files
+        BEGIN
+            UPDATE contents SET was_at = old.display WHERE id = old.content_id;
+        END;
+        """,
+    )
+
+
 @observation_migrations()
 def m001_create_observations(db: Database) -> None:
     """What was seen: one row a content, backbone and sampling."""

@@ -88,6 +88,19 @@ def add(
     return seen
 
 
+def copy(library: Library, content_key: str, to_key: str) -> None:
+    """What was seen of one content was seen of another that shows the same, with every backbone and sampling."""
+    library.observations.execute("BEGIN IMMEDIATE")
+    library.observations.execute(
+        "INSERT OR IGNORE INTO observations (content_key, backbone_hash, sampling, views, dim, window_count, "
+        "windows, features, backend, device, precision, made_at) SELECT ?, backbone_hash, sampling, views, dim, "
+        "window_count, windows, features, backend, device, precision, made_at FROM observations "
+        "WHERE content_key = ?",
+        (to_key, content_key),
+    )
+    library.observations.commit()
+
+
 def _merged(
     known: Observation | None, windows: NDArray[np.int64], features: NDArray[np.float16]
 ) -> Observation:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from vtag.engine.library.database import Library, now
 
+_SPEED = "speed of "  # begins the names of settings that hold one
+
 
 class Run(NamedTuple):
     """A scan or training; `state` is running, done, failed or interrupted."""
@@ -52,6 +54,23 @@ def finish(library: Library, run_id: int, state: str) -> None:
             "UPDATE runs SET state = ?, updated_at = ?, finished_at = ? WHERE id = ?",
             (state, now(), now(), run_id),
         )
+
+
+def remember_speed(library: Library, of: str, speed: float) -> None:
+    """Keep how fast a scan went: seconds of video a second; `of` says what looked, where and how."""
+    with library.transaction() as db:
+        db.execute(
+            "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (_SPEED + of, f"{speed:.4g}")
+        )
+
+
+def speed(library: Library, of: str) -> float | None:
+    """How fast the last scan went whose `of` begins like this; None where there was none."""
+    row = library.connection.execute(
+        "SELECT value FROM settings WHERE substr(key, 1, length(?1)) = ?1 ORDER BY rowid DESC LIMIT 1",
+        (_SPEED + of,),
+    ).fetchone()
+    return float(row[0]) if row else None
 
 
 def recent(reader: sqlite3.Connection, count: int = 20) -> list[Run]:

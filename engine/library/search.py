@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from vtag.engine.library.labels import clean, matching
@@ -92,7 +92,7 @@ def _newest_first(matcher: Matcher, node: Node, where: Where) -> Iterator[Row]:
     """By the date of the video, then by time; looks into no more videos than are shown."""
     dates = matcher.dates()
     contents = sorted(
-        matcher.contents(node, where, None), key=lambda content: (dates.get(content, datetime.min), content)
+        matcher.contents(node, where, None), key=lambda content: (dates.get(content, -math.inf), content)
     )
     while contents:
         chunk, contents = contents[-_CHUNK:], contents[:-_CHUNK]
@@ -156,7 +156,7 @@ class _Places:
 
     def of(self, content_id: int) -> tuple[bytes, bool] | None:
         if content_id not in self._known:
-            self._known[content_id] = _place(self._reader, content_id)
+            self._known[content_id] = place_of(self._reader, content_id)
         return self._known[content_id]
 
 
@@ -183,7 +183,7 @@ def _moments(reader: sqlite3.Connection, rows: Iterable[Row], path: bytes | None
         )
 
 
-def _place(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
+def place_of(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
     """Where a content lies, and whether it is there now: of several copies one that is."""
     rows = reader.execute(
         "SELECT v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id WHERE f.content_id = ? "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vtag.engine.library import query
@@ -14,7 +14,9 @@ from vtag.engine.library.rows import BY_SCORE, Order, Row, Where
 if TYPE_CHECKING:
     from vtag.engine.library.matches import Matcher
 
-_FIRST_CHUNK, _LARGEST_CHUNK = 64, 2048  # videos that are looked into at once
+_FEW = 8192  # rows of the rarest step: then all its videos are looked into
+_FIRST_TAKE = 2048  # rows of each step, doubled until enough is found
+_CHUNK = 2048  # videos that are looked into at once
 
 
 def rows(
@@ -26,24 +28,67 @@ def rows(
 ) -> Iterator[Row]:
     """What `node` finds: rows that span their steps and have the lowest of their scores, in order.
 
-    A video's best cannot be better than its worst step's best: videos are looked into in the order of that bound, and
-    a row is given when no later video can have a better one.
+    A row with the score s has steps that all have at least s, in the same video and near each other: the steps' rows
+    are taken best first, and only videos in which they could be such a row are looked into (the threshold algorithm
+    of Fagin, Lotem and Naor, 2001).
     """
-    bounds = _bounds(matcher, node, where, within)
-    ordered = sorted(bounds, key=lambda content: -bounds[content])
-    if order is not BY_SCORE:
-        yield from sorted(_found(matcher, node, where, ordered), key=order.key)
+    if order is not BY_SCORE or min(map(matcher.size, node.steps)) < _FEW:
+        yield from sorted(
+            _found(matcher, node, where, _candidates(matcher, node, where, within)), key=order.key
+        )
         return
+    steps = [_Step(matcher.rows(step, where, within, BY_SCORE)) for step in node.steps]
     waiting: list[tuple[float, int, Row]] = []
-    at, size = 0, _FIRST_CHUNK
-    while at < len(ordered):
-        while waiting and -waiting[0][0] > bounds[ordered[at]]:
-            yield heapq.heappop(waiting)[2]
-        for row in _found(matcher, node, where, ordered[at : at + size]):
+    looked: set[int] = set()
+    take = _FIRST_TAKE
+    while True:
+        for step in steps:
+            step.take(take)
+        take *= 2
+        bound = max(step.bound for step in steps)  # no row that was not taken yet can give a better score
+        if any(step.is_over for step in steps):
+            over = next(step for step in steps if step.is_over)
+            new, bound = set(over.by_content) - looked, -1.0
+        else:
+            new = _promising(steps, node.gaps_ms, looked)
+        looked |= new
+        for row in _found(matcher, node, where, new):
             heapq.heappush(waiting, (-row.score, row.id, row))
-        at, size = at + size, min(2 * size, _LARGEST_CHUNK)
-    while waiting:
-        yield heapq.heappop(waiting)[2]
+        while waiting and -waiting[0][0] > bound:
+            yield heapq.heappop(waiting)[2]
+        if bound < 0:
+            return
+
+
+class _Step:
+    """The best rows of one step, as far as they were taken."""
+
+    def __init__(self, best_first: Iterator[Row]) -> None:
+        self._rest = best_first
+        self.by_content: dict[int, list[Row]] = {}
+        self.bound = 2.0  # of what was not taken
+        self.is_over = False
+
+    def take(self, count: int) -> None:
+        taken = list(itertools.islice(self._rest, count))
+        for row in taken:
+            self.by_content.setdefault(row.content_id, []).append(row)
+        self.is_over |= len(taken) < count
+        if taken:
+            self.bound = taken[-1].score
+
+
+def _promising(steps: Sequence[_Step], gaps_ms: Sequence[int], looked: set[int]) -> set[int]:
+    """Videos not looked into yet in which rows that were taken follow each other."""
+    both = set.intersection(*(set(step.by_content) for step in steps)) - looked
+    return {content for content in both if chains([step.by_content[content] for step in steps], gaps_ms)}
+
+
+def _candidates(matcher: Matcher, node: query.Then, where: Where, within: set[int] | None) -> set[int]:
+    """The videos that have all steps."""
+    for step in sorted(node.steps, key=matcher.size):
+        within = matcher.contents(step, where, within)
+    return within or set()
 
 
 def chains(steps: Sequence[Sequence[Row]], gaps_ms: Sequence[int]) -> list[tuple[Row, ...]]:
@@ -68,25 +113,18 @@ def _by_start(step: Sequence[Row]) -> list[Row]:
     return sorted(step, key=lambda row: (row.start_ms, -row.score, row.id))
 
 
-def _bounds(matcher: Matcher, node: query.Then, where: Where, within: set[int] | None) -> dict[int, float]:
-    bounds: dict[int, float] | None = None
-    for step in sorted(node.steps, key=matcher.size):
-        best = matcher.best(step, where, within)
-        bounds = best if bounds is None else {c: min(bounds[c], s) for c, s in best.items() if c in bounds}
-        within = set(bounds)
-    return bounds or {}
-
-
-def _found(matcher: Matcher, node: query.Then, where: Where, contents: Sequence[int]) -> Iterator[Row]:
+def _found(matcher: Matcher, node: query.Then, where: Where, contents: Iterable[int]) -> Iterator[Row]:
     """All that `node` finds in `contents`."""
-    for at in range(0, len(contents), _LARGEST_CHUNK):
-        chunk = set(contents[at : at + _LARGEST_CHUNK])
+    ids = list(contents)
+    for at in range(0, len(ids), _CHUNK):
+        chunk = set(ids[at : at + _CHUNK])
         by_content: dict[int, list[list[Row]]] = {c: [[] for _ in node.steps] for c in chunk}
         for number, step in enumerate(node.steps):
             for row in matcher.rows(step, where, chunk, BY_SCORE):
                 by_content[row.content_id][number].append(row)
         for steps in by_content.values():
-            yield from map(_spanning, chains(steps, node.gaps_ms))
+            if all(steps):
+                yield from map(_spanning, chains(steps, node.gaps_ms))
 
 
 def _spanning(chain: tuple[Row, ...]) -> Row:

@@ -35,8 +35,8 @@ class Videos:
         return {row[0] for row in self._reader.execute("SELECT id FROM contents")}
 
     @cached_property
-    def dates(self) -> dict[int, datetime]:
-        """When each was recorded, in local time: what the container says, else the oldest of its files' dates."""
+    def dates(self) -> dict[int, float]:
+        """When each was recorded, seconds since 1970: by the container, else the oldest date of its files."""
         rows = self._reader.execute(
             "SELECT c.id, c.recorded_at, min(f.mtime_ns) FROM contents c "
             "LEFT JOIN files f ON f.content_id = c.id GROUP BY c.id"
@@ -57,8 +57,8 @@ class Videos:
                 fits = path_pattern(pattern)
                 return {content for content, path in self._files if fits.match(path)}
             case query.Date(operator, when):
-                after = operator == ">="
-                return {content for content, date in self.dates.items() if (date >= when) == after}
+                after, instant = operator == ">=", _seconds(when)
+                return {content for content, date in self.dates.items() if (date >= instant) == after}
             case query.Unavailable():
                 return self.all - {content for content, path in self._raw_files if os.path.lexists(path)}
         raise AssertionError(node)
@@ -94,11 +94,18 @@ def _comparable(text: str) -> str:
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 
-def _date(recorded: str | None, mtime_ns: int | None) -> datetime | None:
+def _date(recorded: str | None, mtime_ns: int | None) -> float | None:
+    if recorded:
+        try:
+            return _seconds(datetime.fromisoformat(recorded))
+        except ValueError:
+            return None
+    return mtime_ns / 1e9 if mtime_ns is not None else None
+
+
+def _seconds(when: datetime) -> float:
+    """Since 1970; a time without a zone is local. Of years that the clock cannot be asked about, about as many."""
     try:
-        if recorded:
-            when = datetime.fromisoformat(recorded)
-            return when.astimezone().replace(tzinfo=None) if when.tzinfo else when
-        return datetime.fromtimestamp(mtime_ns / 1e9) if mtime_ns is not None else None
+        return when.timestamp()
     except (ValueError, OverflowError, OSError):
-        return None
+        return (when.year - 1970) * 31_556_952.0

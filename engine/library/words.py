@@ -10,10 +10,12 @@ import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library, now
+from vtag.engine.library.database import Library
+from vtag.engine.library.database import now as to_the_second
 from vtag.engine.library.labels import has_letters
 from vtag.engine.library.twins import twins
 from vtag.engine.swin.spec import NONE_OF_THESE
@@ -53,6 +55,11 @@ class Change(NamedTuple):
 
 
 Place = tuple[str, str, int | None, int | None]  # content key, label, start_ms, end_ms: one word each
+
+
+def now() -> str:
+    """The time in UTC, so exact that of two words the later is known."""
+    return datetime.now(UTC).isoformat()
 
 
 # --- what a person does ---------------------------------------------------------------------------------------
@@ -129,18 +136,23 @@ def said(reader: sqlite3.Connection) -> list[Word]:
 
 
 def merge(library: Library, words: Iterable[Word], action: str = "imported") -> Change:
-    """Add words from elsewhere; of two on the same place the later one counts. The same words again change nothing.
+    """Add words from elsewhere; of two on the same place the later one counts, in whatever order they come.
 
+    The same words again change nothing: then the change has the id 0 and is not in the log.
     A content that the library has not seen yet keeps its words until it is.
     """
     with library.transaction() as db:
         known = {_at(word): word for word in said(db)}
-        newer: dict[Place, Word] = {}
+        latest, today = dict(known), now()
         for word in words:
-            other = newer.get(_at(word), known.get(_at(word)))
-            if other is None or (word.said_at > other.said_at and word.verdict != other.verdict):
-                newer[_at(word)] = word
-        return _record(library, action, [known[p] for p in newer if p in known], list(newer.values()))
+            other = latest.get(_at(word))
+            # a date to come would count before whatever is said until then: it is taken for today, and only once
+            if word.said_at > today:
+                word = other if other and other.verdict == word.verdict else word._replace(said_at=today)
+            if other is None or word.said_at > other.said_at:
+                latest[_at(word)] = word
+        taken = {at: word for at, word in latest.items() if word != known.get(at)}
+        return _record(library, action, [known[at] for at in taken if at in known], list(taken.values()))
 
 
 def withdraw(library: Library, content_ids: Iterable[int]) -> Change:
@@ -153,15 +165,23 @@ def withdraw(library: Library, content_ids: Iterable[int]) -> Change:
         return _record(library, "forgotten", gone, [])
 
 
+def is_label(text: str) -> bool:
+    """Whether `text` can be a label: letters, on one line, not too long, and not what stands for no label."""
+    return (
+        has_letters(text)
+        and len(text) <= _LONGEST_LABEL
+        and printable(text) == text == " ".join(text.split())
+        and text.casefold() != NONE_OF_THESE
+    )
+
+
 def checked_label(library: Library, label: str) -> str:
     """`label` as the library spells it, or as a new one. Raises LibraryError where it cannot be one."""
     label = " ".join(label.split())
-    if not has_letters(label) or len(label) > _LONGEST_LABEL or printable(label) != label:
+    if not is_label(label):
         raise LibraryError(
-            f"{printable(label[:40])!r} cannot be a label: it needs letters, of at most {_LONGEST_LABEL}"
+            f"{printable(label[:40])!r} cannot be a label: one has letters, at most {_LONGEST_LABEL} of them"
         )
-    if label.casefold() == NONE_OF_THESE:
-        raise LibraryError(f"{label!r} is what a model says where nothing is seen: it cannot be a label")
     spellings = {name.casefold(): name for (name,) in library.connection.execute("SELECT name FROM labels")}
     return str(spellings.get(label.casefold(), label))
 
@@ -286,6 +306,8 @@ def _say(library: Library, action: str, verdicts: Mapping[Place, str | None]) ->
     with library.transaction() as db:
         before = [word for place in verdicts if (word := _known(db, place))]
         after = [Word(*place, verdict, at) for place, verdict in verdicts.items() if verdict is not None]
+        if [word._replace(said_at=at) for word in before] == after:
+            before = after = []  # all of it was said before
         return _record(library, action, before, after)
 
 
@@ -298,8 +320,8 @@ def _known(db: sqlite3.Connection, place: Place) -> Word | None:
 
 def _record(library: Library, action: str, before: Sequence[Word], after: Sequence[Word]) -> Change:
     with library.transaction() as db:
-        if {w._replace(said_at="") for w in before} == {w._replace(said_at="") for w in after}:
-            return Change(0, now(), action, (), (), None)  # nothing new was said
+        if not before and not after:
+            return Change(0, now(), action, (), (), None)
         _put(library, removed=before, written=after)
         at = now()
         cursor = db.execute(
@@ -336,7 +358,7 @@ def _content(db: sqlite3.Connection, key: str) -> int:
     """The id of the content with this key; one that is not known (any more) is written down to hold its words."""
     db.execute(
         "INSERT INTO contents (key, size_bytes, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (key, int(key.split("-")[0]), now()),
+        (key, int(key.split("-")[0]), to_the_second()),
     )
     return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
 

@@ -88,7 +88,13 @@ def save_head_folder(
     """
     spec = identified(checkpoint.spec, checkpoint.tensors).spec
     stored = {name: checkpoint.tensors[name] for name in checkpoint.tensors if is_head(name)}
-    _save(folder, Checkpoint(spec, checkpoint.tensors), stored, {"backbone": {"model": base}, **(told or {})})
+    _save(
+        folder,
+        Checkpoint(spec, checkpoint.tensors),
+        stored,
+        {"backbone": {"model": base}, **(told or {})},
+        {},
+    )
 
 
 def backbone_of(folder: Path) -> str | None:
@@ -127,22 +133,35 @@ def read_head_folder(folder: Path, base: Checkpoint, *, name: str | None = None)
     return identified(replace(spec, sha256=sha256), {**base.tensors, **head})
 
 
-def save_model_folder(checkpoint: Checkpoint, folder: Path, *, dtype: DTypeLike = np.float32) -> None:
+def save_model_folder(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    dtype: DTypeLike = np.float32,
+    told: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> None:
     """Write `checkpoint` to `folder`, which appears whole or not at all; a model folder there is replaced.
 
     Args:
         dtype: float32, or float16 for half the size. What is rounded is a new model, with hashes of its own.
+        told: what goes into `model.json` beside the spec.
+        files: what else lies in the folder, by plain names.
 
     Raises ModelError where the folder holds something else, cannot be written, or float16 cannot hold a
     weight.
     """
     stored = {name: _stored_as(array, dtype, name) for name, array in checkpoint.tensors.items()}
     kept = identified(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
-    _save(folder, kept, stored, {})
+    _save(folder, kept, stored, told or {}, files or {})
 
 
 def _save(
-    folder: Path, kept: Checkpoint, stored: Mapping[str, NDArray[Any]], told: Mapping[str, Any]
+    folder: Path,
+    kept: Checkpoint,
+    stored: Mapping[str, NDArray[Any]],
+    told: Mapping[str, Any],
+    files: Mapping[str, bytes],
 ) -> None:
     folder = folder.absolute()
     with said_of(folder):
@@ -152,6 +171,8 @@ def _save(
         beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
         try:
             _write(beside / "new", kept, stored, told)
+            for name, content in files.items():
+                (beside / "new" / name).write_bytes(content)
             _move_into_place(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.arena import Arena
+from vtag.engine.video.packets import Fingerprint
 from vtag.engine.video.probe import VideoInfo
 from vtag.engine.video.process import LEAST_LIMIT_S, Job, Process, signal_name
 from vtag.engine.video.sampling import Protocol, Sampling
@@ -77,6 +78,23 @@ class VideoDone:
 
 
 @dataclass(frozen=True)
+class VideoOpened:
+    """What a video is known by, before it is decoded; `asks` where it waits for `go_on` or `leave`."""
+
+    job_id: int
+    info: VideoInfo
+    known_by: Fingerprint
+    asks: bool
+
+
+@dataclass(frozen=True)
+class VideoLeft:
+    """A video that was recognised and left: nothing more comes of it."""
+
+    job_id: int
+
+
+@dataclass(frozen=True)
 class VideoFailed:
     """A video that cannot be read; clips that were given out before are all there is of it."""
 
@@ -85,7 +103,15 @@ class VideoFailed:
     crashed: bool = False  # the process died, hung or swelled, rather than the file being no usable video
 
 
-Event = ClipReady | VideoDone | VideoFailed
+@dataclass(frozen=True)
+class LengthTold:
+    """What a container says of its video's length; None where it says nothing that can be."""
+
+    job_id: int
+    claimed_ms: int | None
+
+
+Event = ClipReady | VideoDone | VideoOpened | VideoLeft | VideoFailed | LengthTold
 
 
 class DecodePool:
@@ -103,13 +129,17 @@ class DecodePool:
         stall_s: float = 60.0,
         worker_memory_bytes: int = 2 << 30,
         threads: int | None = None,
+        recognise: Container[str] | None = None,
     ) -> None:
         """`stall_s`: so long may a process make no progress. `threads`: of one decoder, by default the cores'
         share. `worker_memory_bytes`: of one process, shared memory apart (looked at on Linux alone).
+        `recognise`: the packets (see `Fingerprint`) of videos that are asked about before they are decoded; with it
+        each video has an event `VideoOpened`.
         """
         if workers < 1 or memory_bytes < 1:
             raise ValueError("a pool needs a worker and memory")
         self._count = workers
+        self._recognise = recognise
         self._stall_s = stall_s
         self._worker_memory_bytes = worker_memory_bytes
         self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
@@ -152,10 +182,15 @@ class DecodePool:
             job_id,
             path,
             look="windows",
+            recognise=self._recognise is not None,
             sampling=asdict(sampling),
             skip=sorted(skip_starts),
             only=None if only_starts is None else sorted(only_starts),
         )
+
+    def submit_length(self, job_id: int, path: str | bytes | os.PathLike[str]) -> None:
+        """Have asked how long the video at `path` is; the answer is a LengthTold, or that it cannot be read."""
+        self._submit(job_id, path, look="length")
 
     def submit_published(
         self,
@@ -170,6 +205,21 @@ class DecodePool:
         """Have read what a published protocol looks at (`published.predict_clip`): one event with all N views."""
         numbers = {"frames": frames, "short_side": short_side, "crop": crop}
         self._submit(job_id, path, look="published", protocol=protocol, **numbers)
+
+    def submit_training_clip(
+        self,
+        job_id: int,
+        path: str | bytes | os.PathLike[str],
+        *,
+        share: float,
+        frames: int,
+        step: int,
+        short_side: int,
+        crop: int | None = None,
+    ) -> None:
+        """Have one clip read by frame index (`published.training_clip`)."""
+        numbers = {"frames": frames, "step": step, "short_side": short_side, "crop": crop}
+        self._submit(job_id, path, look="training", share=share, **numbers)
 
     def submit_window(
         self,
@@ -194,6 +244,21 @@ class DecodePool:
             self._unfinished += 1
             self._jobs.append(Job(job_id, message))
             self._hand_out()
+
+    def go_on(self, job_id: int) -> None:
+        """Have a video that was recognised decoded all the same."""
+        self._answer(job_id, 1)
+
+    def leave(self, job_id: int) -> None:
+        """Have a video that was recognised not decoded."""
+        self._answer(job_id, 0)
+
+    def _answer(self, job_id: int, answer: int) -> None:
+        with self._lock:
+            for worker in self._workers:
+                if worker.job is not None and worker.job.id == job_id and worker.wants:
+                    worker.wants = False
+                    worker.tell({"grant": answer})
 
     @property
     def unfinished(self) -> int:
@@ -232,7 +297,7 @@ class DecodePool:
                 continue
             if isinstance(event, VideoError):
                 raise event
-            if not isinstance(event, ClipReady):
+            if not isinstance(event, ClipReady | VideoOpened):
                 self._unfinished -= 1
             return event
 
@@ -277,6 +342,23 @@ class DecodePool:
     def _hear_opened(self, worker: Process, message: dict[str, Any]) -> None:
         worker.limit_s = LEAST_LIMIT_S + _LIMIT_PER_SECOND * message["duration_ms"] / 1000
 
+    def _hear_known(self, worker: Process, message: dict[str, Any]) -> None:
+        if worker.job is None or self._recognise is None:
+            return
+        known_by = Fingerprint(*message["known_by"])
+        asks = known_by.packets in self._recognise
+        self._events.put(VideoOpened(worker.job.id, VideoInfo(**message["info"]), known_by, asks))
+        if asks:
+            worker.wants = True  # to be told, which is not its fault
+        else:
+            worker.tell({"grant": 1})
+
+    def _hear_left(self, worker: Process, message: dict[str, Any]) -> None:
+        if worker.job is not None:
+            self._events.put(VideoLeft(worker.job.id))
+            worker.job = None
+            self._hand_out()
+
     def _hear_at(self, worker: Process, message: dict[str, Any]) -> None:
         pass  # that it spoke was the message
 
@@ -314,6 +396,13 @@ class DecodePool:
         worker.job = None
         if worker.memory_bytes > self._worker_memory_bytes // 2:  # what libav keeps would only grow
             self._remove(worker)
+        self._hand_out()
+
+    def _hear_length(self, worker: Process, message: dict[str, Any]) -> None:
+        if worker.job is None:
+            return
+        self._events.put(LengthTold(worker.job.id, message["claimed_ms"]))
+        worker.job = None
         self._hand_out()
 
     def _hear_failed(self, worker: Process, message: dict[str, Any]) -> None:

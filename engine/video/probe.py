@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_WHOLE_BYTES = 32 << 20  # files up to this size are read whole for their length
+WHOLE_BYTES = 32 << 20  # files up to this size are read whole for their length
 _TAIL_BYTES = 512 << 20  # of a larger file at most this much is read behind the last seek
 _FIRST_FRAME_PACKETS = 5000  # after so many packets without a picture there is none
+_LEAST_BYTES_A_SECOND = 1000
 _USUAL_RATE = Fraction(25)  # where nothing tells, and only a last frame's length depends on it
 _FAR_US = 10**13  # four months
 _DATE_TAGS = ("com.apple.quicktime.creationdate", "creation_time", "date", "ICRD", "DATE_RECORDED")
@@ -78,6 +79,18 @@ def probe(path: str | bytes | os.PathLike[str]) -> VideoInfo:
     return examine(path).info
 
 
+def claimed_ms(path: str | bytes | os.PathLike[str]) -> int | None:
+    """How long the container says that the video is: told at once, and good for estimates alone.
+
+    None where it says nothing, or what no video can be (less than a kilobyte a second). Raises VideoError.
+    """
+    with open_container(path) as container:
+        stream, _ = choose_stream(container, path)
+        claimed = _claimed_ms(container, stream)
+    most_ms = os.path.getsize(path) * 1000 // _LEAST_BYTES_A_SECOND
+    return claimed if claimed is not None and 0 < claimed <= most_ms else None
+
+
 def examine(path: str | bytes | os.PathLike[str]) -> Facts:
     """What is known of a video before it is decoded; its first frame proves that it can be.
 
@@ -98,7 +111,7 @@ def _examine(container: InputContainer, stream: VideoStream, path: str | bytes |
     timing = _Timing(frame_rate(stream))
     frame = _first_frame(packets, timing, path)
     time_base = Fraction(stream.time_base or frame.time_base or Fraction(1, 1000))
-    if os.path.getsize(path) <= _WHOLE_BYTES:
+    if os.path.getsize(path) <= WHOLE_BYTES:
         for packet in packets:
             timing.see(packet)
     else:

@@ -212,3 +212,13 @@ def published_indices(
     spacing = (frame_count - span + 1) / clips
     starts = [int(k * spacing + spacing / 2) if frame_count > span - 1 else 0 for k in range(clips)]
     return [[(start + k * step) % frame_count for k in range(frames)] for start in starts]
+
+
+def training_indices(frame_count: int, share: float, *, frames: int = 32, step: int = 2) -> list[int]:
+    """The frame indices of a training clip: it begins at `share` (0 to 1) of the places where it fits.
+
+    A video that is shorter than a clip starts at 0 and wraps, as for the published samplers.
+    """
+    starts = max(1, frame_count - frames * step + 1)
+    start = min(int(share * starts), starts - 1)
+    return [(start + k * step) % frame_count for k in range(frames)]

@@ -26,8 +26,9 @@ from vtag.engine.errors import VideoError
 from vtag.engine.text import printable
 from vtag.engine.video import arena
 from vtag.engine.video.container import UnusableVideo
-from vtag.engine.video.probe import VideoInfo
-from vtag.engine.video.published import predict_clip
+from vtag.engine.video.packets import fingerprint
+from vtag.engine.video.probe import VideoInfo, claimed_ms
+from vtag.engine.video.published import predict_clip, training_clip
 from vtag.engine.video.reader import read_clips
 from vtag.engine.video.sampling import Sampling, place_of
 
@@ -88,8 +89,13 @@ class _Worker:
             "windows": self._look_at_windows,
             "window": self._look_at_one_window,
             "published": self._look_as_published,
+            "length": self._ask_length,
+            "training": self._look_for_training,
         }
         look[job["look"]](job)
+
+    def _ask_length(self, job: dict[str, Any]) -> None:
+        self._say(say="length", claimed_ms=claimed_ms(bytes.fromhex(job["path"])))
 
     def _look_at_windows(self, job: dict[str, Any]) -> None:
         place: list[int] = []
@@ -109,6 +115,13 @@ class _Worker:
             on_broken=self._on_broken,
         )
         self._say(say="opened", duration_ms=reader.info.duration_ms)
+        if job["recognise"]:
+            known_by = fingerprint(bytes.fromhex(job["path"]), reader.facts)
+            self._say(say="known", info=asdict(reader.info), known_by=known_by)
+            if not self._grants.get():
+                reader.close()
+                self._say(say="left", memory=private_bytes())
+                return
         for clip in reader:
             self._give(place[0], clip.pixels.shape, clip.start_ms, clip.end_ms)
         self._done(reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
@@ -149,22 +162,21 @@ class _Worker:
         self._done(reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
 
     def _look_as_published(self, job: dict[str, Any]) -> None:
+        numbers = {key: job[key] for key in ("protocol", "frames", "short_side", "crop")}
+        self._look_by_index(job, lambda path, **watched: predict_clip(path, **numbers, **watched))
+
+    def _look_for_training(self, job: dict[str, Any]) -> None:
+        numbers = {key: job[key] for key in ("share", "frames", "step", "short_side", "crop")}
+        self._look_by_index(job, lambda path, **watched: training_clip(path, **numbers, **watched)[None])
+
+    def _look_by_index(self, job: dict[str, Any], look: Callable[..., NDArray[np.uint8]]) -> None:
         held: list[VideoInfo] = []
 
         def opened(info: VideoInfo) -> None:
             held.append(info)
             self._say(say="opened", duration_ms=info.duration_ms)
 
-        clips = predict_clip(
-            bytes.fromhex(job["path"]),
-            protocol=job["protocol"],
-            frames=job["frames"],
-            short_side=job["short_side"],
-            crop=job["crop"],
-            threads=job["threads"],
-            opened=opened,
-            tick=self._tick,
-        )
+        clips = look(bytes.fromhex(job["path"]), threads=job["threads"], opened=opened, tick=self._tick)
         offset, pixels = self._allocate(clips.shape)
         pixels[...] = clips
         self._give(offset, clips.shape, 0, held[0].duration_ms)

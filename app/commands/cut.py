@@ -1,0 +1,143 @@
+"""`vtag cut`: the clips that a query finds, as files."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
+from vtag.app.console import clock, complain, is_terminal, put, say
+from vtag.app.options import Db
+from vtag.engine.errors import VideoError, VtagError
+from vtag.engine.text import display_path, printable
+
+if TYPE_CHECKING:
+    from vtag.engine.library.search import Moment
+
+
+def cut(
+    query: Query,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the clips go; made if need be.")
+    ],
+    reencode: Annotated[
+        bool, typer.Option("--reencode", help="Exact cuts, encoded anew (H.264, AAC), instead of copies.")
+    ] = False,
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="Of {name} {label} {start} {end} {score} {id} {number}; the ending is added.",
+        ),
+    ] = "{name} {start} {label}",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
+    min_score: MinScore = 0.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many clips.")] = None,
+    sort: Sort = "score",
+    model: OfModel = None,
+    db: Db = None,
+) -> None:
+    """Write the clips that QUERY finds: copied from the key frame before each, unless --reencode."""
+    from vtag.engine.library.search import search
+    from vtag.engine.video.clip_names import check_template
+
+    check_template(name)
+    with reading(db) as reader:
+        text = query_text(query)
+        found = search(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
+    if not found:
+        complain(f"nothing was found for {text!r}")
+    stems = _stems(found, name, os.fsencode(output.expanduser()))
+    if dry_run:
+        for moment, stem in stems:
+            span = f"{clock(moment.start_ms)}-{clock(moment.end_ms)}"
+            put(f"{display_path(stem)}  {span} of {display_path(moment.path)}")
+        return
+    _make_folder(output)
+    written = there = failed = 0
+    for moment, stem in _shown(stems):
+        outcome = _cut_one(moment, stem, reencode=reencode)
+        written += outcome == "written"
+        there += outcome == "there"
+        failed += outcome == "failed"
+    beside = f", {there} were there already" if there else ""
+    say(f"{written} clips written{beside}" + (f", {failed} could not be" if failed else ""))
+    if failed:
+        raise typer.Exit(3)
+
+
+def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
+    from vtag.engine.video import cut as cutting
+
+    if any(os.path.lexists(stem + end.encode()) for end in cutting.suffixes(moment.path, reencode=reencode)):
+        return "there"
+    try:
+        done = cutting.cut(moment.path, moment.start_ms, moment.end_ms, stem, reencode=reencode)
+    except VideoError as error:
+        complain(str(error))
+        return "failed"
+    put(display_path(done.path))
+    return "written"
+
+
+def _stems(found: list[Moment], template: str, folder: bytes) -> list[tuple[Moment, bytes]]:
+    """Each moment with its clip's path without the ending; of several with that name with a number."""
+    from vtag.engine.video.clip_names import clip_name, clock_name
+
+    taken: set[str] = set()
+    stems = []
+    for number, moment in enumerate(found, 1):
+        values = {
+            "name": os.path.splitext(os.path.basename(moment.path))[0].decode("utf-8", "replace"),
+            "label": moment.label,
+            "start": clock_name(moment.start_ms),
+            "end": clock_name(moment.end_ms),
+            "score": f"{moment.score:.2f}",
+            "id": str(moment.id),
+            "number": f"{number:0{len(str(len(found)))}}",
+        }
+        name = wanted = clip_name(template, values)
+        again = 1
+        while name.casefold() in taken:
+            again += 1
+            name = f"{wanted} ({again})"
+        taken.add(name.casefold())
+        stems.append((moment, os.path.join(folder, name.encode())))
+    return stems
+
+
+def _shown(stems: list[tuple[Moment, bytes]]) -> Iterator[tuple[Moment, bytes]]:
+    """The clips one after the other, with a bar where a person watches."""
+    if not is_terminal() or len(stems) < 2:
+        yield from stems
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from vtag.app.console import talk_console
+
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    # what is written to a pipe is data, and stays there
+    at_terminal = sys.stdout.isatty()
+    with Progress(*columns, console=talk_console(), transient=True, redirect_stdout=at_terminal) as progress:
+        task = progress.add_task("", total=len(stems))
+        for moment, stem in stems:
+            progress.update(task, description=printable(moment.label))
+            yield moment, stem
+            progress.advance(task)
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.expanduser().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VtagError(f"{display_path(output)} cannot be made a folder: {error.strerror}") from error

@@ -1,0 +1,109 @@
+"""`vtag export`: what a query finds, in the formats of other programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vtag.app.asking import MinScore, OfModel, Query, query_text, reading
+from vtag.app.console import complain, put, say
+from vtag.app.options import Db
+from vtag.engine.errors import VtagError
+from vtag.engine.text import display_path
+
+if TYPE_CHECKING:
+    from vtag.engine.library.exports.items import Item
+
+
+def export(
+    query: Query,
+    format: Annotated[
+        Literal["csv", "json", "srt", "vtt", "edl", "otio", "chapters", "xmp"],
+        typer.Option(
+            "--format", help="csv is LosslessCut's, edl CMX 3600; xmp adds keywords to the videos' sidecars."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="PATH", help="A file, or a folder for one file a video."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over files that are there.")] = False,
+    min_score: MinScore = 0.0,
+    model: OfModel = None,
+    db: Db = None,
+) -> None:
+    """Write what QUERY finds for another program; on stdout where no file is named."""
+    from vtag.engine.library.exports import FORMATS, files, items, writer
+    from vtag.engine.library.search import search
+
+    with reading(db) as reader:
+        found = search(reader, query_text(query), min_score=min_score, model=model, limit=None)
+        moments = items.with_facts(reader, found)
+    if not moments:
+        complain(f"nothing was found for {query_text(query)!r}")
+    target = None if output is None else os.fsencode(output)
+    if format == "xmp":
+        _write_sidecars(moments, target)
+        return
+    videos = files.by_video(moments)
+    kind = FORMATS[format]
+    if not kind.is_of_one_video or (len(videos) <= 1 and not (target and os.path.isdir(target))):
+        one = moments if not kind.is_of_one_video else [m for of_one in videos.values() for m in of_one]
+        _write_one(writer(format)(one), target, overwrite)
+        return
+    if target is None:
+        raise VtagError(
+            f"a {format} file is of one video, and {len(videos)} were found: name a folder with -o"
+        )
+    _make_folder(target)
+    for video, path in files.names(list(videos), target, kind.suffix).items():
+        files.write_new(path, writer(format)(videos[video]), overwrite=overwrite)
+        put(display_path(path))
+
+
+def _write_one(text: str, target: bytes | None, overwrite: bool) -> None:
+    from vtag.engine.library.exports import files
+
+    if target is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "replace"))  # whatever the terminal's encoding is
+        sys.stdout.buffer.flush()
+    else:
+        files.write_new(target, text, overwrite=overwrite)
+        say(f"wrote {display_path(target)}")
+
+
+def _write_sidecars(moments: list[Item], folder: bytes | None) -> None:
+    """Beside each video, or all into `folder`; what cannot be merged is left alone and said."""
+    from vtag.engine.library.exports import files, xmp
+
+    if folder is not None:
+        _make_folder(folder)
+    videos = files.by_video(moments)
+    paths = {video: video + b".xmp" for video in videos}
+    if folder is not None:
+        paths = files.names([video + b".x" for video in videos], folder, ".xmp")
+        paths = {video: paths[video + b".x"] for video in videos}
+    failed = changed = 0
+    for video, of_one in videos.items():
+        try:
+            if xmp.merge_into(paths[video], [item.moment.label for item in of_one]):
+                changed += 1
+                put(display_path(paths[video]))
+        except VtagError as error:
+            failed += 1
+            complain(str(error))
+    say(f"{changed} sidecars written, {len(videos) - changed - failed} had all keywords already")
+    if failed:
+        raise typer.Exit(3)
+
+
+def _make_folder(path: bytes) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise VtagError(f"{display_path(path)} cannot be made a folder: {error.strerror}") from error

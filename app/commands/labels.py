@@ -1,0 +1,106 @@
+"""`vtag labels`: what can be found, by which other words, and from which score on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vtag.app.asking import reading
+from vtag.app.commands.words import open_library
+from vtag.app.console import complain, put, put_json, say
+from vtag.app.options import Db, Json
+from vtag.engine.errors import LibraryError
+from vtag.engine.text import printable
+
+
+class _ListUnlessTold(TyperGroup):
+    """`vtag labels [WORD]` lists; `set` and `reset` are the only words that are commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Typer's own, with the command that was left out."""
+        asks_help = any(arg in ("--help", "-h") for arg in args)
+        if not asks_help and (not args or args[0] not in self.commands):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ListUnlessTold, help="List what can be found (with WORD: what it fits), or set thresholds."
+)
+
+
+@app.command("list")
+def list_labels(
+    word: Annotated[
+        str | None, typer.Argument(metavar="WORD", help="Only labels that this word fits.")
+    ] = None,
+    json: Json = False,
+    db: Db = None,
+) -> None:
+    """List labels, how often each was found, and the groups that it is in (this is what `vtag labels` does)."""
+    from vtag.engine.library.labels import vocabulary
+    from vtag.engine.library.search import label_counts
+
+    known = vocabulary()
+    with reading(db) as reader:
+        counted = label_counts(reader, word)
+        own = dict(reader.execute("SELECT name, threshold FROM labels WHERE threshold IS NOT NULL"))
+    rows = [(name, count, known.groups_of(name), own.get(name)) for name, count in counted]
+    if json:
+        keys = ("label", "moments", "groups", "threshold")
+        put_json([dict(zip(keys, row, strict=True)) for row in rows])
+        return
+    wide = max((len(printable(name)) for name, _ in counted), default=0)
+    for name, count, groups, threshold in rows:
+        told = ", ".join(map(printable, groups)) + (
+            f"  (from {threshold:g})" if threshold is not None else ""
+        )
+        put(f"{count:>8}  {printable(name):<{wide}}  {told}".rstrip())
+    if not counted:
+        complain(f"no label has {word!r} in it")
+
+
+@app.command("set")
+def set_threshold(
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="A label of this library.")],
+    threshold: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="The score at which its moments begin, whatever the model says."),
+    ],
+    db: Db = None,
+) -> None:
+    """Set a label's threshold for this library, and derive its moments anew; no video is opened."""
+    _change(db, label, threshold)
+
+
+@app.command("reset")
+def reset_threshold(
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="A label of this library.")],
+    db: Db = None,
+) -> None:
+    """Leave a label's threshold to the model again."""
+    _change(db, label, None)
+
+
+def _change(db: Any, label: str, threshold: float | None) -> None:
+    from vtag.engine.library import derive, heads
+    from vtag.engine.library.labels import nearest, set_threshold
+
+    with open_library(db) as library:
+        if not set_threshold(library, label, threshold):
+            near = ", ".join(map(printable, nearest(library.connection, label)))
+            hint = f"near to it: {near}" if near else "`vtag labels` lists them"
+            raise LibraryError(f"this library has no label {label!r}; {hint}")
+        models = heads.with_label(library, label)
+        moments = sum(count for model in models for _, count in derive.retag(library, model))
+        told = [heads.head(library, model) for model in models]
+    begins = "as its model says" if threshold is None else f"from {threshold:g} on"
+    say(f"{printable(label)} is found {begins}; {moments} moments of all labels were derived anew")
+    for head in told:
+        if head.told_threshold is not None and threshold is not None:
+            say(
+                f"but {printable(head.name)} was told --threshold {head.told_threshold:g} for all its labels, which "
+                "counts before that: `vtag retag --threshold auto` takes it back"
+            )

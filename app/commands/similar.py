@@ -1,0 +1,95 @@
+"""`vtag similar`: moments that look like a moment, of the library or of any clip."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vtag.app.asking import reading
+from vtag.app.console import clock, complain, put, put_json, say
+from vtag.app.options import Db, Json
+from vtag.app.results import end_clock, path_as_json
+from vtag.engine.errors import VtagError
+from vtag.engine.text import display_path, printable
+
+if TYPE_CHECKING:
+    from vtag.engine.library.similar import Like, Similar
+
+
+def similar(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video of the library, or any clip.")],
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Where in it, as 1:23; otherwise all of it together.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many moments to show.")] = 20,
+    min_score: Annotated[float, typer.Option(min=-1, max=1, help="The least similarity to show.")] = 0.0,
+    device: Annotated[str, typer.Option(help="Of the model, for a clip that was not scanned.")] = "auto",
+    json: Json = False,
+    db: Db = None,
+) -> None:
+    """Find more like this: every window that was ever looked at is compared by what the model saw in it."""
+    from vtag.engine.library.similar import similar as ranked
+    from vtag.engine.paths import library_path
+
+    library = library_path(db)
+    like = _asked(library, file, None if at is None else milliseconds(at), device, db)
+    found = ranked(library, like, limit=limit, min_score=min_score)
+    if json:
+        put_json([_as_json(s) for s in found])
+    else:
+        for s in found:
+            gone = "" if s.present else "  (not there now)"
+            name = printable(s.label or "")
+            put(
+                f"{s.score:.3f}  {clock(s.start_ms)}-{end_clock(s.end_ms)}  {name:28}  {display_path(s.path)}{gone}"
+            )
+    if not found:
+        complain("nothing else like it was seen")
+
+
+def _asked(library: Path, file: Path, at_ms: int | None, device: str, db: Path | None) -> Like:
+    from vtag.engine.library.files import content_key
+    from vtag.engine.library.search import content_of, content_with_key
+    from vtag.engine.library.similar import like_moment
+
+    path = os.path.abspath(os.fsencode(file))
+    with reading(db) as reader:
+        content = content_of(reader, path)
+        if content is None and os.path.isfile(path):
+            content = content_with_key(reader, content_key(path))
+    if content and content.duration_ms and at_ms is not None and at_ms > content.duration_ms:
+        raise typer.BadParameter(f"it ends at {end_clock(content.duration_ms)}", param_hint="--at")
+    like = like_moment(library, content.id, at_ms) if content else None
+    if like is None:
+        if not os.path.isfile(path):
+            raise VtagError(f"{display_path(path)} is neither in the library nor there: name another file")
+        from vtag.engine.glance import like_clip
+        from vtag.engine.library.database import Library
+
+        say("the library has not seen it with its model: looking at it")
+        with Library.open(library) as opened:
+            like = like_clip(opened, file, at_ms, device=device)
+    return like
+
+
+def milliseconds(text: str) -> int:
+    """The time that a person typed: `83`, `83.5`, `1:23`, `1:02:03.5`."""
+    match = re.fullmatch(r"(?:(?:([0-9]{1,4}):)?([0-9]{1,4}):)?([0-9]{1,6}(?:\.[0-9]{1,6})?)", text.strip())
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no time, as in 83, 1:23 or 1:02:03.5", param_hint="--at")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return round(1000 * (3600 * hours + 60 * minutes + seconds))
+
+
+def _as_json(found: Similar) -> dict[str, object]:
+    return {
+        **path_as_json(found.path),
+        "label": found.label,
+        "start_ms": found.start_ms,
+        "end_ms": found.end_ms,
+        "score": round(found.score, 6),
+    }

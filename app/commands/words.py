@@ -1,0 +1,273 @@
+"""`vtag tag` and `vtag words`: what a person says of moments, taken back in order, kept in a file of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vtag.app.console import clock, complain, put, put_json, say
+from vtag.app.options import Db, Json
+from vtag.engine.errors import LibraryError
+from vtag.engine.text import display_path, printable
+
+if TYPE_CHECKING:
+    from vtag.engine.library.database import Library
+    from vtag.engine.library.words import Change, Word
+
+tag = typer.Typer(
+    help="Say what a moment is, and what it is not; no model overrules it.", no_args_is_help=True
+)
+words = typer.Typer(
+    help="What you said: list it, or keep it in a file of its own.", invoke_without_command=True
+)
+
+Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Moments, as `vtag search` numbers them.")]
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d{1,3})?)")
+
+
+def _milliseconds(text: str) -> int:
+    """`83.5`, `1:23.5` and `0:01:23.5` in milliseconds."""
+    match = _CLOCK.fullmatch(text.strip())
+    if not match:
+        raise typer.BadParameter(f"{text!r} is no time: say it as 1:23, 0:01:23.5 or in seconds")
+    hours, minutes, seconds = match.groups()
+    return round((int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)) * 1000)
+
+
+@tag.command()
+def add(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video, scanned or not.")],
+    label: Annotated[
+        str, typer.Argument(metavar="LABEL", help="Any words; a new label is as good as a known.")
+    ],
+    start: Annotated[
+        int | None,
+        typer.Option("--from", parser=_milliseconds, metavar="TIME", help="Where it begins: 1:23.5"),
+    ] = None,
+    end: Annotated[
+        int | None, typer.Option("--to", parser=_milliseconds, metavar="TIME", help="Where it ends.")
+    ] = None,
+    db: Db = None,
+) -> None:
+    """Say that LABEL is seen in FILE, in all of it or from TIME to TIME."""
+    from vtag.engine.library import words as spoken
+    from vtag.engine.library.files import hold
+
+    with open_library(db, new=True) as library:
+        content_id = hold(library, os.fsencode(file))
+        _say_change(spoken.add(library, content_id, label, start, end))
+
+
+@tag.command()
+def confirm(ids: Ids, db: Db = None) -> None:
+    """Say that moments are what they are called."""
+    from vtag.engine.library import words as spoken
+
+    with open_library(db) as library:
+        _say_change(spoken.confirm(library, ids))
+
+
+@tag.command()
+def reject(ids: Ids, db: Db = None) -> None:
+    """Say that moments are not what they are called: they are not found any more."""
+    from vtag.engine.library import words as spoken
+
+    with open_library(db) as library:
+        _say_change(spoken.reject(library, ids))
+
+
+@tag.command()
+def rename(
+    ids: Ids,
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="What they are.")],
+    db: Db = None,
+) -> None:
+    """Say that moments are LABEL and not what they are called."""
+    from vtag.engine.library import words as spoken
+
+    with open_library(db) as library:
+        _say_change(spoken.rename(library, ids, label))
+
+
+@tag.command()
+def undo(db: Db = None) -> None:
+    """Take back the latest change that was not taken back yet."""
+    from vtag.engine.library import words as spoken
+
+    with open_library(db) as library:
+        change = spoken.undo(library)
+    say(f"undone: {_line(change)}")
+
+
+@tag.command()
+def log(
+    limit: Annotated[int, typer.Option(min=1, help="How many changes to show.")] = 50,
+    json: Json = False,
+    db: Db = None,
+) -> None:
+    """List what you changed, the latest first."""
+    from vtag.app.asking import reading
+    from vtag.engine.library import words as spoken
+    from vtag.engine.library.words_file import places
+
+    with reading(db) as reader:
+        changes = spoken.log(reader, limit)
+        where = places(reader, (word.content for change in changes for word in change.before + change.after))
+    if json:
+        put_json([_change_as_json(change) for change in changes])
+        return
+    for change in changes:
+        undone = "  (undone)" if change.undone_at else ""
+        path = where[(change.after or change.before)[0].content][1]
+        put(f"{_when(change.at)}  {_line(change)}{f'  {path}' if path else ''}{undone}")
+    if not changes:
+        complain("you said nothing yet: `vtag tag add`, `confirm` and `reject` do")
+
+
+@words.callback()
+def list_words(
+    context: typer.Context,
+    homeless: Annotated[
+        bool, typer.Option("--homeless", help="Only those whose video is gone or became another.")
+    ] = False,
+    json: Json = False,
+    db: Db = None,
+) -> None:
+    """List what you said, in the order in which you said it."""
+    if context.invoked_subcommand:
+        return
+    from vtag.app.asking import reading
+    from vtag.engine.library import words as spoken
+    from vtag.engine.library import words_file
+
+    with reading(db) as reader:
+        if homeless:
+            found = words_file.homeless(reader)
+        else:
+            said = spoken.said(reader)
+            where = words_file.places(reader, (word.content for word in said))
+            found = [(word, where[word.content][1]) for word in said]
+    if json:
+        put_json([{**word._asdict(), "path": path} for word, path in found])
+        return
+    for word, path in found:
+        put(f"{_when(word.said_at)}  {word.verdict:<9}  {_named(word)}  {path or word.content}")
+    if not found:
+        complain("every word has its video" if homeless else "you said nothing yet: `vtag tag` does")
+
+
+@words.command("export")
+def export_words(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file to write, or - for stdout.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    db: Db = None,
+) -> None:
+    """Write all that you said into FILE, one JSON object a line."""
+    from vtag.app.asking import reading
+    from vtag.engine.library.words_file import export
+
+    with reading(db) as reader:
+        lines = list(export(reader))
+    if str(file) == "-":
+        for line in lines:
+            put(line)
+        return
+    if file.exists() and not force:
+        raise LibraryError(f"{display_path(file)} is there already: say --force to write over it")
+    _write(file, lines)
+    say(f"wrote {_count(len(lines))} to {display_path(file)}")
+
+
+@words.command("import")
+def import_words(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `words export` wrote, or - for stdin.")],
+    db: Db = None,
+) -> None:
+    """Add what FILE says to what you said; of two words on the same moment the later counts."""
+    from vtag.engine.library.words_file import LONGEST_LINE, homeless, import_lines
+
+    def lines() -> Iterator[bytes]:
+        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as source:
+            while line := source.readline(LONGEST_LINE + 1):
+                yield line
+
+    with open_library(db, new=True) as library:
+        try:
+            change, count = import_lines(library, lines(), display_path(file))
+        except OSError as error:
+            raise LibraryError(f"{display_path(file)} cannot be read: {error.strerror or error}") from error
+        waiting = {word.content for word, _ in homeless(library.connection)}
+    say(f"read {_count(count)}: {len(change.after)} taken, {count - len(change.after)} known already")
+    if lost := sum(word.content in waiting for word in change.after):
+        say(f"{_count(lost)} {'waits' if lost == 1 else 'wait'} for a scan to find the video")
+
+
+@contextmanager
+def open_library(db: Path | None, *, new: bool = False) -> Iterator[Library]:
+    """The library, open for writing. Raises LibraryError where there is none, unless a `new` one may be made."""
+    from vtag.engine.library.database import Library
+    from vtag.engine.paths import library_path
+
+    path = library_path(db)
+    if not new and not path.is_file():
+        raise LibraryError(f"there is no library at {display_path(path)} yet: `vtag scan FOLDER` makes one")
+    with Library.open(path) as library:
+        yield library
+
+
+def _write(file: Path, lines: Iterable[str]) -> None:
+    """The whole file or none of it; what a person said is theirs alone to read."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        with open(
+            os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8"
+        ) as target:
+            target.writelines(f"{line}\n" for line in lines)
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise LibraryError(f"{display_path(file)} cannot be written: {error.strerror or error}") from error
+
+
+def _say_change(change: Change) -> None:
+    say(_line(change) if change.id else "that was said already: nothing changed")
+
+
+def _line(change: Change) -> str:
+    """A change in one line: what was done to which moment, or to how many."""
+    touched = [word for word in change.after if word.verdict != "rejected" or change.action != "renamed"]
+    touched = touched or list(change.before)
+    if len(touched) == 1:
+        return f"{change.action} {_named(touched[0])}"
+    return f"{change.action} {_count(len(touched))}"
+
+
+def _named(word: Word) -> str:
+    if word.start_ms is None or word.end_ms is None:
+        return f"{printable(word.label)} (all of it)"
+    return f"{printable(word.label)} {clock(word.start_ms)}-{clock(-(-word.end_ms // 1000) * 1000)}"
+
+
+def _count(number: int) -> str:
+    return f"{number} {'word' if number == 1 else 'words'}"
+
+
+def _when(date: str) -> str:
+    """A time in UTC as the person's own clock showed it."""
+    return datetime.fromisoformat(date).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _change_as_json(change: Change) -> dict[str, object]:
+    return {
+        **change._asdict(),
+        "before": [word._asdict() for word in change.before],
+        "after": [word._asdict() for word in change.after],
+    }
