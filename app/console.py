@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from vtag.engine.text import printable
 
 if TYPE_CHECKING:
@@ -42,6 +44,14 @@ def is_terminal() -> bool:
 def can_ask() -> bool:
     """Whether a question can be asked and answered."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def agreed(question: str) -> bool:
+    """Whether a person says yes; Ctrl-C at the question ends the command as it does elsewhere."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        raise typer.Exit(130) from None
 
 
 def out_console() -> Console:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,3 +14,25 @@ Db = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        "--threshold",
+        metavar="0..1|auto",
+        help="The score at which a moment begins; remembered. auto: the model's own again.",
+    ),
+]
+
+
+def threshold_of(told: str | None) -> float | Literal["auto"] | None:
+    """What --threshold means. Raises BadParameter."""
+    if told is None:
+        return None
+    if told == "auto":
+        return "auto"
+    try:
+        if 0 <= (value := float(told)) <= 1:
+            return value
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{told!r} is neither a number from 0 to 1 nor auto", param_hint="--threshold")

@@ -6,20 +6,19 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.backends.base import Backend, open_backend
 from vtag.engine.discover import Discovery, Found, discover
-from vtag.engine.errors import ModelError
+from vtag.engine.errors import LibraryError, ModelError
 from vtag.engine.estimate import Lengths, measured_speed
 from vtag.engine.events import Event, Finished, Planned, Progress, Running, VideoDone, VideoFailed
 from vtag.engine.library import derive, files, heads, observations, runs
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.twins import looks_like, packets_keys
-from vtag.engine.models import STARTER, is_here, load
 from vtag.engine.plan import Plan, Task, make_plan
 from vtag.engine.swin.checkpoints import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
@@ -37,7 +36,6 @@ _BATCH = {"cuda": 16}  # clips a call; on a CPU more than two gain nothing and c
 _CPU_BATCH = 2
 _TELLING_MS = 30_000  # so much video has to be looked at before its speed tells anything
 _REPORT_EVERY_S = 1.0  # a row that others read needs no more
-_FIRST_CHOICE = "swin3d-t"
 
 
 @dataclass(frozen=True)
@@ -49,22 +47,10 @@ class ScanOptions:
     precision: str = "auto"
     stride_s: float | None = None
     view: str = "center"
-    threshold: float | None = None
+    threshold: float | Literal["auto"] | None = None  # auto: the model's own again
     force: bool = False
     retry_failed: bool = False
     dry_run: bool = False
-
-
-def choose_model(library: Library, model: str | None) -> tuple[Checkpoint, str]:
-    """The model that was asked for, else the one that the library remembers, else what is here; and its source.
-
-    A new library takes swin3d-t where it was brought in, else the starter that ships with vtag; it moves to
-    another model only when told. Raises ModelError.
-    """
-    chosen = model or heads.library_model_source(library)
-    if chosen is None:
-        chosen = _FIRST_CHOICE if is_here(_FIRST_CHOICE) else STARTER
-    return load(chosen), source_of(chosen)
 
 
 def sampling_of(spec: ModelSpec, options: ScanOptions) -> Sampling:
@@ -82,33 +68,12 @@ def sampling_of(spec: ModelSpec, options: ScanOptions) -> Sampling:
         raise ModelError(str(error)) from error
 
 
-def remember(library: Library, checkpoint: Checkpoint, source: str) -> int:
-    """Keep a model's head in the library; its id there."""
-    spec = checkpoint.spec
-    return heads.remember_model(
-        library,
-        name=spec.name,
-        source=source,
-        backbone_hash=spec.backbone_hash,
-        head_hash=spec.head_hash,
-        spec=spec.to_json(),
-        weight=checkpoint.tensors["head.weight"],
-        bias=checkpoint.tensors["head.bias"],
-    )
-
-
-def source_of(model: str) -> str:
-    """A model's name or path as the library remembers it: paths absolute."""
-    path = Path(model)
-    return str(path.absolute()) if path.exists() else model
-
-
 def scan(
     library: Library, paths: list[bytes], checkpoint: Checkpoint, options: ScanOptions
 ) -> Iterator[Event]:
     """Look at all videos below `paths` that the library has not seen with this backbone and sampling.
 
-    `checkpoint` has to be remembered by the library (`remember`). Each video is one transaction: what an
+    `checkpoint` has to be remembered by the library (`choice.remember`). Each video is one transaction: what an
     interruption leaves is whole. Raises VtagError where the scan as such cannot run; a video that cannot be read
     is an event.
     """
@@ -180,7 +145,8 @@ class _Scan:
         spec = checkpoint.spec
         model_id = heads.with_hashes(library, spec.backbone_hash, spec.head_hash)
         if options.threshold is not None:
-            heads.tell_threshold(library, model_id, options.threshold)
+            told = None if options.threshold == "auto" else options.threshold
+            heads.tell_threshold(library, model_id, told)
         heads.use_model(library, model_id)
         self._head = heads.head(library, model_id)
         self._rules = derive.rules_for(library, self._head)
@@ -280,6 +246,7 @@ class _Scan:
         if event.asks and self._was_seen(look.task, event):
             del self._looks[event.job_id]
             self._done += 1
+            self._lengths.drop(event.job_id)
             self._plan.skipped += len(look.task.files)
             pool.leave(event.job_id)
         elif event.asks:
@@ -352,19 +319,27 @@ class _Scan:
             yield self._fail(job_id, "no usable picture")
             return
         if _changed(look.task.files[0]):  # then what was seen belongs to no content
-            del self._looks[job_id]
-            self._lengths.drop(job_id)
-            self._done += 1
-            path = look.task.files[0].path
-            yield self._failure(path, "it changed while it was read: scan it again when it rests")
+            yield self._leave(job_id, "it changed while it was read: scan it again when it rests")
             return
-        yield self._keep(job_id)
+        try:
+            yield self._keep(job_id)
+        except LibraryError as error:
+            yield self._leave(job_id, str(error))
         yield self._progress()
 
-    def _keep(self, job_id: int) -> VideoDone:
+    def _leave(self, job_id: int, reason: str) -> VideoFailed:
+        """Go on without a video. By itself this writes nothing down: the next scan tries it again."""
         look = self._looks.pop(job_id)
+        self._lengths.drop(job_id)
+        self._done += 1
+        failures = [VideoFailed(found.path, reason) for found in look.task.files]
+        self._failed += failures
+        return failures[0]
+
+    def _keep(self, job_id: int) -> VideoDone:
+        look = self._looks[job_id]
         assert look.decoded is not None and self._backend is not None
-        info, backend = look.decoded.info, self._backend
+        decoded, backend = look.decoded, self._backend
         observations.add(
             self._library,
             look.task.content_key,
@@ -376,33 +351,25 @@ class _Scan:
             replace=self._options.force,
         )
         with self._library.transaction():
-            content_id = self._record(
-                look.task, {**_facts(info, look.known_by), "error": None, "error_at": None}
-            )
+            facts = {**_facts(decoded.info, look.known_by), "note": decoded.note or None}
+            content_id = self._record(look.task, {**facts, "error": None, "error_at": None})
             moments = derive.derive(
                 self._library, content_id, self._head, self._rules, self._sampling.key(), force=True
             )
+        del self._looks[job_id]
         if not self._options.force:
             self._recognise.add(look.known_by.packets)
         self._done += 1
         self._scanned += 1
-        self._video_ms += info.duration_ms
+        duration_ms = decoded.info.duration_ms
+        self._video_ms += duration_ms
         self._moments += moments
-        return VideoDone(look.task.files[0].path, len(look.windows), info.duration_ms, moments)
+        return VideoDone(look.task.files[0].path, len(look.windows), duration_ms, moments, decoded.note)
 
     def _fail(self, job_id: int, reason: str) -> VideoFailed:
-        look = self._looks.pop(job_id)
         with self._library.transaction():
-            self._record(look.task, {"error": reason, "error_at": now()})
-        self._lengths.drop(job_id)
-        self._done += 1
-        failures = [self._failure(found.path, reason) for found in look.task.files]
-        return failures[0]
-
-    def _failure(self, path: bytes, reason: str) -> VideoFailed:
-        failure = VideoFailed(path, reason)
-        self._failed.append(failure)
-        return failure
+            self._record(self._looks[job_id].task, {"error": reason, "error_at": now()})
+        return self._leave(job_id, reason)
 
     def _record(self, task: Task, facts: dict[str, object]) -> int:
         content_id = files.keep_content(self._library, task.content_key, facts)
@@ -422,16 +389,12 @@ class _Scan:
 
 
 def _facts(info: VideoInfo, known_by: Fingerprint) -> dict[str, object]:
+    """The columns of a content that opening it told."""
+    columns = ("duration_ms", "width", "height", "frame_rate", "codec", "container", "recorded_at")
     return {
         "packets_key": known_by.packets or None,
         "shown_as": known_by.shown_as,
-        "duration_ms": info.duration_ms,
-        "width": info.width,
-        "height": info.height,
-        "frame_rate": info.frame_rate,
-        "codec": info.codec,
-        "container": info.container,
-        "recorded_at": info.recorded_at,
+        **{name: getattr(info, name) for name in columns},
     }
 
 
@@ -482,11 +445,3 @@ def _nothing_done(plan: Plan, found: Discovery, started: float) -> Finished:
         wall_s=time.monotonic() - started,
         left_out=tuple(found.left_out),
     )
-
-
-def remembered_or_loaded(library: Library, model: str | None) -> int:
-    """The id of a model that the library remembers by name or source; else it is loaded and remembered."""
-    known = heads.find(library, source_of(model)) if model else None
-    if model is None or (known is not None and not Path(model).exists()):
-        return heads.needed(library, model)
-    return remember(library, load(model), source_of(model))

@@ -13,6 +13,7 @@ import pytest
 from footage import make_video
 from sample import make_model
 
+from vtag.engine.choice import remember
 from vtag.engine.discover import Found
 from vtag.engine.estimate import Lengths
 from vtag.engine.events import Event, Finished, Planned, Progress
@@ -20,7 +21,7 @@ from vtag.engine.library import runs
 from vtag.engine.library.database import Library
 from vtag.engine.models import load
 from vtag.engine.plan import Task
-from vtag.engine.scan import ScanOptions, remember, scan
+from vtag.engine.scan import ScanOptions, scan
 from vtag.engine.video.probe import claimed_ms
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -17,11 +17,12 @@ from test_finetune import make_clips
 from typer.testing import CliRunner
 
 from vtag.app.cli import app
+from vtag.engine.choice import remember
 from vtag.engine.errors import ModelError
 from vtag.engine.library.database import Library
 from vtag.engine.library.runs import recent
 from vtag.engine.models import load
-from vtag.engine.scan import ScanOptions, remember, scan
+from vtag.engine.scan import ScanOptions, scan
 from vtag.trainer.backbone import NetworkSettings
 from vtag.trainer.dataset import DatasetError, read_dataset
 from vtag.trainer.finetune import Base, Settings, finetune, state_folder

@@ -13,11 +13,12 @@ import pytest
 from footage import make_video
 from sample import make_model
 
+from vtag.engine.choice import remember
 from vtag.engine.events import Finished
 from vtag.engine.library import derive, files, heads, words, words_file
 from vtag.engine.library.database import Library
 from vtag.engine.library.search import Moment, search
-from vtag.engine.scan import ScanOptions, remember, scan
+from vtag.engine.scan import ScanOptions, scan
 from vtag.engine.swin.checkpoints import load_checkpoint
 
 QUERY = 'archery OR "riding a bike" OR yoga OR grandma'

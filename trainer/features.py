@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.choice import remember
 from vtag.engine.events import Event
 from vtag.engine.library import observations
 from vtag.engine.library.database import Library
 from vtag.engine.library.files import content_key
 from vtag.engine.paths import home
-from vtag.engine.scan import ScanOptions, remember, sampling_of, scan
+from vtag.engine.scan import ScanOptions, sampling_of, scan
 from vtag.engine.swin.checkpoint import Checkpoint
 from vtag.trainer.dataset import Clip, Dataset
 

@@ -151,8 +151,8 @@ def _part(train: str) -> Any:
 
 def _base(library: Library, base: str | None, seed: int) -> Base:
     """What to stand on: the model that was asked for, the library's, or random weights of its sizes."""
+    from vtag.engine.choice import choose_model
     from vtag.engine.models import whole_model
-    from vtag.engine.scan import choose_model
     from vtag.trainer.finetune import Base
     from vtag.trainer.network import random_base
 

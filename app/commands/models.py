@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vtag.app.console import can_ask, complain, is_terminal, out_console, put, put_json, say, talk_console
+from vtag.app.console import (
+    agreed,
+    can_ask,
+    complain,
+    is_terminal,
+    out_console,
+    put,
+    put_json,
+    say,
+    talk_console,
+)
 from vtag.app.options import Json
 from vtag.engine.errors import ModelError
 from vtag.engine.text import display_path, printable
@@ -85,7 +95,6 @@ def _notes(own: list[Installed], entries: list[CatalogueEntry], here: dict[str, 
 def pull(name: Name, labels: Labels = None) -> None:
     """Download a model of the catalogue; an interrupted download goes on where it stopped."""
     from vtag.engine.models import catalogue, is_here
-    from vtag.engine.models import pull as fetch
 
     entry = catalogue().get(name)
     if entry and is_here(name):
@@ -95,11 +104,18 @@ def pull(name: Name, labels: Labels = None) -> None:
     if entry:
         say(f"{entry.name}: {printable(entry.title)}, {printable(entry.terms)}")
     try:
-        with _progress(name) as on_progress:
-            folder = fetch(name, names, on_progress)
+        fetch_shown(name, names)
     except KeyboardInterrupt:
         complain(f"interrupted; what came so far is kept, and `vtag models pull {name}` goes on from there")
         raise typer.Exit(130) from None
+
+
+def fetch_shown(name: str, labels: list[str] | None = None) -> None:
+    """Download a model of the catalogue, and show how far that is."""
+    from vtag.engine.models import pull as fetch
+
+    with _progress(name) as on_progress:
+        folder = fetch(name, labels, on_progress)
     say(f"{name} is here now: {display_path(folder)}")
 
 
@@ -156,7 +172,7 @@ def remove(
     if not yes:
         if not can_ask():
             raise ModelError(f"say --yes to delete the model {printable(name)}")
-        if not typer.confirm(f"delete the model {name} ({_megabytes(size_bytes)} MB)?", err=True):
+        if not agreed(f"delete the model {name} ({_megabytes(size_bytes)} MB)?"):
             raise ModelError(f"{name} was left as it is")
     delete(name)
     say(f"{name} is gone")

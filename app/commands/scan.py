@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vtag.app.console import complain, is_terminal, put_json, say, talk_console
-from vtag.app.options import Db, Json
+from vtag.app.console import agreed, can_ask, complain, is_terminal, put_json, say, talk_console
+from vtag.app.options import Db, Json, Threshold, threshold_of
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
     from vtag.engine.events import Event, Finished, Planned
+    from vtag.engine.library.database import Library
 
 _PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
 
@@ -37,9 +38,7 @@ def scan(
     view: Annotated[
         str, typer.Option(help="center, full (the whole frame), three (crops, averaged)")
     ] = "center",
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="The score at which a moment begins.")
-    ] = None,
+    threshold: Threshold = None,
     force: Annotated[bool, typer.Option("--force", help="Look again at what was looked at.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try known-bad files again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and stop.")] = False,
@@ -48,10 +47,10 @@ def scan(
     db: Db = None,
 ) -> None:
     """Look at the videos in PATHS and keep what happens in them."""
+    from vtag.engine.choice import choose_model, remember
     from vtag.engine.library.database import Library
-    from vtag.engine.models import STARTER
     from vtag.engine.paths import library_path
-    from vtag.engine.scan import ScanOptions, choose_model, remember
+    from vtag.engine.scan import ScanOptions
     from vtag.engine.scan import scan as run
 
     options = ScanOptions(
@@ -60,22 +59,18 @@ def scan(
         precision=precision,
         stride_s=stride,
         view=view,
-        threshold=threshold,
+        threshold=threshold_of(threshold),
         force=force,
         retry_failed=retry_failed,
         dry_run=dry_run,
     )
     with Library.open(library_path(db)) as library, _interrupts_once():
         try:
-            checkpoint, source = choose_model(library, model)
-            if source == STARTER and model is None:
-                say(
-                    "the small starter model knows 24 actions and is weak; `vtag models list` says where the full "
-                    "ones come from"
-                )
+            note = _starter_note(library, model, device, ask=not dry_run)
+            checkpoint, source = choose_model(library, model, device)
             if not dry_run:
                 remember(library, checkpoint, source)
-            finished = _draw(run(library, [os.fsencode(p) for p in paths], checkpoint, options))
+            finished = _draw(run(library, [os.fsencode(p) for p in paths], checkpoint, options), note)
         except KeyboardInterrupt:
             complain("interrupted; what was finished is kept, and the same command goes on from there")
             raise typer.Exit(130) from None
@@ -84,6 +79,25 @@ def scan(
         put_json(_as_json(finished))
     if finished.failed:
         raise typer.Exit(3)
+
+
+def _starter_note(library: Library, model: str | None, device: str, *, ask: bool) -> str:
+    """Offers a new library the model that serves it best; what there is to say where the starter has to do."""
+    from vtag.app.commands.models import fetch_shown
+    from vtag.engine.choice import first_choice_to_fetch
+
+    entry = first_choice_to_fetch(library, model, device)
+    if entry is None:
+        return ""
+    if ask and can_ask():
+        say(f"{entry.name} is not here: {printable(entry.title)}, {printable(entry.terms)}")
+        if agreed("download it? Without it the small starter model looks"):
+            fetch_shown(entry.name)
+            return ""
+    return (
+        f"the starter is small, knows 24 actions and is weak; `vtag models pull {entry.name}` downloads a full model "
+        f"({printable(entry.terms)})"
+    )
 
 
 @contextmanager
@@ -100,10 +114,10 @@ def _interrupts_once() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _draw(events: Iterator[Event]) -> Finished:
+def _draw(events: Iterator[Event], note: str = "") -> Finished:
     from vtag.engine.events import Finished
 
-    with Drawing() as drawing:
+    with Drawing(note) as drawing:
         for event in events:
             if isinstance(event, Finished):
                 return event
@@ -114,12 +128,14 @@ def _draw(events: Iterator[Event]) -> Finished:
 class Drawing:
     """Draws a scan's events on stderr: what runs where, what there is to do, then a bar or plain lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: str = "") -> None:
+        """`note` is said once it is known what there is to do."""
+        self._note = note
         self._view: _Bar | _Lines | None = None
 
     def show(self, event: Event) -> None:
         """Draw one event."""
-        from vtag.engine.events import Finished, Planned, Running
+        from vtag.engine.events import Finished, Planned, Running, VideoDone
 
         if isinstance(event, Finished):
             self.close()
@@ -127,10 +143,14 @@ class Drawing:
             say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
         elif isinstance(event, Planned):
             say(_plan_line(event))
+            if self._note:
+                say(self._note)
             if event.videos:
                 self._view = _Bar(event) if is_terminal() else _Lines(event)
         elif self._view:
             self._view.show(event)
+            if isinstance(event, VideoDone) and event.note:
+                self._view.say(f"note: {display_path(event.path)}: {printable(event.note)}")
 
     def __enter__(self) -> Drawing:
         return self
@@ -172,7 +192,7 @@ class _Lines:
         from vtag.engine.events import Progress, VideoFailed
 
         if isinstance(event, VideoFailed):
-            say(f"failed: {display_path(event.path)}: {printable(event.error)}")
+            self.say(f"failed: {display_path(event.path)}: {printable(event.error)}")
         elif isinstance(event, Progress) and time.monotonic() - self._last >= _PLAIN_EVERY_S:
             self._last = time.monotonic()
             passed = self._last - self._start
@@ -181,6 +201,9 @@ class _Lines:
                 f"{_hours(event.video_ms_done)} of {_hours(event.video_ms)}, "
                 f"{event.video_ms_done / 1000 / passed:.1f}x real time"
             )
+
+    def say(self, line: str) -> None:
+        say(line)
 
     def close(self) -> None:
         """Nothing is left open."""
@@ -209,7 +232,7 @@ class _Bar:
         from vtag.engine.events import Progress, VideoFailed
 
         if isinstance(event, VideoFailed):
-            self._progress.console.print(f"failed: {display_path(event.path)}: {printable(event.error)}")
+            self.say(f"failed: {display_path(event.path)}: {printable(event.error)}")
         elif isinstance(event, Progress):
             speed = event.video_ms_done / 1000 / max(time.monotonic() - self._start, 1e-3)
             text = (
@@ -218,6 +241,9 @@ class _Bar:
             self._progress.update(
                 self._task, completed=event.video_ms_done, total=event.video_ms or None, description=text
             )
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(line, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from vtag.app.commands.words import open_library
-from vtag.app.console import can_ask, put_json, say
-from vtag.app.options import Db, Json
+from vtag.app.console import agreed, can_ask, put_json, say
+from vtag.app.options import Db, Json, Threshold, threshold_of
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
@@ -18,9 +18,7 @@ _SHOWN = 20
 
 
 def retag(
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="The score at which a moment begins; remembered.")
-    ] = None,
+    threshold: Threshold = None,
     model: Annotated[
         str | None,
         typer.Option(metavar="NAME|PATH", help="A model with a backbone that was scanned with."),
@@ -29,18 +27,19 @@ def retag(
     db: Db = None,
 ) -> None:
     """Derive all moments anew from what was seen; opens no video."""
+    from vtag.engine.choice import remembered_or_loaded
     from vtag.engine.library import derive, heads
     from vtag.engine.library.database import Library
     from vtag.engine.paths import library_path
-    from vtag.engine.scan import remembered_or_loaded
 
+    told = threshold_of(threshold)
     path = library_path(db)
     if not path.is_file():
         raise LibraryError(f"there is no library at {display_path(path)} yet: `vtag scan FOLDER` makes one")
     with Library.open(path) as library:
         model_id = remembered_or_loaded(library, model)
-        if threshold is not None:
-            heads.tell_threshold(library, model_id, threshold)
+        if told is not None:
+            heads.tell_threshold(library, model_id, None if told == "auto" else told)
         counts = [count for _, count in derive.retag(library, model_id)]
         name = heads.head(library, model_id).name
     if not counts:
@@ -144,4 +143,5 @@ def _ask(question: str, yes: bool) -> None:
         return
     if not can_ask():
         raise LibraryError(f"{question} say --yes")
-    typer.confirm(question, abort=True, err=True)
+    if not agreed(question):
+        raise LibraryError("nothing was forgotten")

@@ -1,0 +1,73 @@
+"""Which model a library is looked at with: asked for, remembered, or the best that is here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vtag.engine.catalogue import CatalogueEntry
+from vtag.engine.library import heads
+from vtag.engine.library.database import Library
+from vtag.engine.models import STARTER, catalogue, is_here, load
+from vtag.engine.swin.checkpoints import Checkpoint
+
+
+def choose_model(library: Library, model: str | None, device: str = "auto") -> tuple[Checkpoint, str]:
+    """The model that was asked for, else the one that the library remembers, else what is here; and its source.
+
+    A new library takes the first choice for the device that was brought in, else the starter that ships with vtag;
+    it moves to another model only when told. Raises ModelError.
+    """
+    chosen = model or heads.library_model_source(library)
+    if chosen is None:
+        chosen = next(filter(is_here, _first_choices(device)), STARTER)
+    return load(chosen), source_of(chosen)
+
+
+def first_choice_to_fetch(library: Library, model: str | None, device: str) -> CatalogueEntry | None:
+    """The published model that would serve a new library best, where none of them was brought in yet."""
+    if model or heads.library_model_source(library) is not None:
+        return None
+    choices = _first_choices(device)
+    return None if any(map(is_here, choices)) else catalogue().get(choices[0])
+
+
+def _first_choices(device: str) -> tuple[str, ...]:
+    """Best first: a GPU looks with the largest model as fast as a CPU with the smallest."""
+    if device.startswith("cuda") or (device == "auto" and _has_cuda()):
+        return ("swin3d-b-22k", "swin3d-t")
+    return ("swin3d-t",)
+
+
+def _has_cuda() -> bool:
+    import torch  # noqa: PLC0415  # seconds, and only a new library asks
+
+    return torch.cuda.is_available()
+
+
+def remember(library: Library, checkpoint: Checkpoint, source: str) -> int:
+    """Keep a model's head in the library; its id there."""
+    spec = checkpoint.spec
+    return heads.remember_model(
+        library,
+        name=spec.name,
+        source=source,
+        backbone_hash=spec.backbone_hash,
+        head_hash=spec.head_hash,
+        spec=spec.to_json(),
+        weight=checkpoint.tensors["head.weight"],
+        bias=checkpoint.tensors["head.bias"],
+    )
+
+
+def source_of(model: str) -> str:
+    """A model's name or path as the library remembers it: paths absolute."""
+    path = Path(model)
+    return str(path.absolute()) if path.exists() else model
+
+
+def remembered_or_loaded(library: Library, model: str | None) -> int:
+    """The id of a model that the library remembers by name or source; else it is loaded and remembered."""
+    known = heads.find(library, source_of(model)) if model else None
+    if model is None or (known is not None and not Path(model).exists()):
+        return heads.needed(library, model)
+    return remember(library, load(model), source_of(model))
