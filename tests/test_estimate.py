@@ -115,5 +115,5 @@ def test_the_second_line_names_videos_hours_and_an_estimate(
     shutil.copytree(videos, tmp_path / "videos")
     run = vtag("scan", tmp_path / "videos", "--model", model)
     first, second = run.stderr.splitlines()[:2]
-    assert first == "tiny on cpu with torch, fp32"
+    assert re.fullmatch("tiny on cpu with torch, (fp32|bf16)", first)
     assert re.fullmatch(r"3 videos to look at, [89]\.\d s of video, about \d+\.\d s", second), second
