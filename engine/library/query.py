@@ -12,7 +12,7 @@ from vtag.engine.library.labels import clean, has_letters
 from vtag.engine.text import printable
 
 DEFAULT_GAP_MS = 60_000  # `running THEN jumping`: from the end of the one to the start of the other
-_MOST_TOKENS = 1000
+_MOST_TOKENS = 400
 _DEEPEST = 40  # parentheses in parentheses
 
 

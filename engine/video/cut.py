@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _SEEK_MARGINS_S = (0, 3, 12, 60)  # some containers lead to any packet: then a place earlier has to be tried
-_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # these lead to the key frame that was asked for
 _LATE_S = 2  # how far behind the video's packets the sound's may lie in a file
 _GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS: AVI has none, and a container that is written needs them
 _ENCODED = ".mp4"
@@ -119,7 +118,7 @@ def _write(source: bytes, facts: Facts, start_ms: int, end_ms: int, part: bytes,
 def _copy(source: bytes, facts: Facts, start_ms: int, end_ms: int, target: OutputContainer) -> int:
     """Copy packets from the key frame at or before `start_ms` on; returns when that is shown."""
     first_s = facts.first_pts * facts.time_base
-    key_s = _key_before(source, facts, first_s + Fraction(start_ms, 1000))
+    key_s, seek_s = _key_before(source, facts, first_s + Fraction(start_ms, 1000))
     end_s = first_s + Fraction(end_ms, 1000)
     with open_container(source) as container:
         container.flags |= _GENERATE_TIMES
@@ -127,7 +126,8 @@ def _copy(source: bytes, facts: Facts, start_ms: int, end_ms: int, target: Outpu
         sound = [s for s in container.streams.audio if s.codec_context is not None]
         copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in (video, *sound)}
         target.metadata.update(container.metadata)
-        _seek(container, video, key_s - (0 if container.format.name in _INDEXED else _SEEK_MARGINS_S[-2]))
+        if seek_s is not None:
+            _seek(container, video, seek_s)
         for packet in _with_order(_between(container, video, sound, key_s, end_s)):
             offset = round(key_s / Fraction(packet.time_base))
             packet.pts = _time(packet) - offset
@@ -184,24 +184,27 @@ def _between(
             yield packet
 
 
-def _key_before(source: bytes, facts: Facts, at_s: Fraction) -> Fraction:
-    """When the last key frame at or before `at_s` is shown; the first of all where none is before."""
-    for margin in _SEEK_MARGINS_S:
+class _Key(NamedTuple):
+    """A key frame: when it is shown, and where to seek to find it (None: only from the beginning on)."""
+
+    shown_s: Fraction
+    seek_s: Fraction | None
+
+
+def _key_before(source: bytes, facts: Facts, at_s: Fraction) -> _Key:
+    """The last key frame at or before `at_s`; the first of all where none is before."""
+    for seek_s in (*(at_s - margin for margin in _SEEK_MARGINS_S), None):
         with open_container(source) as container:
             container.flags |= _GENERATE_TIMES
             video = stream_at(container, facts.stream_index)
-            sought = _seek(container, video, at_s - margin)
+            if seek_s is not None and not _seek(container, video, seek_s):
+                continue
             first, last = _keys(container, video, at_s)
-            if last is not None:
-                return last
-            if not sought and first is not None:
-                return first
-    with open_container(source) as container:
-        container.flags |= _GENERATE_TIMES
-        first, last = _keys(container, stream_at(container, facts.stream_index), at_s)
-    if first is None and last is None:
-        raise UnusableVideo(source, "no key frame to begin with")
-    return last if last is not None else first  # type: ignore[return-value]
+        if last is not None:
+            return _Key(last, seek_s)
+        if seek_s is None and first is not None:
+            return _Key(first, None)
+    raise UnusableVideo(source, "no key frame to begin with")
 
 
 def _keys(

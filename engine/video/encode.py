@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _FINE = Fraction(1, 90000)
+_SEEK_FROM_US = 2_000_000  # what comes earlier is read from the beginning
 _GAP_S = Fraction(1, 10)  # in a sound's times, from which on it is one
 
 
@@ -43,32 +44,48 @@ def encode(source: bytes, facts: Facts, start_ms: int, end_ms: int, target: Outp
 
 
 def _exactly(source: bytes, facts: Facts, start_us: int, end_us: int) -> Iterator[tuple[int, Timed]]:
-    """The frames that are shown from `start_us` to `end_us`, and when, from `start_us`; the first from 0."""
+    """The frames that are shown from `start_us` to `end_us`, and when, from `start_us` on.
+
+    The first is the one that is shown at the start; a last one that stays for long is there again at the end, so that
+    the clip is as long as it should be.
+    """
+    length_us, last = end_us - start_us, None
     with FrameSource(source, facts) as frames:
-        for sought in (True, False):
-            if sought and not (start_us > 2_000_000 and frames.seek(start_us)):
-                continue
-            if not sought:
-                frames.restart()
-            before: Timed | None = None
-            begun = late = False
-            for timed in frames.frames():
-                if timed.time_us <= start_us:
-                    before = timed
-                    continue
-                if before is None and not begun and sought:
-                    late = True  # the container led to a place behind the start
-                    break
-                if before is not None and not begun:
-                    yield 0, before
-                begun = True
-                if timed.time_us >= end_us:
-                    break
-                yield timed.time_us - start_us, timed
-            if not late:
-                if before is not None and not begun:  # the last frame of the video
-                    yield 0, before
-                return
+        for time_us, timed in _from(frames, start_us):
+            if time_us >= length_us:
+                break
+            last = (time_us, timed)
+            yield last
+    held_us = length_us - facts.interval_us
+    if last is not None and held_us - last[0] > facts.interval_us:
+        yield held_us, last[1]
+
+
+def _from(frames: FrameSource, start_us: int) -> Iterator[tuple[int, Timed]]:
+    """The frame that is shown at `start_us`, at 0, and those after it, at their times from there."""
+    if start_us > _SEEK_FROM_US and frames.seek(start_us):
+        shown = _from_here(frames, start_us)
+        first = next(shown, None)
+        if first is not None and first[0] == 0:
+            yield first
+            yield from shown
+            return
+        frames.restart()  # the container led to a place behind the start
+    yield from _from_here(frames, start_us)
+
+
+def _from_here(frames: FrameSource, start_us: int) -> Iterator[tuple[int, Timed]]:
+    before: Timed | None = None
+    for timed in frames.frames():
+        if timed.time_us <= start_us:
+            before = timed
+            continue
+        if before is not None:
+            yield 0, before
+            before = None
+        yield timed.time_us - start_us, timed
+    if before is not None:  # the last frame of the video
+        yield 0, before
 
 
 class _PictureEncoder:

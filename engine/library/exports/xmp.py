@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from xml.parsers.expat import ExpatError
 
 from vtag.engine.errors import VtagError
@@ -104,7 +104,7 @@ def _parsed(sidecar: bytes) -> Document:
     if len(sidecar) > _MOST_BYTES:
         raise VtagError("the sidecar is too large to be one: it was left as it is")
     try:
-        document: Document = minidom.parseString(sidecar, forbid_dtd=True)  # type: ignore[arg-type]
+        document: Document = minidom.parseString(cast("Any", sidecar), forbid_dtd=True)
     except (DefusedXmlException, ExpatError, ValueError, LookupError, RecursionError) as error:
         raise VtagError("the sidecar is not sound XML: it was left as it is") from error
     return document
