@@ -18,7 +18,7 @@ from vtag.engine.swin.spec import NONE_OF_THESE, SwinSizes
 from vtag.trainer.starter import finish, pipeline, views
 from vtag.trainer.starter.__main__ import main
 from vtag.trainer.starter.clips import camera_move, test_views, training_clip
-from vtag.trainer.starter.data import Item, clip_starts, frame_indices, split_by_source
+from vtag.trainer.starter.data import Item, clip_starts, frame_indices, merged_labels, split_by_source
 from vtag.trainer.starter.head import strangers, thresholds
 from vtag.trainer.starter.imitate import cut_parts, random_parts
 from vtag.trainer.starter.optim import Trainee, learning_rate, save_atomically
@@ -43,6 +43,11 @@ def test_a_source_is_wholly_held_back_or_not_at_all(pairs: list[tuple[str, int]]
         assert len(sources & held) >= min(2, len(sources))
     assert held <= {item.source for item in items}
     assert held == split_by_source(items, per_label=2, seed=seed)
+
+
+def test_labels_are_merged_only_where_all_their_parts_are_there() -> None:
+    assert merged_labels(["jump", "sit", "stand"]) == (["jump", "sit_or_stand"], [0, 1, 1])
+    assert merged_labels(["run", "sit"]) == (["run", "sit"], [0, 1])
 
 
 def test_clips_start_where_the_reference_sampler_starts_them(shared: Path) -> None:

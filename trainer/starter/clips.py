@@ -50,7 +50,8 @@ def camera_move(frames: Pixels, rng: np.random.Generator, *, size: int) -> Pixel
     """
     height, width = frames.shape[1:3]
     short = min(height, width)
-    sides = np.linspace(*(short * rng.uniform(0.6, 1.0, size=2)), FRAMES)
+    first, last = short * rng.uniform(0.6, 1.0, size=2)
+    sides = np.linspace(float(first), float(last), FRAMES)
     ends = rng.uniform(size=(2, 2))
     ends[1] = ends[0] + rng.choice((0.0, rng.uniform()), p=(0.2, 0.8)) * (ends[1] - ends[0])
     path = np.linspace(ends[0], ends[1], FRAMES)

@@ -24,6 +24,8 @@ RELATED_STILLS = {
     "shooting": "shoot_gun",
     "applauding": "clapping",
 }
+# What the network takes for its twin as often as for itself, and whose common name a person can still use.
+MERGED = {"sit_or_stand": ("sit", "stand"), "walk_or_run": ("walk", "run")}
 SAME_NAME = ("archery", "jump", "pour", "run", "wave")
 
 
@@ -34,6 +36,13 @@ class Item:
     path: Path
     label: str
     source: str
+
+
+def merged_labels(labels: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The labels that are shipped, sorted, and for each of `labels` the index of what it became."""
+    became = {part: name for name, parts in MERGED.items() if set(parts) <= set(labels) for part in parts}
+    shipped = sorted({became.get(label, label) for label in labels})
+    return shipped, [shipped.index(became.get(label, label)) for label in labels]
 
 
 def list_items(folder: Path, pattern: str) -> list[Item]:

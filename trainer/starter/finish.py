@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from vtag.engine.backends.base import open_backend
+from vtag.engine.choice import remember
 from vtag.engine.library import search
 from vtag.engine.library.database import Library
-from vtag.engine.scan import ScanOptions, remember, scan
+from vtag.engine.scan import ScanOptions, scan
 from vtag.engine.swin.checkpoint import Checkpoint
 from vtag.engine.swin.checkpoints import load_checkpoint, save_model_folder
 from vtag.engine.swin.spec import NONE_OF_THESE, ModelSpec
 from vtag.trainer.dataset import Clip, Dataset, label_of
 from vtag.trainer.evaluate import Evaluation, evaluate
-from vtag.trainer.starter.head import ship_head
+from vtag.trainer.starter.head import Shipped, Sight, look, ship_head
 from vtag.trainer.starter.imitate import Imitator
+from vtag.trainer.starter.optim import save_atomically
 from vtag.trainer.starter.pipeline import Material, Plan, load_material
 from vtag.trainer.starter.release import RATE
 from vtag.trainer.starter.student import CROP, FRAMES, Student, student_sizes
@@ -36,16 +37,27 @@ def release(plan: Plan) -> None:
     """Write `plan.out` (float16 weights, model.json) and `numbers.json` with all that was measured."""
     material = load_material(plan)
     student = load_student(plan.work / "tune.pt", len(material.labels) + 1)
-    shipped = ship_head(student, material, np.random.default_rng(plan.seed))
+    shipped = ship_head(student, material, sight_of(plan, student, material))
     card = plan.out / "README.md"
     written = card.read_bytes() if card.exists() else b""
-    checkpoint = to_checkpoint(student, shipped.labels, shipped.limits)
+    checkpoint = to_checkpoint(student, shipped)
     save_model_folder(checkpoint, plan.out, dtype=np.float16)
     if written:  # the folder is replaced whole; a person wrote the card
         card.write_bytes(written)
     numbers = measure_release(plan, material)
+    numbers["held_back"]["top1_with_no_label_merged"] = shipped.unmerged_top1
     (plan.out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     log.info("release: top-1 %.1f %%, %s", 100 * numbers["held_back"]["top1"], numbers["other_footage"])
+
+
+def sight_of(plan: Plan, student: Student, material: Material) -> Sight:
+    """What the network sees; looked at once for each state of stage 2."""
+    path = plan.work / "sight.pt"
+    if path.exists() and path.stat().st_mtime > (plan.work / "tune.pt").stat().st_mtime:
+        return cast(Sight, torch.load(path, weights_only=False))
+    sight = look(student, material, np.random.default_rng(plan.seed))
+    save_atomically(sight, path)
+    return sight
 
 
 def load_student(path: Path, classes: int) -> Student:
@@ -57,17 +69,18 @@ def load_student(path: Path, classes: int) -> Student:
     return model.student.eval()
 
 
-def to_checkpoint(student: Student, labels: Sequence[str], limits: dict[str, float]) -> Checkpoint:
+def to_checkpoint(student: Student, shipped: Shipped) -> Checkpoint:
     """The trained network with everything that a scan has to know of it."""
     spec = ModelSpec(
         name="starter",
         sizes=student.swin.sizes,
-        labels=(*labels, NONE_OF_THESE),
+        labels=(*shipped.labels, NONE_OF_THESE),
         frames=FRAMES,
         rate=RATE,
         short_side=CROP,
         crop=CROP,
-        label_thresholds=limits,
+        label_thresholds=shipped.limits,
+        merged_from=shipped.merged_from,
         source="trained from scratch by vtag.trainer.starter",
         licence=LICENCE,
     )
@@ -105,6 +118,8 @@ def check_footage(plan: Plan, folder: Path) -> dict[str, Any]:
     """
     checkpoint = load_checkpoint(plan.out)
     names = {label_of(label): label for label in checkpoint.spec.labels}
+    for label, parts in checkpoint.spec.merged_from.items():
+        names.update(dict.fromkeys(parts, label))
     paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith("mixed-actions")]
     wrong: list[tuple[str, str, float]] = []
     known = right = videos = milliseconds = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,11 @@ from torch import Tensor
 
 from vtag.trainer.calibrate import threshold
 from vtag.trainer.dataset import label_of
-from vtag.trainer.starter.clips import camera_move, training_clip
-from vtag.trainer.starter.data import Pixels
+from vtag.trainer.starter.clips import camera_move, test_views, training_clip
+from vtag.trainer.starter.data import MERGED, Pixels, merged_labels
 from vtag.trainer.starter.imitate import normalise
 from vtag.trainer.starter.pipeline import Material
-from vtag.trainer.starter.release import RATE, scan_windows
+from vtag.trainer.starter.release import RATE, scan_windows, top1
 from vtag.trainer.starter.student import CROP, FRAMES, Student
 from vtag.trainer.starter.tune import fit_head
 
@@ -35,10 +35,12 @@ WINDOWS_A_MOMENT = 2.0  # wrong windows come in rows, which are one moment
 
 @dataclass
 class Shipped:
-    """The head as it is shipped; its weights are in the student."""
+    """What the head says; its weights are in the student."""
 
     labels: list[str]  # of the actions; the class after the last is NONE_OF_THESE
+    merged_from: dict[str, list[str]]
     limits: dict[str, float]
+    unmerged_top1: float  # of a head for each folder's label, by a copy of the judged protocol
 
 
 @dataclass
@@ -65,14 +67,34 @@ def features_of(student: Student, clips: Sequence[Pixels], *, batch: int = 64) -
     return torch.cat(out).clone()
 
 
-def look_at_clips(student: Student, material: Material, rng: np.random.Generator) -> tuple[Looks, Looks]:
-    """Random views of the clips to train on, and the scan's windows of all clips."""
-    owner = np.tile(material.train, VIEWS)
-    random = features_of(student, [training_clip(material.footage[i], rng, size=CROP) for i in owner])
-    windows = [scan_windows(footage).numpy() for footage in material.footage]
-    seen = features_of(student, [window for part in windows for window in part])
-    count = [len(part) for part in windows]
-    return Looks(random, owner), Looks(seen, np.repeat(np.arange(len(windows)), count))
+@dataclass
+class Sight:
+    """All that the head and its thresholds are made from."""
+
+    random: Looks  # random views of the clips to train on
+    windows: Looks  # the scan's windows of these
+    stills: Looks
+    tested: Looks  # the judged protocol's views of the held-back clips
+
+
+def look(student: Student, material: Material, rng: np.random.Generator) -> Sight:
+    """Show the network everything, in bf16."""
+    seeing = copy.deepcopy(student).to(torch.bfloat16)
+    footage = material.footage
+    random = [(i, training_clip(footage[i], rng, size=CROP)) for _ in range(VIEWS) for i in material.train]
+    windows = [(i, window.numpy()) for i in material.train for window in scan_windows(footage[i])]
+    tested = [(i, view) for i in np.flatnonzero(material.held) for view in test_views(footage[i], size=CROP)]
+    return Sight(
+        looks_at(seeing, random),
+        looks_at(seeing, windows),
+        look_at_stills(seeing, material, rng),
+        looks_at(seeing, tested),
+    )
+
+
+def looks_at(student: Student, clips: Sequence[tuple[int, Pixels]]) -> Looks:
+    """Looks at clips, each with its owner."""
+    return Looks(features_of(student, [clip for _, clip in clips]), np.array([i for i, _ in clips]))
 
 
 def look_at_stills(
@@ -89,27 +111,47 @@ def look_at_stills(
     )
 
 
-def ship_head(student: Student, material: Material, rng: np.random.Generator) -> Shipped:
+def ship_head(student: Student, material: Material, sight: Sight) -> Shipped:
     """Fit the head anew on frozen features of random views, windows and stills, and set its thresholds."""
-    seeing = copy.deepcopy(student).to(torch.bfloat16)
-    random, windows = look_at_clips(seeing, material, rng)
-    stills = look_at_stills(seeing, material, rng)
-    windows = windows.of(~material.held)
-    taught = stills.of(material.still_taught)
-    features = torch.cat([random.features, windows.features, taught.features])
-    labels = np.concatenate(
-        [material.truth[random.owner], material.truth[windows.owner], material.still_truth[taught.owner]]
-    )
-    names = [label_of(label) for label in material.labels]
-    weight, bias = fit_head(features, torch.from_numpy(labels), len(names) + 1, decay=DECAY, steps=STEPS)
+    taught, kept = sight.stills.of(material.still_taught), sight.stills.of(~material.still_taught)
+    windows, own = sight.windows, material.truth[sight.windows.owner]
+    features = torch.cat([sight.random.features, windows.features, taught.features])
+    truth = np.concatenate([material.truth[sight.random.owner], own, material.still_truth[taught.owner]])
+    apart = measure_head(sight.tested, material, fit(features, truth, len(material.labels)))
+
+    shipped, became = merged_labels(material.labels)
+    of = np.array([*became, len(shipped)])  # the class of a folder's label; the last is none of them
+    weight, bias = fit(features, of[truth], len(shipped))
+    put_head(student, weight, bias)
+    unknown = strangers(features, of[truth], windows.features, of[own])
+    shares = torch.softmax(kept.features @ weight.T + bias, -1)[:, : len(shipped)].numpy()
+    names = [label_of(label) for label in shipped]
+    merged = {label_of(name): [label_of(part) for part in MERGED[name]] for name in shipped if name in MERGED}
+    return Shipped(names, merged, thresholds(np.concatenate([unknown, shares]), names), apart)
+
+
+def fit(
+    features: Tensor, truth: npt.NDArray[np.intp], actions: int, steps: int = STEPS
+) -> tuple[Tensor, Tensor]:
+    """A head for `actions` and none of them."""
+    return fit_head(features, torch.from_numpy(truth), actions + 1, decay=DECAY, steps=steps)
+
+
+def put_head(student: Student, weight: Tensor, bias: Tensor) -> None:
+    """Give the student this head, of as many classes as it has."""
+    head = torch.nn.Linear(weight.shape[1], weight.shape[0])
     with torch.no_grad():
-        student.swin.head.weight.copy_(weight)
-        student.swin.head.bias.copy_(bias)
-    unknown = strangers(features, labels, windows.features, material.truth[windows.owner])
-    kept = stills.of(~material.still_taught).features
-    shares = torch.softmax(kept @ weight.T + bias, -1)[:, : len(names)].numpy()
-    limits = thresholds(np.concatenate([unknown, shares]), names)
-    return Shipped(names, limits)
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    student.swin.head = head
+    student.swin.sizes = replace(student.swin.sizes, num_classes=len(bias))
+
+
+def measure_head(tested: Looks, material: Material, head: tuple[Tensor, Tensor]) -> float:
+    """Top-1 on the held-back clips with a head for each folder's label, by a copy of the judged protocol."""
+    clips = np.unique(tested.owner)  # sorted, as the looks are
+    logits = (tested.features @ head[0].T + head[1]).view(len(clips), -1, len(head[1]))
+    return top1(logits, torch.from_numpy(material.truth[clips]), len(material.labels))
 
 
 def strangers(
@@ -123,9 +165,7 @@ def strangers(
     out = np.full((len(windows), none), np.nan, np.float32)
     for action in np.unique(truth):
         taught, shown = torch.from_numpy(labels != action), truth == action
-        weight, bias = fit_head(
-            features[taught], torch.from_numpy(labels)[taught], none + 1, decay=DECAY, steps=STEPS // 2
-        )
+        weight, bias = fit(features[taught], labels[taught.numpy()], none, steps=STEPS // 2)
         shares = torch.softmax(windows[torch.from_numpy(shown)] @ weight.T + bias, -1)
         out[shown] = shares[:, :none].numpy()
         out[shown, action] = np.nan

@@ -122,7 +122,7 @@ def views(plan: Plan) -> None:
 
 def make_targets(
     clips: dict[str, Any], stills: dict[str, Any], *, seed: int
-) -> tuple[dict[str, Any], Tensor]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What stage 1 learns from (no held-back source), and the teacher's pooled features of every frame's view.
 
     The targets are the teacher's maps along the principal axes of its pooled features, each divided by the root of
