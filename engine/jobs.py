@@ -1,84 +1,167 @@
-"""A scan as a process of its own, so that whoever asked for it stays small and can end it; it writes a `runs` row."""
+"""Scans, trainings and downloads as processes of their own, so that whoever asked stays small and can end them.
+
+What computes runs one at a time: the others wait in the library's settings, and so outlive whoever asked for them.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import platform
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from vtag.engine.errors import VtagError
-from vtag.engine.library.database import open_reader
+from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.runs import Run, recent
 from vtag.engine.paths import private_dir
 from vtag.engine.text import printable
 
-_STARTS_WITHIN_S = 60.0
+_SETTING = "jobs"  # of the library: what waits
 _LOG = "job.log"  # beside the library: the last job's messages
+_MOST_WAITING = 20
+_FINE = (0, 3, 130)  # exit codes: done, done but for some videos, ended by a person
 
 
-def start_scan(library: Path, paths: Sequence[str], model: str | None = None) -> subprocess.Popen[bytes]:
-    """Scan `paths` into `library` in a process of its own; returns when it works or has ended by itself.
+class Job(NamedTuple):
+    """A command that waits for its turn: `kind` (scan, finetune, ...), what it is of, and vtag's arguments."""
 
-    Raises VtagError where another job runs, nothing is at a path, or it ends at once (with its last line).
-    """
-    if running := running_jobs(library):
-        raise VtagError(f"a {running[0].kind} is running already (process {running[0].pid}): one at a time")
+    number: int
+    kind: str
+    of: str
+    arguments: tuple[str, ...]
+
+
+class Jobs:
+    """The jobs of one library. Its methods may be called from any thread."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = library
+        self._lock = threading.Lock()
+        self._current: tuple[Job, subprocess.Popen[bytes]] | None = None
+        self.trouble = ""  # why the last job failed, in its own words
+
+    def ask(self, kind: str, of: str, arguments: Sequence[str]) -> bool:
+        """Run `vtag ARGUMENTS`, now (True) or when its turn comes. Raises VtagError where too many wait."""
+        with self._lock, Library.open(self._library) as library, library.transaction():
+            waiting = _waiting(library.connection)
+            if len(waiting) >= _MOST_WAITING:
+                raise VtagError(f"{len(waiting)} jobs wait already: let some end first")
+            number = 1 + max((job.number for job in waiting), default=0)
+            _keep(library, [*waiting, Job(number, kind, of, tuple(arguments))])
+        self.advance()
+        return all(job.number != number for job in self.waiting())
+
+    def advance(self) -> None:
+        """Start the next job where nothing runs; to be called now and then."""
+        with self._lock:
+            self._reap()
+            with closing(open_reader(self._library)) as reader:
+                if self._current or not _waiting(reader) or running(reader):
+                    return
+            with Library.open(self._library) as library, library.transaction():
+                first, *rest = _waiting(library.connection)
+                _keep(library, rest)
+            self.trouble = ""
+            self._current = first, self._start(first)
+
+    def waiting(self) -> list[Job]:
+        """What waits for its turn, the next one first."""
+        with closing(open_reader(self._library)) as reader:
+            return _waiting(reader)
+
+    def withdraw(self, number: int) -> None:
+        """Take a waiting job out of the queue."""
+        with self._lock, Library.open(self._library) as library, library.transaction():
+            _keep(library, [job for job in _waiting(library.connection) if job.number != number])
+
+    def current(self) -> Job | None:
+        """The job of ours that runs, also while it has no row yet."""
+        with self._lock:
+            self._reap()
+            return self._current[0] if self._current else None
+
+    def end(self) -> bool:
+        """Interrupt what runs, as Ctrl-C does: what it finished is kept. False where nothing runs on this machine."""
+        with self._lock:
+            self._reap()
+            if self._current:
+                self._current[1].send_signal(signal.SIGINT)
+                return True
+        with closing(open_reader(self._library)) as reader:
+            here = [run for run in running(reader) if run.host == platform.node()]
+        for run in here:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(run.pid, signal.SIGINT)
+        return bool(here)
+
+    def last_words(self) -> str:
+        """The last line that the last job said."""
+        return last_line(self._library.parent / _LOG)
+
+    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+        private_dir(self._library.parent)
+        with open(self._library.parent / _LOG, "wb") as log:
+            return start_process(job.arguments, log.fileno())
+
+    def _reap(self) -> None:
+        if self._current and self._current[1].poll() is not None:
+            failed = self._current[1].returncode not in _FINE
+            self.trouble = (self.last_words() or "it ended at once") if failed else ""
+            self._current = None
+
+
+def start_process(arguments: Sequence[str], log: int) -> subprocess.Popen[bytes]:
+    """`vtag ARGUMENTS` as a process that outlives this one; what it says goes to the descriptor `log`."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "vtag.app", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        start_new_session=True,  # Ctrl-C at the server is not meant for it
+    )
+
+
+def scan_arguments(library: Path, paths: Sequence[str], *options: str) -> list[str]:
+    """The arguments of a scan of `paths`. Raises VtagError where one is not there."""
     if not paths:
         raise VtagError("name a folder to scan")
     for path in paths:
         if not os.path.isabs(path) or not os.path.exists(path):
             raise VtagError(f"there is no {printable(path)!r} on this machine: give a folder's whole path")
-    command = [sys.executable, "-P", "-m", "vtag.app", "scan", "--db", str(library)]
-    if model:
-        command += ["--model", model]
-    private_dir(library.parent)
-    with open(library.parent / _LOG, "wb") as log:
-        job = subprocess.Popen(
-            [*command, "--", *paths],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C at the server is not meant for it
-        )
-    threading.Thread(
-        target=job.wait, daemon=True
-    ).start()  # a child that nobody waits for seems to run for ever
-    deadline = time.monotonic() + _STARTS_WITHIN_S
-    while job.poll() is None and time.monotonic() < deadline:
-        if any(run.pid == job.pid for run in running_jobs(library)):
-            return job
-        time.sleep(0.1)
-    if job.poll() not in (None, 0, 3):
-        raise VtagError(last_words(library) or "the scan ended at once")
-    return job
+    return ["scan", "--db", str(library), *options, "--", *paths]
 
 
-def running_jobs(library: Path) -> list[Run]:
+def running(reader: sqlite3.Connection) -> list[Run]:
     """Scans and trainings that are under way in any process."""
-    with closing(open_reader(library)) as reader:
-        return [run for run in recent(reader) if run.state == "running"]
+    return [run for run in recent(reader) if run.state == "running"]
 
 
-def cancel(library: Path, run_id: int) -> bool:
-    """Interrupt a running job, as Ctrl-C does: what it finished is kept. False where it does not run any more."""
-    for run in running_jobs(library):
-        if run.id == run_id and run.host == platform.node():
-            os.kill(run.pid, signal.SIGINT)
-            return True
-    return False
-
-
-def last_words(library: Path) -> str:
-    """The last line that the last job said."""
+def last_line(log: Path) -> str:
+    """The last line of a job's messages, without the program's name."""
     try:
-        lines = (library.parent / _LOG).read_text("utf-8", "replace").strip().splitlines()
+        lines = log.read_text("utf-8", "replace").strip().splitlines()
     except OSError:
         return ""
     return printable(lines[-1]).removeprefix("vtag: ") if lines else ""
+
+
+def _waiting(connection: sqlite3.Connection) -> list[Job]:
+    row = connection.execute("SELECT value FROM settings WHERE key = ?", (_SETTING,)).fetchone()
+    return (
+        [Job(number, kind, of, tuple(rest)) for number, kind, of, rest in json.loads(row[0])] if row else []
+    )
+
+
+def _keep(library: Library, waiting: Sequence[Job]) -> None:
+    library.connection.execute(
+        "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (_SETTING, json.dumps(waiting))
+    )

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 STARTER = "starter"  # comes with vtag
-_DOWNLOADS = ".downloads"
+DOWNLOADS = ".downloads"
 _INCOMING = ".incoming"
 _PATIENCE_S = 120.0  # a large checkpoint takes seconds to convert, on a slow disk a minute
 _ENDINGS = (".pth", ".pt", ".pdparams", ".safetensors", ".onnx", ".json")
@@ -161,7 +161,7 @@ def pull(name: str, labels: Sequence[str] | None = None, on_progress: Progress |
     _refuse_taken(name)
     if labels is not None and entry.classes:
         check_labels(labels, entry.classes)  # before the download, not after it
-    file = models_dir() / _DOWNLOADS / entry.file_name
+    file = models_dir() / DOWNLOADS / entry.file_name
     known = known_sha256(entry)
     if not _is_whole(file, known):
         fetch(
@@ -255,7 +255,7 @@ def _belongings(name: str) -> list[Path]:
         path_of(name)
     files = [models_dir() / name]
     if entry := catalogue().get(name):
-        files += (models_dir() / _DOWNLOADS).glob(f"{entry.file_name}*")
+        files += (models_dir() / DOWNLOADS).glob(f"{entry.file_name}*")
     if not (here := [file for file in files if file.exists() or file.is_symlink()]):
         path_of(name)
     return here

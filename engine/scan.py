@@ -91,7 +91,7 @@ def scan(
         record=not options.dry_run,
     )
     if options.dry_run:
-        yield _only_planned(library, plan, found, _looked_by(spec, sampling))
+        yield _only_planned(library, plan, found, checkpoint, options)
         yield _nothing_done(plan, found, started)
         return
     running = _Scan(library, checkpoint, options, sampling, plan, found, started)
@@ -207,7 +207,7 @@ class _Scan:
         ) as pool:
             self._lengths.ask(pool)
             speed = runs.speed(self._library, looked_by) or measured_speed(
-                backend, self._sampling, self._clips_at_once(self._sampling.views)
+                backend, self._sampling, _clips_at_once(backend, self._sampling.views)
             )
             self._lengths.wait(pool)
             yield _planned(self._plan, self._found, self._lengths.total_ms, speed)
@@ -235,10 +235,6 @@ class _Scan:
             yield from self._decoded(event)
         elif isinstance(event, Undecoded):
             yield self._fail(event.job_id, event.reason)
-
-    def _clips_at_once(self, views: int) -> int:
-        assert self._backend is not None
-        return max(1, _BATCH.get(self._backend.device.split(":")[0], _CPU_BATCH) // views)
 
     def _opened(self, event: VideoOpened, pool: DecodePool) -> None:
         look = self._looks[event.job_id]
@@ -278,7 +274,8 @@ class _Scan:
         look.waiting += 1
         queue = self._queues.setdefault(clip.pixels.shape, [])
         queue.append((clip.job_id, clip))
-        if len(queue) >= self._clips_at_once(clip.pixels.shape[0]):
+        assert self._backend is not None
+        if len(queue) >= _clips_at_once(self._backend, clip.pixels.shape[0]):
             yield from self._see(clip.pixels.shape)
 
     def _decoded(self, event: Decoded) -> Iterator[Event]:
@@ -418,14 +415,26 @@ def _planned(plan: Plan, found: Discovery, video_ms: int, speed: float | None) -
     )
 
 
-def _only_planned(library: Library, plan: Plan, found: Discovery, looked_by: str) -> Planned:
-    """What there is to do where it will not be done: no model is run."""
-    lengths = Lengths(plan.tasks)
+def _only_planned(
+    library: Library, plan: Plan, found: Discovery, checkpoint: Checkpoint, o: ScanOptions
+) -> Planned:
+    """What there is to do where it will not be done; a model whose speed nobody knows is timed on blank clips."""
+    lengths, speed = Lengths(plan.tasks), None
     if plan.tasks:
+        sampling = sampling_of(checkpoint.spec, o)
+        speed = runs.speed(library, _looked_by(checkpoint.spec, sampling))
         with DecodePool(workers=os.cpu_count() or 1, memory_bytes=_DECODE_MEMORY_BYTES) as pool:
             lengths.ask(pool)
+            if speed is None:
+                backend = open_backend(checkpoint, backend=o.backend, device=o.device, precision=o.precision)
+                speed = measured_speed(backend, sampling, _clips_at_once(backend, sampling.views))
             lengths.wait(pool)
-    return _planned(plan, found, lengths.total_ms, runs.speed(library, looked_by))
+    return _planned(plan, found, lengths.total_ms, speed)
+
+
+def _clips_at_once(backend: Backend, views: int) -> int:
+    """How many clips of so many views a call of the model takes."""
+    return max(1, _BATCH.get(backend.device.split(":")[0], _CPU_BATCH) // views)
 
 
 def _looked_by(spec: ModelSpec, sampling: Sampling, backend: Backend | None = None) -> str:

@@ -14,8 +14,13 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def serving(home: Path, *arguments: str, password: str | None = None) -> Iterator[tuple[str, int]]:
-    """The address of a running `vtag ui` over the library at `home`, and the server's process id."""
+def serving(
+    home: Path, *arguments: str, password: str | None = None, killed: bool = False
+) -> Iterator[tuple[str, int]]:
+    """The address of a running `vtag ui` over the library at `home`, and the server's process id.
+
+    It ends by Ctrl-C, cleanly, unless the caller has `killed` it.
+    """
     environment = {**os.environ, "VTAG_HOME": str(home)}
     environment.pop("VTAG_UI_PASSWORD", None)
     if password:
@@ -35,7 +40,7 @@ def serving(home: Path, *arguments: str, password: str | None = None) -> Iterato
             raise AssertionError("".join(said))
     finally:
         server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(60) == (-signal.SIGKILL if killed else 0)
 
 
 def make_library(folder: Path, *, videos: int = 3, seconds: float = 6, names: tuple[str, ...] = ()) -> Path:
@@ -47,8 +52,11 @@ def make_library(folder: Path, *, videos: int = 3, seconds: float = 6, names: tu
     clips.mkdir(parents=True)
     for seed, name in enumerate(names or tuple(f"video{number}.mp4" for number in range(videos))):
         make_video(clips / name, seconds=seconds, seed=seed)
-    model = make_model(folder / "model")
-    home = folder / "home"
+    scan_into(folder / "home", clips, make_model(folder / "model"))
+    return folder / "home"
+
+
+def scan_into(home: Path, clips: Path, model: Path) -> None:
+    """Scan `clips` into the library at `home`, with a threshold at which hardly anything is silent."""
     scan = [sys.executable, "-m", "vtag.app", "scan", str(clips), "--model", str(model), "--threshold", "0.1"]
     subprocess.run(scan, env={**os.environ, "VTAG_HOME": str(home)}, check=True, capture_output=True)
-    return home

@@ -70,13 +70,14 @@ def scan(
             checkpoint, source = choose_model(library, model, device)
             if not dry_run:
                 remember(library, checkpoint, source)
-            finished = _draw(run(library, [os.fsencode(p) for p in paths], checkpoint, options), note)
+            events = run(library, [os.fsencode(p) for p in paths], checkpoint, options)
+            planned, finished = _draw(events, note)
         except KeyboardInterrupt:
             complain("interrupted; what was finished is kept, and the same command goes on from there")
             raise typer.Exit(130) from None
     _say_sum(finished, verbose=verbose)
     if json:
-        put_json(_as_json(finished))
+        put_json(_as_json(finished) | ({"plan": _plan_json(planned)} if planned and dry_run else {}))
     if finished.failed:
         raise typer.Exit(3)
 
@@ -114,13 +115,16 @@ def _interrupts_once() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _draw(events: Iterator[Event], note: str = "") -> Finished:
-    from vtag.engine.events import Finished
+def _draw(events: Iterator[Event], note: str = "") -> tuple[Planned | None, Finished]:
+    from vtag.engine.events import Finished, Planned
 
+    planned = None
     with Drawing(note) as drawing:
         for event in events:
             if isinstance(event, Finished):
-                return event
+                return planned, event
+            if isinstance(event, Planned):
+                planned = event
             drawing.show(event)
     raise AssertionError("a scan ends with its sum")
 
@@ -275,6 +279,17 @@ def _as_json(done: Finished) -> dict[str, Any]:
         "windows": done.windows,
         "video_seconds": round(done.video_ms / 1000, 3),
         "wall_seconds": round(done.wall_s, 3),
+    }
+
+
+def _plan_json(plan: Planned) -> dict[str, Any]:
+    return {
+        "videos": plan.videos,
+        "video_seconds": round(plan.video_ms / 1000, 1),
+        "estimate_seconds": None if plan.estimate_s is None else round(plan.estimate_s, 1),
+        "skipped": plan.skipped,
+        "known_failed": plan.known_failed,
+        "left_out": plan.left_out,
     }
 
 

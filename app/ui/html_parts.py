@@ -1,18 +1,23 @@
-"""The page's own pieces of HTML; everything that came from a disk is escaped here and nowhere else."""
+"""The page's HTML begins here: text made safe, and the small pieces that every view is made of.
+
+Everything that came from a disk passes `text`, here and in the html_ modules beside this one.
+"""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 from vtag.app.console import clock
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import printable
 
-if TYPE_CHECKING:
-    from vtag.engine.library.runs import Run
-    from vtag.engine.library.search import Moment
-    from vtag.engine.library.served import Count, Video
+_NAMES = {
+    "scan": "Scan",
+    "finetune": "Training",
+    "train": "Training",
+    "retag": "New tags",
+    "teach": "Teaching",
+}
 
 
 def text(value: object) -> str:
@@ -26,132 +31,121 @@ def note(message: str, *, is_error: bool = False) -> str:
     return f'<p class="vtag-note" role="{role}">{text(message)}</p>' if message else ""
 
 
-def gallery(moments: Sequence[Moment], *, more: bool) -> str:
-    """Moments as cards with a real frame each; a card's button carries the moment's id."""
-    cards = "".join(_card(moment) for moment in moments)
-    button = '<button type="button" class="vtag-more" data-more>Show more</button>' if more else ""
-    return f'<ul class="vtag-gallery" aria-label="Moments found">{cards}</ul>{button}'
+def button(
+    what: str,
+    shown: str = "",
+    *,
+    about: str = "",
+    kind: str = "",
+    is_pressed: bool | None = None,
+    told: Mapping[str, object] | None = None,
+) -> str:
+    """A button that tells the page's script `what` it is for, and what it carries (`told`).
 
-
-def _card(moment: Moment) -> str:
-    name = display_path(moment.path.rsplit(b"/", 1)[-1])
-    span = f"{clock(moment.start_ms)}&ndash;{clock(moment.end_ms)}"
-    gone = "" if moment.present else '<span class="vtag-gone">not there now</span>'
-    said = "yours" if moment.source == "user" else f"{moment.score:.2f}"
+    `about` is its name for who cannot see where it stands.
+    """
+    carried = "".join(f' data-{key}="{text(value)}"' for key, value in (told or {}).items())
+    if is_pressed is not None:
+        carried += f' aria-pressed="{"true" if is_pressed else "false"}"'
+    label = f' aria-label="{text(about)}" title="{text(about)}"' if about else ""
     return (
-        f'<li><button type="button" class="vtag-card" data-moment="{moment.id}">'
-        f'<img src="/picture/{moment.id}" loading="lazy" alt="" width="320" height="192">'
-        f'<span class="vtag-label">{text(moment.label)}</span> <span class="vtag-score">{said}</span>'
-        f'<span class="vtag-span">{span}</span>{gone}'
-        f'<span class="vtag-file" title="{text(display_path(moment.path))}">{text(name)}</span></button></li>'
+        f'<button type="button" class="vtag-button {kind}" data-do="{what}"{carried}{label}>'
+        f"{text(shown or what.capitalize())}</button>"
     )
 
 
-def player(shown: Video, source: str, start_ms: int, offset_ms: int) -> str:
-    """The player; `source` is played from `start_ms` of the video, `offset_ms` of which lie before the source."""
-    if not source:
-        return f'<div class="vtag-player">{note("This video is not there now: connect its disk.")}</div>'
-    return (
-        f'<video class="vtag-video" controls playsinline preload="metadata" src="{text(source)}" '
-        f'data-start="{max(0, start_ms - offset_ms) / 1000}" data-offset="{offset_ms / 1000}" '
-        f'aria-label="{text(shown.display)}"></video>'
-    )
-
-
-def timeline(moments: Sequence[Moment], duration_ms: int, chosen: int | None) -> str:
-    """One row a label of spans that seek when they are pressed."""
-    length = max(duration_ms, *(m.end_ms for m in moments), 1) if moments else max(duration_ms, 1)
-    rows: dict[str, list[Moment]] = {}
-    for moment in moments:
-        rows.setdefault(moment.label, []).append(moment)
-    drawn = "".join(
-        f'<div class="vtag-row"><span class="vtag-row-label">{text(label)}</span><div class="vtag-track">'
-        + "".join(_span(moment, length, moment.id == chosen) for moment in row)
-        + "</div></div>"
-        for label, row in rows.items()
-    )
-    return f'<div class="vtag-timeline" role="group" aria-label="Moments of this video">{drawn}</div>'
-
-
-def _span(moment: Moment, length: int, is_chosen: bool) -> str:
-    left = 100 * moment.start_ms / length
-    width = max(0.4, 100 * (moment.end_ms - moment.start_ms) / length)
-    name = f"{moment.label} {clock(moment.start_ms)} to {clock(moment.end_ms)}, score {moment.score:.2f}"
-    return (
-        f'<button type="button" class="vtag-bar{" vtag-chosen" if is_chosen else ""}" data-seek="{moment.start_ms}" '
-        f'data-end="{moment.end_ms}" data-id="{moment.id}" style="left:{left:.3f}%;width:{width:.3f}%" '
-        f'aria-label="{text(name)}" title="{text(name)}"></button>'
-    )
-
-
-def runs_list(runs: Iterable[Run]) -> str:
-    """Scans and trainings, newest first, with how far they came."""
-    rows = "".join(
-        f"<tr><td>{text(run.started_at.replace('T', ' ')[:16])}</td><td>{text(run.kind)}</td>"
-        f'<td class="vtag-path">{text(run.command[:200])}</td>'
-        f"<td>{text(run.state)}</td><td>{text(_progress(run))}</td></tr>"
-        for run in runs
-    )
-    if not rows:
-        return note("Nothing was scanned yet.")
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("Started (UTC)", "What", "Of", "State", "Progress")
-    )
-    return f'<div class="vtag-scroll" tabindex="0"><table><tr>{head}</tr>{rows}</table></div>'
-
-
-def _progress(run: Run) -> str:
-    told = run.progress
-    if "videos" not in told:
-        return ""
-    return f"{told['videos']} of {told.get('of', '?')} videos, {clock(int(told.get('video_ms', 0)))} of video"
-
-
-def failures_list(failed: Sequence[tuple[str, str]]) -> str:
-    """Files that could not be read, and why."""
-    if not failed:
-        return note("Every file could be read.")
-    rows = "".join(
-        f'<tr><td class="vtag-path">{text(path)}</td><td class="vtag-path">{text(why)}</td></tr>'
-        for path, why in failed
+def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table that scrolls by itself on a narrow screen; cells are HTML already."""
+    head = "".join(f'<th scope="col">{text(cell)}</th>' for cell in heads)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td data-head="{text(head)}">{cell}</td>' for head, cell in zip(heads, row, strict=True))
+        + "</tr>"
+        for row in rows
     )
     return (
-        '<div class="vtag-scroll" tabindex="0"><table><tr><th scope="col">File</th><th scope="col">Why</th></tr>'
-        f"{rows}</table></div>"
+        f'<div class="vtag-scroll" tabindex="0" role="region" aria-label="{text(name)}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def figures(count: Count) -> str:
-    """What the library holds, as a row of figures."""
-    shown = [
-        (f"{count.videos:,}", "videos"),
-        (clock(count.video_ms), "of video"),
-        (f"{count.moments:,}", "moments"),
-        (f"{count.failed:,}", "unreadable"),
-    ]
+def figures(shown: Iterable[tuple[str, str]]) -> str:
+    """Numbers and what they count, as a row."""
     return (
         '<dl class="vtag-figures">'
-        + "".join(f"<div><dd>{n}</dd><dt>{what}</dt></div>" for n, what in shown)
+        + "".join(f"<div><dt>{text(what)}</dt><dd>{text(number)}</dd></div>" for number, what in shown)
         + "</dl>"
     )
 
 
-def labels_list(counted: Sequence[tuple[str, int]]) -> str:
-    """Labels and how often each was found; a press searches for it."""
-    most = max((number for _, number in counted), default=1) or 1
-    rows = "".join(
-        f'<li><button type="button" data-query="{text(_quoted(name))}"><span>{text(name)}</span>'
-        f'<span class="vtag-meter" style="width:{100 * number / most:.1f}%"></span>'
-        f"<span>{number:,}</span></button></li>"
-        for name, number in counted
-        if number
-    )
+def options(listed: str, names: Iterable[str]) -> str:
+    """A list that fields with `list` of this id suggest from."""
     return (
-        f'<ul class="vtag-labels" aria-label="Labels found">{rows}</ul>'
-        if rows
-        else note("No moment was found yet.")
+        f'<datalist id="{listed}">'
+        + "".join(f'<option value="{text(name)}">' for name in names)
+        + "</datalist>"
     )
 
 
-def _quoted(label: str) -> str:
+def chips(name: str, queries: Iterable[tuple[str, str]]) -> str:
+    """Buttons that search: what stands on each, and its query."""
+    made = "".join(
+        f'<li><button type="button" class="vtag-chip" data-query="{text(query)}">{text(shown)}</button></li>'
+        for shown, query in queries
+    )
+    return f'<ul class="vtag-chips" aria-label="{text(name)}">{made}</ul>'
+
+
+def quoted(label: str) -> str:
+    """A label as a query for it."""
     return '"' + label.replace('"', " ") + '"'
+
+
+def kind_of_run(kind: str) -> str:
+    """What a run is called on the page."""
+    return _NAMES.get(kind, kind.capitalize())
+
+
+def span(start_ms: int, end_ms: int) -> str:
+    """A stretch of a video, the hour left out where it is none; its end at the end of the second."""
+    return f"{short_clock(start_ms)}–{short_clock(-(-end_ms // 1000) * 1000)}"
+
+
+def short_clock(milliseconds: int) -> str:
+    """A time in a video, without the hour where it is none."""
+    hours, minutes, seconds = clock(milliseconds).split(":")
+    return f"{int(minutes)}:{seconds}" if hours == "0" else f"{hours}:{minutes}:{seconds}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words."""
+    if seconds < 59.5:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 3600:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 36_000 else f"{round(seconds / 3600):,} h"
+
+
+def size(size_bytes: float) -> str:
+    """A number of bytes in words."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return (
+                f"{size_bytes:.0f} {unit}"
+                if unit == "bytes" or size_bytes >= 10
+                else f"{size_bytes:.1f} {unit}"
+            )
+        size_bytes /= 1000
+    return f"{size_bytes:,.1f} TB"
+
+
+def welcome() -> str:
+    """What an empty library says: what to do, and what it costs."""
+    return (
+        '<section class="vtag-welcome"><h2>Nothing was scanned yet</h2>'
+        "<ol><li><strong>Choose a folder</strong> with videos.</li>"
+        "<li><strong>See what it costs</strong>: how much video there is, and how long this machine takes.</li>"
+        "<li><strong>Start</strong>: the first moments can be searched here while the scan runs.</li></ol>"
+        "<p>Videos are read where they are and stay as they are. Nothing leaves this machine.</p>"
+        f"{button('scan', 'Choose a folder', kind='vtag-primary')}</section>"
+    )

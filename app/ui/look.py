@@ -1,86 +1,146 @@
-"""What the page shows for what a person asks: plain functions over the library, without Gradio."""
+"""What a search shows: plain functions over the library, without Gradio."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
-from vtag.app.ui import html_parts as parts
-from vtag.app.ui.routes import playable, proxy_span
-from vtag.engine.errors import QueryError
-from vtag.engine.library import runs, served
+from vtag.app.ui.html_moments import Place, card, gallery, place_card
+from vtag.app.ui.html_parts import chips, note, quoted, welcome
+from vtag.engine.errors import QueryError, VtagError
+from vtag.engine.library import labels, served, similar
 from vtag.engine.library.database import open_reader
-from vtag.engine.library.labels import nearest
-from vtag.engine.library.search import label_counts, moments_of, search
+from vtag.engine.library.query import parse
+from vtag.engine.library.search import search
+from vtag.engine.text import display_path
 
 PAGE = 24  # moments
-_FAILURES = 200
-FIRST_VISIT = (
-    "Nothing was scanned yet. Open Scan, name a folder with videos, and start: its videos are looked at on this "
-    "machine, and their moments can be searched here while it runs."
-)
+_MOST_PAGES = 40
+_LABELS = 80  # named below the search box
+_MOST_QUERY = 500
+EXAMPLES = ("archery", '"riding a bike" OR skateboarding', "dancing -salsa", "running THEN jumping")
 
 
-def found(library: Path, query: str, min_score: float, pages: int) -> str:
-    """The moments that fit `query`, `pages` pages of them, or the sentence that says why there are none."""
+class Asked(NamedTuple):
+    """A search: the words, and the filters beside them; a field is a name in the page's address."""
+
+    q: str = ""
+    score: float = 0.0
+    model: str = ""
+    source: str = ""  # user, model
+    after: str = ""
+    before: str = ""
+
+    def as_query(self) -> str:
+        """The whole as one query of the search's language (docs/search.md)."""
+        parts = []
+        if self.score > 0:
+            parts.append(f"score>={self.score:g}")
+        for field in ("model", "source", "after", "before"):
+            if value := str(getattr(self, field)).replace('"', " ").strip():
+                parts.append(f'{field}:"{value}"')
+        return " ".join([f"({self.q})", *parts]) if parts else self.q
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing is looked for."""
+        return not self.q.strip()
+
+
+def from_address(parameters: Mapping[str, str]) -> Asked:
+    """The search that an address carries; what makes no sense in it is left out."""
+    try:
+        score = min(1.0, max(0.0, float(parameters.get("score", 0))))
+    except ValueError:
+        score = 0.0
+    texts = {name: str(parameters.get(name, ""))[:_MOST_QUERY] for name in ("q", "model", "after", "before")}
+    source = parameters.get("source", "")
+    return Asked(**texts, score=score, source=source if source in ("user", "model") else "")
+
+
+def found(library: Path, asked: Asked, pages: int = 1) -> str:
+    """The moments that fit, `pages` pages of them, or the sentence that says why there are none."""
     with closing(open_reader(library)) as reader:
         if served.is_empty(reader):
-            return parts.note(FIRST_VISIT)
-        if not query.strip():
-            counted = [row for row in label_counts(reader) if row[1]]
-            return parts.labels_list(counted[:60])
+            return welcome()
+        if asked.is_nothing:
+            latest = served.latest(reader, PAGE)
+            hint = "" if latest else note("No moment was found yet: Scan shows what runs.")
+            return (
+                f"<h2>Found last</h2>{gallery(map(card, latest), name='Moments found last')}"
+                if latest
+                else hint
+            )
         try:
-            limit = pages * PAGE
-            moments = search(reader, query, min_score=min_score, limit=limit + 1)
+            parse(asked.q)  # so that an error points into what the person wrote
+            limit = min(pages, _MOST_PAGES) * PAGE
+            moments = search(reader, asked.as_query(), limit=limit + 1)
         except QueryError as error:
-            return parts.note(str(error), is_error=True)
+            return note(str(error), is_error=True)
         if moments:
-            return parts.gallery(moments[:limit], more=len(moments) > limit)
-        near = nearest(reader, query)
+            return gallery(map(card, moments[:limit]), name="Moments found", more=len(moments) > limit)
+        near = labels.nearest(reader, asked.q)
         hint = f" Near to it: {', '.join(near)}." if near else ""
-        return parts.note(f"No moment fits this search.{hint}")
+        return note(f"No moment fits this search.{hint}")
 
 
-def watched(library: Path, moment_id: int) -> str:
-    """The video of a moment, played from it, with everything that was found in the video."""
+def similar_to(library: Path, moment_id: int) -> str:
+    """What looks like a moment, most similar first."""
     with closing(open_reader(library)) as reader:
         place = served.content_of_moment(reader, moment_id)
-        shown = served.video(reader, place[0]) if place else None
-        if place is None or shown is None:
-            return parts.note("This moment is gone: search again.", is_error=True)
-        moments = moments_of(reader, shown.id, shown.path)
-    _, start_ms, end_ms = place
-    source, offset_ms = "", 0
-    if shown.path is not None and playable(shown):
-        source = f"/media/{shown.id}"
-    elif shown.path is not None:
-        offset_ms, last_ms = proxy_span(start_ms, end_ms)
-        source = f"/moment/{shown.id}/{offset_ms}/{last_ms}"
-    hint = (
-        parts.note("A browser cannot play this file: the moment is shown from a copy made for it.")
-        if offset_ms or source.startswith("/moment/")
-        else ""
-    )
-    name = shown.display.rsplit("/", 1)[-1]
-    return (
-        f'<section class="vtag-watch" data-content="{shown.id}" aria-label="Video">'
-        f'<h2 class="vtag-name" title="{parts.text(shown.display)}">{parts.text(name)}</h2>'
-        f"{parts.player(shown, source, start_ms, offset_ms)}{hint}"
-        f"{parts.timeline(moments, shown.duration_ms, moment_id)}</section>"
-    )
-
-
-def state(library: Path) -> str:
-    """What runs now and what ran, and the files that could not be read."""
-    with closing(open_reader(library)) as reader:
-        latest = runs.recent(reader, 10)
-        failed = served.failures(reader, _FAILURES)
-    return f"<h2>Scans</h2>{parts.runs_list(latest)}<h2>Files that cannot be read</h2>{parts.failures_list(failed)}"
-
-
-def holdings(library: Path) -> str:
-    """What the library holds."""
-    with closing(open_reader(library)) as reader:
-        return (
-            f"{parts.figures(served.count(reader))}<h2>Labels</h2>{parts.labels_list(label_counts(reader))}"
+    if place is None:
+        return note("This moment is gone: search again.", is_error=True)
+    content, start_ms, end_ms = place
+    try:
+        like = similar.like_moment(library, content, (start_ms + end_ms) // 2)
+        if like is None:
+            return note("Nothing was seen of this moment by the library's model: scan its video again.")
+        found = similar.similar(library, like, limit=PAGE)
+    except VtagError as error:
+        return note(str(error), is_error=True)
+    cards = [
+        place_card(
+            Place(s.content_id, display_path(s.path), s.start_ms, s.end_ms, f"{s.score:.2f} alike"),
+            label=s.label,
         )
+        for s in found
+    ]
+    return f"<h2>More like this</h2>{gallery(cards, name='Moments that look alike')}"
+
+
+def suggestions(library: Path) -> str:
+    """Examples, and the groups and labels of which there are moments, to press."""
+    with closing(open_reader(library)) as reader:
+        if served.is_empty(reader):
+            return ""
+        names = served.found_labels(reader)
+    known = labels.vocabulary()
+    groups = sorted({group for name in names for group in known.groups_of(name)})
+    # an example that finds nothing here teaches nothing
+    examples = [example for example in EXAMPLES if any(name in example for name in names)] or [
+        quoted(name) for name in names[:1]
+    ]
+    rows = [("Examples", [(example, example) for example in examples])]
+    rows.append(("Groups", [(group, quoted(group)) for group in groups]))
+    rows.append(("Labels", [(name, quoted(name)) for name in names[:_LABELS]]))
+    return "".join(
+        f'<div class="vtag-suggested"><span>{name}</span>{chips(name, queries)}</div>'
+        for name, queries in rows
+        if queries
+    )
+
+
+def models(library: Path) -> list[tuple[str, str]]:
+    """The models that a search can be narrowed to."""
+    with closing(open_reader(library)) as reader:
+        return [("any", ""), *((name, name) for name in served.models(reader))]
+
+
+def scan_models() -> list[tuple[str, str]]:
+    """The models that a scan can use."""
+    from vtag.engine.models import STARTER, installed
+
+    names = dict.fromkeys([STARTER, *(model.name for model in installed() if model.kind == "video")])
+    return [("the library's own, else the best that is here", ""), *((name, name) for name in names)]

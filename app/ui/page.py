@@ -1,145 +1,83 @@
-"""The page: what is where, and which function answers which press."""
+"""The page: which tabs there are, and what passes between them; each tab is a file of its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import gradio as gr
 
-from vtag.app.ui import look
-from vtag.app.ui.html_parts import note
-from vtag.assets import asset
-from vtag.engine import jobs
-from vtag.engine.errors import VtagError
-
-_PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-_TICK_S = 2.0
-_KEEP_ADDRESS = """(query) => {
-  const here = new URL(window.location);
-  query ? here.searchParams.set("q", query) : here.searchParams.delete("q");
-  window.history.replaceState({}, "", here);
-}"""
+from vtag.app.ui import library_tab, look, scan_tab, search_tab, teach_tab, watch, watch_tab
+from vtag.app.ui.wiring import KEEP_ADDRESS, MOST_MS, number, on
+from vtag.engine.jobs import Jobs
+from vtag.engine.pulls import Pulls
 
 
-def build_page(library: Path) -> gr.Blocks:
-    """The page over the library at `library`; every callback opens a connection of its own."""
+def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Blocks:
+    """The page over the library at `library`; every callback opens a connection of its own.
+
+    `queue` and `pulls` run what takes long, as processes; `cache` is where the server keeps pictures.
+    """
     page: gr.Blocks
     with gr.Blocks(title="vtag", analytics_enabled=False, fill_width=True) as page:
-        gr.Markdown("# vtag")
+        gr.HTML("<h1>vtag</h1>", elem_id="vtag-title")
         with gr.Tabs() as tabs:
             with gr.Tab("Search", id="search"):
-                finder = _search(library, page)
-            with gr.Tab("Scan", id="scan"):
-                _scan(library)
-            with gr.Tab("Library", id="library") as tab:
-                _holdings(library, tab, tabs, finder)
+                finder = search_tab.build(library)
+            with gr.Tab("Watch", id="watch"):
+                screen = watch_tab.build(library)
+            with gr.Tab("Scan", id="scan") as scan:
+                now = scan_tab.build(library, queue, scan)
+            with gr.Tab("Teach", id="teach") as teach:
+                teaching = teach_tab.build(library, queue, teach)
+            with gr.Tab("Library", id="library") as held:
+                holdings = library_tab.build(library, pulls, cache, held)
+
+        def show(event: gr.EventData) -> tuple[str, str, str, gr.Tabs]:
+            return *_chosen(library, event), gr.Tabs(selected="watch")
+
+        def ask(event: gr.EventData) -> tuple[object, ...]:
+            asked = look.Asked(q=str(event.query))
+            return *asked, look.found(library, asked), 1, gr.Tabs(selected="search")
+
+        def similar(event: gr.EventData) -> tuple[str, int, gr.Tabs]:
+            return look.similar_to(library, number(event.moment)), 1, gr.Tabs(selected="search")
+
+        def arrive(request: gr.Request) -> tuple[object, ...]:
+            asked = look.from_address(request.query_params)
+            shown, tab = watch.Shown(watch.nothing(), "", ""), "search"
+            content = number(request.query_params.get("v", ""))
+            if content:
+                shown, tab = (
+                    watch.opened_at(library, content, number(request.query_params.get("t", ""))),
+                    "watch",
+                )
+            return (
+                *asked,
+                look.found(library, asked),
+                look.suggestions(library),
+                *shown,
+                gr.Tabs(selected=tab),
+            )
+
+        for cards in (finder.results, now, *teaching):
+            on(cards.open, show, None, [*screen, tabs])
+        for labels in (finder.results, finder.suggestions, holdings):
+            on(labels.query, ask, None, [*finder.asked, finder.results, finder.pages, tabs]).then(
+                None, finder.asked, js=KEEP_ADDRESS
+            )
+        on(finder.results.scan, lambda: gr.Tabs(selected="scan"), None, tabs)
+        on(screen.tags.similar, similar, None, [finder.results, finder.pages, tabs])
+        everything = [*finder.asked, finder.results, finder.suggestions, *screen, tabs]
+        on(page.load, arrive, None, everything)
     return page
 
 
-class _Finder(NamedTuple):
-    """The search's components that another tab fills."""
-
-    query: gr.Textbox
-    score: gr.Slider
-    results: gr.HTML
-    pages: gr.State
-
-
-def _search(library: Path, page: gr.Blocks) -> _Finder:
-    def answer(query: str, score: float, shown: int) -> str:
-        return look.found(library, query, score, shown)
-
-    def fresh(query: str, score: float) -> tuple[str, int]:
-        return look.found(library, query, score, 1), 1
-
-    def more(query: str, score: float, shown: int) -> tuple[str, int]:
-        return look.found(library, query, score, shown + 1), shown + 1
-
-    def arrive(request: gr.Request) -> tuple[str, str]:
-        query = str(request.query_params.get("q", ""))[:500]
-        return query, look.found(library, query, 0.0, 1)
-
-    def choose(event: gr.EventData) -> str:
-        return look.watched(library, int(event.moment))
-
-    def ask(event: gr.EventData, score: float) -> tuple[str, str, int]:
-        query = str(event.query)
-        return query, look.found(library, query, score, 1), 1
-
-    pages = gr.State(1)
-    with gr.Row():
-        query = gr.Textbox(
-            label="What happens in it",
-            placeholder='archery    "riding a bike" OR skateboarding    running -dog',
-            scale=5,
-            autofocus=True,
-        )
-        score = gr.Slider(0, 1, value=0, step=0.05, label="Least score", scale=2)
-        go = gr.Button("Search", variant="primary", scale=1)
-    player = gr.HTML(js_on_load=_script("watch.js"), elem_id="vtag-watch")
-    results = gr.HTML(js_on_load=_script("list.js"), elem_id="vtag-results")
-    for event in (query.submit, go.click):
-        event(fresh, [query, score], [results, pages], **_PRIVATE).then(None, query, js=_KEEP_ADDRESS)
-    score.release(fresh, [query, score], [results, pages], **_PRIVATE)
-    results.select(choose, None, player, **_PRIVATE)
-    player.select(choose, None, player, **_PRIVATE)
-    results.change(more, [query, score, pages], [results, pages], **_PRIVATE)
-    results.submit(ask, score, [query, results, pages], **_PRIVATE).then(None, query, js=_KEEP_ADDRESS)
-    page.load(arrive, None, [query, results], **_PRIVATE)
-    return _Finder(query, score, results, pages)
-
-
-def _scan(library: Path) -> None:
-    def start(paths: str, model: str) -> str:
-        wanted = [line.strip() for line in paths.splitlines() if line.strip()]
-        try:
-            jobs.start_scan(library, [str(Path(path).expanduser()) for path in wanted], model or None)
-        except VtagError as error:
-            return note(str(error), is_error=True)
-        return note("The scan runs. What it finished can be searched at once.")
-
-    def stop() -> str:
-        for run in jobs.running_jobs(library):
-            jobs.cancel(library, run.id)
-            return note("Ending: what is finished is kept, and the same scan goes on from there.")
-        return note("Nothing runs.")
-
-    folders = gr.Textbox(label="Folders on this machine, one a line", placeholder="/home/me/Videos", lines=2)
-    model = gr.Dropdown(
-        choices=_models(),
-        value="",
-        label="Model (a new library takes the best one that is here; it remembers its model)",
+def _chosen(library: Path, event: gr.EventData) -> watch.Shown:
+    """What a pressed card shows: a moment by its id, or a stretch of a video."""
+    told = event._data or {}
+    if "moment" in told:
+        return watch.opened(library, number(told["moment"]))
+    start_ms = min(number(told.get("at")), MOST_MS)
+    return watch.opened_at(
+        library, number(told.get("content")), start_ms, min(number(told.get("to")), MOST_MS)
     )
-    with gr.Row():
-        begin = gr.Button("Start scan", variant="primary")
-        end = gr.Button("End scan")
-    said = gr.HTML()
-    shown = gr.HTML(look.state(library), elem_id="vtag-runs")
-    begin.click(start, [folders, model], said, **_PRIVATE)
-    end.click(stop, None, said, **_PRIVATE)
-    gr.Timer(_TICK_S).tick(lambda: look.state(library), None, shown, **_PRIVATE)
-
-
-def _holdings(library: Path, tab: gr.Tab, tabs: gr.Tabs, finder: _Finder) -> None:
-    def ask(event: gr.EventData, score: float) -> tuple[str, str, int, gr.Tabs]:
-        query = str(event.query)
-        return query, look.found(library, query, score, 1), 1, gr.Tabs(selected="search")
-
-    shown = gr.HTML(js_on_load=_script("list.js"), elem_id="vtag-library")
-    tab.select(lambda: look.holdings(library), None, shown, **_PRIVATE)
-    asked = shown.submit(ask, finder.score, [finder.query, finder.results, finder.pages, tabs], **_PRIVATE)
-    asked.then(None, finder.query, js=_KEEP_ADDRESS)
-
-
-def _models() -> list[tuple[str, str]]:
-    from vtag.engine.models import STARTER, installed
-
-    return [
-        ("the library's own", ""),
-        *((name, name) for name in dict.fromkeys([STARTER, *(model.name for model in installed())])),
-    ]
-
-
-def _script(name: str) -> str:
-    return asset("page", name).read_text(encoding="utf-8")

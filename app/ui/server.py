@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -19,29 +21,35 @@ from fastapi import FastAPI
 from vtag.app.ui.guard import Guard, session_secret
 from vtag.app.ui.page import build_page
 from vtag.app.ui.routes import routes
+from vtag.app.ui.wiring import script
 from vtag.assets import asset
 from vtag.engine.errors import VtagError
+from vtag.engine.jobs import Jobs
 from vtag.engine.library.database import Library
+from vtag.engine.pulls import Pulls
 from vtag.engine.video.picture_cache import PictureCache
 
+_NEXT_JOB_S = 2.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def application(
-    library: Path, *, cache: PictureCache, hosts: list[str] | None, password: str | None
-) -> FastAPI:
+def application(library: Path, *, pictures: Path, hosts: list[str] | None, password: str | None) -> FastAPI:
     """The whole page as an ASGI application; `hosts` and `password` as in Guard."""
+
+    cache, queue = PictureCache(pictures), Jobs(library)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with cache:
+            going = asyncio.create_task(_keep_going(queue))
             yield
+            going.cancel()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.router.routes += routes(library, cache)
     gr.mount_gradio_app(
         app,
-        build_page(library),
+        build_page(library, queue, Pulls(), pictures),
         path="/",
         footer_links=[],
         run_history=False,
@@ -51,10 +59,19 @@ def application(
         mcp_server=False,
         theme=_theme(),
         css=asset("page", "page.css").read_text(encoding="utf-8"),
+        js=script("keys.js"),
     )
     secret = session_secret(library.parent / "session.key")
     app.add_middleware(Guard, hosts=hosts, secret=secret, password=password)
     return app
+
+
+async def _keep_going(queue: Jobs) -> None:
+    """What waits gets its turn, whether somebody looks at the page or not."""
+    while True:
+        await asyncio.sleep(_NEXT_JOB_S)
+        with contextlib.suppress(VtagError, sqlite3.Error, OSError):  # a library that is busy is asked again
+            await asyncio.to_thread(queue.advance)
 
 
 def _theme() -> gr.themes.Base:
@@ -105,7 +122,7 @@ def serve(
         hosts = (
             [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")] if host in LOOPBACK else None
         )
-        app = application(library, cache=PictureCache(cache), hosts=hosts, password=password)
+        app = application(library, pictures=cache, hosts=hosts, password=password)
         server = _Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         server.on_ready = lambda: on_ready(f"http://{named}:{port}/")
         server.run(sockets=[listener])

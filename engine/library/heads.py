@@ -99,6 +99,11 @@ def find(library: Library, name: str) -> int | None:
     return int(row[0]) if row else None
 
 
+def named(library: Library, name: str) -> list[int]:
+    """The ids of all models that were kept under a name."""
+    return [row[0] for row in library.connection.execute("SELECT id FROM models WHERE name = ?", (name,))]
+
+
 def with_hashes(library: Library, backbone_hash: str, head_hash: str) -> int:
     """The id of the model that was remembered with these hashes."""
     row = library.connection.execute(

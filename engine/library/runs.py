@@ -7,6 +7,7 @@ import os
 import platform
 import sqlite3
 import sys
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from vtag.engine.library.database import Library, now
@@ -26,6 +27,25 @@ class Run(NamedTuple):
     started_at: str
     updated_at: str
     progress: dict[str, Any]
+
+
+class Outlook(NamedTuple):
+    """How fast a run is, as a multiple of real time, and how long it takes yet; None where nothing is known."""
+
+    speed: float | None
+    left_s: float | None
+
+
+def outlook(run: Run) -> Outlook:
+    """Speed and time left of a run, from what it reported last."""
+    passed_s = (
+        datetime.fromisoformat(run.updated_at) - datetime.fromisoformat(run.started_at)
+    ).total_seconds()
+    done_ms, of_ms = run.progress.get("video_ms") or 0, run.progress.get("of_ms") or 0
+    if passed_s < 1 or not done_ms:
+        return Outlook(None, None)
+    left_s = passed_s * (of_ms - done_ms) / done_ms if of_ms >= done_ms else None
+    return Outlook(done_ms / 1000 / passed_s, left_s)
 
 
 def start(library: Library, kind: str, command: str) -> int:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+from collections import Counter
 from typing import NamedTuple
+
+from vtag.engine.library.search import Moment
+
+_MOST_MONTHS = 24  # else by years
 
 
 class Video(NamedTuple):
@@ -21,12 +26,48 @@ class Video(NamedTuple):
     recorded_at: str | None
 
 
+class Told(NamedTuple):
+    """A moment of a video with what a person said of it."""
+
+    id: int
+    label: str
+    start_ms: int
+    end_ms: int
+    score: float
+    model: str | None  # None: a person's own
+    verdict: str  # "", confirmed, rejected
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a person said it and no model does."""
+        return self.model is None
+
+
+class Said(NamedTuple):
+    """A person's word on a stretch of a video."""
+
+    content: int
+    display: str
+    start_ms: int
+    end_ms: int
+    verdict: str
+
+
+class Place(NamedTuple):
+    """A volume, and how many files of it are known, and gone."""
+
+    key: str
+    mount: bytes
+    display: str
+    files: int
+    missing: int
+
+
 class Count(NamedTuple):
     """How much a library holds."""
 
     videos: int
     video_ms: int
-    moments: int
     failed: int
 
 
@@ -51,15 +92,41 @@ def content_of_moment(reader: sqlite3.Connection, moment_id: int) -> tuple[int, 
     return (row[0], row[1], row[2]) if row else None
 
 
+def told(reader: sqlite3.Connection, content_id: int) -> list[Told]:
+    """All moments of a video by time, the rejected too; one that several models saw is there once, at its best."""
+    rows = reader.execute(
+        "SELECT s.id, l.name, s.start_ms, s.end_ms, s.score, m.name, coalesce(s.verdict, '') FROM segments s "
+        "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id WHERE s.content_id = ? "
+        "ORDER BY s.model_id IS NULL DESC, s.score DESC, s.id",
+        (content_id,),
+    )
+    kept: list[Told] = []
+    for moment in map(Told._make, rows):
+        if not any(
+            k.label == moment.label
+            and k.model != moment.model
+            and k.start_ms < moment.end_ms
+            and moment.start_ms < k.end_ms
+            and k.verdict == moment.verdict
+            for k in kept
+        ):
+            kept.append(moment)
+    return sorted(kept, key=lambda m: (m.start_ms, m.label, m.end_ms))
+
+
+def labels(reader: sqlite3.Connection) -> list[str]:
+    """The names of all labels, by name."""
+    return [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY name")]
+
+
 def count(reader: sqlite3.Connection) -> Count:
-    """Videos that were seen, their length, what was found in them, and how many could not be read."""
+    """Videos that were seen, their length, and how many could not be read."""
     videos, length = reader.execute(
         "SELECT count(*), coalesce(sum(duration_ms), 0) FROM contents WHERE error IS NULL "
         "AND EXISTS (SELECT 1 FROM files WHERE content_id = contents.id)"
     ).fetchone()
-    moments = reader.execute("SELECT count(*) FROM segments WHERE verdict IS NOT 'rejected'").fetchone()[0]
     failed = reader.execute("SELECT count(*) FROM contents WHERE error IS NOT NULL").fetchone()[0]
-    return Count(videos, length, moments, failed)
+    return Count(videos, length, failed)
 
 
 def is_empty(reader: sqlite3.Connection) -> bool:
@@ -75,6 +142,96 @@ def failures(reader: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
         (limit,),
     )
     return list(rows)
+
+
+def words_of(reader: sqlite3.Connection, label: str) -> list[Said]:
+    """What a person said of a label, in the order in which it was said."""
+    rows = reader.execute(
+        "SELECT c.id, coalesce((SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1), "
+        "'a video that is gone'), coalesce(w.start_ms, 0), coalesce(w.end_ms, c.duration_ms, 1000), w.verdict "
+        "FROM words w JOIN contents c ON c.id = w.content_id WHERE w.label = ? COLLATE NOCASE "
+        "ORDER BY w.said_at, w.id",
+        (label,),
+    )
+    return [Said._make(row) for row in rows]
+
+
+def own_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
+    """The labels that a person used, and how many examples of each there are, most first."""
+    rows = reader.execute(
+        "SELECT label, count(*) FROM words WHERE verdict != 'rejected' GROUP BY label ORDER BY 2 DESC, 1"
+    )
+    return list(rows)
+
+
+def latest(reader: sqlite3.Connection, limit: int) -> list[Moment]:
+    """The moments that were found or said last, one a label and video, newest first; none that was rejected."""
+    rows = reader.execute(
+        "SELECT s.id, s.content_id, l.name, s.start_ms, s.end_ms, s.score, m.name FROM segments s "
+        "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id "
+        "WHERE s.verdict IS NOT 'rejected' ORDER BY s.id DESC LIMIT ?",
+        (8 * limit,),
+    )
+    once: dict[tuple[int, str], Moment] = {}
+    for moment, content, label, start_ms, end_ms, score, model in rows:
+        if len(once) < limit and (content, label) not in once:
+            path, display = _file(reader, content)
+            said_by = "user" if model is None else "model"
+            place = path if path is not None else os.fsencode(display)
+            once[content, label] = Moment(
+                moment, place, label, start_ms, end_ms, score, model, said_by, path is not None
+            )
+    return list(once.values())
+
+
+def last_moment(reader: sqlite3.Connection) -> int:
+    """The id of the moment that was written last: while it stays, what was found is the same."""
+    return int(reader.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()[0])
+
+
+def moments_over_time(reader: sqlite3.Connection, most: int = 7) -> list[tuple[str, str, int]]:
+    """Year or month in which videos were recorded, label and number of moments; all but the commonest are "other".
+
+    Reads all moments: seconds for ten million.
+    """
+    rows = reader.execute(
+        "SELECT substr(c.recorded_at, 1, 7), l.name, sum(n) FROM (SELECT content_id, label_id, count(*) AS n "
+        "FROM segments WHERE verdict IS NOT 'rejected' GROUP BY content_id, label_id) s "
+        "JOIN contents c ON c.id = s.content_id JOIN labels l ON l.id = s.label_id "
+        "WHERE c.recorded_at IS NOT NULL GROUP BY 1, 2"
+    ).fetchall()
+    if len({month for month, _, _ in rows}) > _MOST_MONTHS:
+        rows = [(month[:4], label, number) for month, label, number in rows]
+    totals: Counter[str] = Counter()
+    for _, label, number in rows:
+        totals[label] += number
+    common = {label for label, _ in totals.most_common(most)}
+    summed: Counter[tuple[str, str]] = Counter()
+    for period, label, number in rows:
+        summed[period, label if label in common else "other"] += number
+    return sorted((period, label, number) for (period, label), number in summed.items())
+
+
+def volumes(reader: sqlite3.Connection) -> list[Place]:
+    """The volumes that files were seen on."""
+    rows = reader.execute(
+        "SELECT v.key, v.mount, v.display, count(*), sum(f.state = 'missing') FROM volumes v "
+        "JOIN files f ON f.volume_id = v.id GROUP BY v.id ORDER BY v.display"
+    )
+    return [Place._make(row) for row in rows]
+
+
+def models(reader: sqlite3.Connection) -> list[str]:
+    """The names of the models that said something, the latest first."""
+    return [row[0] for row in reader.execute("SELECT name FROM models GROUP BY name ORDER BY max(id) DESC")]
+
+
+def found_labels(reader: sqlite3.Connection) -> list[str]:
+    """The labels of which there is a moment, by name: one look into the index for each."""
+    rows = reader.execute(
+        "SELECT name FROM labels l WHERE EXISTS (SELECT 1 FROM segments WHERE label_id = l.id) ORDER BY name"
+    )
+    return [row[0] for row in rows]
 
 
 def roots(reader: sqlite3.Connection) -> list[bytes]:

@@ -1,0 +1,174 @@
+"""What runs, what waits, what failed, folders to choose from, and models to fetch, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from vtag.app.ui.html_parts import button, duration, kind_of_run, note, size, table, text
+from vtag.engine.library.runs import outlook
+
+if TYPE_CHECKING:
+    from vtag.engine.catalogue import CatalogueEntry
+    from vtag.engine.jobs import Job
+    from vtag.engine.library.runs import Run
+    from vtag.engine.models import Installed
+    from vtag.engine.pulls import Pulling
+
+_STATES = {
+    "running": "● running",
+    "done": "✓ done",
+    "failed": "✗ failed",
+    "interrupted": "◼ interrupted: the same scan goes on from there",
+}
+
+
+def now_running(runs: Iterable[Run], starting: Job | None, waiting: Sequence[Job], trouble: str) -> str:
+    """What is under way with how far it is, what waits behind it, and why the last one failed."""
+    shown = [_progress(run) for run in runs]
+    if starting and not shown:
+        shown = [
+            f'<div class="vtag-job"><strong>{text(kind_of_run(starting.kind))}</strong> '
+            f'<span class="vtag-path">{text(starting.of)}</span><p>Starting: the model is read.</p>'
+            f"{_bar(None, 'starting')}{button('end', 'Cancel', about='Cancel what runs')}</div>"
+        ]
+    queue = "".join(
+        f'<li><strong>{text(kind_of_run(job.kind))}</strong> <span class="vtag-path">{text(job.of)}</span> '
+        f"{_take_out(job)}</li>"
+        for job in waiting
+    )
+    waits = f'<h3>Waiting</h3><ol class="vtag-queue">{queue}</ol>' if queue else ""
+    idle = "" if shown or waits or trouble else note("Nothing runs.")
+    return f'<div aria-live="polite">{note(trouble, is_error=True)}</div>{"".join(shown)}{waits}{idle}'
+
+
+def _progress(run: Run) -> str:
+    told, ahead = run.progress, outlook(run)
+    parts = []
+    if "videos" in told:
+        parts.append(f"{told['videos']:,} of {told.get('of', 0):,} videos")
+    if told.get("video_ms"):
+        parts.append(f"{duration(told['video_ms'] / 1000)} of video")
+    if ahead.speed:
+        parts.append(f"{ahead.speed:.1f}× real time")
+    if ahead.left_s is not None:
+        parts.append(f"about {duration(ahead.left_s)} left")
+    share = min(1.0, told["video_ms"] / told["of_ms"]) if told.get("of_ms") and "video_ms" in told else None
+    return (
+        f'<div class="vtag-job"><strong>{text(kind_of_run(run.kind))}</strong> '
+        f'<span class="vtag-path">{text(run.command[:300])}</span><p>{text(" · ".join(parts) or "Beginning.")}</p>'
+        f"{_bar(share, 'done')}{button('end', 'Cancel', about='Cancel what runs')}</div>"
+    )
+
+
+def _bar(share: float | None, name: str) -> str:
+    value = "" if share is None else f' value="{share:.4f}"'
+    return f'<progress max="1"{value} aria-label="{text(name)}"></progress>'
+
+
+def _take_out(job: Job) -> str:
+    about = f"Take {job.kind} of {job.of} out of the queue"
+    return button("withdraw", "Take out", about=about, told={"number": job.number})
+
+
+def runs_table(runs: Iterable[Run]) -> str:
+    """What ran, newest first."""
+    rows = [
+        (
+            text(run.started_at.replace("T", " ")[:16]),
+            text(kind_of_run(run.kind)),
+            f'<span class="vtag-path">{text(run.command[:200])}</span>',
+            text(_STATES.get(run.state, run.state)),
+            text(f"{run.progress['videos']:,} of {run.progress.get('of', 0):,}")
+            if "videos" in run.progress
+            else "",
+        )
+        for run in runs
+    ]
+    heads = ("Started (UTC)", "What", "Of", "State", "Videos")
+    return table("Scans and trainings", heads, rows) if rows else note("Nothing was scanned yet.")
+
+
+def failures_table(failed: Sequence[tuple[str, str]]) -> str:
+    """Files that could not be read, and why."""
+    if not failed:
+        return note("Every file could be read.")
+    rows = [(f'<span class="vtag-path">{text(path)}</span>', text(why)) for path, why in failed]
+    return table("Files that cannot be read", ("File", "Why"), rows)
+
+
+def chooser(
+    here: str, parent: str | None, folders: Iterable[tuple[str, str]], places: Iterable[tuple[str, str]]
+) -> str:
+    """Folders of this machine to go into, and a button that takes the one that is shown."""
+    starts = "".join(
+        f"<li>{button('go', name, about=f'Go to {path}', told={'path': path})}</li>" for name, path in places
+    )
+    up = (
+        f"<li>{button('go', '↑ up', about='One folder up', told={'path': parent})}</li>"
+        if parent is not None
+        else ""
+    )
+    inside = "".join(
+        f"<li>{button('go', name, about=f'Go into {name}', told={'path': path})}</li>"
+        for name, path in folders
+    )
+    return (
+        f'<details class="vtag-chooser" open><summary>Choose a folder</summary>'
+        f'<ul class="vtag-chips" aria-label="Places">{starts}</ul>'
+        f'<p class="vtag-here"><span class="vtag-path">{text(here)}</span> '
+        f"{button('take', 'Take this folder', about=f'Take {here}', kind='vtag-primary', told={'path': here})}</p>"
+        f'<ul class="vtag-chips vtag-folders" aria-label="Folders in {text(here)}">{up}{inside}</ul></details>'
+    )
+
+
+def models_table(
+    installed: Sequence[Installed], entries: Iterable[CatalogueEntry], pulling: Sequence[Pulling]
+) -> str:
+    """The models that are here, and those that can be fetched, with size, host, licence and how far a download is."""
+    here = {model.name: model for model in installed}
+    under_way = {pull.name: pull for pull in pulling}
+    rows = []
+    entries = list(entries)
+    for model in [m for m in installed if m.name not in {e.name for e in entries}]:
+        licence = model.spec.licence if model.spec else ""
+        what = model.problem or "here"
+        rows.append(
+            (
+                f"<strong>{text(model.name)}</strong>",
+                size(model.size_bytes),
+                "",
+                text(licence),
+                "",
+                text(what),
+            )
+        )
+    for entry in entries:
+        rows.append(
+            (
+                f"<strong>{text(entry.name)}</strong><br><small>{text(entry.title)}</small>",
+                size(entry.size_bytes) if entry.size_bytes else "not published",
+                text(entry.host),
+                text(entry.licence),
+                f"{entry.top1:.1f} % <small>{text(entry.trained_on)}</small>" if entry.top1 else "",
+                "here" if entry.name in here else _pull_cell(entry, under_way.get(entry.name)),
+            )
+        )
+    return table("Models", ("Model", "Size", "From", "Licence", "Top-1 as published", "Here"), rows)
+
+
+def _pull_cell(entry: CatalogueEntry, pulling: Pulling | None) -> str:
+    about = f"Download {entry.name}: {entry.terms}"
+    if pulling is None:
+        return button("pull", "Download", about=about, told={"name": entry.name})
+    if not pulling.running:
+        return note(pulling.said, is_error=True) + button(
+            "pull", "Try again", about=about, told={"name": entry.name}
+        )
+    share = min(1.0, pulling.have_bytes / entry.size_bytes) if entry.size_bytes else None
+    stop = (
+        button("stop", "Stop", about=f"Stop the download of {entry.name}", told={"name": entry.name})
+        if pulling.ours
+        else ""
+    )
+    return f"{_bar(share, f'download of {entry.name}')}<p>{size(pulling.have_bytes)}</p>{stop}"

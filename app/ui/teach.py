@@ -1,0 +1,213 @@
+"""Tags of a person's own: examples are words in the library, a try says what a head would find, keeping finds it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from vtag.app.ui.html_moments import Place, gallery, place_card
+from vtag.app.ui.html_parts import note, text
+from vtag.app.ui.html_teach import figures_of, model_report, your_tags
+from vtag.engine.errors import QueryError, VtagError
+from vtag.engine.jobs import Jobs
+from vtag.engine.library import heads, served, words
+from vtag.engine.library.database import Library, now, open_reader
+from vtag.engine.library.forget import forget_model
+from vtag.engine.library.search import search
+from vtag.engine.library.would_find import Found, would_find
+from vtag.engine.models import installed
+from vtag.engine.paths import models_dir, private_dir
+from vtag.engine.swin.folders import SPEC_FILE
+from vtag.engine.text import display_path, printable
+
+MODEL = "my-tags"  # all tags of a person's own words are taught together, so that they are told apart
+_TRIAL = "trial"  # the folder beside the library with the head that was tried last
+_SHOWN = 24
+_TRY_WITHIN_S = 600.0
+
+
+def examples(library: Path, tag: str) -> str:
+    """What the person said of a tag: its examples, and what is none of it; without a tag, all their tags."""
+    with closing(open_reader(library)) as reader:
+        if not tag.strip():
+            return your_tags(served.own_labels(reader))
+        said = served.words_of(reader, tag.strip())
+    if not said:
+        return note("No example yet: find moments that show it and say Yes, or add the tag in Watch.")
+    yes = sum(each.verdict != "rejected" for each in said)
+    name = f"{yes} of {tag.strip()}, {len(said) - yes} of something else"
+    cards = [place_card(Place(*each[:4], ""), each.verdict) for each in said]
+    return f"<h2>{text(name)}</h2>{gallery(cards, name='Examples')}"
+
+
+def choices(library: Path, tag: str, places: list[Place], name: str) -> str:
+    """Places to say Yes or No to."""
+    if not places:
+        return ""
+    with closing(open_reader(library)) as reader:
+        said = served.words_of(reader, tag.strip()) if tag.strip() else []
+    cards = [place_card(place, _verdict(place, said)) for place in places]
+    return f"<h2>{text(name)}</h2>{gallery(cards, name=name)}"
+
+
+def _verdict(place: Place, said: list[served.Said]) -> str:
+    """What was said of a place already: of the words that overlap it by half, the last."""
+    verdict = ""
+    for each in said:
+        overlap = min(each.end_ms, place.end_ms) - max(each.start_ms, place.start_ms)
+        if each.content == place.content and 2 * overlap >= place.end_ms - place.start_ms:
+            verdict = each.verdict
+    return verdict
+
+
+def candidates(library: Path, query: str) -> tuple[list[Place], str]:
+    """Moments of the library to choose examples from, and why there are none."""
+    try:
+        with closing(open_reader(library)) as reader:
+            found = search(reader, query, limit=_SHOWN)
+            at = [served.content_of_moment(reader, moment.id) for moment in found]
+    except QueryError as error:
+        return [], note(str(error), is_error=True)
+    places = [
+        Place(place[0], display_path(moment.path), moment.start_ms, moment.end_ms, moment.label)
+        for moment, place in zip(found, at, strict=True)
+        if place
+    ]
+    return places, "" if places else note("No moment fits this search.")
+
+
+def say(library: Path, tag: str, content: int, start_ms: int, end_ms: int, *, is_it: bool) -> str:
+    """Keep that a stretch shows the tag, or does not; a sentence where it cannot be."""
+    tag = tag.strip()
+    if not tag:
+        return note("Name the tag first.", is_error=True)
+    try:
+        with Library.open(library) as opened:
+            if is_it:
+                words.add(opened, content, tag, start_ms, end_ms)
+            else:
+                row = opened.connection.execute(
+                    "SELECT key FROM contents WHERE id = ?", (content,)
+                ).fetchone()
+                if row is None:
+                    raise VtagError("this video is gone: search again")
+                label = words.checked_label(opened, tag)
+                no = words.Word(row[0], label, start_ms, end_ms, "rejected", now())
+                words.merge(opened, [no], "rejected")
+    except VtagError as error:
+        return note(str(error), is_error=True)
+    return ""
+
+
+def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
+    """Teach a head from all that was said, in a process of its own, and what it would find of the tag."""
+    tag = tag.strip()
+    if not tag:
+        return [], note("Name the tag first.", is_error=True)
+    folder = library.parent / "cache" / _TRIAL
+    try:
+        told = _taught(library, folder)
+        with Library.open(library) as opened:
+            label = words.checked_label(opened, tag)
+            found = would_find(opened, folder, label, _SHOWN)
+    except (VtagError, ValueError) as error:
+        missing = f"{tag} has no example that was seen by the library's model: say Yes to some moments first"
+        return [], note(str(error) if isinstance(error, VtagError) else missing, is_error=True)
+    places = [Place(f.content_id, f.display, f.start_ms, f.end_ms, _score(f)) for f in found]
+    sure = sum(f.is_sure for f in found)
+    what = f"It would find {sure} moments of {tag}" if sure else f"It would not find any {tag} yet"
+    return places, note(f"{what}; below are the best. Say Yes or No, try again, then keep it.") + figures_of(
+        told
+    )
+
+
+def keep(library: Path, queue: Jobs) -> str:
+    """Write the tags as a model, and have its moments derived in everything that was seen."""
+    try:
+        _taught(library, models_dir() / MODEL)
+        with Library.open(library) as opened:
+            for model_id in heads.named(opened, MODEL):  # what was taught before is taught anew
+                forget_model(opened, model_id)
+        queue.ask("retag", "everything that was seen", ["retag", "--db", str(library), "--model", MODEL])
+    except VtagError as error:
+        return note(str(error), is_error=True)
+    return note(f"Kept as the model {MODEL}: its moments appear in Search, and scans find them from now on.")
+
+
+def from_folder(library: Path, queue: Jobs, folder: str) -> str:
+    """Teach tags from a folder of labelled clips, in the queue, and derive their moments after it."""
+    path = Path(folder.strip()).expanduser()
+    if not folder.strip() or not path.is_absolute() or not path.exists():
+        return note(
+            f"There is no {printable(folder)[:200]!r} on this machine: give the whole path.", is_error=True
+        )
+    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:50] + "-tags"
+    try:
+        teaching = ["finetune", "--db", str(library), "-o", str(models_dir() / name), "--", str(path)]
+        queue.ask("finetune", str(path), teaching)
+        queue.ask("retag", f"with {name}", ["retag", "--db", str(library), "--model", name])
+    except VtagError as error:
+        return note(str(error), is_error=True)
+    return note(f"It is taught as the model {name}; Scan shows how far it is.")
+
+
+def measured() -> str:
+    """What was measured of the models that were taught here: per tag, what was confused, and how a training went."""
+    shown = ""
+    for model in installed():
+        metrics = _metrics(model.folder)
+        if metrics:
+            shown += model_report(model.name, metrics, _history(model.folder))
+    return shown
+
+
+def _taught(library: Path, folder: Path) -> dict[str, Any]:
+    """What `vtag finetune --from-library` says of the model that it wrote to `folder`. Raises VtagError."""
+    command = ["finetune", "--from-library", "--json", "--db", str(library), "-o", str(folder)]
+    private_dir(folder.parent)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "vtag.app", *command],
+            capture_output=True,
+            text=True,
+            timeout=_TRY_WITHIN_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise VtagError(
+            "teaching took more than ten minutes: `vtag finetune --from-library` has the time"
+        ) from None
+    if done.returncode:
+        raise VtagError(done.stderr.strip().rpartition("\n")[2].removeprefix("vtag: ") or "teaching failed")
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def _score(found: Found) -> str:
+    return f"{found.score:.2f}" if found.is_sure else f"{found.score:.2f}, too low"
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("metrics", {})
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) and isinstance(told.get("labels"), dict) else {}
+
+
+def _history(folder: Path) -> dict[str, list[float]]:
+    """Columns of a training's history.csv, by name; empty where there is none."""
+    try:
+        with open(folder / "history.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]} if rows else {}
+    except (OSError, ValueError, TypeError):
+        return {}

@@ -1,0 +1,98 @@
+"""The teach tab: name a tag, choose examples, see what it would find, correct, keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import gradio as gr
+
+from vtag.app.ui import teach
+from vtag.app.ui.html_moments import Place
+from vtag.app.ui.wiring import MOST_MS, number, on, script
+from vtag.engine.jobs import Jobs
+
+_FOUND, _CHOICES = "It would find", "Which of these show it?"
+
+
+class Teaching(NamedTuple):
+    """The components whose cards can be opened."""
+
+    trial: gr.HTML
+    examples: gr.HTML
+    choices: gr.HTML
+
+
+def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
+    """Lay out the tab."""
+
+    def drawn(tag: str, found: list[Place], chosen: list[Place]) -> tuple[str, str, str]:
+        return (
+            teach.choices(library, tag, found, _FOUND),
+            teach.examples(library, tag),
+            teach.choices(library, tag, chosen, _CHOICES),
+        )
+
+    def look_for(tag: str, query: str, found: list[Place]) -> tuple[object, ...]:
+        chosen, said_ = teach.candidates(library, query)
+        return said_, chosen, *drawn(tag, found, chosen)
+
+    def say(event: gr.EventData, tag: str, found: list[Place], chosen: list[Place]) -> tuple[str, ...]:
+        told = event._data or {}
+        place = number(told.get("content")), number(told.get("at")), min(number(told.get("to")), MOST_MS)
+        wrong = teach.say(library, tag, *place, is_it=told.get("do") == "yes")
+        return wrong, *drawn(tag, found, chosen)
+
+    def try_out(tag: str, chosen: list[Place]) -> tuple[object, ...]:
+        found, said_ = teach.try_out(library, tag)
+        return said_, found, *drawn(tag, found, chosen)
+
+    def go_on(event: gr.EventData) -> tuple[object, ...]:
+        tag = str(event.tag)
+        return tag, [], *drawn(tag, [], [])
+
+    found, chosen = gr.State([]), gr.State([])
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            tag = gr.Textbox(
+                label="Tag to teach", placeholder="waving", max_lines=1, elem_id="vtag-teach-tag"
+            )
+            query = gr.Textbox(
+                label="Find examples by a search", placeholder="clapping OR dancing", max_lines=1
+            )
+            with gr.Row():
+                seek = gr.Button("Find", min_width=80)
+                go = gr.Button("Try it", variant="primary", min_width=80)
+                keep = gr.Button("Keep it", min_width=80)
+            with gr.Accordion("From a folder of labelled clips", open=False):
+                folder = gr.Textbox(
+                    label="Folder with one folder of clips a tag",
+                    placeholder="/home/me/labelled",
+                    max_lines=1,
+                )
+                learn = gr.Button("Teach from this folder")
+            said = gr.HTML(elem_id="vtag-teach-said")
+            measured = gr.HTML(elem_id="vtag-measured")
+        with gr.Column(scale=4, min_width=300, elem_id="vtag-teach"):
+            trial = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-trial")
+            examples = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-examples")
+            choices = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-choices")
+    shown = [trial, examples, choices]
+    for event in (query.submit, seek.click):
+        on(event, look_for, [tag, query, found], [said, chosen, *shown])
+    on(tag.blur, drawn, [tag, found, chosen], shown)
+    on(tag.submit, drawn, [tag, found, chosen], shown)
+    for part in shown:
+        for verdict in (part.yes, part.no):
+            on(verdict, say, [tag, found, chosen], [said, *shown])
+    on(examples.teach, go_on, None, [tag, found, *shown])
+    on(go.click, try_out, [tag, chosen], [said, found, *shown], is_slow=True)
+    on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True)
+    on(learn.click, lambda path: teach.from_folder(library, queue, path), folder, said)
+    on(
+        tab.select,
+        lambda *asked: (teach.measured(), *drawn(*asked)),
+        [tag, found, chosen],
+        [measured, *shown],
+    )
+    return Teaching(trial, examples, choices)

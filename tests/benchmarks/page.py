@@ -1,0 +1,81 @@
+"""What the page's views cost with 10 videos and with very many: `python tests/benchmarks/page.py [--videos N]`.
+
+Builds both libraries once (minutes; kept in --folder, shared with search.py) and prints, in pairs, the time of
+everything that the page asks for when it is opened, and of each view.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from big_library import build
+
+from vtag.app.ui import holdings, look, watch, work
+from vtag.assets import kinetics400_labels
+from vtag.engine.jobs import Jobs
+
+_COMMON = kinetics400_labels()[0]
+
+
+def views(library: Path) -> dict[str, Callable[[], object]]:
+    """What a person waits for, by what it is."""
+    queue = Jobs(library)
+    return {
+        "the first paint": lambda: (look.found(library, look.Asked()), look.suggestions(library)),
+        "a search for a common label": lambda: look.found(library, look.Asked(f'"{_COMMON}"')),
+        "the same with filters": lambda: look.found(
+            library, look.Asked(f'"{_COMMON}"', score=0.5, after="2015")
+        ),
+        "its tenth page": lambda: look.found(library, look.Asked(f'"{_COMMON}"'), 10),
+        "a video": lambda: watch.opened_at(library, 5, 0),
+        "what runs (every 2 s)": lambda: work.under_way(library, queue),
+        "what ran": lambda: work.history(library),
+        "the library": lambda: holdings.holdings(library, library.parent / "cache"),
+        "what was found, again": lambda: holdings.found(library),
+    }
+
+
+def median_ms(action: Callable[[], object], times: int) -> float:
+    """Of several runs after one that warms the disk's cache."""
+    action()
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        action()
+        taken.append(1000 * (time.perf_counter() - begun))
+    return float(np.median(taken))
+
+
+def main() -> None:
+    """Build both, ask both, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--videos", type=int, default=100_000)
+    parser.add_argument("--segments", type=int, default=10_000_000)
+    parser.add_argument("--features", type=int, default=1_000_000)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "vtag-benchmark-search")
+    told = parser.parse_args()
+    both = []
+    for videos, segments, features in ((10, 1000, 100), (told.videos, told.segments, told.features)):
+        path = told.folder / f"{videos}-{segments}-{features}" / "library.db"
+        if not path.with_name("complete").exists():
+            build(path, videos=videos, segments=segments, features=features)
+            path.with_name("complete").touch()
+        both.append(views(path))
+    print(f"{'':<30}{'10 videos':>14}{f'{told.videos:,} videos':>20}")
+    for name in both[0]:
+        few, many = (median_ms(each[name], told.repeat) for each in both)
+        print(f"{name:<30}{few:>11.1f} ms{many:>17.1f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""What the page shows for what a person asks: the plain functions, without Gradio and without a browser."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from shelf import LABELS, SAMPLING, add_model, add_video
+
+from vtag.app.ui import look, teach, watch, work
+from vtag.engine.errors import VtagError
+from vtag.engine.jobs import Jobs
+from vtag.engine.library import derive, files, heads, runs, served, words
+from vtag.engine.library.curves import curve
+from vtag.engine.library.database import Library
+
+
+@pytest.fixture
+def shelf(library: Library, tmp_path: Path) -> Path:
+    """The path of a library with two videos and their moments, closed for nobody."""
+    model = heads.head(library, add_model(library))
+    heads.use_model(library, model.id)
+    heads.tell_threshold(library, model.id, 0.3)
+    for number in range(2):
+        content = add_video(library, tmp_path / "clips" / f"{number} <b>.mp4", seed=number)
+        head = heads.head(library, model.id)
+        derive.derive(library, content, head, derive.rules_for(library, head), SAMPLING)
+    files.add_roots(library, [str(tmp_path / "clips").encode()])
+    return library.path
+
+
+def first_moment(library: Path) -> served.Told:
+    with Library.open(library) as opened:
+        return served.told(opened.connection, 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "query"),
+    [
+        (look.Asked("yoga"), "yoga"),
+        (look.Asked("yoga OR archery", score=0.5), "(yoga OR archery) score>=0.5"),
+        (look.Asked("a", model='x" OR b', source="user"), '(a) model:"x  OR b" source:"user"'),
+        (look.Asked("a", after="2024", before="2025-01-02"), '(a) after:"2024" before:"2025-01-02"'),
+    ],
+)
+def test_filters_narrow_the_whole_query(asked: look.Asked, query: str) -> None:
+    assert asked.as_query() == query
+
+
+def test_an_address_brings_no_nonsense() -> None:
+    asked = look.from_address({"q": "yoga", "score": "nan?", "source": "<script>", "after": "2024", "x": "y"})
+    assert asked == look.Asked("yoga", after="2024")
+    assert look.from_address({"score": "7"}).score == 1.0
+    assert len(look.from_address({"q": "a" * 9999}).q) == 500
+
+
+def test_what_is_found_is_escaped(shelf: Path) -> None:
+    shown = look.found(shelf, look.Asked("yoga OR archery OR bike"))
+    assert "vtag-card" in shown and "&lt;b&gt;" in shown and "<b>" not in shown
+    assert "vtag-card" in look.found(shelf, look.Asked())  # what was found last
+    assert (
+        "no label fits" in (said := look.found(shelf, look.Asked("zymurgy"))).lower() or "No moment" in said
+    )
+    assert 'role="alert"' in look.found(shelf, look.Asked("(yoga"))
+    assert 'role="alert"' in look.found(shelf, look.Asked("yoga", after="<yesterday>"))
+    assert "archery" in look.suggestions(shelf)
+    assert 'data-content="' in look.similar_to(shelf, first_moment(shelf).id)
+
+
+def test_an_empty_library_says_what_to_do(library: Library) -> None:
+    assert "Choose a folder" in look.found(library.path, look.Asked())
+    assert look.suggestions(library.path) == ""
+
+
+@pytest.mark.parametrize(
+    ("written", "ms"),
+    [("", None), (" ", None), ("83", 83_000), ("1:23.5", 83_500), ("1:02:03", 3_723_000), ("0:04,25", 4250)],
+)
+def test_times_are_read_as_people_write_them(written: str, ms: int | None) -> None:
+    assert watch.milliseconds(written) == ms
+
+
+@pytest.mark.parametrize("written", ["soon", "1:2:3:4", "-5", "1e9", "<b>"])
+def test_what_is_no_time_says_so(written: str) -> None:
+    with pytest.raises(VtagError, match="is no time"):
+        watch.milliseconds(written)
+
+
+def test_a_person_corrects_and_takes_back(shelf: Path) -> None:
+    moment = first_moment(shelf)
+    timeline, tags = watch.confirm(shelf, 1, moment.id, "")
+    assert "confirmed" in tags and "vtag-sure" in timeline
+    _, tags = watch.reject(shelf, 1, moment.id, "")
+    assert "✗ rejected" in tags
+    _, tags = watch.rename(shelf, 1, moment.id, "a <new> name", "")
+    assert "a &lt;new&gt; name" in tags and "✓ yours" in tags
+    _, tags = watch.add(shelf, 1, "mine", "0:01", "0:02", "")
+    assert "0:01–0:02" in tags
+    assert "is no time" in watch.add(shelf, 1, "mine", "soon", "", "")[1]
+    assert "cannot be a label" in watch.add(shelf, 1, "??", "", "", "")[1]
+    for _ in range(4):
+        _, tags = watch.undo(shelf, 1, "")
+        assert "Taken back" in tags
+    assert "nothing to undo" in watch.undo(shelf, 1, "")[1]
+    assert first_moment(shelf).verdict == ""
+
+
+def test_what_is_gone_says_so(shelf: Path) -> None:
+    assert "gone" in watch.opened(shelf, 987654).player
+    assert "gone" in watch.opened_at(shelf, 987654, 0).player
+    assert "no moment 987654" in watch.confirm(shelf, 1, 987654, "")[1]
+    assert "gone" in watch.confirm(shelf, 987654, 1, "")[1]
+    assert "gone" in look.similar_to(shelf, 987654)
+
+
+def test_the_curve_is_what_the_head_says_of_the_observations(shelf: Path) -> None:
+    with Library.open(shelf) as opened:
+        found = curve(opened, 1, "yoga")
+        told = [each for each in served.told(opened.connection, 1) if each.label == "yoga"]
+        assert found.windows.shape == (8, 2) and found.threshold == pytest.approx(0.3)
+        assert max(each.score for each in told) == pytest.approx(found.scores.max())
+        assert len(curve(opened, 1, "unknown").scores) == 0
+    timeline, _ = watch.with_curve(shelf, 1, "yoga")
+    assert "<polygon" in timeline and "highest" in timeline
+    assert "No label is called" in watch.with_curve(shelf, 1, "unknown")[1]
+
+
+def test_examples_are_words_and_can_be_said_of_any_stretch(shelf: Path) -> None:
+    assert "Name the tag" in teach.say(shelf, " ", 1, 0, 1000, is_it=True)
+    assert teach.say(shelf, "waving", 1, 0, 2000, is_it=True) == ""
+    assert teach.say(shelf, "waving", 2, 1000, 3000, is_it=False) == ""
+    assert "1 of waving, 1 of something else" in teach.examples(shelf, "waving")
+    assert "waving (1)" in teach.examples(shelf, "")
+    with Library.open(shelf) as opened:
+        said = sorted((w.verdict, w.start_ms) for w in words.said(opened.connection))
+    assert said == [("added", 0), ("rejected", 1000)]
+    places, _ = teach.candidates(shelf, "yoga OR archery OR bike")
+    shown = teach.choices(shelf, "waving", places, "Choose")
+    assert shown.count('data-do="yes"') == len(places) > 0
+    assert "gone" in teach.say(shelf, "waving", 98765, 0, 1000, is_it=False)
+
+
+def test_folders_can_be_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "<i>videos").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "file.mp4").touch()
+    shown = work.folders(str(tmp_path))
+    assert "&lt;i&gt;videos" in shown and ".hidden" not in shown and "file.mp4" not in shown
+    assert str(Path.home()) in work.folders("/nowhere/at/all")
+    assert work.taken("/a\n\n /b ", "/a") == "/a\n/b"
+
+
+def test_a_scan_that_makes_no_sense_is_refused(shelf: Path) -> None:
+    queue = Jobs(shelf)
+    for folders in ("", "relative/path", "/nowhere/at/all"):
+        assert 'role="alert"' in work.begin(shelf, queue, work.Options(folders))
+        assert 'role="alert"' in work.cost(shelf, work.Options(folders))
+    assert queue.waiting() == []
+
+
+def test_jobs_wait_for_their_turn_and_outlive_who_asked(shelf: Path) -> None:
+    with Library.open(shelf) as opened:
+        other = runs.start(opened, "scan", "/of/another/process")  # by this process, which runs
+        queue = Jobs(shelf)
+        assert not queue.ask("scan", "first", ["--version"])
+        assert not queue.ask("scan", "second", ["retag", "--db", "/nowhere/x.db"])
+        assert not queue.ask("scan", "third", ["--version"])
+        again = Jobs(shelf)
+        assert [job.of for job in again.waiting()] == ["first", "second", "third"]
+        again.withdraw(again.waiting()[2].number)
+        assert "second" in work.under_way(shelf, again)
+        runs.finish(opened, other, "done")
+    deadline = time.monotonic() + 120
+    while (again.waiting() or again.current()) and time.monotonic() < deadline:
+        again.advance()
+        time.sleep(0.1)
+    assert again.waiting() == [] and again.current() is None
+    assert again.trouble.startswith("there is no library at /nowhere/x.db")
+    assert "/nowhere/x.db" in work.under_way(shelf, again)
+    assert not again.end()
+
+
+def test_a_run_tells_its_speed_and_the_time_left() -> None:
+    told = {"videos": 3, "of": 9, "video_ms": 120_000, "of_ms": 480_000}
+    run = runs.Run(
+        1, "scan", "x", 1, "h", "running", "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00", told
+    )
+    assert runs.outlook(run) == runs.Outlook(2.0, 180.0)
+    assert runs.outlook(run._replace(progress={})) == runs.Outlook(None, None)
+
+
+def test_the_server_process_would_load_no_model() -> None:
+    """The page's functions need neither torch nor a decoder; a test of the whole server measures its memory."""
+    import subprocess
+
+    code = "import sys, vtag.app.ui.page; print([m for m in ('torch', 'onnxruntime') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_labels_are_there(shelf: Path) -> None:
+    with Library.open(shelf) as opened:
+        assert served.labels(opened.connection) == sorted(name for name in LABELS if name != "none of these")
