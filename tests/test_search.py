@@ -139,6 +139,16 @@ def test_best_first_needs_no_sorting(tagged: Library) -> None:
     assert not [row for row in plan if "TEMP B-TREE" in row[3]]
 
 
+def test_a_filter_reads_nothing_but_the_index(tagged: Library) -> None:
+    told: list[str] = []
+    tagged.connection.set_trace_callback(told.append)
+    assert search(tagged.connection, "yoga longer:1s score<0.99 source:model -is:confirmed") is not None
+    tagged.connection.set_trace_callback(None)
+    (statement,) = [text for text in told if "FROM segments WHERE label_id" in text]
+    plan = [row[3] for row in tagged.connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert len(plan) == 1 and "USING COVERING INDEX segments_by_label (label_id=" in plan[0]
+
+
 def test_counting_reads_no_rows_but_the_index(tagged: Library) -> None:
     plan = tagged.connection.execute(
         "EXPLAIN QUERY PLAN SELECT label_id, count(*) FROM segments GROUP BY label_id"

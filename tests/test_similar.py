@@ -19,6 +19,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library import feature_cache, forget, heads, observations
 from vtag.engine.library.database import Library
 from vtag.engine.library.similar import Like, like_moment, similar
+from vtag.engine.library.similar import _scores as scores_of
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 D = 6
@@ -104,6 +105,21 @@ def test_moments_are_ranked_by_their_exact_cosine(seen: Library) -> None:
     assert stat.S_IMODE(cache(seen)[0].parent.stat().st_mode) == 0o700
     stored = np.fromfile(cache(seen)[0], "<f2").reshape(-1, D).astype(float)
     assert np.abs(np.linalg.norm(stored, axis=1) - 1).max() < 2e-3
+
+
+def test_every_float16_is_taken_at_its_value(library: Library, tmp_path: Path) -> None:
+    """The smallest, denormal and negative ones, too: a feature with one large part and many tiny ones."""
+    heads.use_model(library, add_model(library))
+    bits = np.arange(0, 0x3C00, 7, dtype=np.uint16)  # 0 up to 1
+    values = np.concatenate([bits.view(np.float16), -bits.view(np.float16)]).astype(np.float32)
+    values = values[: len(values) // D * D].reshape(-1, 1, D)
+    content = add_video(library, tmp_path / "a.mp4", look=False)
+    spans = np.array([(i * 9000, i * 9000 + 1000) for i in range(len(values))])
+    observations.add(library, keys(library)[content], "backbone", SAMPLING, spans, values, MADE_BY)
+    (block,) = feature_cache.blocks(library.path, library.observations, "backbone")
+    like = Like(feature_cache.normalised(np.ones((1, D), np.float32)), "backbone")
+    exact = block.features[:, 0].astype(np.float64) @ like.features[0].astype(np.float64)
+    assert np.abs(scores_of(block, like) - exact).max() < 1e-6
 
 
 def test_the_cache_grows_by_what_is_new_and_loses_what_is_gone(seen: Library, tmp_path: Path) -> None:
