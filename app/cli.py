@@ -88,7 +88,11 @@ def main() -> None:
     arguments, debug = _take_debug(sys.argv[1:])
     try:
         app(arguments, prog_name="vtag")
+    except BrokenPipeError:
+        _finish_writing()
+        sys.exit(1)
     except SystemExit as done:
+        _finish_writing()
         if done.code == INTERRUPTED:
             _leave_interrupted()
         raise
@@ -104,13 +108,20 @@ def main() -> None:
         sys.exit(1)
 
 
+def _finish_writing() -> None:
+    """Write out what is left; whoever closed our stdout, as `head` does, has read enough."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # else Python tries again at its end, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _leave_interrupted() -> None:
     """End with 130 at once.
 
     CPython remembers an interruption that arrived inside an exec() of some import, although it was caught, and
     then ends the process by SIGINT instead of with our exit code.
     """
-    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(INTERRUPTED)
 

@@ -1,0 +1,52 @@
+"""What holds for every command: pipes that close, no colours where none are wanted, files that are private."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from shelf import add_model, add_video
+
+from vtag.engine.library import derive
+from vtag.engine.library.database import Library
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+VTAG = [sys.executable, "-m", "vtag.app"]
+
+
+@pytest.fixture
+def shelf(vtag_home: Path, tmp_path: Path) -> Path:
+    """A library with many moments."""
+    with Library.open(vtag_home / "library.db") as library:
+        model = add_model(library)
+        for number in range(60):
+            add_video(library, tmp_path / f"{number}.mp4", seed=number, windows=60)
+        list(derive.retag(library, model))
+    return vtag_home
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reader_that_has_read_enough_is_no_error_of_ours(shelf: Path, more: list[str]) -> None:
+    for limit in ("3", "5000"):  # what fits into the buffer is written at the end, more of it before
+        command = [*VTAG, "search", "archery OR yoga", "--limit", limit, *more]
+        read, write = os.pipe()
+        os.close(read)  # as `head` does when it has its lines
+        run = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+        os.close(write)
+        assert run.stderr == ""
+        assert run.returncode in (0, 1)
+
+
+def test_no_colour_where_none_is_wanted(vtag: Run, shelf: Path) -> None:
+    for arguments in (["--help"], ["search", "yoga"], ["search", "--nonsense"], ["models", "list"]):
+        run = vtag(*arguments, env={**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "1"})
+        assert "\x1b[3" not in run.stdout + run.stderr
+
+
+def test_what_the_library_writes_is_its_owners_alone(shelf: Path) -> None:
+    for file in shelf.rglob("*"):
+        assert file.stat().st_mode & 0o077 == 0, file
