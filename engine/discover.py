@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
+from vtag.engine.ignore import IGNORE_FILE, Ignore, Only, above, read
 from vtag.engine.library.volumes import real_path
 from vtag.engine.text import display_path
 
@@ -34,10 +36,10 @@ _SYSTEM_FOLDERS = frozenset(
 _SF_DATALESS = 0x40000000  # macOS: the bytes are in the cloud
 _WINDOWS_CLOUD = 0x1000 | 0x40000 | 0x400000  # offline, recall on open, recall on data access
 _TS_PACKET = 188
+WRITTEN = "still being written"
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A file that may be a video, as the folder listing knows it."""
 
     path: bytes  # absolute
@@ -57,10 +59,13 @@ class Discovery:
     roots: list[bytes] = field(default_factory=list)
 
 
-def discover(paths: list[bytes]) -> Discovery:
+def discover(
+    paths: list[bytes], only: Only | None = None, leave: Callable[[Found], bool] = lambda _: False
+) -> Discovery:
     """The videos at `paths`: a named file is always taken, in folders a file is a video by extension.
 
-    Links are followed, each folder is entered once. Raises LibraryError for a path that is not there.
+    Links are followed, each folder is entered once. `.vtagignore` files and `only` leave paths out; `leave` says
+    which files are not to be read yet. Raises LibraryError for a path that is not there.
     """
     found = Discovery()
     entered: set[tuple[int, int]] = set()
@@ -75,23 +80,27 @@ def discover(paths: list[bytes]) -> Discovery:
             ) from error
         if stat.S_ISDIR(info.st_mode):
             root = os.path.realpath(root)
-            candidates = _walk(root, root, found, entered)
+            candidates = _walk(root, only or Only(), found, entered)
         elif stat.S_ISREG(info.st_mode):
             candidates = iter([Found(root, info.st_size, info.st_mtime_ns, info.st_ino, root)])
         else:
             raise LibraryError(f"{display_path(path)} is neither a file nor a folder")
         found.roots.append(root)
         for candidate in candidates:
-            if candidate.path not in seen:
-                seen.add(candidate.path)
+            if candidate.path in seen:
+                continue
+            seen.add(candidate.path)
+            if leave(candidate):
+                found.left_out.append((candidate.path, WRITTEN))
+            else:
                 found.files.append(candidate)
     return found
 
 
-def _walk(folder: bytes, root: bytes, found: Discovery, entered: set[tuple[int, int]]) -> Iterator[Found]:
-    pending = [folder]
+def _walk(root: bytes, only: Only, found: Discovery, entered: set[tuple[int, int]]) -> Iterator[Found]:
+    pending = [(root, above(root))]
     while pending:
-        folder = pending.pop()
+        folder, rules = pending.pop()
         try:
             here = os.stat(folder)
             if (here.st_dev, here.st_ino) in entered:
@@ -102,20 +111,37 @@ def _walk(folder: bytes, root: bytes, found: Discovery, entered: set[tuple[int, 
         except OSError as error:
             found.unreadable.append((folder, error.strerror or str(error)))
             continue
+        if any(entry.name == IGNORE_FILE for entry in entries):
+            rules = read(folder, rules)
         folders = []
         for entry in entries:
             try:
-                if entry.is_dir():
-                    if why := _folder_left_out(entry.name):
+                is_folder = entry.is_dir()
+                if is_folder:
+                    why = _folder_left_out(entry.name) or _left_out(
+                        entry.path, root, rules, only, is_folder=True
+                    )
+                    if why:
                         found.left_out.append((entry.path, why))
                     else:
                         folders.append(os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
                 elif _is_candidate(entry, found):
+                    if why := _left_out(entry.path, root, rules, only, is_folder=False):
+                        found.left_out.append((entry.path, why))
+                        continue
                     info = entry.stat()
                     yield Found(entry.path, info.st_size, info.st_mtime_ns, info.st_ino, root)
             except OSError as error:
                 found.unreadable.append((entry.path, error.strerror or str(error)))
-        pending.extend(reversed(folders))
+        pending.extend((below, rules) for below in reversed(folders))
+
+
+def _left_out(path: bytes, root: bytes, rules: Ignore | None, only: Only, *, is_folder: bool) -> str | None:
+    if rules is not None and rules.leaves_out(path, is_folder=is_folder):
+        return "ignored by .vtagignore"
+    if only.leaves_out(path, root, is_folder=is_folder):
+        return "left out by --include or --exclude"
+    return None
 
 
 def _folder_left_out(name: bytes) -> str | None:

@@ -71,4 +71,13 @@ class Finished:
     left_out: tuple[tuple[bytes, str], ...] = field(default=())  # path, why
 
 
-Event = Running | Planned | Progress | VideoDone | VideoFailed | Finished
+@dataclass(frozen=True)
+class Watching:
+    """Folders that are watched from now on, and those that are waited for."""
+
+    there: tuple[bytes, ...]
+    absent: tuple[bytes, ...]
+    polling: bool  # whether they are walked every now and then, instead of the system telling of changes
+
+
+Event = Watching | Running | Planned | Progress | VideoDone | VideoFailed | Finished

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +16,7 @@ from vtag.engine.discover import Discovery, Found, discover
 from vtag.engine.errors import LibraryError, ModelError
 from vtag.engine.estimate import Lengths, measured_speed
 from vtag.engine.events import Event, Finished, Planned, Progress, Running, VideoDone, VideoFailed
+from vtag.engine.ignore import Only
 from vtag.engine.library import derive, files, heads, observations, runs
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.twins import looks_like, packets_keys
@@ -51,6 +52,10 @@ class ScanOptions:
     force: bool = False
     retry_failed: bool = False
     dry_run: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    leave: Callable[[Found], bool] = lambda _: False  # files that are not to be read yet
+    watching: bool = False  # a scan that finds nothing to do is not worth a row in `runs`
 
 
 def sampling_of(spec: ModelSpec, options: ScanOptions) -> Sampling:
@@ -80,7 +85,7 @@ def scan(
     started = time.monotonic()
     spec = checkpoint.spec
     sampling = sampling_of(spec, options)
-    found = discover(paths)
+    found = discover(paths, Only(options.include, options.exclude), options.leave)
     plan = make_plan(
         library,
         found,
@@ -95,7 +100,8 @@ def scan(
         yield _nothing_done(plan, found, started)
         return
     running = _Scan(library, checkpoint, options, sampling, plan, found, started)
-    running.run_id = runs.start(library, "scan", b" ".join(paths).decode("utf-8", "backslashreplace"))
+    if plan.tasks or not options.watching:
+        running.run_id = runs.start(library, "scan", b" ".join(paths).decode("utf-8", "backslashreplace"))
     state = "failed"
     try:
         yield from running.run()
@@ -160,8 +166,10 @@ class _Scan:
         self._done = self._scanned = self._windows = self._video_ms = self._moments = 0
 
     def run(self) -> Iterator[Event]:
+        done = derive.up_to_date(self._library, self._head, self._rules, self._sampling.key())
         for content_id in self._plan.known:
-            derive.derive(self._library, content_id, self._head, self._rules, self._sampling.key())
+            if content_id not in done:
+                derive.derive(self._library, content_id, self._head, self._rules, self._sampling.key())
         files.add_roots(self._library, self._found.roots)
         files.mark_missing(self._library, self._found.roots, {f.path for f in self._found.files})
         if self._plan.tasks:

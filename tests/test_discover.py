@@ -9,6 +9,7 @@ import pytest
 
 from vtag.engine.discover import discover
 from vtag.engine.errors import LibraryError
+from vtag.engine.ignore import Only
 
 
 def found(*paths: Path) -> list[str]:
@@ -95,3 +96,47 @@ def test_a_closed_folder_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     closed.mkdir(mode=0o000)
     assert found(tmp_path) == ["a.mp4"]
     assert [p for p, _ in discover([os.fsencode(tmp_path)]).unreadable] == [os.fsencode(closed)]
+
+
+def found_below(folder: Path, *, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> set[str]:
+    files = discover([os.fsencode(folder)], Only(include, exclude)).files
+    return {os.fsdecode(os.path.relpath(f.path, os.fsencode(folder))) for f in files}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("a.mp4", "b.mov", "trips/a.mp4", "trips/raw/c.mov", "trips/raw/keep.mov", "tmp/x.mp4"):
+        (tmp_path / "v" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "v" / name).write_bytes(b"x")
+    return tmp_path / "v"
+
+
+def test_vtagignore_leaves_out_as_gitignore_does(tree: Path) -> None:
+    (tree / ".vtagignore").write_text("# what is not wanted\n*.mov\n/tmp/\n")
+    assert found_below(tree) == {"a.mp4", "trips/a.mp4"}
+    assert found_below(tree / "trips") == {"a.mp4"}  # those above hold, too
+    (tree / "trips" / "raw" / ".vtagignore").write_text("!keep.mov\n")
+    assert found_below(tree) == {"a.mp4", "trips/a.mp4", "trips/raw/keep.mov"}
+    (tree / "trips" / ".vtagignore").write_bytes(b"raw\n\xff\xfe[\n")
+    assert found_below(tree) == {"a.mp4", "trips/a.mp4"}
+    left = dict(discover([os.fsencode(tree)]).left_out)
+    assert left[os.fsencode(tree / "tmp")] == "ignored by .vtagignore"
+    assert len(discover([os.fsencode(tree / "b.mov")]).files) == 1  # a named file is always taken
+
+
+def test_globs_of_one_scan_choose_among_the_files(tree: Path) -> None:
+    assert found_below(tree, include=("*.mov",)) == {"b.mov", "trips/raw/c.mov", "trips/raw/keep.mov"}
+    assert found_below(tree, include=("trips/**",), exclude=("raw/",)) == {"trips/a.mp4"}
+    assert found_below(tree, exclude=("*.mov", "tmp")) == {"a.mp4", "trips/a.mp4"}
+
+
+def test_rules_that_cannot_be_read_are_said(tree: Path) -> None:
+    (tree / ".vtagignore").mkdir()
+    with pytest.raises(LibraryError, match=r"\.vtagignore cannot be read"):
+        found_below(tree)
+
+
+def test_files_that_are_still_written_are_left(tree: Path) -> None:
+    found = discover([os.fsencode(tree)], leave=lambda f: f.path.endswith(b"a.mp4"))
+    assert {os.path.basename(f.path) for f in found.files} == {b"b.mov", b"c.mov", b"keep.mov", b"x.mp4"}
+    assert [why for _, why in found.left_out] == ["still being written"] * 2

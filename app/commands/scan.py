@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -17,8 +17,10 @@ from vtag.app.options import Db, Json, Threshold, threshold_of
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.events import Event, Finished, Planned
+    from vtag.engine.events import Event, Finished, Planned, Watching
     from vtag.engine.library.database import Library
+    from vtag.engine.scan import ScanOptions
+    from vtag.engine.swin.checkpoints import Checkpoint
 
 _PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
 
@@ -42,6 +44,20 @@ def scan(
     force: Annotated[bool, typer.Option("--force", help="Look again at what was looked at.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try known-bad files again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and stop.")] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="GLOB", help="Only files that fit, as '*.mp4' or 'trips/**'."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude", metavar="GLOB", help="No files or folders that fit; .vtagignore keeps such globs."
+        ),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on: look at what is added and changed.")] = False,
+    poll: Annotated[
+        bool, typer.Option("--poll", help="Watch by looking every minute, as network shares need it.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name what was left out.")] = False,
     json: Json = False,
     db: Db = None,
@@ -63,6 +79,8 @@ def scan(
         force=force,
         retry_failed=retry_failed,
         dry_run=dry_run,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
     )
     with Library.open(library_path(db)) as library, _interrupts_once():
         try:
@@ -70,8 +88,10 @@ def scan(
             checkpoint, source = choose_model(library, model, device)
             if not dry_run:
                 remember(library, checkpoint, source)
-            events = run(library, [os.fsencode(p) for p in paths], checkpoint, options)
-            planned, finished = _draw(events, note)
+            folders = [os.fsencode(p) for p in paths]
+            if watch or poll:
+                _follow(library, folders, checkpoint, options, note, poll=poll, verbose=verbose)
+            planned, finished = _draw(run(library, folders, checkpoint, options), note)
         except KeyboardInterrupt:
             complain("interrupted; what was finished is kept, and the same command goes on from there")
             raise typer.Exit(130) from None
@@ -99,6 +119,48 @@ def _starter_note(library: Library, model: str | None, device: str, *, ask: bool
         f"the starter is small, knows 24 actions and is weak; `vtag models pull {entry.name}` downloads a full model "
         f"({printable(entry.terms)})"
     )
+
+
+def _follow(
+    library: Library,
+    folders: list[bytes],
+    checkpoint: Checkpoint,
+    options: ScanOptions,
+    note: str,
+    *,
+    poll: bool,
+    verbose: bool,
+) -> NoReturn:
+    """Draw scan after scan until it is interrupted."""
+    from vtag.engine.events import Finished, Watching
+    from vtag.engine.watch import watch
+
+    drawing = None
+    try:
+        for event in watch(library, folders, checkpoint, options, poll=poll):
+            if isinstance(event, Watching):
+                _say_watching(event)
+            elif isinstance(event, Finished):
+                if drawing:
+                    drawing.close()
+                drawing = None
+                _say_sum(event, verbose=verbose)
+            else:
+                if drawing is None:
+                    drawing, note = Drawing(note), ""
+                drawing.show(event)
+    finally:
+        if drawing:
+            drawing.close()
+    raise AssertionError("a watch ends by an interruption")
+
+
+def _say_watching(now: Watching) -> None:
+    if now.there:
+        how = ", looking every minute" if now.polling else ""
+        say(f"watching {', '.join(map(display_path, now.there))}{how}; Ctrl-C ends it")
+    for path in now.absent:
+        say(f"waiting for {display_path(path)}, which is not there")
 
 
 @contextmanager

@@ -84,6 +84,15 @@ def derive(
     return len(found)
 
 
+def up_to_date(library: Library, model: heads.Head, rules: Rules, sampling: str) -> set[int]:
+    """Ids of the contents whose segments of a model are what `derive` would make of them."""
+    rows = library.connection.execute(
+        "SELECT content_id FROM derivations WHERE model_id = ? AND sampling = ? AND rules = ?",
+        (model.id, sampling, rules.key),
+    )
+    return {row[0] for row in rows}
+
+
 def retag(library: Library, model_id: int) -> Iterator[tuple[int, int]]:
     """Derive anew every content that was seen with this model's backbone; yields (content id, segments).
 
