@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -83,9 +84,17 @@ app.command()(ui.ui)
 app.command()(doctor.doctor)
 
 
+class _Saying(logging.Handler):
+    """What the engine logs, as lines for a person."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
+
+
 def main() -> None:
     """The `vtag` command. Exit codes: 0 done, 1 error, 2 usage, 3 some videos failed, 130 interrupted."""
     arguments, debug = _take_debug(sys.argv[1:])
+    logging.getLogger("vtag").addHandler(_Saying())
     try:
         app(arguments, prog_name="vtag")
     except BrokenPipeError:

@@ -26,7 +26,7 @@ from vtag.engine.ledger import known_sha256, record_download
 from vtag.engine.locks import Locked, exclusive
 from vtag.engine.paths import models_dir, private_dir
 from vtag.engine.swin.checkpoints import Checkpoint, load_checkpoint, save_model_folder
-from vtag.engine.swin.folders import SPEC_FILE, backbone_of, read_head_folder, read_spec
+from vtag.engine.swin.folders import SPEC_FILE, backbone_of, read_head_folder, read_spec, save_onnx_folder
 from vtag.engine.swin.regular import said_of
 from vtag.engine.swin.spec import ModelSpec, check_labels
 from vtag.engine.text import display_path, printable
@@ -321,7 +321,7 @@ def _read(
             published = tuple(asset("labels", entry.labels).read_text(encoding="utf-8").splitlines())
             check_labels(published, spec.sizes.num_classes)
             spec = replace(spec, labels=published)
-        return Checkpoint(spec, checkpoint.tensors)
+        return replace(checkpoint, spec=spec)
 
 
 def _read_image(file: Path, name: str, entry: CatalogueEntry | None) -> _ImageFile:
@@ -384,7 +384,9 @@ def _writing() -> Iterator[Path]:
 def _install(arrived: Checkpoint | _ImageFile, name: str, incoming: Path) -> Path:
     """Build the model's folder in `incoming` and move it into place."""
     _refuse_taken(name)
-    if isinstance(arrived, Checkpoint):
+    if isinstance(arrived, Checkpoint) and arrived.onnx:
+        save_onnx_folder(arrived, incoming / name)
+    elif isinstance(arrived, Checkpoint):
         save_model_folder(arrived, incoming / name)
     else:
         save_image_folder(arrived.path, arrived.spec, incoming / name)

@@ -286,7 +286,8 @@ def _checkpoint(
         sha256="",
         head_hash="",
     )
-    return Checkpoint(spec, {**base.tensors, "head.weight": fitted.weight, "head.bias": fitted.bias})
+    head = {"head.weight": fitted.weight, "head.bias": fitted.bias}
+    return Checkpoint(spec, {**base.tensors, **head}, base.onnx)
 
 
 def _taught(folder: Path, verdict: Verdict, others: Features, remarks: Sequence[str]) -> Taught:

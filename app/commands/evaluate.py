@@ -37,8 +37,10 @@ def evaluate(
     ] = False,
     root: Annotated[Path | None, typer.Option(help="Where a list's paths begin.", file_okay=False)] = None,
     backend: Annotated[str, typer.Option(help="auto, torch, onnx")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, int8")] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, tensorrt")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16, fp16, int8; fp32, or an ONNX file's own, where left out")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure how often a model is right on labelled clips."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from vtag.app.console import (
     say,
     talk_console,
 )
-from vtag.app.options import Json
+from vtag.app.options import Db, Json
 from vtag.engine.errors import ModelError
 from vtag.engine.text import display_path, printable
 
@@ -40,6 +41,7 @@ Labels = Annotated[
 
 _PLAIN_EVERY_S = 5.0  # a line of progress where there is no terminal
 _WIDE = 200  # columns, where nobody looks
+_MOST_CLIPS = 64  # in a call of an exported file
 _MB = 2**20
 
 
@@ -129,6 +131,52 @@ def import_model(
     from vtag.engine.models import import_file
 
     say(f"{import_file(file, name, _read_labels(labels))} is here now")
+
+
+@app.command()
+def export(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write it.")],
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="NAME|PATH", help="The library's model where left out.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32; fp16 for GPUs; int8 for processors with VNNI, held against real videos")
+    ] = "fp32",
+    size: Annotated[
+        int | None, typer.Option(min=8, max=2048, metavar="PIXELS", help="Height and width of its clips.")
+    ] = None,
+    batch: Annotated[
+        str, typer.Option(metavar="dynamic|N", help="How many clips the file takes in a call.")
+    ] = "dynamic",
+    opset: Annotated[int, typer.Option(help="The version of ONNX's operators.")] = 18,
+    clips: Annotated[
+        list[Path] | None,
+        typer.Option("--clips", metavar="PATH", help="Videos to compare on, instead of the library's."),
+    ] = None,
+    db: Db = None,
+) -> None:
+    """Write a model as an ONNX file that runs without torch, compared with torch on real videos first."""
+    from vtag.engine.onnx_export import export_model
+
+    if batch != "dynamic" and not (batch.isdecimal() and 1 <= int(batch) <= _MOST_CLIPS):
+        raise typer.BadParameter(f"{batch!r} is neither dynamic nor 1 to {_MOST_CLIPS}", param_hint="--batch")
+    done = export_model(
+        model,
+        output.expanduser(),
+        precision=precision,
+        size=size,
+        batch=None if batch == "dynamic" else int(batch),
+        opset=opset,
+        clips=[os.fsencode(path) for path in clips or []],
+        db=db,
+    )
+    compared = done.compared
+    kind = "windows of videos" if compared.real else "generated clips (no videos were at hand)"
+    say(
+        f"{printable(done.name)} in {precision}: {_megabytes(done.size_bytes)} MB at {display_path(output)}; "
+        f"on {compared.windows} {kind} it differs from torch by {compared.logits:.1e} in the logits, "
+        f"top-1 is the same on {compared.top1:.0%}"
+    )
 
 
 @app.command()

@@ -20,8 +20,10 @@ def predict(
         str, typer.Option(help="clip: one clip from the middle; test: 4 clips x 3 crops, averaged.")
     ] = "clip",
     backend: Annotated[str, typer.Option(help="auto, torch, onnx")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps")] = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16, int8")] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, tensorrt")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16, fp16, int8; fp32, or an ONNX file's own, where left out")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Classify one FILE as the published tools do."""

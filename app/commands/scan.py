@@ -31,7 +31,7 @@ def scan(
         str | None, typer.Option("--model", metavar="NAME|PATH", help="The model; the library remembers it.")
     ] = None,
     backend: Annotated[str, typer.Option(help="auto, torch, onnx")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, tensorrt")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8")] = "auto",
     stride: Annotated[
         float | None,

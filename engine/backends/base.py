@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -65,24 +66,47 @@ def open_backend(
     *,
     backend: str = "auto",
     device: str = "auto",
-    precision: str = "auto",
+    precision: str | None = "auto",
 ) -> Backend:
     """A backend for `model`: a catalogue name, a path, or a checkpoint in memory.
 
     Args:
         model: a name that `vtag models list` shows, a checkpoint file or a model folder; or a Checkpoint.
         backend: auto, torch, onnx.
-        device: auto, cpu, cuda (or cuda:1 ...), mps.
-        precision: auto, fp32, bf16, fp16, int8.
+        device: auto, cpu, cuda (or cuda:1 ...), mps with Torch, tensorrt with ONNX.
+        precision: auto, fp32, bf16, fp16, int8. None: fp32, or what the model's ONNX file computes in.
 
     Raises ModelError where the model cannot be read, or where what was asked for is not there.
     """
     if backend not in BACKENDS:
         raise ModelError(f"there is no backend {printable(backend)!r}; the choices are {', '.join(BACKENDS)}")
-    if backend == "onnx":
-        raise ModelError("the ONNX backend is not there yet; use --backend torch")
     checkpoint = model if isinstance(model, Checkpoint) else load(model)
-    # torch takes seconds to import, and whoever asks this module for its types alone shall not wait
+    precision = precision or (checkpoint.onnx.precision if checkpoint.onnx else "fp32")
+    # runtimes take seconds to import, and whoever asks this module for its types alone shall not wait
+    if backend == "auto" and checkpoint.onnx:
+        backend = "onnx"
+    elif backend != "onnx" and find_spec("torch") is None:
+        raise ModelError(
+            "torch is not installed here: `pip install torch`, or give an ONNX model that `vtag models export` "
+            "made on another machine"
+        )
+    if backend == "auto":
+        from vtag.engine.backends.choose import choose
+
+        backend = choose(checkpoint, device, precision)
+    if backend == "onnx":
+        from vtag.engine.backends.onnx_backend import OnnxBackend
+
+        return OnnxBackend(checkpoint, device=device, precision=precision)
     from vtag.engine.backends.torch_backend import TorchBackend
 
     return TorchBackend(checkpoint, device=device, precision=precision)
+
+
+def check_clips(clips: object, dtype: str, layout: str, *, channels: int) -> None:
+    """Raise ValueError unless `clips` are an array of that type and layout with something in it."""
+    if not isinstance(clips, np.ndarray) or clips.dtype != np.dtype(dtype):
+        found = clips.dtype if isinstance(clips, np.ndarray) else type(clips).__name__
+        raise ValueError(f"clips have to be {dtype} {layout}, not {found}")
+    if clips.ndim != 5 or clips.shape[channels] != 3 or 0 in clips.shape[1:]:
+        raise ValueError(f"clips have to be {dtype} {layout}, not {list(clips.shape)}")

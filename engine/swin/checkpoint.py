@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -20,18 +21,43 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
+class OnnxGraph:
+    """A network as an ONNX file, that takes clips of one size."""
+
+    file: Path
+    precision: str  # fp32, fp16, int8
+    size: tuple[int, int, int]  # T, H, W of its clips
+    batch: int | None  # clips in a call; None: any number
+    sha256: str  # of the file
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A model with its weights: float32, named and shaped as `names.parameter_shapes` says."""
+    """A model with its weights: float32, named and shaped as `names.parameter_shapes` says.
+
+    A model that came as an ONNX file has `onnx`. Where that computes in less than float32 its backbone is in
+    the graph alone, and `tensors` are the head's.
+    """
 
     spec: ModelSpec
     tensors: Tensors
+    onnx: OnnxGraph | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the backbone's weights are among the tensors."""
+        return not all(is_head(name) for name in self.tensors)
 
 
-def identified(spec: ModelSpec, tensors: Tensors) -> Checkpoint:
-    """A checkpoint whose spec carries the hashes of these weights."""
-    backbone = backbone_hash(spec.sizes, spec.mean, spec.std, tensors)
+def identified(spec: ModelSpec, tensors: Tensors, onnx: OnnxGraph | None = None) -> Checkpoint:
+    """A checkpoint whose spec carries the hashes of these weights; of a backbone in a graph, of its file."""
+    checkpoint = Checkpoint(spec, tensors, onnx)
+    if checkpoint.is_whole or onnx is None:
+        backbone = backbone_hash(spec.sizes, spec.mean, spec.std, tensors)
+    else:
+        backbone = hashlib.sha256(f"onnx {onnx.sha256}".encode()).hexdigest()
     head = head_hash(spec.labels, tensors)
-    return Checkpoint(replace(spec, backbone_hash=backbone, head_hash=head), tensors)
+    return replace(checkpoint, spec=replace(spec, backbone_hash=backbone, head_hash=head))
 
 
 def backbone_hash(sizes: SwinSizes, mean: Sequence[float], std: Sequence[float], tensors: Tensors) -> str:

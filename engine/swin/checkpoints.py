@@ -22,7 +22,12 @@ from vtag.engine.swin.checkpoint import (
     head_hash,
     identified,
 )
-from vtag.engine.swin.folders import is_weights_of_folder, read_model_folder, save_model_folder
+from vtag.engine.swin.folders import (
+    is_weights_of_folder,
+    read_model_folder,
+    read_onnx_model,
+    save_model_folder,
+)
 from vtag.engine.swin.paddle_files import read_paddle
 from vtag.engine.swin.regular import open_regular, said_of
 from vtag.engine.swin.safetensors_files import looks_like_safetensors
@@ -68,12 +73,17 @@ def load_checkpoint(
         if path.is_dir():
             return read_model_folder(path, name=name, labels=labels)
         with open_regular(path) as (handle, size):
-            if looks_like_safetensors(handle.read(_HEAD_BYTES), size) and size:
+            head = handle.read(_HEAD_BYTES)
+            if looks_like_safetensors(head, size) and size:
                 if not is_weights_of_folder(path):
                     raise ModelError(
                         "safetensors weights without the model.json that describes them beside it"
                     )
                 return read_model_folder(path.parent, name=name, labels=labels)
+            if looks_like_onnx(head):
+                if is_weights_of_folder(path):
+                    return read_model_folder(path.parent, name=name, labels=labels)
+                return read_onnx_model(path)
             weights = read_weights(handle, size)
             sizes = video_sizes(weights, window_size)
             tensors = read_all(weights, sizes)
@@ -107,6 +117,11 @@ def read_weights(handle: BinaryIO, size: int) -> Weights:
     raise ModelError(_what_it_is(head))
 
 
+def looks_like_onnx(head: bytes) -> bool:
+    """Whether a file begins as ONNX models do: with the version of their format, and what follows it there."""
+    return re.match(rb"\x08[\x01-\x1f][\x12\x1a\x22\x3a\x42]", head) is not None
+
+
 def _state_dict(tree: Any) -> dict[str, Any]:
     """The weights in what torch had saved: the tree itself, or under one of the usual keys."""
     if isinstance(tree, TorchTensor):
@@ -131,8 +146,6 @@ def _what_it_is(head: bytes) -> str:
         return "a web page, not a checkpoint: the download went wrong, fetch it again"
     if text.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer, not the checkpoint itself: fetch it with `git lfs pull`"
-    if re.match(rb"\x08[\x01-\x1f][\x12\x1a\x22\x3a\x42]", head):
-        return "an ONNX model, which is not supported yet"
     if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")):
         return "a compressed file: unpack it first"
     if head[257:262] == b"ustar":

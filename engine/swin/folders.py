@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors.numpy import save_file
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.assemble import Weights, read_all
 from vtag.engine.swin.checkpoint import Checkpoint, file_hash, identified
-from vtag.engine.swin.names import OURS, is_head
+from vtag.engine.swin.names import OURS, is_head, parameter_shapes
 from vtag.engine.swin.regular import open_regular, said_of
 from vtag.engine.swin.safetensors_files import read_json, read_safetensors
 from vtag.engine.swin.spec import ModelSpec
@@ -26,6 +27,8 @@ from vtag.engine.text import printable
 
 SPEC_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
+ONNX_FILE = "model.onnx"
+ONNX_ENDING = ".onnx"
 _MAX_SPEC_BYTES = 32 << 20  # 100,000 labels of 200 characters, with room
 
 
@@ -36,17 +39,51 @@ def read_model_folder(
     if base := backbone_of(folder):
         raise ModelError(f"it is a head alone, on the backbone of {printable(base)}: name it as a --model")
     spec, weights_file = read_spec(folder, name=name, labels=labels)
+    if weights_file.name.endswith(ONNX_ENDING):
+        return read_onnx_model(weights_file, spec, _read_spec_file(folder))
     with open_regular(weights_file) as (handle, size):
         weights = Weights(read_safetensors(handle, size), transposed=False, file_bytes=size)
         if weights.naming is not OURS:
             raise ModelError("the weights of a model folder have vtag's own names, these have not")
         tensors = read_all(weights, spec.sizes)
         sha256 = file_hash(handle)
+    _hold_against(spec, sha256)
+    return identified(replace(spec, sha256=sha256), tensors)
+
+
+def read_onnx_model(
+    file: Path, spec: ModelSpec | None = None, said: Mapping[str, Any] | None = None
+) -> Checkpoint:
+    """The model of an ONNX file, as its model.json `said`; without one, as the file says of itself.
+
+    Of a network in float32 all weights are read, and it is the model that they were exported from. Raises
+    ModelError.
+    """
+    from vtag.engine.swin import onnx_files
+
+    with open_regular(file) as (handle, size):
+        parsed = onnx_files.read_onnx(handle, size)
+        sha256 = file_hash(handle)
+        said = parsed.metadata if said is None else said
+        spec = spec or ModelSpec.from_json({**said, "sha256": ""}, name=file.stem)
+        _hold_against(spec, sha256)
+        graph = onnx_files.fitting(parsed, spec.sizes, file, said, sha256)
+        head_alone = graph.precision != "fp32"
+        stored = onnx_files.weights_of(parsed, spec.sizes, head_alone=head_alone)
+        weights = Weights(stored, transposed=False, file_bytes=size)
+        shapes = parameter_shapes(spec.sizes)
+        if head_alone:
+            tensors = {name: weights.read(name, shapes[name]) for name in shapes if is_head(name)}
+        else:
+            tensors = read_all(weights, spec.sizes)
+    return identified(replace(spec, sha256=sha256), tensors, graph)
+
+
+def _hold_against(spec: ModelSpec, sha256: str) -> None:
     if spec.sha256 and spec.sha256 != sha256:
         raise ModelError(
             "its weights are not those that model.json describes (another SHA-256): copy it again"
         )
-    return identified(replace(spec, sha256=sha256), tensors)
 
 
 def read_spec(
@@ -86,7 +123,7 @@ def save_head_folder(
 
     `told` goes into `model.json` beside the spec. As `save_model_folder` else.
     """
-    spec = identified(checkpoint.spec, checkpoint.tensors).spec
+    spec = identified(checkpoint.spec, checkpoint.tensors, checkpoint.onnx).spec
     stored = {name: checkpoint.tensors[name] for name in checkpoint.tensors if is_head(name)}
     _save(
         folder,
@@ -124,13 +161,10 @@ def read_head_folder(folder: Path, base: Checkpoint, *, name: str | None = None)
             raise ModelError(f"its weights are no head of {classes} labels on {dim} features")
         head = {key: np.ascontiguousarray(tensor.read(), np.float32) for key, tensor in stored.items()}
         sha256 = file_hash(handle)
-    if spec.sha256 and spec.sha256 != sha256:
-        raise ModelError(
-            "its weights are not those that model.json describes (another SHA-256): copy it again"
-        )
+    _hold_against(spec, sha256)
     if not all(np.isfinite(array).all() for array in head.values()):
         raise ModelError("its weights are no numbers")
-    return identified(replace(spec, sha256=sha256), {**base.tensors, **head})
+    return identified(replace(spec, sha256=sha256), {**base.tensors, **head}, base.onnx)
 
 
 def save_model_folder(
@@ -151,9 +185,53 @@ def save_model_folder(
     Raises ModelError where the folder holds something else, cannot be written, or float16 cannot hold a
     weight.
     """
+    if not checkpoint.is_whole:
+        raise ModelError("the backbone of an ONNX model cannot be taken out of its network")
     stored = {name: _stored_as(array, dtype, name) for name, array in checkpoint.tensors.items()}
     kept = identified(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
     _save(folder, kept, stored, told or {}, files or {})
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """An empty folder to build a model folder in; afterwards it is `folder`, in one move.
+
+    A model folder there is replaced; where something is raised within, nothing is left. Raises ModelError where
+    `folder` holds something else or cannot be written.
+    """
+    folder = folder.absolute()
+    with said_of(folder):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
+            raise ModelError("the folder is not empty and holds no model: choose another")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
+        try:
+            (beside / "new").mkdir()
+            yield beside / "new"
+            for written in (beside / "new").iterdir():
+                with open(written, "rb+") as handle:
+                    os.fsync(handle.fileno())
+            _move_into_place(beside, folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_spec(folder: Path, spec: ModelSpec, weights: str, told: Mapping[str, Any]) -> ModelSpec:
+    """Write the `model.json` of the weights' file in `folder`; `told` stands in it beside the spec."""
+    with open_regular(folder / weights) as (handle, _):
+        spec = replace(spec, sha256=file_hash(handle))
+    said = json.dumps({**spec.to_json(), "weights": weights, **told}, ensure_ascii=False, indent=1)
+    (folder / SPEC_FILE).write_text(said + "\n", encoding="utf-8")
+    return spec
+
+
+def save_onnx_folder(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a model that came as an ONNX file to `folder`: the file as it is. As `save_model_folder` else."""
+    assert checkpoint.onnx is not None
+    with building(folder) as new:
+        with open_regular(checkpoint.onnx.file) as (handle, _), open(new / ONNX_FILE, "wb") as copy:
+            shutil.copyfileobj(handle, copy)
+        write_spec(new, checkpoint.spec, ONNX_FILE, {"onnx": {"precision": checkpoint.onnx.precision}})
 
 
 def _save(
@@ -163,19 +241,11 @@ def _save(
     told: Mapping[str, Any],
     files: Mapping[str, bytes],
 ) -> None:
-    folder = folder.absolute()
-    with said_of(folder):
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
-            raise ModelError("the folder is not empty and holds no model: choose another")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
-        try:
-            _write(beside / "new", kept, stored, told)
-            for name, content in files.items():
-                (beside / "new" / name).write_bytes(content)
-            _move_into_place(beside, folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    with building(folder) as new:
+        save_file(dict(stored), new / WEIGHTS_FILE)
+        write_spec(new, kept.spec, WEIGHTS_FILE, told)
+        for name, content in files.items():
+            (new / name).write_bytes(content)
 
 
 def _read_spec_file(folder: Path) -> dict[str, Any]:
@@ -202,20 +272,6 @@ def _stored_as(array: NDArray[np.float32], dtype: DTypeLike, name: str) -> NDArr
     if not np.isfinite(stored).all():
         raise ModelError(f"the weights in {name} do not fit {np.dtype(dtype)}")
     return stored
-
-
-def _write(
-    folder: Path, checkpoint: Checkpoint, stored: Mapping[str, NDArray[Any]], told: Mapping[str, Any]
-) -> None:
-    folder.mkdir()
-    save_file(dict(stored), folder / WEIGHTS_FILE)
-    with open_regular(folder / WEIGHTS_FILE) as (handle, _):
-        spec = replace(checkpoint.spec, sha256=file_hash(handle))
-    said = json.dumps({**spec.to_json(), "weights": WEIGHTS_FILE, **told}, ensure_ascii=False, indent=1)
-    (folder / SPEC_FILE).write_text(said + "\n", encoding="utf-8")
-    for name in (WEIGHTS_FILE, SPEC_FILE):
-        with open(folder / name, "rb+") as written:
-            os.fsync(written.fileno())
 
 
 def _move_into_place(beside: Path, folder: Path) -> None:

@@ -1,0 +1,282 @@
+"""A model out as an ONNX file: exported, checked, run and compared with Torch before it gets its name."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnxscript import optimizer
+
+from vtag.engine.backends.clips import generated
+from vtag.engine.backends.graph import Graph
+from vtag.engine.backends.onnx_backend import OnnxBackend
+from vtag.engine.backends.torch_backend import TorchBackend
+from vtag.engine.errors import ModelError
+from vtag.engine.swin.architecture import VideoSwin
+from vtag.engine.swin.checkpoint import Checkpoint
+from vtag.engine.swin.folders import ONNX_FILE, building, read_model_folder, write_spec
+from vtag.engine.swin.names import is_head
+from vtag.engine.swin.onnx_files import BATCH, CLIPS, FEATURES, LOGITS, METADATA, PRECISIONS
+from vtag.engine.swin.spec import ModelSpec
+from vtag.engine.text import printable
+
+OPSETS = range(18, 24)  # LayerNormalization is an operator since 17, the exporter writes 18 and converts
+DEFAULT_OPSET = 18
+LEAST_WINDOWS = 30  # for a share of windows to mean something
+MOST_WINDOWS = 64
+AGREEMENT = 0.97  # of the windows, for int8
+_TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2}  # largest difference, relative to the largest value from 1 on
+_GENERATED = 2
+_FLOAT32_IN_FP16 = ("LayerNormalization", "Softmax", "ReduceMean", "Sub", "Div", "Erf")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export: `clip` T, H, W (None: the model's own), `batch` clips in a call (None: any)."""
+
+    precision: str = "fp32"
+    clip: tuple[int, int, int] | None = None
+    batch: int | None = None
+    opset: int = DEFAULT_OPSET
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How an exported file answers beside Torch in float32: the largest differences, and the share of equal top-1."""
+
+    windows: int
+    real: bool  # of videos; else generated
+    features: float
+    logits: float
+    top1: float
+
+
+def export(
+    checkpoint: Checkpoint, folder: Path, options: ExportOptions, windows: Sequence[NDArray[np.uint8]]
+) -> Compared:
+    """Write `checkpoint` to `folder` as `model.onnx` and `model.json`; the folder appears whole or not at all.
+
+    Args:
+        checkpoint: a model with all its weights.
+        folder: where to; a model folder there is replaced.
+        options: what to export.
+        windows: clips uint8 [T, H, W, 3] of real videos that Torch and the file have to agree on. Without any,
+            float32 and float16 are compared on generated ones, and int8 is refused.
+
+    Raises ModelError where the model cannot be exported, or the file does not answer as Torch does.
+    """
+    check_options(checkpoint, options)
+    if options.precision == "int8" and len(windows) < LEAST_WINDOWS:
+        raise ModelError(
+            f"int8 is accepted only where it agrees with fp32 on real windows, and {len(windows)} are fewer than "
+            f"{LEAST_WINDOWS}: give more videos with --clips, or scan some first"
+        )
+    clip = options.clip or (checkpoint.spec.frames, checkpoint.spec.crop, checkpoint.spec.crop)
+    spec = spec_for(checkpoint.spec, options.clip)
+    with building(folder) as new:
+        model = _graph(checkpoint, clip, options)
+        if options.precision == "int8":
+            model = _quantised(model, new)
+        elif options.precision == "fp16":
+            model = _halved(model)
+        _describe(model, spec, options)
+        onnx.checker.check_model(model, full_check=True)
+        (new / ONNX_FILE).write_bytes(model.SerializeToString())
+        del model
+        about = {**_about(options), "exported_from": checkpoint.spec.backbone_hash}
+        spec = write_spec(new, replace(spec, backbone_hash="", head_hash=""), ONNX_FILE, {"onnx": about})
+        exported = read_model_folder(new, name=spec.name)
+        real = list(windows[:MOST_WINDOWS])
+        compared = compare(checkpoint, exported, real or generated(clip, _GENERATED), options.precision)
+        compared = replace(compared, real=bool(real))
+        write_spec(new, exported.spec, ONNX_FILE, {"onnx": {**about, "compared": asdict(compared)}})
+    return compared
+
+
+def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
+    """Raise ModelError where a model cannot be exported so."""
+    if not checkpoint.is_whole:
+        raise ModelError("this model is an ONNX file of less than float32: export the one that it came from")
+    if options.precision not in PRECISIONS:
+        raise ModelError(
+            f"there is no export in {printable(options.precision)[:40]!r}; the choices are {', '.join(PRECISIONS)}"
+        )
+    if options.opset not in OPSETS:
+        raise ModelError(f"the opset {options.opset} is none of {OPSETS.start} to {OPSETS.stop - 1}")
+
+
+def spec_for(spec: ModelSpec, clip: tuple[int, int, int] | None) -> ModelSpec:
+    """The spec of a model for clips T, H, W: a square is the new crop, of a short side in proportion."""
+    if clip is None or clip[1] != clip[2] or clip[1] == spec.crop:
+        return spec
+    return replace(spec, crop=clip[1], short_side=max(clip[1], round(spec.short_side * clip[1] / spec.crop)))
+
+
+def _graph(checkpoint: Checkpoint, clip: tuple[int, int, int], options: ExportOptions) -> onnx.ModelProto:
+    """The float32 network as an ONNX model, its weights under our names."""
+    spec = checkpoint.spec
+    network = VideoSwin.of(spec.sizes, checkpoint.tensors)
+    frames, height, width = clip
+    graph = Graph(network, frames=frames, height=height, width=width, mean=spec.mean, std=spec.std).eval()
+    example = torch.zeros((options.batch or 2, *clip, 3), dtype=torch.uint8)
+    with _silence(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            optimize=False,  # it would fold weights into others without a name
+            input_names=[CLIPS],
+            output_names=[FEATURES, LOGITS],
+            dynamic_shapes=None if options.batch else {CLIPS: {0: torch.export.Dim(BATCH)}},
+            opset_version=options.opset,
+        )
+        assert program is not None
+        weights = set(program.model.graph.initializers)
+        optimizer.optimize_ir(
+            program.model, should_fold=lambda node: None if _is_shape(node, weights) else False
+        )
+        for name, value in list(program.model.graph.initializers.items()):
+            value.name = name.removeprefix("network.")
+        return program.model_proto
+
+
+def _is_shape(node: Any, weights: set[str]) -> bool:
+    """Whether a node computes with none of the weights; those keep their names and shapes."""
+    return all(value is None or value.name not in weights for value in node.inputs)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The exporter's own talk is for its developers."""
+    loud = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(loud)
+
+
+def _describe(model: onnx.ModelProto, spec: ModelSpec, options: ExportOptions) -> None:
+    """Write into the file what it is, so that it can be used without its model.json."""
+    said = {**spec.to_json(), "sha256": "", "onnx": _about(options)}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(said, ensure_ascii=False)})
+    model.producer_name = "vtag"
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        node.ClearField("metadata_props")  # stack traces with the paths of this machine
+        node.ClearField("doc_string")
+    for output in model.graph.output:
+        if options.batch is None:
+            output.type.tensor_type.shape.dim[0].dim_param = BATCH
+
+
+def _about(options: ExportOptions) -> dict[str, Any]:
+    return {
+        "precision": options.precision,
+        "opset": options.opset,
+        "batch": options.batch or "dynamic",
+        "input": f"{CLIPS}: uint8 [{BATCH}, T, H, W, 3], RGB, as decoded; normalised in the graph",
+        "outputs": f"{FEATURES}: float32 [{BATCH}, D], pooled; {LOGITS}: float32 [{BATCH}, K], before the softmax",
+    }
+
+
+def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The network in float16, but for what overflows or loses in it: norms, softmax, sums, the head."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    head = [node.name for node in model.graph.node if any(is_head(name) for name in node.input)]
+    with _silence():
+        half: onnx.ModelProto = convert_float_to_float16(
+            model,
+            keep_io_types=True,
+            disable_shape_infer=False,
+            op_block_list=list(_FLOAT32_IN_FP16),
+            node_block_list=head,
+        )
+    return half
+
+
+def _quantised(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
+    """The network with its matrices in int8 and activations quantised as they come; the head stays float32."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    plain, small = scratch / "plain.onnx", scratch / "int8.onnx"
+    _transpose_weights(model)
+    head = [node.name for node in model.graph.node if any(is_head(name) for name in node.input)]
+    onnx.save(model, plain)
+    with _silence():
+        quantize_dynamic(
+            plain,
+            small,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=head,
+        )
+    quantised = onnx.load(small)
+    plain.unlink()
+    small.unlink()
+    return quantised
+
+
+def _transpose_weights(model: onnx.ModelProto) -> None:
+    """Replace each transposition of a weight by the transposed weight, which the quantiser recognises."""
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    for node in [n for n in model.graph.node if n.op_type == "Transpose" and n.input[0] in weights]:
+        weight = weights[node.input[0]]
+        if len(weight.dims) != 2:
+            continue
+        turned = np.ascontiguousarray(onnx.numpy_helper.to_array(weight).T)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(turned, node.output[0]))
+        model.graph.node.remove(node)
+    used = {name for node in model.graph.node for name in node.input}
+    for name in set(weights) - used:
+        model.graph.initializer.remove(weights[name])
+
+
+def compare(
+    checkpoint: Checkpoint, exported: Checkpoint, clips: Sequence[NDArray[np.uint8]], precision: str
+) -> Compared:
+    """Run both on the same clips, on the processor. Raises ModelError beyond what the precision allows."""
+    ours = TorchBackend(checkpoint, device="cpu", precision="fp32")
+    theirs = OnnxBackend(exported, device="cpu")
+    features = logits = 0.0
+    scale_f = scale_l = 1.0
+    same = 0
+    for clip in clips:
+        a, b = ours.run(clip[None]), theirs.run(clip[None])
+        features = max(features, float(np.abs(a.features - b.features).max()))
+        logits = max(logits, float(np.abs(a.logits - b.logits).max()))
+        scale_f = max(scale_f, float(np.abs(a.features).max()))
+        scale_l = max(scale_l, float(np.abs(a.logits).max()))
+        same += int(a.logits.argmax() == b.logits.argmax())
+    compared = Compared(len(clips), True, features, logits, same / len(clips))
+    if precision == "int8":
+        if compared.top1 < AGREEMENT:
+            raise ModelError(
+                f"int8 is refused: it agrees with fp32 on {same} of {len(clips)} real windows, fewer than "
+                f"{AGREEMENT:.0%}; nothing was written"
+            )
+        return compared
+    worst = max(features / scale_f, logits / scale_l)
+    if not worst <= _TOLERANCE[precision]:  # NaN is no answer either
+        raise ModelError(
+            f"the exported file does not answer as Torch does: it is off by {worst:.1e}, and "
+            f"{_TOLERANCE[precision]:.0e} is allowed; nothing was written"
+        )
+    return compared

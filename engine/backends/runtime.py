@@ -1,0 +1,181 @@
+"""ONNX Runtime, kept honest: sessions on the device that was asked for, and silence on our stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.errors import ModelError
+from vtag.engine.paths import home, private_dir
+from vtag.engine.swin.checkpoint import OnnxGraph, file_hash
+from vtag.engine.swin.onnx_files import CLIPS
+from vtag.engine.swin.regular import open_regular, said_of
+from vtag.engine.text import printable
+
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+_FATAL = 4  # what the runtime may write to stderr by itself: all that it raises, we say
+
+
+class Session:
+    """A graph on one device. `batch` is how many clips one call takes at most, or, where `fixed`, exactly."""
+
+    def __init__(self, graph: OnnxGraph, device: str, at_once: int) -> None:
+        """Raises ModelError where the file changed, or the device cannot be had."""
+        self.fixed = graph.batch is not None
+        self.batch = graph.batch or at_once
+        self._device = "cuda" if device.startswith(("cuda", "tensorrt")) else "cpu"
+        self._number = int(device.partition(":")[2] or 0)
+        self._session = _session(_bytes_of(graph), device, graph, self.batch)
+
+    def run(self, clips: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        """The outputs of that name for `clips` uint8 [N, T, H, W, 3]. Raises ModelError where it fails."""
+        ort = import_runtime()
+        try:
+            binding = self._session.io_binding()
+            value = ort.OrtValue.ortvalue_from_numpy(clips, self._device, self._number)
+            binding.bind_ortvalue_input(CLIPS, value)
+            for name in outputs:
+                binding.bind_output(name, self._device, self._number)
+            self._session.run_with_iobinding(binding)
+            return [np.asarray(array, np.float32) for array in binding.copy_outputs_to_cpu()]
+        except Exception as error:  # the runtime's errors share no other class
+            if "alloc" in str(error).lower():
+                raise ModelError(
+                    f"the memory of {self._device} does not suffice for {len(clips)} clips: use a smaller model"
+                ) from error
+            raise ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from error
+
+
+@cache
+def import_runtime() -> ModuleType:
+    """The onnxruntime module. Raises ModelError where it is not installed or broken."""
+    try:
+        with quiet():
+            import onnxruntime
+    except ImportError as error:
+        raise ModelError(
+            f"ONNX Runtime cannot be imported ({_first_line(error)}): `pip install onnxruntime`"
+        ) from error
+    onnxruntime.set_default_logger_severity(_FATAL)
+    module: ModuleType = onnxruntime
+    return module
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what libraries write to stdout and stderr by themselves, below Python too, away from ours."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as sink:
+        kept = [os.dup(descriptor) for descriptor in (1, 2)]
+        try:
+            for descriptor in (1, 2):
+                os.dup2(sink.fileno(), descriptor)
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+                yield
+        finally:
+            for descriptor, was in zip((1, 2), kept, strict=True):
+                os.dup2(was, descriptor)
+                os.close(was)
+
+
+@cache
+def cuda_cards() -> int:
+    """How many CUDA cards the driver shows; 0 without a driver. Nothing is set up on them."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+        count = ctypes.c_int(0)
+        return (
+            count.value if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
+        )
+    except (OSError, AttributeError):
+        return 0
+
+
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _session(model: bytes, device: str, graph: OnnxGraph, batch: int) -> Any:
+    ort = import_runtime()
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL
+    options.intra_op_num_threads = usable_processors()
+    options.inter_op_num_threads = 1
+    # waiting threads sleep: the decoders need the processors too
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    wanted = _providers(device, graph, batch)
+    if wanted[0][0] not in ort.get_available_providers():
+        raise ModelError(
+            f"this ONNX Runtime ({ort.__version__}) was built without {wanted[0][0]}; `vtag doctor` says what to do"
+        )
+    try:
+        with quiet():
+            if device != "cpu" and hasattr(ort, "preload_dlls"):
+                ort.preload_dlls()  # finds the CUDA libraries that came with torch or from pip
+            session = ort.InferenceSession(model, options, providers=wanted)
+    except Exception as error:
+        raise ModelError(f"ONNX Runtime cannot use the model on {device}: {_first_line(error)}") from error
+    has = session.get_providers()
+    if has[0] != wanted[0][0]:  # it falls back in silence
+        raise ModelError(
+            f"ONNX Runtime cannot use {device} here and would have run on the processor; "
+            "`vtag doctor` says what is missing, --device cpu runs there"
+        )
+    return session
+
+
+def _providers(device: str, graph: OnnxGraph, batch: int) -> list[tuple[str, dict[str, Any]]]:
+    if device == "cpu":
+        return [(CPU, {})]
+    number = int(device.partition(":")[2] or 0)
+    cuda: tuple[str, dict[str, Any]] = (CUDA, {"device_id": number, "use_tf32": 0})
+    if device != "tensorrt":
+        return [cuda]
+    engines = private_dir(home() / "cache" / "tensorrt")
+    t, h, w = graph.size
+
+    def shape(clips: int) -> str:
+        return f"{CLIPS}:{clips}x{t}x{h}x{w}x3"
+
+    options = {
+        "device_id": number,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(engines),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(engines),
+        "trt_fp16_enable": graph.precision == "fp16",
+        "trt_layer_norm_fp32_fallback": True,  # Swin's norms overflow in fp16
+        "trt_profile_min_shapes": shape(graph.batch or 1),
+        "trt_profile_opt_shapes": shape(batch),
+        "trt_profile_max_shapes": shape(batch),
+    }
+    return [(TENSORRT, options), cuda]
+
+
+def _bytes_of(graph: OnnxGraph) -> bytes:
+    """The file, held against the hash that it had when it was read and checked."""
+    with said_of(graph.file), open_regular(graph.file) as (handle, _):
+        if file_hash(handle) != graph.sha256:
+            raise ModelError("it changed while it was opened: try again")
+        handle.seek(0)
+        return handle.read()
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return printable(text.splitlines()[0])[:300]
