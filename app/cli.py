@@ -26,6 +26,7 @@ from vtag.app.commands import (
     similar,
     stats,
     tidy,
+    train,
     ui,
     words,
 )
@@ -76,6 +77,7 @@ app.command()(tidy.relocate)
 app.add_typer(words.tag, name="tag")
 app.add_typer(words.words, name="words")
 app.command()(finetune.finetune)
+app.command()(train.train)
 app.command()(predict.predict)
 app.add_typer(data.app, name="data")
 app.command("eval")(evaluate.evaluate)

@@ -52,7 +52,7 @@ class TrainingView:
         if row.val_accuracy is not None and row.val_loss is not None:
             text += f"; validation: loss {row.val_loss:.3f}, {100 * row.val_accuracy:.0f} % right"
             text += ", the best so far" if event.best else ""
-        self._line(text)
+        self.line(text)
 
     def looked(self, event: Looked) -> None:
         """Windows were looked at."""
@@ -65,9 +65,10 @@ class TrainingView:
             bar = self._opened()
             bar.update(bar.task_ids[0], description=text, completed=done, total=of)
         elif time.monotonic() - self._said >= _PLAIN_EVERY_S:
-            self._line(text)
+            self.line(text)
 
-    def _line(self, text: str) -> None:
+    def line(self, text: str) -> None:
+        """Say one line, above the bar where there is one."""
         self._said = time.monotonic()
         if self._bar:
             self._bar.console.print(text)

@@ -22,8 +22,9 @@ from vtag.engine.video.reader import read_clips
 from vtag.engine.video.sampling import Sampling
 from vtag.trainer.augment import Augmentation, Change, apply, draw, mix, tells_sides
 from vtag.trainer.loader import ClipSource, Item, Want
-from vtag.trainer.loop import EpochDone, LoopSettings, Ranks, Stepped, Trained, Training
+from vtag.trainer.loop import EpochDone, LoopSettings, Stepped, Trained, Training
 from vtag.trainer.network import Network, build, groups_of
+from vtag.trainer.ranks import Ranks
 from vtag.trainer.sampler import epoch_order, of_rank
 from vtag.trainer.schedule import learning_rate
 from vtag.trainer.state import STATE_FILE

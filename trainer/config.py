@@ -61,7 +61,6 @@ class DataConfig:
 
     train: str
     val: str = ""  # empty: no validation while training
-    test: str = ""
     root: str = ""  # where the paths of the lists begin; empty: the list's own folder
     labels: str = ""  # a file of one name a line, for lists with indices; empty: labels.txt beside the list
     frames: int = 32
@@ -149,6 +148,14 @@ def parse_config(text: str, changes: Sequence[str] = (), *, folder: Path, name: 
     config: Config = _build(Config, told, name)
     _check(config, name)
     return dataclasses.replace(config, folder=folder)
+
+
+def find_config(told: str, changes: Sequence[str] = ()) -> tuple[str, Config]:
+    """The text and the content of the recipe that ships under a name, else of a file. Raises ConfigError."""
+    if (text := recipes().get(told)) is not None:
+        return text, parse_config(text, changes, folder=Path.cwd(), name=told)
+    config = read_config(Path(told), changes)
+    return Path(told).read_text(encoding="utf-8"), config
 
 
 def recipes() -> dict[str, str]:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from vtag.trainer.augment import Augmentation, apply, draw, mix
 from vtag.trainer.loader import ClipSource, Pixels, Want
 from vtag.trainer.network import Network, groups_of
+from vtag.trainer.ranks import Ranks, TrainingLost
 from vtag.trainer.sampler import epoch_order, of_rank
 from vtag.trainer.schedule import learning_rate
 from vtag.trainer.state import (
@@ -53,18 +53,12 @@ class LoopSettings:
     min_lr: float = 0.0
     label_smoothing: float = 0.1
     half: bool = False  # compute in bfloat16
+    validate_every: int = 1  # epochs; the last one is always validated
     patience: int = 0  # epochs without a better validation after which it stops; 0: never
     seed: int = 0
     shares: tuple[float, ...] | None = None  # of the classes in an epoch; None: every clip once
     epoch_clips: int | None = None  # with shares: how many clips an epoch draws; None: as many as there are
     augmentation: Augmentation = field(default_factory=Augmentation)
-
-
-class Ranks(NamedTuple):
-    """Which of how many processes this is."""
-
-    rank: int = 0
-    world: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +81,7 @@ class EpochDone:
     epochs: int
     row: Epoch
     best: bool
+    best_row: Epoch | None = None  # of the best epoch so far
 
 
 @dataclass(frozen=True)
@@ -146,9 +141,15 @@ class Training:
         self._saved_at = time.monotonic()
         self._clips = 0
 
+    @property
+    def history(self) -> tuple[Epoch, ...]:
+        """Every epoch that is over, those before a resumption included."""
+        return tuple(self._progress.history)
+
     def resume(self) -> bool:
         """Go on from the state in the folder; False where there is none. Raises ModelError."""
         state = load_state(self._folder, fingerprint=self._fingerprint)
+        self._ranks.agree("states of it in its folder", _digest(state), self._device)
         if state is None:
             return False
         self._progress, tensors = state
@@ -158,11 +159,11 @@ class Training:
         return True
 
     def run(self) -> Generator[TrainEvent, None, None]:
-        """Train to the end. Closing the generator keeps the state of the last whole step."""
+        """Train to the end. Closing the generator, and the loss of another process, keep the last whole step."""
         try:
             while not self._is_over():
                 yield from self._epoch()
-        except GeneratorExit:
+        except (GeneratorExit, TrainingLost):
             self.save()
             raise
         if self._best:
@@ -195,7 +196,7 @@ class Training:
             length=s.epoch_clips,
         )
         self._network.train()
-        own = [of_rank(items, *self._ranks) for items in order[p.step :]]
+        own = [of_rank(items, self._ranks.rank, self._ranks.world) for items in order[p.step :]]
         wants = [
             self._want(int(item), p.epoch, p.step + i, n)
             for i, k in enumerate(own)
@@ -207,7 +208,7 @@ class Training:
         yield self._end_epoch(len(order))
 
     def _want(self, item: int, epoch: int, step: int, position: int) -> Want:
-        rng = self._rng(1, epoch, step, position)
+        rng = self._rng(1, epoch, step, self._place(position))
         return Want(item, int(rng.integers(self._source.places)))
 
     def _step(
@@ -215,7 +216,7 @@ class Training:
     ) -> Iterator[TrainEvent]:
         """One optimiser step, a few clips at a time; its loss is the mean over the whole batch."""
         s, p = self._settings, self._progress
-        loss, right, clips = 0.0, 0.0, 0
+        loss = right = clips = 0.0
         for first in range(0, len(items), s.clips_at_once):
             part = items[first : first + s.clips_at_once]
             seen = self._look([next(pixels) for _ in part], part, first)
@@ -224,12 +225,13 @@ class Training:
             self._clips += len(part)
             if first + len(part) < len(items):
                 yield self._stepped(steps, loss, right, clips)
+        loss, right, clips = self._ranks.add((loss, right, clips), self._device)
         self._update(steps)
         p.loss, p.right, p.clips = p.loss + loss, p.right + right, p.clips + clips
         p.step += 1
         if time.monotonic() - self._saved_at > _SAVE_EVERY_S:
             self.save()
-        yield self._stepped(steps, 0.0, 0.0, 0)
+        yield self._stepped(steps, 0.0, 0.0, 0.0)
 
     def _look(
         self, pixels: list[Pixels | None], items: NDArray[np.int64], first: int
@@ -241,7 +243,7 @@ class Training:
         clips, targets = [], []
         for n, (array, item) in enumerate(zip(pixels, items, strict=True)):
             if array is not None:
-                rng = self._rng(3, p.epoch, p.step, first + n)
+                rng = self._rng(3, p.epoch, p.step, self._place(first + n))
                 change = draw(rng, array.shape[1], array.shape[2], s.augmentation)
                 clips.append(apply(torch.from_numpy(array).to(self._device), change, self._size))
                 targets.append(self._labels[int(item)])
@@ -254,7 +256,7 @@ class Training:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=s.half):
             logits = self._network((mixed - self._mean) / self._std)
         losses = F.cross_entropy(logits, shares, label_smoothing=s.label_smoothing, reduction="sum")
-        (losses * (self._ranks.world / s.batch_size)).backward()
+        (losses / s.batch_size).backward()
         right = (logits.detach().argmax(1) == truth).sum()
         return float(losses.detach()), float(right), len(clips)
 
@@ -263,6 +265,7 @@ class Training:
         rate = self._rate(p.epoch * steps + p.step, steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["scale"]
+        self._ranks.add_gradients(self._network.parameters())
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
@@ -279,7 +282,9 @@ class Training:
 
     def _end_epoch(self, steps: int) -> EpochDone:
         p = self._progress
-        loss, accuracy = self._validate(self._network) if self._validate else (None, None)
+        s = self._settings
+        due = (p.epoch + 1) % s.validate_every == 0 or p.epoch + 1 == s.epochs
+        loss, accuracy = self._validate(self._network) if self._validate and due else (None, None)
         clips = max(p.clips, 1)
         rate = self._rate((p.epoch + 1) * steps - 1, steps)
         row = Epoch(p.epoch + 1, rate, p.loss / clips, p.right / clips, loss, accuracy)
@@ -289,14 +294,15 @@ class Training:
         self._progress = Progress(
             epoch=p.epoch + 1,
             best_epoch=row.epoch if is_best else p.best_epoch,
-            stale=0 if is_best or accuracy is None else p.stale + 1,
+            stale=0 if is_best else p.stale + (accuracy is not None),
             history=[*p.history, row],
         )
         if self._is_over() or time.monotonic() - self._saved_at > _SAVE_EVERY_S:
             self.save()
-        return EpochDone(self._settings.epochs, row, is_best)
+        best_row = next((r for r in self._progress.history if r.epoch == self._progress.best_epoch), None)
+        return EpochDone(self._settings.epochs, row, is_best, best_row)
 
-    def _stepped(self, steps: int, loss: float, right: float, clips: int) -> Stepped:
+    def _stepped(self, steps: int, loss: float, right: float, clips: float) -> Stepped:
         p = self._progress
         seen = max(p.clips + clips, 1)
         return Stepped(
@@ -304,13 +310,21 @@ class Training:
             epochs=self._settings.epochs,
             step=p.step,
             steps=steps,
-            clips=self._clips,
+            clips=self._clips * self._ranks.world,
             loss=(p.loss + loss) / seen,
             accuracy=(p.right + right) / seen,
         )
 
+    def _place(self, position: int) -> int:
+        """The place in the whole batch of a place in this process's part: chance is the same for any number."""
+        return self._ranks.rank + self._ranks.world * position
+
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng((self._settings.seed, *place))
+
+
+def _digest(state: tuple[Progress, dict[str, Tensor]] | None) -> int:
+    return 0 if state is None else 1 + state[0].epoch * (1 << 20) + state[0].step
 
 
 def _key(row: Epoch) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vtag.trainer.loader import ClipSource, Pixels, Want
 from vtag.trainer.network import Network
+from vtag.trainer.ranks import Ranks
 
 Validate = Callable[[Network], tuple[float, float]]  # loss, accuracy
 
@@ -23,9 +24,10 @@ def validation(
     device: torch.device,
     half: bool = False,
     clips_at_once: int = 4,
+    ranks: Ranks = Ranks(),
 ) -> Validate:
-    """Measures a network on all of `source`'s items; those that cannot be read are in no figure."""
-    wants = [Want(item, source.places // 2) for item in range(len(source.items))]
+    """Measures a network on all of `source`'s items, shared out among `ranks`; the unreadable are in no figure."""
+    wants = [Want(item, source.places // 2) for item in range(ranks.rank, len(source.items), ranks.world)]
     means, stds = (torch.tensor(v, dtype=torch.float32, device=device) for v in (mean, std))
 
     @torch.inference_mode()
@@ -39,12 +41,14 @@ def validation(
 
     def measure(network: Network) -> tuple[float, float]:
         network.eval()
-        loss, right, count = 0.0, 0, 0
-        read = ((p, source.items[n].label) for n, p in enumerate(source.read(wants)) if p is not None)
+        loss = right = count = 0.0
+        labels = (source.items[want.item].label for want in wants)
+        read = ((p, label) for p, label in zip(source.read(wants), labels, strict=True) if p is not None)
         while batch := list(islice(read, clips_at_once)):
             seen = look(network, [clip for clip, _ in batch], [label for _, label in batch])
             loss, right, count = loss + seen[0], right + seen[1], count + len(batch)
         network.train()
+        loss, right, count = ranks.add((loss, right, count), device)
         return loss / max(count, 1), right / max(count, 1)
 
     return measure

@@ -1,0 +1,61 @@
+"""`vtag train`: a network by a recipe; draws the loop's events."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Annotated
+
+import typer
+
+from vtag.app.console import complain, put, say
+from vtag.engine.text import display_path, printable
+
+
+def train(
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG.toml", help="A recipe: a file, or the name of one that ships with vtag."
+        ),
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished training.")] = False,
+    amp: Annotated[
+        bool | None,
+        typer.Option("--amp/--no-amp", help="bfloat16 where the device has it; default: the recipe's."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe and stop.")] = False,
+) -> None:
+    """Train a network as the papers did; `torchrun … -m vtag.trainer CONFIG.toml` does it on many cards."""
+    from vtag.trainer.config import find_config
+
+    told = [*(changes or []), *([] if amp is None else [f"run.amp={str(amp).lower()}"])]
+    text, recipe = find_config(config, told)
+    if show:
+        put(text.rstrip())
+        return
+    from vtag.app.training import Ending, TrainingView
+    from vtag.trainer.loop import Stepped
+    from vtag.trainer.told import told_of
+    from vtag.trainer.train import Begun, Ended
+    from vtag.trainer.train import train as run
+
+    with Ending() as ending, TrainingView() as view, closing(run(recipe, resume=resume)) as events:
+        for event in events:
+            if isinstance(event, Stepped):
+                ending.begin()
+                view.step(event)
+            elif line := told_of(event):
+                view.line(line)
+            if isinstance(event, Begun):
+                for remark in event.remarks:
+                    complain(printable(remark))
+            if isinstance(event, Ended):
+                put(display_path(event.folder))
+            elif ending.asked:
+                events.close()
+                say("the state is kept: the same command with --resume goes on from there")
+                raise typer.Exit(130)

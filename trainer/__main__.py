@@ -1,0 +1,73 @@
+"""One process of a training by a recipe: `torchrun --nproc-per-node 8 -m vtag.trainer CONFIG.toml`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from contextlib import closing
+from types import FrameType
+
+from vtag.engine.errors import VtagError
+from vtag.trainer.config import find_config
+from vtag.trainer.loop import Stepped
+from vtag.trainer.ranks import joined
+from vtag.trainer.told import told_of
+from vtag.trainer.train import train
+
+_LOG = logging.getLogger("vtag.trainer")
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; the first process says on stderr how it goes. The exit status: 0 done, 1 error, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m vtag.trainer", description=__doc__)
+    parser.add_argument("config", metavar="CONFIG.toml", help="a file, or the name of a recipe that ships")
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished training")
+    parser.add_argument(
+        "--amp", action=argparse.BooleanOptionalAction, help="bfloat16 where the device has it"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="changes")
+    told = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    changes = told.changes if told.amp is None else [*told.changes, f"run.amp={str(told.amp).lower()}"]
+    ending = _Ending()
+    try:
+        _, config = find_config(told.config, changes)
+        with (
+            joined(config.run.device) as ranks,
+            closing(train(config, resume=told.resume, ranks=ranks)) as events,
+        ):
+            for event in events:
+                if ranks.rank == 0 and (line := told_of(event)):
+                    _LOG.info("%s", line)
+                ending.begun |= isinstance(event, Stepped)
+                if ending.asked:
+                    raise KeyboardInterrupt
+    except VtagError as error:
+        _LOG.error("%s", error)
+        return 1
+    except KeyboardInterrupt:
+        _LOG.error("interrupted: what is finished is kept, and --resume goes on from there")
+        return _INTERRUPTED
+    return 0
+
+
+class _Ending:
+    """Ctrl-C, and SIGTERM, which torchrun sends when another process is lost: the step is finished first."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.begun = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked or not self.begun:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
