@@ -40,6 +40,10 @@ class Lengths:
         unknown_bytes = self._bytes - self._known_bytes
         return self._known_ms + round(unknown_bytes * self._known_ms / self._known_bytes)
 
+    def of(self, job: int) -> int | None:
+        """A video's length as far as it is known."""
+        return self._known.get(job)
+
     def learn(self, job: int, length_ms: int) -> None:
         """A video's length, better known than before."""
         if job not in self._known:

@@ -38,6 +38,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class PassDone:
+    """One of several passes over all videos is through: what it saw can be searched."""
+
+    number: int  # from 1
+    passes: int
+    seen_ms: int  # of video, by all passes of this scan
+
+
+@dataclass(frozen=True)
 class VideoDone:
     """One video was looked at to its end and is in the library."""
 
@@ -56,6 +65,28 @@ class VideoFailed:
     error: str
 
 
+@dataclass
+class Profile:
+    """How the time of a scan went, in seconds of the wall's clock; the parts run beside each other."""
+
+    wall_s: float = 0.0
+    model_s: float = 0.0  # the model at work
+    store_s: float = 0.0  # the library written
+    decode_s: float = 0.0  # processor time of the decoding processes
+    clips: int = 0
+    batches: int = 0
+
+    @property
+    def wait_s(self) -> float:
+        """The model without a clip."""
+        return max(0.0, self.wall_s - self.model_s)
+
+    @property
+    def limit(self) -> str:
+        """What the scan waited for."""
+        return "the model" if self.model_s >= 0.9 * self.wall_s else "decoding"
+
+
 @dataclass(frozen=True)
 class Finished:
     """The sum of a scan."""
@@ -69,6 +100,8 @@ class Finished:
     wall_s: float
     moments: int = 0
     left_out: tuple[tuple[bytes, str], ...] = field(default=())  # path, why
+    unfinished: int = 0  # videos that later passes have to fill
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True)
@@ -80,4 +113,4 @@ class Watching:
     polling: bool  # whether they are walked every now and then, instead of the system telling of changes
 
 
-Event = Watching | Running | Planned | Progress | VideoDone | VideoFailed | Finished
+Event = Watching | Running | Planned | Progress | PassDone | VideoDone | VideoFailed | Finished

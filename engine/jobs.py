@@ -103,6 +103,20 @@ class Jobs:
                 os.kill(run.pid, signal.SIGINT)
         return bool(here)
 
+    def pause(self, *, go_on: bool = False) -> bool:
+        """Stop what runs for a while, as Ctrl-Z does, or let it `go_on`. False where nothing does, and on Windows.
+
+        Decoding processes fall silent by themselves as soon as nobody takes what they decoded.
+        """
+        if sys.platform == "win32":
+            return False
+        with closing(open_reader(self._library)) as reader:
+            here = [run for run in running(reader) if run.host == platform.node()]
+        for run in here:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(run.pid, signal.SIGCONT if go_on else signal.SIGSTOP)
+        return bool(here)
+
     def last_words(self) -> str:
         """The last line that the last job said."""
         return last_line(self._library.parent / _LOG)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from vtag.engine.discover import Discovery, Found
 from vtag.engine.events import VideoFailed
-from vtag.engine.library import files, observations
+from vtag.engine.library import files, observations, unfinished
 from vtag.engine.library.database import Library
 
 
@@ -17,6 +17,7 @@ class Task:
     content_key: str
     files: list[Found]
     duration_ms: int | None = None  # where it was read before
+    begun: bool = False  # an earlier scan looked at some of it
 
 
 @dataclass
@@ -44,6 +45,7 @@ def make_plan(
     """Hold `discovery` against the library; with `record`, moved and copied files are written down at once."""
     plan = Plan(unreadable=[VideoFailed(path, why) for path, why in discovery.unreadable])
     seen = observations.keys_with(library, backbone_hash, sampling_key)
+    begun = unfinished.contents(library, backbone_hash, sampling_key)
     tasks: dict[str, Task] = {}
     elsewhere: set[int] = set()  # known contents that were found at another place
     known_by_volume: dict[str, dict[bytes, files.KnownFile]] = {}
@@ -77,11 +79,12 @@ def make_plan(
                 elsewhere.add(content_id)
         if error and not (force or retry_failed):
             plan.known_failed += 1
-        elif key in seen and content_id is not None and not force and not error:
+        elif key in seen and content_id is not None and content_id not in begun and not (force or error):
             plan.skipped += 1
             plan.known.append(content_id)
         else:
-            tasks.setdefault(key, Task(key, [], duration_ms)).files.append(found)
+            is_begun = key in seen and content_id in begun and not force
+            tasks.setdefault(key, Task(key, [], duration_ms, is_begun)).files.append(found)
     plan.tasks = list(tasks.values())
     files.mark_moved(library, elsewhere, plan.volumes)
     return plan

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
-from vtag.app.console import clock, complain, put, put_json
+from vtag.app.console import clock, complain, put, put_json, say
 from vtag.app.options import Db, Json
 from vtag.app.results import MOST_CELLS, cells, end_clock, fitted
 from vtag.engine.errors import LibraryError
@@ -60,6 +60,8 @@ def search(
             videos = [[moment] for moment in found]
         if not videos:
             complain(_why_nothing(reader, text))
+        if told := _how_far(reader):
+            say(told)
     moments = [moment for video in videos for moment in video]
     if paths_only:
         results.put_paths(moments, b"\0" if print0 else b"\n")
@@ -71,6 +73,20 @@ def search(
         results.put_moments(moments, json=json)
     if open_ and moments:
         player.play(moments[0].path, moments[0].start_ms)
+
+
+def _how_far(reader: sqlite3.Connection) -> str:
+    """What a search has to say of videos that were looked at only here and there so far; mostly nothing."""
+    from vtag.engine.library.unfinished import how_far
+
+    so_far = how_far(reader)
+    if so_far is None:
+        return ""
+    percent = max(1, round(100 * so_far.seen_ms / max(1, so_far.length_ms)))
+    videos = "1 video was" if so_far.videos == 1 else f"{so_far.videos} videos were"
+    return (
+        f"{videos} looked at only here and there so far ({percent} %): `vtag scan` goes on where it stopped"
+    )
 
 
 def _why_nothing(reader: sqlite3.Connection, text: str) -> str:

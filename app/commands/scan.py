@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -17,10 +17,12 @@ from vtag.app.options import Db, Json, Threshold, threshold_of
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.events import Event, Finished, Planned, Watching
+    from vtag.engine.events import Event, Finished, PassDone, Planned, Profile, Watching
     from vtag.engine.library.database import Library
     from vtag.engine.scan import ScanOptions
     from vtag.engine.swin.checkpoints import Checkpoint
+
+Effort = Literal["fast", "normal", "thorough"]
 
 _PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
 
@@ -38,8 +40,8 @@ def scan(
         typer.Option(min=0.1, metavar="SECONDS", help="From window to window; default: one after the other."),
     ] = None,
     view: Annotated[
-        str, typer.Option(help="center, full (the whole frame), three (crops, averaged)")
-    ] = "center",
+        str | None, typer.Option(help="center (default), full (the whole frame), three (crops, averaged)")
+    ] = None,
     threshold: Threshold = None,
     force: Annotated[bool, typer.Option("--force", help="Look again at what was looked at.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try known-bad files again.")] = False,
@@ -58,6 +60,23 @@ def scan(
     poll: Annotated[
         bool, typer.Option("--poll", help="Watch by looking every minute, as network shares need it.")
     ] = False,
+    effort: Annotated[
+        Effort, typer.Option(help="fast: every second window; thorough: overlapping, the whole frame.")
+    ] = "normal",
+    passes: Annotated[
+        int | None,
+        typer.Option(min=1, max=3, help="Stop after so many passes, coarse ones first; default: see all."),
+    ] = None,
+    skip_static: Annotated[
+        bool, typer.Option("--skip-static", help="Leave out windows in which nothing changes.")
+    ] = False,
+    nice: Annotated[
+        bool | None,
+        typer.Option(
+            "--nice/--no-nice", help="Let other programs go first; default: on a processor, at a terminal."
+        ),
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Say how the time went.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name what was left out.")] = False,
     json: Json = False,
     db: Db = None,
@@ -81,6 +100,10 @@ def scan(
         dry_run=dry_run,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
+        effort=effort,
+        passes=passes,
+        skip_static=skip_static,
+        nice=is_terminal() if nice is None else nice,
     )
     with Library.open(library_path(db)) as library, _interrupts_once():
         try:
@@ -96,6 +119,8 @@ def scan(
             complain("interrupted; what was finished is kept, and the same command goes on from there")
             raise typer.Exit(130) from None
     _say_sum(finished, verbose=verbose)
+    if profile and finished.profile:
+        say(_profile_line(finished.profile))
     if json:
         put_json(_as_json(finished) | ({"plan": _plan_json(planned)} if planned and dry_run else {}))
     if finished.failed:
@@ -255,9 +280,11 @@ class _Lines:
         self._start = self._last = time.monotonic()
 
     def show(self, event: Event) -> None:
-        from vtag.engine.events import Progress, VideoFailed
+        from vtag.engine.events import PassDone, Progress, VideoFailed
 
-        if isinstance(event, VideoFailed):
+        if isinstance(event, PassDone):
+            self.say(_pass_line(event))
+        elif isinstance(event, VideoFailed):
             self.say(f"failed: {display_path(event.path)}: {printable(event.error)}")
         elif isinstance(event, Progress) and time.monotonic() - self._last >= _PLAIN_EVERY_S:
             self._last = time.monotonic()
@@ -295,9 +322,11 @@ class _Bar:
         self._progress.start()
 
     def show(self, event: Event) -> None:
-        from vtag.engine.events import Progress, VideoFailed
+        from vtag.engine.events import PassDone, Progress, VideoFailed
 
-        if isinstance(event, VideoFailed):
+        if isinstance(event, PassDone):
+            self.say(_pass_line(event))
+        elif isinstance(event, VideoFailed):
             self.say(f"failed: {display_path(event.path)}: {printable(event.error)}")
         elif isinstance(event, Progress):
             speed = event.video_ms_done / 1000 / max(time.monotonic() - self._start, 1e-3)
@@ -315,6 +344,23 @@ class _Bar:
         self._progress.stop()
 
 
+def _pass_line(done: PassDone) -> str:
+    return (
+        f"pass {done.number} of {done.passes} is done: all videos can be searched, "
+        f"by {_hours(done.seen_ms)} of them; the next pass looks at more"
+    )
+
+
+def _profile_line(profile: Profile) -> str:
+    share = 100 / max(profile.wall_s, 1e-9)
+    return (
+        f"of {_span(profile.wall_s)}: the model worked {profile.model_s * share:.0f} % "
+        f"({profile.clips} clips in {profile.batches} batches) and had no clip {profile.wait_s * share:.0f} %, "
+        f"the library was written {profile.store_s * share:.0f} %; decoding took {_span(profile.decode_s)} of "
+        f"processor time; the limit was {profile.limit}"
+    )
+
+
 def _say_sum(done: Finished, *, verbose: bool) -> None:
     for failure in done.failed:
         say(f"failed: {display_path(failure.path)}: {printable(failure.error)}")
@@ -327,6 +373,8 @@ def _say_sum(done: Finished, *, verbose: bool) -> None:
         f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "
         f"in {_span(done.wall_s)}{speed}"
     )
+    if done.unfinished:
+        say(f"{done.unfinished} of them only here and there: a scan without --passes fills them in")
 
 
 def _as_json(done: Finished) -> dict[str, Any]:
@@ -339,6 +387,7 @@ def _as_json(done: Finished) -> dict[str, Any]:
             for f in done.failed
         ],
         "windows": done.windows,
+        "unfinished": done.unfinished,
         "video_seconds": round(done.video_ms / 1000, 3),
         "wall_seconds": round(done.wall_s, 3),
     }

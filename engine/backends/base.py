@@ -16,6 +16,7 @@ from vtag.engine.swin.checkpoint import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
 from vtag.engine.text import printable
 
+MOST_LANES = 8  # clips that a processor works on at one time: each costs memory
 BACKENDS = ("auto", "torch", "onnx")
 
 

@@ -6,7 +6,8 @@ import ctypes
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtag.engine.backends.base import Output
+from vtag.engine.backends.base import MOST_LANES, Output
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.checkpoint import Checkpoint
@@ -51,6 +52,7 @@ class TorchBackend:
             model = VideoSwin.of(self.spec.sizes, checkpoint.tensors).to(self._device)
             way = way_of(self._device, self.precision)
             self._model = FastSwin(model, way, mean=self.spec.mean, std=self.spec.std)
+        self._lanes = _Lanes() if self._device.type == "cpu" else None
 
     def run(self, clips: NDArray[np.uint8]) -> Output:
         """Features and logits of `clips` uint8 [N, T, H, W, 3] (RGB); normalised on the device.
@@ -82,9 +84,47 @@ class TorchBackend:
         if not len(clips):
             none = np.zeros((0, sizes.feature_dim), np.float32)
             return Output(none, np.zeros((0, sizes.num_classes), np.float32))
-        features = self._model.forward_features(clips)
+        features = self._features(clips)
         logits = self._model.head(features)
         return Output(features.cpu().numpy(), logits.cpu().numpy())
+
+    def _features(self, clips: torch.Tensor) -> torch.Tensor:
+        if self._lanes and len(clips) > 1:
+            return torch.cat(self._lanes.each(self._model.forward_features, clips.split(1)))
+        try:
+            return self._model.forward_features(clips)
+        except torch.OutOfMemoryError:
+            if len(clips) == 1:
+                raise
+        torch.cuda.empty_cache()
+        halves = clips.split(-(-len(clips) // 2))
+        return torch.cat([self._features(half) for half in halves])
+
+
+class _Lanes:
+    """Threads that each take whole clips: a processor is busier so than with all its cores on one clip.
+
+    Measured on two cores: two threads with a clip each are about a tenth faster than two on one. MKL counts its
+    threads for the whole process, so that its products outside of the lanes have one thread from then on.
+    """
+
+    def __init__(self) -> None:
+        cores = torch.get_num_threads()
+        self._count = min(cores, MOST_LANES)
+        self._threads = max(1, cores // self._count)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def each(
+        self, work: Callable[[torch.Tensor], torch.Tensor], parts: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        """`work` of each part, in their order."""
+        if self._count == 1:
+            return [work(part) for part in parts]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(
+                self._count, "vtag-lane", initializer=torch.set_num_threads, initargs=(self._threads,)
+            )
+        return list(self._pool.map(torch.inference_mode()(work), parts))
 
 
 class _enough_memory(AbstractContextManager[None]):

@@ -27,7 +27,15 @@ class Schema(NamedTuple):
     steps: tuple[str, ...]
 
 
-SCHEMA = Schema("vtag", ("m001_create_library", "m002_cover_searches", "m003_know_rewritten_files"))
+SCHEMA = Schema(
+    "vtag",
+    (
+        "m001_create_library",
+        "m002_cover_searches",
+        "m003_know_rewritten_files",
+        "m004_know_what_is_unfinished",
+    ),
+)
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))
 _BUSY_S = 30.0
 

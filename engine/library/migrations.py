@@ -150,6 +150,21 @@ def m003_know_rewritten_files(db: Database) -> None:
     )
 
 
+@library_migrations()
+def m004_know_what_is_unfinished(db: Database) -> None:
+    """Contents that a coarse pass looked at here and there: later passes fill them, and a search says so."""
+    _run(
+        db,
+        """
+        CREATE TABLE unfinished (
+            content_id INTEGER NOT NULL REFERENCES contents (id) ON DELETE CASCADE, backbone_hash TEXT NOT NULL,
+            sampling TEXT NOT NULL, seen_ms INTEGER NOT NULL, length_ms INTEGER NOT NULL,
+            PRIMARY KEY (content_id, backbone_hash, sampling)
+        );
+        """,
+    )
+
+
 @observation_migrations()
 def m001_create_observations(db: Database) -> None:
     """What was seen: one row a content, backbone and sampling."""

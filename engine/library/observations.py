@@ -56,6 +56,15 @@ def get(library: Library, content_key: str, backbone_hash: str, sampling: str) -
     )
 
 
+def starts(library: Library, content_key: str, backbone_hash: str, sampling: str) -> frozenset[int]:
+    """Where the windows begin (ms) that were seen of a content."""
+    row = library.observations.execute(
+        "SELECT windows FROM observations WHERE backbone_hash = ? AND sampling = ? AND content_key = ?",
+        (backbone_hash, sampling, content_key),
+    ).fetchone()
+    return frozenset(np.frombuffer(row[0], "<i8")[::2].tolist()) if row else frozenset()
+
+
 def add(
     library: Library,
     content_key: str,

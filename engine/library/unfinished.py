@@ -1,0 +1,60 @@
+"""Contents that were looked at only here and there so far: passes that are still to come fill them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from vtag.engine.library.database import Library
+
+
+class HowFar(NamedTuple):
+    """How many videos are unfinished, how much of them was seen, and how long they are."""
+
+    videos: int
+    seen_ms: int
+    length_ms: int
+
+
+def mark(
+    library: Library, content_id: int, backbone_hash: str, sampling: str, seen_ms: int, length_ms: int
+) -> None:
+    """Say of a content that `seen_ms` of its `length_ms` were looked at."""
+    with library.transaction() as db:
+        db.execute(
+            "INSERT OR REPLACE INTO unfinished (content_id, backbone_hash, sampling, seen_ms, length_ms) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (content_id, backbone_hash, sampling, seen_ms, length_ms),
+        )
+
+
+def finish(library: Library, content_id: int, backbone_hash: str, sampling: str) -> None:
+    """Say of a content that all of it was looked at."""
+    with library.transaction() as db:
+        db.execute(
+            "DELETE FROM unfinished WHERE content_id = ? AND backbone_hash = ? AND sampling = ?",
+            (content_id, backbone_hash, sampling),
+        )
+
+
+def contents(library: Library, backbone_hash: str, sampling: str) -> set[int]:
+    """Ids of the contents that are unfinished for a backbone and a sampling."""
+    rows = library.connection.execute(
+        "SELECT content_id FROM unfinished WHERE backbone_hash = ? AND sampling = ?",
+        (backbone_hash, sampling),
+    )
+    return {content_id for (content_id,) in rows}
+
+
+def how_far(reader: sqlite3.Connection) -> HowFar | None:
+    """Of the unfinished contents whose files are there; None where nothing is unfinished.
+
+    A content that was looked at whole in another way (derived from another sampling or backbone) is none of them.
+    """
+    row = reader.execute(
+        "SELECT count(*), sum(u.seen_ms), sum(u.length_ms) FROM unfinished u "
+        "WHERE EXISTS (SELECT 1 FROM files f WHERE f.content_id = u.content_id AND f.state = 'present') "
+        "AND EXISTS (SELECT 1 FROM derivations d JOIN models m ON m.id = d.model_id WHERE "
+        "d.content_id = u.content_id AND d.sampling = u.sampling AND m.backbone_hash = u.backbone_hash)"
+    ).fetchone()
+    return HowFar(*row) if row[0] else None
