@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +43,7 @@ def test_hostile_files_as_a_base_are_a_sentence_each(shared: Path, labelled: Pat
     assert not MARKER.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80\x04cos\nsystem\n(S'true'\ntR.", b"<html>", os.urandom(64)])
+@pytest.mark.parametrize("content", [b"", b"\x80\x04cos\nsystem\n(S'true'\ntR.", b"<html>", bytes(range(64))])
 def test_what_is_no_model_is_a_sentence(labelled: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "base.pth").write_bytes(content)
     assert "base.pth" in one_sentence(labelled, tmp_path / "m", tmp_path / "base.pth")
