@@ -31,13 +31,13 @@ class MadeBy:
     precision: str
 
 
-def keys_with(library: Library, backbone_hash: str, sampling: str) -> dict[str, int]:
-    """Content keys that were seen with a backbone and a sampling, and how many windows of each."""
+def keys_with(library: Library, backbone_hash: str, sampling: str) -> set[str]:
+    """Content keys that were seen with a backbone and a sampling; answered from an index."""
     rows = library.observations.execute(
-        "SELECT content_key, window_count FROM observations WHERE backbone_hash = ? AND sampling = ?",
+        "SELECT content_key FROM observations WHERE backbone_hash = ? AND sampling = ?",
         (backbone_hash, sampling),
     )
-    return dict(rows.fetchall())
+    return {row[0] for row in rows}
 
 
 def get(library: Library, content_key: str, backbone_hash: str, sampling: str) -> Observation | None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,12 +27,16 @@ class Volume:
 
     def relative(self, path: bytes) -> bytes:
         """`path` (absolute, see `real_path`) below the mount point."""
-        prefix = os.path.join(self.mount, b"")
+        prefix = self._prefix
         return path[len(prefix) :] if path.startswith(prefix) else os.path.relpath(path, self.mount)
 
     def absolute(self, relative: bytes) -> bytes:
         """Where a path below the mount point is now."""
-        return os.path.join(self.mount, relative)
+        return self._prefix + relative
+
+    @cached_property
+    def _prefix(self) -> bytes:
+        return os.path.join(self.mount, b"")
 
 
 class _Mount(NamedTuple):
