@@ -19,7 +19,7 @@ from vtag.trainer.starter import finish, pipeline, views
 from vtag.trainer.starter.__main__ import main
 from vtag.trainer.starter.clips import camera_move, test_views, training_clip
 from vtag.trainer.starter.data import Item, clip_starts, frame_indices, merged_labels, split_by_source
-from vtag.trainer.starter.head import strangers, thresholds
+from vtag.trainer.starter.head import merge_head, strangers, thresholds
 from vtag.trainer.starter.imitate import cut_parts, random_parts
 from vtag.trainer.starter.optim import Trainee, learning_rate, save_atomically
 from vtag.trainer.starter.release import scan_windows, top1
@@ -128,18 +128,21 @@ def test_accuracy_counts_what_was_asked_for_alone() -> None:
     assert top1(logits, torch.tensor([0, 1, 1]), 2) == pytest.approx(2 / 3)
 
 
-def test_an_action_that_no_head_was_taught_is_a_stranger_to_it() -> None:
-    labels = np.arange(80) % 4  # three actions and none of them
-    looks = torch.eye(4)[torch.tensor([0, 0, 2, 3])]  # the first two are twins
-    features = looks[torch.from_numpy(labels)] + 0.1 * torch.randn(
-        80, 4, generator=torch.Generator().manual_seed(0)
-    )
-    actions = labels < 3
-    seen = strangers(features, labels, features[torch.from_numpy(actions)], labels[actions])
-    own = np.isnan(seen)
-    assert (own.argmax(1) == labels[actions]).all() and (own.sum(1) == 1).all()
-    assert seen[labels[actions] == 0, 1].min() > 0.5  # whoever was taught its twin alone takes it for that
-    assert seen[labels[actions] == 1, 2].max() < 0.5
+def test_a_head_that_lacks_an_action_shares_among_the_others() -> None:
+    logits = torch.tensor([[3.0, 1, 1, 0], [0.0, 9, 0, 0]])
+    seen = strangers(logits, np.array([0, 2]))
+    assert np.isnan(seen).tolist() == [[True, False, False], [False, False, True]]
+    assert seen[0, 1] == pytest.approx(np.e / (2 * np.e + 1))
+    assert seen[1, 1] > 0.99
+
+
+def test_a_merged_class_gets_the_shares_of_its_parts() -> None:
+    features, weight, bias = torch.randn(5, 4), torch.randn(3, 4), torch.randn(3)
+    weight[1], bias[1] = weight[0], bias[0]  # twins
+    shares = torch.softmax(features @ weight.T + bias, -1)
+    merged, offset = merge_head(weight, bias, torch.tensor([0, 0, 1]))
+    got = torch.softmax(features @ merged.T + offset, -1)
+    assert torch.allclose(got, torch.stack([shares[:, 0] + shares[:, 1], shares[:, 2]], 1), atol=1e-6)
 
 
 def test_louder_wrong_windows_raise_the_threshold_of_their_action_alone() -> None:

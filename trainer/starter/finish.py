@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -107,33 +108,30 @@ def measure_release(plan: Plan, material: Material) -> dict[str, Any]:
                 for name, r in found.labels.items()
             },
         },
-        "other_footage": check_footage(plan, plan.shared / "clips"),
+        "held_back_scanned": check_footage(plan, [(clip.path, clip.label) for clip in clips]),
+        "other_footage": check_footage(plan, other_footage(plan.shared / "clips")),
     }
 
 
-def check_footage(plan: Plan, folder: Path) -> dict[str, Any]:
-    """What a scan says at the thresholds of footage that set none of them; its labels stand in the file names.
-
-    A file whose name holds no known label shows none of the actions; the one with many actions is left out.
-    """
+def check_footage(plan: Plan, shown: Sequence[tuple[Path, str]]) -> dict[str, Any]:
+    """What a scan says of videos at the thresholds; with each video goes what it shows, or another name."""
     checkpoint = load_checkpoint(plan.out)
     names = {label_of(label): label for label in checkpoint.spec.labels}
     for label, parts in checkpoint.spec.merged_from.items():
         names.update(dict.fromkeys(parts, label))
-    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith("mixed-actions")]
     wrong: list[tuple[str, str, float]] = []
     known = right = videos = milliseconds = 0
     database = plan.work / "check.db"
     database.unlink(missing_ok=True)
     with Library.open(database) as library:
         remember(library, checkpoint, str(plan.out))
-        for _ in scan(library, [os.fsencode(path) for path in paths], checkpoint, ScanOptions()):
+        for _ in scan(library, [os.fsencode(path) for path, _ in shown], checkpoint, ScanOptions()):
             pass
-        for path in paths:
+        for path, label in shown:
             content = search.content_of(library.connection, os.fsencode(path))
             if content is None or content.duration_ms is None:
                 continue
-            own = names.get(label_of(path.stem.split("__")[0]))
+            own = names.get(label_of(label))
             moments = search.moments_of(library.connection, content.id)
             videos, milliseconds = videos + 1, milliseconds + content.duration_ms
             known, right = known + (own is not None), right + any(m.label == own for m in moments)
@@ -147,3 +145,9 @@ def check_footage(plan: Plan, folder: Path) -> dict[str, Any]:
         "videos_of_known_actions": known,
         "found": right,
     }
+
+
+def other_footage(folder: Path) -> list[tuple[Path, str]]:
+    """Videos whose names begin with what they show; the one with many actions is left out."""
+    paths = (path for path in sorted(folder.iterdir()) if not path.name.startswith("mixed-actions"))
+    return [(path, path.stem.split("__")[0]) for path in paths]
