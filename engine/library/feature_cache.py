@@ -31,7 +31,7 @@ _WAIT_S = 600.0
 
 
 class Known(NamedTuple):
-    """An observation in observations.db: `stamp` is another one as soon as anything of it is."""
+    """An observation in observations.db: `stamp` is another one as soon as it was looked at anew."""
 
     id: int
     stamp: int
@@ -65,45 +65,61 @@ def forget(library: Path) -> None:
 def blocks(library: Path, observations: sqlite3.Connection, backbone_hash: str) -> list[Block]:
     """All features of a backbone, brought up to date. Raises LibraryError where the files cannot be written."""
     folder = folder_of(library)
-    shapes = observations.execute(
-        "SELECT DISTINCT views, dim FROM observations WHERE backbone_hash = ? ORDER BY views",
-        (backbone_hash,),
-    ).fetchall()
+    shapes = sorted(_known(observations, backbone_hash).items())
     try:
         private_dir(folder.parent)
         private_dir(folder)
         with exclusive(folder / "lock", wait_s=_WAIT_S):
-            return [_block(folder, observations, backbone_hash, views, dim) for views, dim in shapes]
+            return [
+                _block(folder, observations, backbone_hash, views, dim, known)
+                for (views, dim), known in shapes
+            ]
     except Locked as error:
         raise LibraryError(f"{display_path(folder)} is in use by another program: try again") from error
     except OSError as error:
         raise LibraryError(f"{display_path(folder)} cannot be written: {error.strerror or error}") from error
 
 
-def _block(folder: Path, observations: sqlite3.Connection, backbone_hash: str, views: int, dim: int) -> Block:
-    known = _known(observations, backbone_hash, views, dim)
+def _block(
+    folder: Path,
+    observations: sqlite3.Connection,
+    backbone_hash: str,
+    views: int,
+    dim: int,
+    known: dict[int, Known],
+) -> Block:
     name = f"{hashlib.sha256(backbone_hash.encode()).hexdigest()[:16]}-{views}x{dim}"
     features, rows = folder / f"{name}.f16", folder / f"{name}.rows"
     there = _sound_rows(features, rows, known, 2 * views * dim)
     _append(features, rows, observations, [o for o in known.values() if o.stamp not in there], views, dim)
     table = np.fromfile(rows, _ROW) if rows.exists() else np.empty(0, _ROW)
-    live = np.isin(table["stamp"], np.fromiter(known, np.int64, len(known)))
+    stamps, counts = _runs(table)
+    live = np.repeat([stamp in known for stamp in stamps.tolist()], counts).astype(bool)
     shape = (len(table), views, dim)
     mapped = np.memmap(features, "<f2", "r", shape=shape) if len(table) else np.empty(shape, np.float16)
     return Block(mapped, table, live, {o.stamp: o.content_key for o in known.values()})
 
 
-def _known(observations: sqlite3.Connection, backbone_hash: str, views: int, dim: int) -> dict[int, Known]:
+def _runs(table: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The stamps of a table of rows in their order, and how many rows each has."""
+    stamps = np.ascontiguousarray(table["stamp"])
+    first = np.flatnonzero(np.diff(stamps, prepend=stamps[:1] - 1)) if len(stamps) else np.empty(0, np.int64)
+    return stamps[first], np.diff(first, append=len(stamps))
+
+
+def _known(observations: sqlite3.Connection, backbone_hash: str) -> dict[tuple[int, int], dict[int, Known]]:
+    """The observations of a backbone by their numbers of views and dimensions, and by their stamps."""
+    # nothing that lies behind the features in a row: to get there SQLite reads them
     rows = observations.execute(
-        "SELECT id, content_key, sampling, made_at, window_count FROM observations "
-        "WHERE backbone_hash = ? AND views = ? AND dim = ?",
-        (backbone_hash, views, dim),
+        "SELECT views, dim, id, content_key, sampling, window_count FROM observations WHERE backbone_hash = ?",
+        (backbone_hash,),
     )
-    found = {}
-    for row in rows:
-        digest = hashlib.blake2b(repr(row).encode(), digest_size=8).digest()
+    found: dict[tuple[int, int], dict[int, Known]] = {}
+    for views, dim, row_id, key, sampling, windows in rows:
+        text = f"{row_id} {key} {windows} {sampling}"
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         stamp = int.from_bytes(digest, "little", signed=True)
-        found[stamp] = Known(row[0], stamp, row[1], row[4])
+        found.setdefault((views, dim), {})[stamp] = Known(row_id, stamp, key, windows)
     return found
 
 
@@ -112,12 +128,13 @@ def _sound_rows(features: Path, rows: Path, known: dict[int, Known], row_bytes: 
     try:
         whole = rows.stat().st_size // _ROW.itemsize
         table = np.fromfile(rows, _ROW, whole)
-        stamps, counts = np.unique(table["stamp"], return_counts=True)
+        stamps, counts = _runs(table)
         held = dict(zip(stamps.tolist(), counts.tolist(), strict=True))
         dead = sum(count for stamp, count in held.items() if stamp not in known)
         sound = (
             rows.stat().st_size == whole * _ROW.itemsize
             and features.stat().st_size >= whole * row_bytes
+            and len(held) == len(stamps)  # an observation's windows lie together
             and dead <= _MOST_DEAD * whole
             and all(known[stamp].windows == count for stamp, count in held.items() if stamp in known)
         )
@@ -127,8 +144,9 @@ def _sound_rows(features: Path, rows: Path, known: dict[int, Known], row_bytes: 
         features.unlink(missing_ok=True)
         rows.unlink(missing_ok=True)
         return set()
-    with open(features, "r+b") as file:
-        file.truncate(whole * row_bytes)
+    if features.stat().st_size > whole * row_bytes:
+        with open(features, "r+b") as file:
+            file.truncate(whole * row_bytes)
     return set(held)
 
 

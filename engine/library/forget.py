@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtag.engine.errors import LibraryError
+from vtag.engine.library import feature_cache
 from vtag.engine.library.database import Library
 from vtag.engine.library.twins import twins
 from vtag.engine.library.volumes import real_path
@@ -95,6 +96,8 @@ def remove_contents(library: Library, contents: Sequence[int]) -> None:
     library.observations.execute("BEGIN IMMEDIATE")
     library.observations.executemany("DELETE FROM observations WHERE content_key = ?", keys)
     library.observations.commit()
+    if keys:
+        feature_cache.forget(library.path)
     _remove_thumbnails(library.path.parent / THUMBNAILS, {key for (key,) in keys})
 
 

@@ -126,7 +126,7 @@ def _scores(block: Block, like: Like) -> NDArray[np.float32]:
         return scores
     # A float16's bits, moved into a float32's place, are its value times 2^-112, for which the other side makes up:
     # exact for all of them, and five times as fast as NumPy's conversion.
-    asked = (like.features * _HALF_BIAS).T
+    asked = like.features * _HALF_BIAS
     wide = np.empty((_CHUNK * views, dim), np.int32)
     for at in range(0, count, _CHUNK):
         part = block.features[at : at + _CHUNK].reshape(-1, dim)
@@ -134,8 +134,9 @@ def _scores(block: Block, like: Like) -> NDArray[np.float32]:
         np.copyto(bits, part.view("<i2"))
         bits <<= 13
         bits &= _HALF_BITS
-        cosines = bits.view(np.float32) @ asked
-        scores[at : at + _CHUNK] = cosines.reshape(-1, views * len(like.features)).max(axis=1)
+        # one core, and no BLAS: starting its threads for each chunk costs many times what they do
+        cosines = [np.einsum("wd,d->w", bits.view(np.float32), feature) for feature in asked]
+        scores[at : at + _CHUNK] = np.max(cosines, axis=0).reshape(-1, views).max(axis=1)
     scores[~block.live] = -2
     itself = {stamp for stamp, key in block.contents.items() if key == like.content_key}
     if itself:
