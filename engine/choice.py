@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from vtag.engine.catalogue import CatalogueEntry
@@ -39,6 +40,8 @@ def _first_choices(device: str) -> tuple[str, ...]:
 
 
 def _has_cuda() -> bool:
+    if find_spec("torch") is None:
+        return False
     import torch  # noqa: PLC0415  # seconds, and only a new library asks
 
     return torch.cuda.is_available()

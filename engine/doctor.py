@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import platform
 import shutil
 import sqlite3
@@ -92,10 +91,39 @@ def _onnxruntime() -> Iterator[Finding]:
             f"{' and '.join(both)} are installed over each other",
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
         )
-    with contextlib.redirect_stdout(io.StringIO()):
-        import onnxruntime
-    providers = ", ".join(onnxruntime.get_available_providers())
-    yield Finding("onnxruntime", "ok", f"{onnxruntime.__version__}, compiled with {providers}")
+    from vtag.engine.backends import runtime
+
+    took = runtime.try_out("cpu")
+    said = f"{runtime.import_runtime().__version__}, the processor computes (tried in {took:.2f} s)"
+    yield Finding("onnxruntime", "ok", said)
+    yield from _onnx_on_cuda()
+    yield from _auto()
+
+
+def _onnx_on_cuda() -> Iterator[Finding]:
+    from vtag.engine.backends import runtime
+
+    missing = runtime.missing_cuda_libraries()
+    libraries = f"CUDA 13's libraries: {'missing ' + ', '.join(missing) if missing else 'all found'}"
+    if not runtime.cuda_cards():
+        yield Finding("onnx cuda", "ok", f"no CUDA card here; {libraries}")
+        return
+    try:
+        took = runtime.try_out("cuda")
+        yield Finding("onnx cuda", "ok", f"computes (tried in {took:.2f} s); {libraries}")
+    except VtagError as error:
+        mend = "pip install --upgrade 'onnxruntime-gpu[cuda,cudnn]'"
+        yield Finding("onnx cuda", "warning", f"{error}; {libraries}", mend)
+
+
+def _auto() -> Iterator[Finding]:
+    """What `--backend auto` chose for the models that it was measured for."""
+    from vtag.engine.backends.choose import choices
+
+    for choice in choices():
+        other = "other answers" if choice.onnx_s is None else f"{choice.onnx_s:.2f} s"
+        said = f"{choice.model} {choice.clip}: {choice.backend} (torch {choice.torch_s:.2f} s a clip, onnx {other})"
+        yield Finding("backend", "ok", said)
 
 
 def _video() -> Iterator[Finding]:

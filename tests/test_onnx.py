@@ -111,6 +111,30 @@ def test_a_file_of_a_fixed_batch_takes_any_number_of_clips(model: Path, tmp_path
         assert_equal(open_backend(tmp_path / "two"), torchs, clips(count))
 
 
+@pytest.mark.parametrize(("precision", "within"), [("fp16", 0.01), ("int8", 0.2)])
+def test_a_smaller_precision_is_near_says_how_near_and_is_a_backbone_of_its_own(
+    model: Path, tmp_path: Path, precision: str, within: float
+) -> None:
+    original = load_checkpoint(model)
+    compared = export(original, tmp_path / "small", ExportOptions(precision=precision), list(clips(30)))
+    assert compared.top1 >= 0.97 and compared.windows == 30
+    said = json.loads((tmp_path / "small" / "model.json").read_text())["onnx"]
+    assert said["compared"]["top1"] == compared.top1 and said["precision"] == precision
+    small = open_backend(tmp_path / "small")
+    assert small.precision == precision
+    assert small.spec.backbone_hash != original.spec.backbone_hash
+    assert small.spec.head_hash == original.spec.head_hash
+    torchs = open_backend(model, device="cpu", precision="fp32")
+    assert_equal(small, torchs, clips(3), within=within)
+    answers = small.run(clips(3)).logits
+    assert np.array_equal(answers, small.run(clips(3)).logits)
+    for asked, told in (({"backend": "torch"}, "--backend onnx"), ({"precision": "fp32"}, "computes in")):
+        with pytest.raises(ModelError, match=told):
+            open_backend(tmp_path / "small", **asked)
+    with pytest.raises(ModelError, match="takes clips of 8x32x32 alone"):
+        small.run(clips(1, (8, 32, 64)))
+
+
 def test_the_folder_is_the_same_model(model: Path, exported: Path) -> None:
     original, kept = load_checkpoint(model), load_checkpoint(exported)
     assert kept.spec.backbone_hash == original.spec.backbone_hash

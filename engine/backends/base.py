@@ -99,6 +99,8 @@ def open_backend(
         from vtag.engine.backends.onnx_backend import OnnxBackend
 
         return OnnxBackend(checkpoint, device=device, precision=precision)
+    if not checkpoint.is_whole:
+        raise ModelError("this model's network is an ONNX file of less than float32: use --backend onnx")
     from vtag.engine.backends.torch_backend import TorchBackend
 
     return TorchBackend(checkpoint, device=device, precision=precision)

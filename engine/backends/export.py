@@ -38,7 +38,6 @@ MOST_WINDOWS = 64
 AGREEMENT = 0.97  # of the windows, for int8
 _TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2}  # largest difference, relative to the largest value from 1 on
 _GENERATED = 2
-_FLOAT32_IN_FP16 = ("LayerNormalization", "Softmax", "ReduceMean", "Sub", "Div", "Erf")
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,6 @@ def export(
         model = _graph(checkpoint, clip, options)
         if options.precision == "int8":
             model = _quantised(model, new)
-        elif options.precision == "fp16":
-            model = _halved(model)
         _describe(model, spec, options)
         onnx.checker.check_model(model, full_check=True)
         (new / ONNX_FILE).write_bytes(model.SerializeToString())
@@ -124,11 +121,19 @@ def spec_for(spec: ModelSpec, clip: tuple[int, int, int] | None) -> ModelSpec:
 
 
 def _graph(checkpoint: Checkpoint, clip: tuple[int, int, int], options: ExportOptions) -> onnx.ModelProto:
-    """The float32 network as an ONNX model, its weights under our names."""
+    """The network as an ONNX model, in float32 or float16, its weights under our names."""
     spec = checkpoint.spec
     network = VideoSwin.of(spec.sizes, checkpoint.tensors)
     frames, height, width = clip
-    graph = Graph(network, frames=frames, height=height, width=width, mean=spec.mean, std=spec.std).eval()
+    graph = Graph(
+        network,
+        frames=frames,
+        height=height,
+        width=width,
+        mean=spec.mean,
+        std=spec.std,
+        dtype=torch.float16 if options.precision == "fp16" else torch.float32,
+    ).eval()
     example = torch.zeros((options.batch or 2, *clip, 3), dtype=torch.uint8)
     with _silence(), torch.no_grad():
         program = torch.onnx.export(
@@ -195,29 +200,13 @@ def _about(options: ExportOptions) -> dict[str, Any]:
     }
 
 
-def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network in float16, but for what overflows or loses in it: norms, softmax, sums, the head."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    head = [node.name for node in model.graph.node if any(is_head(name) for name in node.input)]
-    with _silence():
-        half: onnx.ModelProto = convert_float_to_float16(
-            model,
-            keep_io_types=True,
-            disable_shape_infer=False,
-            op_block_list=list(_FLOAT32_IN_FP16),
-            node_block_list=head,
-        )
-    return half
-
-
 def _quantised(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     """The network with its matrices in int8 and activations quantised as they come; the head stays float32."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     plain, small = scratch / "plain.onnx", scratch / "int8.onnx"
     _transpose_weights(model)
-    head = [node.name for node in model.graph.node if any(is_head(name) for name in node.input)]
+    del model.graph.value_info[:]  # of the names that the quantiser uses anew
     onnx.save(model, plain)
     with _silence():
         quantize_dynamic(
@@ -226,7 +215,6 @@ def _quantised(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=head,
         )
     quantised = onnx.load(small)
     plain.unlink()
@@ -235,11 +223,11 @@ def _quantised(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
 
 
 def _transpose_weights(model: onnx.ModelProto) -> None:
-    """Replace each transposition of a weight by the transposed weight, which the quantiser recognises."""
+    """Replace transpositions of weights by transposed weights, which the quantiser recognises; not the head's."""
     weights = {weight.name: weight for weight in model.graph.initializer}
     for node in [n for n in model.graph.node if n.op_type == "Transpose" and n.input[0] in weights]:
         weight = weights[node.input[0]]
-        if len(weight.dims) != 2:
+        if len(weight.dims) != 2 or is_head(weight.name):
             continue
         turned = np.ascontiguousarray(onnx.numpy_helper.to_array(weight).T)
         model.graph.initializer.append(onnx.numpy_helper.from_array(turned, node.output[0]))

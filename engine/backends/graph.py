@@ -41,6 +41,7 @@ class Graph(nn.Module):
         width: W.
         mean: of each channel of the pixels, 0..255.
         std: the same.
+        dtype: of the blocks' matrices; norms, softmax, sums and head stay in float32. They are cast in place.
     """
 
     def __init__(
@@ -52,9 +53,11 @@ class Graph(nn.Module):
         width: int,
         mean: Sequence[float],
         std: Sequence[float],
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.network = network
+        self.dtype = dtype
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
@@ -66,7 +69,11 @@ class Graph(nn.Module):
         self.maps = []
         for stage in _stages(network):
             self.maps.append(size)
+            if stage.downsample is not None:
+                stage.downsample.reduction.to(dtype)
             for block in _blocks(stage):
+                for layer in (block.attn.qkv, block.attn.proj, block.mlp):
+                    layer.to(dtype)
                 kind = _kind(size, block)
                 if kind not in self.tables:
                     self.tables[kind] = tables = _Tables(size, block)
@@ -89,24 +96,29 @@ class Graph(nn.Module):
             if stage.downsample is not None:
                 x = _merged(x, stage.downsample)
         features = self.network.norm(x).mean((1, 2, 3))
-        return features, self.network.head(features)
+        head = self.network.head  # written out: as one operator its weight would be quantised
+        return features, features @ head.weight.t() + head.bias
 
     def _block(self, x: Tensor, block: Block, tables: _Tables) -> Tensor:
         """[B, T*H*W, C] -> the same."""
-        windows = tables.into_windows(block.norm1(x))
+        windows = tables.into_windows(block.norm1(x).to(self.dtype))
         heads = block.attn.heads
         qkv = block.attn.qkv(windows).unflatten(-1, (3, heads, -1)).permute(3, 0, 1, 4, 2, 5)
         q, k, v = qkv.unbind(0)  # [B, windows, heads, tokens, d]
         q = q * q.shape[-1] ** -0.5
-        bias = block.attn.bias(getattr(self, f"index{tables.tokens}"))
+        bias = block.attn.bias(getattr(self, f"index{tables.tokens}")).to(self.dtype)
         parts = [
-            torch.softmax(q[:, of] @ k[:, of].transpose(-2, -1) + tables.seen(bias, number), -1) @ v[:, of]
+            self._attend(q[:, of], k[:, of], v[:, of], tables.seen(bias, number))
             for number, of in enumerate(tables.kinds)
         ]
         out = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         out = block.attn.proj(out.transpose(2, 3).flatten(3))
-        x = x + tables.out_of_windows(out)
-        return x + block.mlp(block.norm2(x))
+        x = x + tables.out_of_windows(out).float()
+        return x + block.mlp(block.norm2(x).to(self.dtype)).float()
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        scores = q @ k.transpose(-2, -1) + bias
+        return torch.softmax(scores.float(), -1).to(self.dtype) @ v
 
 
 class _Tables(nn.Module):
@@ -190,7 +202,8 @@ def _merged(x: Tensor, merging: PatchMerging) -> Tensor:
     x = pad_to(x, padded_size((x.shape[1], x.shape[2], x.shape[3]), (1, 2, 2)))
     t, h, w, c = x.shape[1:]
     corners = x.reshape(-1, t, h // 2, 2, w // 2, 2, c).permute(0, 1, 2, 4, 5, 3, 6)  # 00, 10, 01, 11
-    return merging.reduction(merging.norm(corners.flatten(4)))
+    x = merging.norm(corners.flatten(4)).to(merging.reduction.weight.dtype)
+    return merging.reduction(x).float()
 
 
 def _kind(size: Size, block: Block) -> str:

@@ -7,6 +7,7 @@ import ctypes
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from functools import cache
 from types import ModuleType
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from vtag.engine.errors import ModelError
 from vtag.engine.paths import home, private_dir
@@ -23,6 +25,11 @@ from vtag.engine.swin.regular import open_regular, said_of
 from vtag.engine.text import printable
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+_CUDA_LIBRARIES = (  # of CUDA 13, which the published wheels are built for
+    ("cudart64_13.dll", "cublasLt64_13.dll", "cudnn64_9.dll")
+    if sys.platform == "win32"
+    else ("libcudart.so.13", "libcublasLt.so.13", "libcudnn.so.9")
+)
 _FATAL = 4  # what the runtime may write to stderr by itself: all that it raises, we say
 
 
@@ -35,7 +42,7 @@ class Session:
         self.batch = graph.batch or at_once
         self._device = "cuda" if device.startswith(("cuda", "tensorrt")) else "cpu"
         self._number = int(device.partition(":")[2] or 0)
-        self._session = _session(_bytes_of(graph), device, graph, self.batch)
+        self._session = _session(_bytes_of(graph), device, _providers(device, graph, self.batch))
 
     def run(self, clips: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
         """The outputs of that name for `clips` uint8 [N, T, H, W, 3]. Raises ModelError where it fails."""
@@ -103,6 +110,40 @@ def cuda_cards() -> int:
         return 0
 
 
+def missing_cuda_libraries() -> list[str]:
+    """Which of the libraries that the CUDA provider needs cannot be loaded, wherever they came from."""
+    ort = import_runtime()
+    with quiet():
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+    return [name for name in _CUDA_LIBRARIES if not _loads(name)]
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def try_out(device: str) -> float:
+    """Seconds that a small network takes on a device, with its session. Raises ModelError where it does not run
+    there, or answers wrongly."""
+    ones = np.ones((64, 64), np.float32)
+    weight = numpy_helper.from_array(ones, "w")
+    shapes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [64, 64]) for name in ("x", "y")]
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    graph = helper.make_graph([product], "try", shapes[:1], shapes[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    start = time.perf_counter()
+    session = _session(model.SerializeToString(), device, [(CPU if device == "cpu" else CUDA, {})])
+    (answer,) = session.run(["y"], {"x": ones})
+    if not (answer == 64).all():
+        raise ModelError(f"ONNX Runtime computes wrongly on {device}")
+    return time.perf_counter() - start
+
+
 def usable_processors() -> int:
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -110,7 +151,7 @@ def usable_processors() -> int:
     return os.cpu_count() or 1
 
 
-def _session(model: bytes, device: str, graph: OnnxGraph, batch: int) -> Any:
+def _session(model: bytes, device: str, wanted: list[tuple[str, dict[str, Any]]]) -> Any:
     ort = import_runtime()
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
@@ -118,7 +159,6 @@ def _session(model: bytes, device: str, graph: OnnxGraph, batch: int) -> Any:
     options.inter_op_num_threads = 1
     # waiting threads sleep: the decoders need the processors too
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted = _providers(device, graph, batch)
     if wanted[0][0] not in ort.get_available_providers():
         raise ModelError(
             f"this ONNX Runtime ({ort.__version__}) was built without {wanted[0][0]}; `vtag doctor` says what to do"
