@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from vtag.engine.catalogue import CatalogueEntry, catalogue
 from vtag.engine.errors import ModelError
 from vtag.engine.jobs import last_line, start_process
 from vtag.engine.models import DOWNLOADS, is_here
-from vtag.engine.paths import models_dir
+from vtag.engine.paths import models_dir, private_dir
 
 _FRESH_S = 20.0  # a part that grew within this time is being downloaded by somebody
 
@@ -35,7 +34,6 @@ class Pulls:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
-        self._logs = tempfile.TemporaryDirectory(prefix="vtag-pulls-")
 
     def start(self, name: str) -> None:
         """Download a model of the catalogue. Raises ModelError where there is no such model."""
@@ -44,7 +42,7 @@ class Pulls:
         with self._lock:
             if is_here(name) or (name in self._started and self._started[name][0].poll() is None):
                 return
-            log = Path(self._logs.name) / f"{name}.log"
+            log = private_dir(models_dir() / DOWNLOADS) / f"{name}.log"
             with open(log, "wb") as opened:
                 self._started[name] = (start_process(["models", "pull", name], opened.fileno()), log)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # a loaded machine is slow; a condition that holds sooner is not waited for longer
-PATIENCE_MS = int(os.environ.get("VTAG_PATIENCE_MS", "90000"))
+PATIENCE_MS = int(os.environ.get("VTAG_PATIENCE_MS", "180000"))
 PLAYING = "() => document.querySelector('#vtag-watch video')?.currentTime > 0"
 
 Open = Callable[..., "Page"]

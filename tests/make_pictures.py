@@ -40,7 +40,7 @@ def make_library(folder: Path) -> Path:
     home, clips = folder / "home", folder / "Videos"
     clips.mkdir(parents=True)
     with Library.open(home / "library.db") as library:
-        weight = 9 * np.eye(len(LABELS), dtype=np.float32)
+        weight = 5 * np.eye(len(LABELS), dtype=np.float32)
         model = heads.remember_model(
             library,
             name="swin3d-t",

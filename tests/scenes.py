@@ -10,7 +10,7 @@ import numpy as np
 from footage import make_video
 from PIL import Image, ImageDraw
 
-WIDE, HIGH, FPS = 640, 384, 25
+WIDE, HIGH, FPS = 640, 384, 12
 _FINER = 2  # drawn larger and reduced, so that edges are smooth
 Colour = tuple[int, int, int]
 Points = Sequence[tuple[float, float]]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 need_browser()
+pytestmark = pytest.mark.timeout(900)  # a person's whole way through the page, on a machine that may be busy
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from vtag.engine.catalogue import catalogue
 from vtag.engine.errors import VtagError
 from vtag.engine.library import served
 from vtag.engine.library.database import OBSERVATIONS, open_reader
+from vtag.engine.library.history import history
 from vtag.engine.library.search import label_counts
 from vtag.engine.library.volumes import Volume, Volumes
 from vtag.engine.models import installed
@@ -21,6 +22,7 @@ from vtag.engine.paths import models_dir
 from vtag.engine.pulls import Pulls
 
 _LABELS = 60
+_LINES = 7  # labels in the chart over time
 
 
 def holdings(library: Path, cache: Path) -> str:
@@ -48,7 +50,12 @@ def found(library: Path) -> str:
 def _counted(library: Path, last_moment: int) -> str:
     with closing(open_reader(library)) as reader:
         counted = label_counts(reader)
-        by_time = served.moments_over_time(reader)
+        told = history(reader, most=_LINES)
+    by_time = [
+        (period, row.label, number)
+        for row in told.labels
+        for period, number in zip(told.periods, row.counts, strict=True)
+    ]
     named = [row for row in counted if row[1]]
     shown = figures([(f"{sum(n for _, n in named):,}", "moments"), (f"{len(named):,}", "labels")])
     return f"<h2>Found</h2>{shown}{over_time(by_time)}<h2>Labels</h2>{labels_list(counted[:_LABELS])}"

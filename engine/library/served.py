@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections import Counter
 from typing import NamedTuple
 
 from vtag.engine.library.search import Moment
-
-_MOST_MONTHS = 24  # else by years
 
 
 class Video(NamedTuple):
@@ -187,29 +184,6 @@ def latest(reader: sqlite3.Connection, limit: int) -> list[Moment]:
 def last_moment(reader: sqlite3.Connection) -> int:
     """The id of the moment that was written last: while it stays, what was found is the same."""
     return int(reader.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()[0])
-
-
-def moments_over_time(reader: sqlite3.Connection, most: int = 7) -> list[tuple[str, str, int]]:
-    """Year or month in which videos were recorded, label and number of moments; all but the commonest are "other".
-
-    Reads all moments: seconds for ten million.
-    """
-    rows = reader.execute(
-        "SELECT substr(c.recorded_at, 1, 7), l.name, sum(n) FROM (SELECT content_id, label_id, count(*) AS n "
-        "FROM segments WHERE verdict IS NOT 'rejected' GROUP BY content_id, label_id) s "
-        "JOIN contents c ON c.id = s.content_id JOIN labels l ON l.id = s.label_id "
-        "WHERE c.recorded_at IS NOT NULL GROUP BY 1, 2"
-    ).fetchall()
-    if len({month for month, _, _ in rows}) > _MOST_MONTHS:
-        rows = [(month[:4], label, number) for month, label, number in rows]
-    totals: Counter[str] = Counter()
-    for _, label, number in rows:
-        totals[label] += number
-    common = {label for label, _ in totals.most_common(most)}
-    summed: Counter[tuple[str, str]] = Counter()
-    for period, label, number in rows:
-        summed[period, label if label in common else "other"] += number
-    return sorted((period, label, number) for (period, label), number in summed.items())
 
 
 def volumes(reader: sqlite3.Connection) -> list[Place]:
