@@ -205,3 +205,23 @@ def test_the_server_process_would_load_no_model() -> None:
 def test_labels_are_there(shelf: Path) -> None:
     with Library.open(shelf) as opened:
         assert served.labels(opened.connection) == sorted(name for name in LABELS if name != "none of these")
+
+
+def test_a_training_draws_its_curves_while_it_runs(shelf: Path) -> None:
+    from vtag.app.ui.html_charts import confusion
+    from vtag.app.ui.html_work import now_running
+
+    history = {
+        "loss": [2.0, 1.0],
+        "accuracy": [0.2, 0.6],
+        "val_loss": [None, 1.2],
+        "val_accuracy": [None, None],
+    }
+    with Library.open(shelf) as opened:
+        run = runs.start(opened, "finetune", "/models/mine")
+        told = {"epoch": 3, "of": 30, "loss": 0.9, "accuracy": 0.7, "history": history}
+        runs.report(opened, run, told)
+        shown = now_running(runs.recent(opened.connection), None, [], "")
+    assert "epoch 3 of 30" in shown and "loss 0.900, accuracy 70 %" in shown
+    assert shown.count("<polyline") == 3 and "loss: 1.000" in shown  # val_accuracy was not measured
+    assert "<b>" not in confusion(["a<b>", "c"], [[3, 1], [0, 2]])

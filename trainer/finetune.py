@@ -29,7 +29,7 @@ from vtag.trainer.dataset import Dataset, DatasetError, folds
 from vtag.trainer.features import Features, joined, no_features
 from vtag.trainer.head import Fit, fit
 from vtag.trainer.judge import Taught, Verdict, judge
-from vtag.trainer.loop import Stepped, TrainEvent
+from vtag.trainer.loop import EpochDone, Stepped, TrainEvent
 from vtag.trainer.relook import Looked, Owned
 from vtag.trainer.report import (
     CONFUSION_FILE,
@@ -39,6 +39,7 @@ from vtag.trainer.report import (
     curves_png,
     history_csv,
 )
+from vtag.trainer.state import Epoch
 from vtag.trainer.words import FromWords, from_words
 
 _FOLDS = 5
@@ -101,6 +102,7 @@ def finetune(
     """
     run_id = runs.start(library, "finetune", str(folder))
     state, reported = "failed", time.monotonic()
+    history: list[Epoch] = []
     steps = _teach(dataset, base, folder, settings, library, from_library)
     try:
         with closing(steps):
@@ -110,9 +112,11 @@ def finetune(
                 except StopIteration as end:
                     taught: Taught = end.value
                     break
+                if isinstance(event, EpochDone):
+                    history.append(event.row)
                 if isinstance(event, Stepped) and time.monotonic() - reported > _REPORT_EVERY_S:
                     reported = time.monotonic()
-                    runs.report(library, run_id, _progress(event))
+                    runs.report(library, run_id, _progress(event, history))
                 yield event
         state = "done"
     except (KeyboardInterrupt, GeneratorExit):
@@ -129,8 +133,12 @@ def state_folder(folder: Path) -> Path:
     return folder.parent / f".{folder.name}.training"
 
 
-def _progress(event: Stepped) -> dict[str, object]:
-    return {"epoch": event.epoch, "of": event.epochs, "loss": event.loss, "accuracy": event.accuracy}
+def _progress(event: Stepped, history: Sequence[Epoch]) -> dict[str, object]:
+    """How far a training is, for its row: where it is now, and a column of each measure over the epochs."""
+    rows = [asdict(row) for row in history]
+    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    told = {"epoch": event.epoch, "of": event.epochs, "loss": event.loss, "accuracy": event.accuracy}
+    return {**told, "history": columns}
 
 
 def _teach(
@@ -292,7 +300,13 @@ def _checkpoint(
 
 def _taught(folder: Path, verdict: Verdict, others: Features, remarks: Sequence[str]) -> Taught:
     return Taught(
-        folder, verdict.figures, verdict.accuracy, others.hours, verdict.false_per_hour, tuple(remarks)
+        folder,
+        verdict.figures,
+        verdict.accuracy,
+        others.hours,
+        verdict.false_per_hour,
+        tuple(remarks),
+        tuple(map(tuple, verdict.confusion.tolist())),
     )
 
 
@@ -311,6 +325,7 @@ def _told(taught: Taught, dataset: Dataset, settings: Settings, **learned: float
             "false_moments_per_hour": taught.false_per_hour,
             "negative_hours": taught.negative_hours,
             "labels": {label: asdict(figures) for label, figures in taught.labels.items()},
+            "confusion": taught.confusion,
         },
     }
 

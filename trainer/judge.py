@@ -57,6 +57,7 @@ class Taught:
     negative_hours: float  # of footage that shows none of the labels, as far as is known
     false_per_hour: float | None
     remarks: tuple[str, ...] = field(default=())
+    confusion: tuple[tuple[int, ...], ...] = ()  # judged clips by their label and what was said
 
 
 def judge(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vtag.app.ui.html_parts import button, duration, kind_of_run, note, size, table, text
+from vtag.app.ui.html_teach import training_curves
 from vtag.engine.library.runs import outlook
 
 if TYPE_CHECKING:
@@ -53,12 +54,28 @@ def _progress(run: Run) -> str:
         parts.append(f"{ahead.speed:.1f}× real time")
     if ahead.left_s is not None:
         parts.append(f"about {duration(ahead.left_s)} left")
-    share = min(1.0, told["video_ms"] / told["of_ms"]) if told.get("of_ms") and "video_ms" in told else None
+    if "epoch" in told:
+        parts.append(f"epoch {told['epoch']} of {told.get('of', '?')}")
+        parts.append(f"loss {told.get('loss', 0):.3f}, accuracy {100 * told.get('accuracy', 0):.0f} %")
+    share = None
+    if told.get("of_ms") and "video_ms" in told:
+        share = min(1.0, told["video_ms"] / told["of_ms"])
+    elif told.get("of") and "epoch" in told:
+        share = min(1.0, told["epoch"] / told["of"])
     return (
         f'<div class="vtag-job"><strong>{text(kind_of_run(run.kind))}</strong> '
         f'<span class="vtag-path">{text(run.command[:300])}</span><p>{text(" · ".join(parts) or "Beginning.")}</p>'
-        f"{_bar(share, 'done')}{button('end', 'Cancel', about='Cancel what runs')}</div>"
+        f"{_bar(share, 'done')}{button('end', 'Cancel', about='Cancel what runs')}"
+        f"{training_curves(_numbers(told.get('history')))}</div>"
     )
+
+
+def _numbers(columns: object) -> dict[str, list[float]]:
+    """Of the columns that a training told, those that are numbers."""
+    if not isinstance(columns, dict):
+        return {}
+    told = {str(name): [v for v in values if isinstance(v, int | float)] for name, values in columns.items()}
+    return {name: values for name, values in told.items() if values}
 
 
 def _bar(share: float | None, name: str) -> str:

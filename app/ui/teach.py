@@ -15,6 +15,7 @@ from typing import Any
 from vtag.app.ui.html_moments import Place, gallery, place_card
 from vtag.app.ui.html_parts import note, text
 from vtag.app.ui.html_teach import figures_of, model_report, your_tags
+from vtag.app.ui.work import OWN_TAGS
 from vtag.engine.errors import QueryError, VtagError
 from vtag.engine.jobs import Jobs
 from vtag.engine.library import heads, served, words
@@ -27,7 +28,6 @@ from vtag.engine.paths import models_dir, private_dir
 from vtag.engine.swin.folders import SPEC_FILE
 from vtag.engine.text import display_path, printable
 
-MODEL = "my-tags"  # all tags of a person's own words are taught together, so that they are told apart
 _TRIAL = "trial"  # the folder beside the library with the head that was tried last
 _SHOWN = 24
 _TRY_WITHIN_S = 600.0
@@ -131,14 +131,15 @@ def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
 def keep(library: Path, queue: Jobs) -> str:
     """Write the tags as a model, and have its moments derived in everything that was seen."""
     try:
-        _taught(library, models_dir() / MODEL)
+        _taught(library, models_dir() / OWN_TAGS)
         with Library.open(library) as opened:
-            for model_id in heads.named(opened, MODEL):  # what was taught before is taught anew
+            for model_id in heads.named(opened, OWN_TAGS):  # what was taught before is taught anew
                 forget_model(opened, model_id)
-        queue.ask("retag", "everything that was seen", ["retag", "--db", str(library), "--model", MODEL])
+        queue.ask("retag", "everything that was seen", ["retag", "--db", str(library), "--model", OWN_TAGS])
     except VtagError as error:
         return note(str(error), is_error=True)
-    return note(f"Kept as the model {MODEL}: its moments appear in Search, and scans find them from now on.")
+    said = "its moments appear in Search, and scans that are started here find them from now on"
+    return note(f"Kept as the model {OWN_TAGS}: {said}.")
 
 
 def from_folder(library: Path, queue: Jobs, folder: str) -> str:
