@@ -70,12 +70,14 @@ def look(student: Student, material: Material, rng: np.random.Generator) -> Sigh
     """Show the network everything, in bf16."""
     seeing = copy.deepcopy(student).to(torch.bfloat16)
     footage, unrelated = material.footage, material.still_truth == len(material.labels)
-    windows = [(i, window.numpy()) for i in material.train for window in scan_windows(footage[i])]
+    windows = [(int(i), window.numpy()) for i in material.train for window in scan_windows(footage[i])]
     stills = [
-        (i, camera_move(material.pictures[i], rng, size=CROP))
+        (int(i), camera_move(material.pictures[i], rng, size=CROP))
         for i in np.flatnonzero(unrelated & ~material.still_taught)
     ]
-    tested = [(i, view) for i in np.flatnonzero(material.held) for view in test_views(footage[i], size=CROP)]
+    tested = [
+        (int(i), view) for i in np.flatnonzero(material.held) for view in test_views(footage[i], size=CROP)
+    ]
     return Sight(looks_at(seeing, windows), looks_at(seeing, stills), looks_at(seeing, tested))
 
 
