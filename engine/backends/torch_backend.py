@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -208,7 +208,7 @@ def bf16_pays() -> bool:
     for dtype in (torch.float32, torch.bfloat16):
         one, other = torch.ones(1024, 384, dtype=dtype), torch.ones(384, 384, dtype=dtype)
         torch.mm(one, other)
-        seconds[dtype] = min(_seconds(lambda a=one, b=other: torch.mm(a, b)) for _ in range(4))
+        seconds[dtype] = min(_seconds(partial(torch.mm, one, other)) for _ in range(4))
     return seconds[torch.float32] > _PAYS * seconds[torch.bfloat16]
 
 

@@ -93,7 +93,7 @@ class FastSwin(nn.Module):
         """Pooled features float32 [B, D] of `clips` [B, T, H, W, 3]: normalised ones, or pixels uint8."""
         x, size = self.embedded(clips)
         for number, stage in enumerate(self.plan(size)):
-            for place, block in enumerate(self.blocks[number]):
+            for place, block in enumerate(_listed(self.blocks[number])):
                 x = block(x, stage.blocks[place])
             x = _taken(x, stage.after)
             if number < len(self.merging):
@@ -139,9 +139,11 @@ class FastSwin(nn.Module):
 
     def _planned(self, size: Size) -> tuple[_StagePlan, ...]:
         stages = []
-        for number, blocks in enumerate(self.blocks):
+        for number, blocks in enumerate(map(_listed, self.blocks)):
             last = number + 1 == len(self.blocks)
-            stages.append(_plan_stage(size, [block for block in blocks], last, self.way))
+            stages.append(
+                _plan_stage(size, [block for block in blocks if isinstance(block, _Block)], last, self.way)
+            )
             size = (size[0], -(-size[1] // 2), -(-size[2] // 2))
         return tuple(stages)
 
@@ -167,7 +169,7 @@ class _Linear(nn.Module):
             x = F.linear(x, self.weight, self.bias)
             return F.gelu(x) if gelu else x
         shape = (*x.shape[:-1], self.width)
-        kind = ("gelu", [], "none") if gelu else ("none", [], "")
+        kind: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x.flatten(0, -2), self.weight, self.bias, *kind)
         return y.reshape(shape)
 
@@ -423,3 +425,9 @@ def _taken(x: Tensor, take: _Take) -> Tensor:
         return x[:, take.rows]
     x = x.index_select(1, take.rows)
     return x if take.blank is None else x.index_fill(1, take.blank, 0)
+
+
+def _listed(blocks: nn.Module) -> nn.ModuleList:
+    """What a list of lists holds is a list: torch's types say a module."""
+    assert isinstance(blocks, nn.ModuleList)
+    return blocks
