@@ -41,8 +41,10 @@ class Lengths:
         return self._known_ms + round(unknown_bytes * self._known_ms / self._known_bytes)
 
     def of(self, job: int) -> int | None:
-        """A video's length as far as it is known."""
-        return self._known.get(job)
+        """A video's length as far as it is known, else guessed by its size; None where no length is known at all."""
+        if job in self._known or not self._known_bytes:
+            return self._known.get(job)
+        return round(self._size(job) * self._known_ms / self._known_bytes)
 
     def learn(self, job: int, length_ms: int) -> None:
         """A video's length, better known than before."""

