@@ -63,7 +63,7 @@ def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Bloc
             on(cards.open, show, None, [*screen, tabs])
         for labels in (finder.results, finder.suggestions, holdings):
             on(labels.query, ask, None, [*finder.asked, finder.results, finder.pages, tabs]).then(
-                None, finder.asked, js=KEEP_ADDRESS
+                None, finder.asked, js=KEEP_ADDRESS, api_visibility="private"
             )
         on(finder.results.scan, lambda: gr.Tabs(selected="scan"), None, tabs)
         on(screen.tags.similar, similar, None, [finder.results, finder.pages, tabs])

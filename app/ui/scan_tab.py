@@ -45,7 +45,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
             folders = gr.Textbox(
                 label="Folders on this machine, one a line", placeholder="/home/me/Videos", lines=2
             )
-            chooser = gr.HTML(work.folders, js_on_load=script("acts.js"), elem_id="vtag-chooser")
+            chooser = gr.HTML(work.folders(), js_on_load=script("acts.js"), elem_id="vtag-chooser")
             model = gr.Dropdown(
                 choices=look.scan_models(),
                 value="",

@@ -66,6 +66,6 @@ def build(library: Path) -> Finder:
         model.input,
         source.input,
     ):
-        on(event, fresh, asked, [results, pages]).then(None, asked, js=KEEP_ADDRESS)
+        on(event, fresh, asked, [results, pages]).then(None, asked, js=KEEP_ADDRESS, api_visibility="private")
     on(results.more, more, [pages, *asked], [results, pages])
     return Finder(asked, results, suggestions, pages)
