@@ -135,13 +135,16 @@ class Jobs:
 
 def start_process(arguments: Sequence[str], log: int) -> subprocess.Popen[bytes]:
     """`vtag ARGUMENTS` as a process that outlives this one; what it says goes to the descriptor `log`."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-P", "-m", "vtag.app", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,
         start_new_session=True,  # Ctrl-C at the server is not meant for it
     )
+    # a child that died keeps its number, and seems to run, until somebody waits for it
+    threading.Thread(target=process.wait, daemon=True).start()
+    return process
 
 
 def scan_arguments(library: Path, paths: Sequence[str], *options: str) -> list[str]:

@@ -13,8 +13,8 @@ import pytest
 from footage import make_video
 from sample import make_model
 
-from vtag.engine import jobs
 from vtag.engine.errors import VtagError
+from vtag.engine.jobs import Jobs, running, scan_arguments
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.runs import Run, recent
 
@@ -48,36 +48,57 @@ def test_a_scan_that_reached_its_end_is_done(vtag: Callable, place: Path, tmp_pa
     model = make_model(tmp_path / "model")
     assert vtag("scan", videos, "--model", model).returncode == 3
     run = latest(place)
-    assert (run.state, run.progress) == ("done", {"videos": 2, "of": 2, "video_ms": 2000})
+    assert (run.state, run.progress["videos"], run.progress["of"], run.progress["video_ms"]) == (
+        "done",
+        2,
+        2,
+        2000,
+    )
     assert vtag("scan", videos).returncode == 0
     assert (latest(place).state, latest(place).progress["of"]) == ("done", 0)
+
+
+def asked(place: Path, folder: Path, model: Path) -> Jobs:
+    """A scan of `folder` that has a row of its own by now."""
+    jobs = Jobs(place)
+    assert jobs.ask("scan", str(folder), scan_arguments(place, [str(folder)], "--model", str(model)))
+    until(lambda: running_runs(place) != [])
+    return jobs
+
+
+def running_runs(place: Path) -> list[Run]:
+    with closing(open_reader(place)) as reader:
+        return running(reader)
 
 
 def test_a_job_is_seen_while_it_runs_and_is_ended_as_by_ctrl_c(place: Path, tmp_path: Path) -> None:
     for number in range(8):
         make_video(tmp_path / f"{number}.mp4", seconds=30, width=64, height=48, seed=number)
-    job = jobs.start_scan(place, [str(tmp_path)], str(make_model(tmp_path / "model")))
-    assert latest(place).pid == job.pid
-    with pytest.raises(VtagError, match="one at a time"):
-        jobs.start_scan(place, [str(tmp_path)])
-    assert jobs.cancel(place, latest(place).id)
-    assert job.wait(60) == 130
-    assert latest(place).state == "interrupted"
-    assert "interrupted" in jobs.last_words(place)
+    jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
+    arguments = scan_arguments(place, [str(tmp_path)])
+    assert not jobs.ask("scan", str(tmp_path), arguments)  # one at a time: it waits
+    (waits,) = jobs.waiting()
+    jobs.withdraw(waits.number)
+    assert jobs.end()
+    until(lambda: latest(place).state == "interrupted" and jobs.current() is None)
+    assert "interrupted" in jobs.last_words()
+    assert jobs.trouble == ""  # a person ended it
 
 
 def test_a_job_that_was_killed_does_not_seem_to_run(place: Path, tmp_path: Path) -> None:
     """Also while its parent has not asked for it: a dead child keeps its number until then."""
     make_video(tmp_path / "0.mp4", seconds=30)
-    job = jobs.start_scan(place, [str(tmp_path)], str(make_model(tmp_path / "model")))
-    os.kill(job.pid, signal.SIGKILL)
+    asked(place, tmp_path, make_model(tmp_path / "model"))
+    os.kill(latest(place).pid, signal.SIGKILL)
     until(lambda: latest(place).state == "interrupted")
-    assert jobs.running_jobs(place) == []
+    assert running_runs(place) == []
 
 
 def test_a_job_that_cannot_start_says_why(place: Path, tmp_path: Path) -> None:
     for paths, said in (([], "name a folder"), (["/nowhere"], "no '/nowhere'"), (["relative"], "whole path")):
         with pytest.raises(VtagError, match=said):
-            jobs.start_scan(place, paths)
-    with pytest.raises(VtagError, match="no model"):
-        jobs.start_scan(place, [str(tmp_path)], "no-such-model")
+            scan_arguments(place, paths)
+    jobs = Jobs(place)
+    jobs.ask("scan", str(tmp_path), scan_arguments(place, [str(tmp_path)], "--model", "no-such-model"))
+    until(lambda: jobs.current() is None)
+    assert "no model" in jobs.trouble
