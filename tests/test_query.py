@@ -122,12 +122,12 @@ VIDEOS = (
     Video(HERE, "2020-01-01", True),
     Video("/gone/Holiday/a.mp4", "2021-06-01T12:00:00", False),
     Video("/gone/holiday/b.mov", "2022-06-01", False),
-    Video("/gone/work/c.mp4", "2023-12-31", False),
+    Video("/gone/office/c.mp4", "2023-12-31", False),
 )
 ATOMS = [
     "archery", "riding", "bike", '"riding a"', "yoga", "horse", "label:yoga", "label:riding*", "xyzzy",
     "score>0.5", "score<=0.3", "longer:8s", "shorter:5s", "model:m", "source:user", "source:model",
-    "is:confirmed", "is:rejected", "is:unavailable", "path:holiday", "path:/gone/*.mp4", "path:work/*",
+    "is:confirmed", "is:rejected", "is:unavailable", "path:holiday", "path:/gone/*.mp4", "path:office/*",
     "after:2021", "before:2022-06-02",
 ]  # fmt: skip
 queries = st.recursive(
@@ -360,6 +360,6 @@ def _holds(node: query.Node, seg: Seg) -> bool:
             return {
                 "holiday": "holiday" in lower,
                 "/gone/*.mp4": lower.startswith("/gone/") and lower.endswith(".mp4"),
-                "work/*": "/work/" in lower,
+                "office/*": "/office/" in lower,
             }[pattern]
     raise AssertionError(node)
