@@ -99,6 +99,7 @@ def test_an_empty_library_is_filled_from_the_page_and_outlives_a_killed_server(
         wait_for_run(page, "done")
 
 
+@pytest.mark.slow  # half a minute; tests/test_jobs.py cancels and queues without a browser
 def test_a_scan_is_cancelled_and_the_next_gets_its_turn(open_page: Open, home: Path, tmp_path: Path) -> None:
     clips = tmp_path / "long"
     clips.mkdir()
