@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vtag.engine.catalogue import CatalogueEntry
+from vtag.engine.interruption import held
 from vtag.engine.library import heads
 from vtag.engine.library.database import Library
 from vtag.engine.models import STARTER, catalogue, is_here, load
@@ -42,7 +43,8 @@ def _first_choices(device: str) -> tuple[str, ...]:
 def _has_cuda() -> bool:
     if find_spec("torch") is None:
         return False
-    import torch  # noqa: PLC0415  # seconds, and only a new library asks
+    with held():
+        import torch  # noqa: PLC0415  # seconds, and only a new library asks
 
     return torch.cuda.is_available()
 

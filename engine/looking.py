@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine import interruption
 from vtag.engine.backends.base import MOST_LANES, Backend, open_backend
 from vtag.engine.discover import Discovery, Found
 from vtag.engine.errors import LibraryError
@@ -46,6 +47,7 @@ from vtag.engine.video.stillness import Stillness
 DECODE_MEMORY_BYTES = 256 * 2**20
 _BATCH = {"cuda": 16}  # clips a call; on a processor as many as it has lanes
 _POLL_S = 0.05  # while the model works, so often is looked for what it saw
+_TICK_S = 1.0  # so soon is an interruption heard that got lost
 _NICE = 10
 _TELLING_MS = 30_000  # so much video has to be looked at before its speed tells anything
 _REPORT_EVERY_S = 1.0  # a row that others read needs no more
@@ -232,8 +234,9 @@ class Looking:
                 pool.submit(job_id, task.files[0].path, self._sampling, known, only_starts=starts)
         assert self._model
         while self._looks:
+            interruption.check()
             if pool.unfinished:
-                event = pool.next_event(_POLL_S if self._model.unseen else None)
+                event = pool.next_event(_POLL_S if self._model.unseen else _TICK_S)
                 if isinstance(event, VideoOpened):
                     self._opened(event, pool)
                 elif event is not None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vtag.engine import interruption
 from vtag.engine.discover import EXTENSIONS, Found
 from vtag.engine.errors import LibraryError
 from vtag.engine.events import Event, Finished, Planned, Watching
@@ -150,6 +151,7 @@ def _wait(
     """Wait for a reason to walk again: `most_s` have passed, something changed, a path went away or came back."""
     began = time.monotonic()
     while (left_s := most_s - (time.monotonic() - began)) > 0 and there == _there(paths):
+        interruption.check()
         if changes is None:
             time.sleep(min(_TICK_S, left_s))
         elif next(changes):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -83,6 +81,7 @@ def scan(
 ) -> None:
     """Look at the videos in PATHS and keep what happens in them."""
     from vtag.engine.choice import choose_model, remember
+    from vtag.engine.interruption import heard
     from vtag.engine.library.database import Library
     from vtag.engine.paths import library_path
     from vtag.engine.scan import ScanOptions
@@ -105,7 +104,7 @@ def scan(
         skip_static=skip_static,
         nice=is_terminal() if nice is None else nice,
     )
-    with Library.open(library_path(db)) as library, _interrupts_once():
+    with Library.open(library_path(db)) as library, heard():
         try:
             note = _starter_note(library, model, device, ask=not dry_run)
             checkpoint, source = choose_model(library, model, device)
@@ -186,20 +185,6 @@ def _say_watching(now: Watching) -> None:
         say(f"watching {', '.join(map(display_path, now.there))}{how}; Ctrl-C ends it")
     for path in now.absent:
         say(f"waiting for {display_path(path)}, which is not there")
-
-
-@contextmanager
-def _interrupts_once() -> Iterator[None]:
-    """SIGTERM ends a scan as cleanly as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _draw(events: Iterator[Event], note: str = "") -> tuple[Planned | None, Finished]:

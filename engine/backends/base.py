@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import ModelError
+from vtag.engine.interruption import held
 from vtag.engine.models import load
 from vtag.engine.swin.checkpoint import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
@@ -92,16 +93,19 @@ def open_backend(
             "made on another machine"
         )
     if backend == "auto":
-        from vtag.engine.backends.choose import choose
+        with held():
+            from vtag.engine.backends.choose import choose
 
         backend = choose(checkpoint, device, precision)
     if backend == "onnx":
-        from vtag.engine.backends.onnx_backend import OnnxBackend
+        with held():
+            from vtag.engine.backends.onnx_backend import OnnxBackend
 
         return OnnxBackend(checkpoint, device=device, precision=precision)
     if not checkpoint.is_whole:
         raise ModelError("this model's network is an ONNX file of less than float32: use --backend onnx")
-    from vtag.engine.backends.torch_backend import TorchBackend
+    with held():
+        from vtag.engine.backends.torch_backend import TorchBackend
 
     return TorchBackend(checkpoint, device=device, precision=precision)
 

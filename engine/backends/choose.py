@@ -23,6 +23,7 @@ from vtag.engine.backends.base import Backend
 from vtag.engine.backends.clips import generated
 from vtag.engine.backends.runtime import usable_processors
 from vtag.engine.errors import ModelError
+from vtag.engine.interruption import held
 from vtag.engine.paths import home, private_dir
 from vtag.engine.swin.checkpoint import Checkpoint
 
@@ -81,8 +82,9 @@ def _measured(
     checkpoint: Checkpoint, size: tuple[int, int, int], device: str, precision: str
 ) -> Choice | None:
     """None where Torch would not run in float32 on the processor: then there is nothing to compare."""
-    from vtag.engine.backends.onnx_backend import OnnxBackend
-    from vtag.engine.backends.torch_backend import TorchBackend
+    with held():
+        from vtag.engine.backends.onnx_backend import OnnxBackend
+        from vtag.engine.backends.torch_backend import TorchBackend
 
     torchs = TorchBackend(checkpoint, device=device, precision=precision)
     if torchs.device != "cpu" or torchs.precision != "fp32":
