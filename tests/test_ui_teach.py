@@ -80,11 +80,14 @@ def test_a_tag_is_taught_tried_corrected_and_kept(open_page: Open, home: Path) -
         page.locator("#vtag-examples").get_by_text("1 of something else").wait_for()
         assert first.get_by_role("button", name="No, not").get_attribute("aria-pressed") == "true"
         page.get_by_role("button", name="Try it").click()
-        page.get_by_role("button", name="Keep it").click()
-        page.get_by_text("Kept as the model my-tags").wait_for()
+        page.get_by_role("button", name="Keep it").click()  # while it tries: first the try, then the keep
+        kept = page.get_by_text("Kept as the model my-tags")
+        kept.wait_for()
         tab(page, "Scan")
         page.locator("#vtag-runs").get_by_text("Scan", exact=True).first.wait_for()
         page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
+        tab(page, "Teach")
+        kept.wait_for()  # and no earlier try has replaced what was said of it
         tab(page, "Search")
         find(page, 'label:"red stripes"')
         assert page.locator("#vtag-results .vtag-card", has_text="red").count() >= 2

@@ -66,6 +66,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
             with gr.Row():
                 ask = gr.Button("How long?", min_width=120)
                 start = gr.Button("Start scan", variant="primary", min_width=120)
+            price = gr.HTML(elem_id="vtag-scan-cost")  # comes late: no other answer is overwritten by it
             said = gr.HTML(elem_id="vtag-scan-said")
         with gr.Column(scale=2, min_width=300):
             gr.HTML("<h2>Now</h2>", elem_classes="vtag-heading")
@@ -73,7 +74,8 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
             before = gr.HTML(elem_id="vtag-runs")
     asked = [folders, model, stride, view, retry, force]
     on(start.click, begin, asked, [said, now])
-    on(ask.click, cost, asked, said, is_slow=True)
+    on(ask.click, lambda: "", None, said)
+    on(ask.click, cost, asked, price, is_slow=True)
     on(now.end, end, None, [said, now])
     on(now.withdraw, withdraw, None, now)
     on(chooser.go, go, None, chooser)

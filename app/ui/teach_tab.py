@@ -43,9 +43,9 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
         wrong = teach.say(library, tag, *place, is_it=told.get("do") == "yes")
         return wrong, *drawn(tag, found, chosen)
 
-    def try_out(tag: str, chosen: list[Place]) -> tuple[object, ...]:
+    def try_out(tag: str) -> tuple[object, ...]:
         found, said_ = teach.try_out(library, tag)
-        return said_, found, *drawn(tag, found, chosen)
+        return said_, found, teach.choices(library, tag, found, _FOUND)
 
     def go_on(event: gr.EventData) -> tuple[object, ...]:
         tag = str(event.tag)
@@ -86,8 +86,8 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
         for verdict in (part.yes, part.no):
             on(verdict, say, [tag, found, chosen], [said, *shown])
     on(examples.teach, go_on, None, [tag, found, *shown])
-    on(go.click, try_out, [tag, chosen], [said, found, *shown], is_slow=True)
-    on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True)
+    on(go.click, try_out, tag, [said, found, trial], is_slow=True, turn="teaching")
+    on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True, turn="teaching")
     on(learn.click, lambda path: teach.from_folder(library, queue, path), folder, said)
     on(
         tab.select,

@@ -1,4 +1,4 @@
-"""How the tabs wire their events: all private, none queued, and every number from the browser a sound one."""
+"""How the tabs wire their events: all private, answered at once or in turn, and every number from a browser sound."""
 
 from __future__ import annotations
 
@@ -23,10 +23,23 @@ KEEP_ADDRESS = """(...values) => {
 
 
 def on(
-    event: Callable[..., Any], answer: Callable[..., Any], inputs: Any, outputs: Any, *, is_slow: bool = False
+    event: Callable[..., Any],
+    answer: Callable[..., Any],
+    inputs: Any,
+    outputs: Any,
+    *,
+    is_slow: bool = False,
+    turn: str = "",
 ) -> Any:
-    """`answer` on `event`; private, at once; a spinner where it is slow."""
-    return event(answer, inputs, outputs, **_PRIVATE | ({"show_progress": "minimal"} if is_slow else {}))
+    """`answer` on `event`; private; a spinner where it is slow.
+
+    At once, or where a `turn` is named after all that was asked for before under the same name: what is slow and
+    answers into one place would else be overwritten by what was asked for earlier.
+    """
+    more: dict[str, Any] = {"show_progress": "minimal"} if is_slow else {}
+    if turn:
+        more |= {"queue": True, "concurrency_id": turn, "concurrency_limit": 1}
+    return event(answer, inputs, outputs, **_PRIVATE | more)
 
 
 def script(name: str) -> str:
