@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 from vtag.engine.errors import VtagError
@@ -37,6 +38,7 @@ def examine(db: Path | None = None) -> Iterator[Finding]:
         _python,
         _torch,
         _onnxruntime,
+        _backend,
         _video,
         _models,
         lambda: _library(library_path(db)),
@@ -91,13 +93,16 @@ def _onnxruntime() -> Iterator[Finding]:
             f"{' and '.join(both)} are installed over each other",
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
         )
+    for name in ("onnx", "onnxruntime"):
+        if find_spec(name) is None:
+            yield Finding(name, "wrong", "is not installed", f"pip install {name}")
+            return
     from vtag.engine.backends import runtime
 
     took = runtime.try_out("cpu")
     said = f"{runtime.import_runtime().__version__}, the processor computes (tried in {took:.2f} s)"
     yield Finding("onnxruntime", "ok", said)
     yield from _onnx_on_cuda()
-    yield from _auto()
 
 
 def _onnx_on_cuda() -> Iterator[Finding]:
@@ -116,14 +121,19 @@ def _onnx_on_cuda() -> Iterator[Finding]:
         yield Finding("onnx cuda", "warning", f"{error}; {libraries}", mend)
 
 
-def _auto() -> Iterator[Finding]:
-    """What `--backend auto` chose for the models that it was measured for."""
-    from vtag.engine.backends.choose import choices
+def _backend() -> Iterator[Finding]:
+    """What `--backend auto` means: the user's word, and what was measured."""
+    from vtag.engine.backends import choose
 
-    for choice in choices():
-        other = "other answers" if choice.onnx_s is None else f"{choice.onnx_s:.2f} s"
-        said = f"{choice.model} {choice.clip}: {choice.backend} (torch {choice.torch_s:.2f} s a clip, onnx {other})"
-        yield Finding("backend", "ok", said)
+    try:
+        if pinned := choose.pinned():
+            yield Finding("backend", "ok", f"auto is {pinned}: {choose.PIN} says so")
+    except VtagError as error:
+        yield Finding("backend", "wrong", str(error), f"unset {choose.PIN}")
+    for choice in choose.choices():
+        other = "gives other answers" if choice.onnx_s is None else f"{choice.onnx_s:.2g} s"
+        said = f"{choice.backend} (torch {choice.torch_s:.2g} s a clip, onnx {other}; both fp32)"
+        yield Finding("backend", "ok", f"{choice.model} {choice.clip}: {said}")
 
 
 def _video() -> Iterator[Finding]:

@@ -189,7 +189,7 @@ class Looking:
 
     def _look_at_all(self) -> Iterator[Event]:
         o = self._options
-        backend = open_backend(self._checkpoint, backend=o.backend, device=o.device, precision=o.precision)
+        backend = opened(self._checkpoint, o, self._sampling)
         self._backend = backend
         if o.nice and backend.device == "cpu" and hasattr(os, "nice"):
             os.nice(_NICE)
@@ -415,6 +415,17 @@ class Looking:
     def _how_far(self) -> Progress:
         videos = len(self._stored | self._gone)
         return Progress(videos, self._seen_ms, self._windows, self._lengths.total_ms)
+
+
+def opened(checkpoint: Checkpoint, options: ScanOptions, sampling: Sampling) -> Backend:
+    """The backend that a scan with `options` runs. Raises ModelError."""
+    return open_backend(
+        checkpoint,
+        backend=options.backend,
+        device=options.device,
+        precision=options.precision,
+        sizes_vary=sampling.view == "full",
+    )
 
 
 def views_at_once(backend: Backend) -> int:

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 
-from vtag.engine.backends.base import open_backend
 from vtag.engine.discover import Discovery, discover
 from vtag.engine.errors import ModelError
 from vtag.engine.estimate import Lengths, measured_speed
@@ -18,7 +17,15 @@ from vtag.engine.events import (
 from vtag.engine.ignore import Only
 from vtag.engine.library import runs
 from vtag.engine.library.database import Library
-from vtag.engine.looking import DECODE_MEMORY_BYTES, Looking, ScanOptions, looked_by, planned, views_at_once
+from vtag.engine.looking import (
+    DECODE_MEMORY_BYTES,
+    Looking,
+    ScanOptions,
+    looked_by,
+    opened,
+    planned,
+    views_at_once,
+)
 from vtag.engine.plan import Plan, make_plan
 from vtag.engine.swin.checkpoints import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
@@ -100,7 +107,7 @@ def _only_planned(
         with DecodePool(workers=os.cpu_count() or 1, memory_bytes=DECODE_MEMORY_BYTES) as pool:
             lengths.ask(pool)
             if speed is None:
-                backend = open_backend(checkpoint, backend=o.backend, device=o.device, precision=o.precision)
+                backend = opened(checkpoint, o, sampling)
                 speed = measured_speed(backend, sampling, max(1, views_at_once(backend) // sampling.views))
             lengths.wait(pool)
     return planned(plan, found, lengths.total_ms, speed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -69,6 +70,7 @@ def open_backend(
     backend: str = "auto",
     device: str = "auto",
     precision: str | None = "auto",
+    sizes_vary: bool = False,
 ) -> Backend:
     """A backend for `model`: a catalogue name, a path, or a checkpoint in memory.
 
@@ -77,6 +79,8 @@ def open_backend(
         backend: auto, torch, onnx.
         device: auto, cpu, cuda (or cuda:1 ...), mps with Torch, tensorrt with ONNX.
         precision: auto, fp32, bf16, fp16, int8. None: fp32, or what the model's ONNX file computes in.
+        sizes_vary: clips of other sizes than the model's own will come. ONNX needs an export for each, so that auto
+            leaves such a model to Torch.
 
     Raises ModelError where the model cannot be read, or where what was asked for is not there.
     """
@@ -84,30 +88,56 @@ def open_backend(
         raise ModelError(f"there is no backend {printable(backend)!r}; the choices are {', '.join(BACKENDS)}")
     checkpoint = model if isinstance(model, Checkpoint) else load(model)
     precision = precision or (checkpoint.onnx.precision if checkpoint.onnx else "fp32")
-    # runtimes take seconds to import, and whoever asks this module for its types alone shall not wait
-    if backend == "auto" and checkpoint.onnx:
-        backend = "onnx"
-    elif backend != "onnx" and find_spec("torch") is None:
+    if backend == "auto":
+        checkpoint, backend = _chosen(checkpoint, device, precision, sizes_vary)
+    if backend == "onnx":
+        return _open_onnx(checkpoint, device, precision)
+    if find_spec("torch") is None:
         raise ModelError(
             "torch is not installed here: `pip install torch`, or give an ONNX model that `vtag models export` "
             "made on another machine"
         )
-    if backend == "auto":
-        with held():
-            from vtag.engine.backends.choose import choose
-
-        backend = choose(checkpoint, device, precision)
-    if backend == "onnx":
-        with held():
-            from vtag.engine.backends.onnx_backend import OnnxBackend
-
-        return OnnxBackend(checkpoint, device=device, precision=precision)
     if not checkpoint.is_whole:
         raise ModelError("this model's network is an ONNX file of less than float32: use --backend onnx")
     with held():
         from vtag.engine.backends.torch_backend import TorchBackend
 
     return TorchBackend(checkpoint, device=device, precision=precision)
+
+
+def _chosen(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: bool) -> tuple[Checkpoint, str]:
+    """What auto means: a runtime, and the checkpoint with the graph that it is to run."""
+    from vtag.engine.backends import choose
+
+    if checkpoint.is_whole and (pinned := choose.pinned()):
+        return checkpoint, pinned
+    if checkpoint.onnx:
+        return checkpoint, "onnx"
+    if not sizes_vary and find_spec("torch") and (graph := choose.choose(checkpoint, device, precision)):
+        return replace(checkpoint, onnx=graph), "onnx"
+    return checkpoint, "torch"
+
+
+def _open_onnx(checkpoint: Checkpoint, device: str, precision: str) -> Backend:
+    for package in ("onnx", "onnxruntime"):
+        if find_spec(package) is None:
+            raise ModelError(
+                f"an ONNX model runs with {package}: `pip install {package}`, or use --backend torch"
+            )
+    from vtag.engine.backends import choose
+    from vtag.engine.backends.onnx_backend import OnnxBackend
+
+    opened = OnnxBackend(checkpoint, device=device, precision=precision)
+    if checkpoint.onnx is None and opened.device == "cpu":
+        choose.measure(checkpoint, opened)
+    return opened
+
+
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check_clips(clips: object, dtype: str, layout: str, *, channels: int) -> None:

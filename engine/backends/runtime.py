@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from vtag.engine.backends.base import usable_processors
 from vtag.engine.errors import ModelError
 from vtag.engine.paths import home, private_dir
 from vtag.engine.swin.checkpoint import OnnxGraph, file_hash
@@ -142,13 +143,6 @@ def try_out(device: str) -> float:
     if not (answer == 64).all():
         raise ModelError(f"ONNX Runtime computes wrongly on {device}")
     return time.perf_counter() - start
-
-
-def usable_processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _session(model: bytes, device: str, wanted: list[tuple[str, dict[str, Any]]]) -> Any:

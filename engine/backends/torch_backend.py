@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtag.engine.backends.base import MOST_LANES, Output
+from vtag.engine.backends.base import MOST_LANES, Output, check_clips
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.checkpoint import Checkpoint
@@ -59,7 +59,7 @@ class TorchBackend:
 
         Raises ValueError for another type or shape, ModelError where the device's memory does not suffice.
         """
-        _check(clips, "uint8", "[N, T, H, W, 3]", channels=4)
+        check_clips(clips, "uint8", "[N, T, H, W, 3]", channels=4)
         with _enough_memory(f"{len(clips)} clips", self.device), torch.inference_mode():
             return self._answer(self._on_device(clips))
 
@@ -68,7 +68,7 @@ class TorchBackend:
 
         Raises ValueError for another type or shape, ModelError where the device's memory does not suffice.
         """
-        _check(clips, "float32", "[N, 3, T, H, W]", channels=1)
+        check_clips(clips, "float32", "[N, 3, T, H, W]", channels=1)
         with _enough_memory(f"{len(clips)} clips", self.device), torch.inference_mode():
             return self._answer(self._on_device(clips).permute(0, 2, 3, 4, 1)).logits
 
@@ -233,11 +233,3 @@ def keep_large_buffers() -> bool:
         return False
     trim = library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     return bool(library.mallopt(_M_MMAP_MAX, 0)) and bool(trim)
-
-
-def _check(clips: object, dtype: str, layout: str, *, channels: int) -> None:
-    if not isinstance(clips, np.ndarray) or clips.dtype != np.dtype(dtype):
-        found = clips.dtype if isinstance(clips, np.ndarray) else type(clips).__name__
-        raise ValueError(f"clips have to be {dtype} {layout}, not {found}")
-    if clips.ndim != 5 or clips.shape[channels] != 3 or 0 in clips.shape[1:]:
-        raise ValueError(f"clips have to be {dtype} {layout}, not {list(clips.shape)}")

@@ -59,7 +59,10 @@ def read_onnx_model(
     Of a network in float32 all weights are read, and it is the model that they were exported from. Raises
     ModelError.
     """
-    from vtag.engine.swin import onnx_files
+    try:
+        from vtag.engine.swin import onnx_files
+    except ImportError as error:
+        raise ModelError("an ONNX file is read with the package onnx: `pip install onnx`") from error
 
     with open_regular(file) as (handle, size):
         parsed = onnx_files.read_onnx(handle, size)
