@@ -384,10 +384,10 @@ def test_an_address_without_a_server_is_one_line_at_once(goal: Path) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         began = time.monotonic()
-        message = refused(f"https://127.0.0.1:{reserved.getsockname()[1]}/model.pth", goal, pause_s=1.0)
+        message = refused(f"https://127.0.0.1:{reserved.getsockname()[1]}/model.pth", goal, pause_s=60.0)
     assert said_of(message)
     assert "cannot be reached" in message
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 30  # half of one pause
 
 
 def test_a_server_that_does_not_encrypt_is_not_waited_for(goal: Path) -> None:
@@ -395,7 +395,7 @@ def test_a_server_that_does_not_encrypt_is_not_waited_for(goal: Path) -> None:
         began = time.monotonic()
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/model.pth"
         message = refused(url, goal, limits=Limits(connect_s=0.6))
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 20
     assert said_of(message)
     assert "cannot be reached" in message
 

@@ -162,7 +162,7 @@ def test_several_processes_may_create_the_library_at_once(tmp_path: Path) -> Non
     )
     command = [sys.executable, "-c", code, str(tmp_path / "new" / "library.db")]
     started = [subprocess.Popen([*command, str(i)], stderr=subprocess.PIPE, text=True) for i in range(4)]
-    errors = [process.communicate(timeout=60)[1] for process in started]
+    errors = [process.communicate(timeout=180)[1] for process in started]
     assert [process.returncode for process in started] == [0] * 4, errors
     with open_reader(tmp_path / "new" / "library.db") as reader:
         assert reader.execute("SELECT count(*) FROM labels").fetchone() == (4,)

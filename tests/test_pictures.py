@@ -81,5 +81,5 @@ def test_a_decoder_that_dies_costs_its_picture_alone(tmp_path: Path) -> None:
         started = time.monotonic()
         with pytest.raises(VideoError, match="crashed"):
             cache.moment("key", os.fsencode(video), 0, 60_000)
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 60
         cache.picture("key", os.fsencode(video), 500)
