@@ -133,6 +133,7 @@ def test_a_bad_file_costs_itself_alone_and_is_not_tried_again(vtag: Run, videos:
     done = summary(first)
     assert done["scanned"] == 3
     assert [Path(f["path"]).name for f in done["failed"]] == ["bad.mp4"]
+    assert first.stderr.count("bad.mp4") == 1  # named as it fails, and not again at the end
     assert "Traceback" not in first.stderr
     again = vtag("scan", videos, "--json")
     assert again.returncode == 0

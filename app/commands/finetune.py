@@ -177,7 +177,7 @@ def _is_published(name: str) -> bool:
 
 
 def _draw(steps: Generator[Told, None, None]) -> Taught:
-    from vtag.app.commands.scan import Drawing
+    from vtag.app.scan_view import Drawing
     from vtag.app.training import Ending, TrainingView
     from vtag.trainer.judge import Taught
     from vtag.trainer.loop import EpochDone, Stepped, Trained

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from vtag.app.console import agreed, can_ask, complain, is_terminal, put_json, say, talk_console
+from vtag.app.console import agreed, can_ask, complain, is_terminal, put_json, say
 from vtag.app.options import Db, Json, Threshold, threshold_of
+from vtag.app.scan_view import Drawing, profile_line
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.events import Event, Finished, PassDone, Planned, Profile, Watching
+    from vtag.engine.events import Event, Finished, Planned, Watching
     from vtag.engine.library.database import Library
     from vtag.engine.scan import ScanOptions
     from vtag.engine.swin.checkpoints import Checkpoint
 
 Effort = Literal["fast", "normal", "thorough"]
-
-_PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
 
 
 def scan(
@@ -113,13 +111,12 @@ def scan(
             folders = [os.fsencode(p) for p in paths]
             if watch or poll:
                 _follow(library, folders, checkpoint, options, note, poll=poll, verbose=verbose)
-            planned, finished = _draw(run(library, folders, checkpoint, options), note)
+            planned, finished = _draw(run(library, folders, checkpoint, options), note, verbose=verbose)
         except KeyboardInterrupt:
             complain("interrupted; what was finished is kept, and the same command goes on from there")
             raise typer.Exit(130) from None
-    _say_sum(finished, verbose=verbose)
     if profile and finished.profile:
-        say(_profile_line(finished.profile))
+        say(profile_line(finished.profile))
     if json:
         put_json(_as_json(finished) | ({"plan": _plan_json(planned)} if planned and dry_run else {}))
     if finished.failed:
@@ -165,10 +162,8 @@ def _follow(
             if isinstance(event, Watching):
                 _say_watching(event)
             elif isinstance(event, Finished):
-                if drawing:
-                    drawing.close()
+                (drawing or Drawing()).finish(event, verbose=verbose)
                 drawing = None
-                _say_sum(event, verbose=verbose)
             else:
                 if drawing is None:
                     drawing, note = Drawing(note), ""
@@ -187,179 +182,19 @@ def _say_watching(now: Watching) -> None:
         say(f"waiting for {display_path(path)}, which is not there")
 
 
-def _draw(events: Iterator[Event], note: str = "") -> tuple[Planned | None, Finished]:
+def _draw(events: Iterator[Event], note: str, *, verbose: bool) -> tuple[Planned | None, Finished]:
     from vtag.engine.events import Finished, Planned
 
     planned = None
     with Drawing(note) as drawing:
         for event in events:
             if isinstance(event, Finished):
+                drawing.finish(event, verbose=verbose)
                 return planned, event
             if isinstance(event, Planned):
                 planned = event
             drawing.show(event)
     raise AssertionError("a scan ends with its sum")
-
-
-class Drawing:
-    """Draws a scan's events on stderr: what runs where, what there is to do, then a bar or plain lines."""
-
-    def __init__(self, note: str = "") -> None:
-        """`note` is said once it is known what there is to do."""
-        self._note = note
-        self._view: _Bar | _Lines | None = None
-
-    def show(self, event: Event) -> None:
-        """Draw one event."""
-        from vtag.engine.events import Finished, Planned, Running, VideoDone
-
-        if isinstance(event, Finished):
-            self.close()
-        elif isinstance(event, Running):
-            say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
-        elif isinstance(event, Planned):
-            say(_plan_line(event))
-            if self._note:
-                say(self._note)
-            if event.videos:
-                self._view = _Bar(event) if is_terminal() else _Lines(event)
-        elif self._view:
-            self._view.show(event)
-            if isinstance(event, VideoDone) and event.note:
-                self._view.say(f"note: {display_path(event.path)}: {printable(event.note)}")
-
-    def __enter__(self) -> Drawing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the terminal to others."""
-        if self._view:
-            self._view.close()
-            self._view = None
-
-
-def _plan_line(plan: Planned) -> str:
-    parts = [f"{plan.videos} {'video' if plan.videos == 1 else 'videos'} to look at"]
-    if plan.videos and plan.video_ms:
-        parts.append(f"{_hours(plan.video_ms)} of video")
-    if plan.estimate_s:
-        parts.append(f"about {_span(plan.estimate_s)}")
-    for count, what in (
-        (plan.skipped, "known and unchanged"),
-        (plan.known_failed, "known to be unreadable (--retry-failed tries again)"),
-        (plan.left_out, "left out (--verbose names them)"),
-    ):
-        if count:
-            parts.append(f"{count} {what}")
-    return ", ".join(parts)
-
-
-class _Lines:
-    """Progress as plain lines, where stderr is no terminal."""
-
-    def __init__(self, plan: Planned) -> None:
-        self._plan = plan
-        self._start = self._last = time.monotonic()
-
-    def show(self, event: Event) -> None:
-        from vtag.engine.events import PassDone, Progress, VideoFailed
-
-        if isinstance(event, PassDone):
-            self.say(_pass_line(event))
-        elif isinstance(event, VideoFailed):
-            self.say(f"failed: {display_path(event.path)}: {printable(event.error)}")
-        elif isinstance(event, Progress) and time.monotonic() - self._last >= _PLAIN_EVERY_S:
-            self._last = time.monotonic()
-            passed = self._last - self._start
-            say(
-                f"{event.videos_done} of {self._plan.videos} videos, "
-                f"{_hours(event.video_ms_done)} of {_hours(event.video_ms)}, "
-                f"{event.video_ms_done / 1000 / passed:.1f}x real time"
-            )
-
-    def say(self, line: str) -> None:
-        say(line)
-
-    def close(self) -> None:
-        """Nothing is left open."""
-
-
-class _Bar:
-    """Progress as a bar with videos, hours, speed and the time left."""
-
-    def __init__(self, plan: Planned) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._plan = plan
-        self._start = time.monotonic()
-        self._progress = Progress(
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=talk_console(),
-            transient=True,
-        )
-        self._task = self._progress.add_task("starting", total=plan.video_ms or None)
-        self._progress.start()
-
-    def show(self, event: Event) -> None:
-        from vtag.engine.events import PassDone, Progress, VideoFailed
-
-        if isinstance(event, PassDone):
-            self.say(_pass_line(event))
-        elif isinstance(event, VideoFailed):
-            self.say(f"failed: {display_path(event.path)}: {printable(event.error)}")
-        elif isinstance(event, Progress):
-            speed = event.video_ms_done / 1000 / max(time.monotonic() - self._start, 1e-3)
-            text = (
-                f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
-            )
-            self._progress.update(
-                self._task, completed=event.video_ms_done, total=event.video_ms or None, description=text
-            )
-
-    def say(self, line: str) -> None:
-        self._progress.console.print(line, soft_wrap=True)
-
-    def close(self) -> None:
-        self._progress.stop()
-
-
-def _pass_line(done: PassDone) -> str:
-    return (
-        f"pass {done.number} of {done.passes} is done: all videos can be searched, "
-        f"by {_hours(done.seen_ms)} of them; the next pass looks at more"
-    )
-
-
-def _profile_line(profile: Profile) -> str:
-    share = 100 / max(profile.wall_s, 1e-9)
-    return (
-        f"of {_span(profile.wall_s)}: the model worked {profile.model_s * share:.0f} % "
-        f"({profile.clips} clips in {profile.batches} batches) and had no clip {profile.wait_s * share:.0f} %, "
-        f"the library was written {profile.store_s * share:.0f} %; decoding took {_span(profile.decode_s)} of "
-        f"processor time; the limit was {profile.limit}"
-    )
-
-
-def _say_sum(done: Finished, *, verbose: bool) -> None:
-    for failure in done.failed:
-        say(f"failed: {display_path(failure.path)}: {printable(failure.error)}")
-    if verbose:
-        for path, why in done.left_out:
-            say(f"left out: {display_path(path)}: {printable(why)}")
-    speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
-    say(
-        f"{done.scanned} scanned ({_hours(done.video_ms)}, {done.windows} windows, {done.moments} moments), "
-        f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "
-        f"in {_span(done.wall_s)}{speed}"
-    )
-    if done.unfinished:
-        say(f"{done.unfinished} of them only here and there: a scan without --passes fills them in")
 
 
 def _as_json(done: Finished) -> dict[str, Any]:
@@ -387,14 +222,3 @@ def _plan_json(plan: Planned) -> dict[str, Any]:
         "known_failed": plan.known_failed,
         "left_out": plan.left_out,
     }
-
-
-def _hours(milliseconds: int) -> str:
-    return _span(milliseconds / 1000)
-
-
-def _span(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,199 @@
+"""A scan on the terminal: its plan, a bar or plain lines while it runs, its sum."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from vtag.app.console import is_terminal, say, talk_console
+from vtag.engine.text import display_path, printable
+
+if TYPE_CHECKING:
+    from vtag.engine.events import Event, Finished, PassDone, Planned, Profile, VideoFailed
+
+_PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
+
+
+class Drawing:
+    """Draws a scan's events on stderr: what runs where, what there is to do, then a bar or plain lines."""
+
+    def __init__(self, note: str = "") -> None:
+        """`note` is said once it is known what there is to do."""
+        self._note = note
+        self._view: _Bar | _Lines | None = None
+        self._told: set[bytes] = set()  # files that were said to have failed
+
+    def show(self, event: Event) -> None:
+        """Draw one event."""
+        from vtag.engine.events import Finished, Planned, Running, VideoDone, VideoFailed
+
+        if isinstance(event, Finished):
+            self.close()
+        elif isinstance(event, Running):
+            say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
+        elif isinstance(event, Planned):
+            say(_plan_line(event))
+            if self._note:
+                say(self._note)
+            if event.videos:
+                self._view = _Bar(event) if is_terminal() else _Lines(event)
+        elif self._view:
+            self._view.show(event)
+            if isinstance(event, VideoFailed):
+                self._told.add(event.path)
+            if isinstance(event, VideoDone) and event.note:
+                self._view.say(f"note: {display_path(event.path)}: {printable(event.note)}")
+
+    def finish(self, done: Finished, *, verbose: bool) -> None:
+        """Close, and say what came of it: of the failed, those that were not named as they came."""
+        self.close()
+        for failure in done.failed:
+            if failure.path not in self._told:
+                say(_failed_line(failure))
+        if verbose:
+            for path, why in done.left_out:
+                say(f"left out: {display_path(path)}: {printable(why)}")
+        say(_sum_line(done))
+        if done.unfinished:
+            say(f"{done.unfinished} of them only here and there: a scan without --passes fills them in")
+
+    def __enter__(self) -> Drawing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the terminal to others."""
+        if self._view:
+            self._view.close()
+            self._view = None
+
+
+def _plan_line(plan: Planned) -> str:
+    parts = [f"{plan.videos} {'video' if plan.videos == 1 else 'videos'} to look at"]
+    if plan.videos and plan.video_ms:
+        parts.append(f"{_hours(plan.video_ms)} of video")
+    if plan.estimate_s:
+        parts.append(f"about {_span(plan.estimate_s)}")
+    for count, what in (
+        (plan.skipped, "known and unchanged"),
+        (plan.known_failed, "known to be unreadable (--retry-failed tries again)"),
+        (plan.left_out, "left out (--verbose names them)"),
+    ):
+        if count:
+            parts.append(f"{count} {what}")
+    return ", ".join(parts)
+
+
+class _Lines:
+    """Progress as plain lines, where stderr is no terminal."""
+
+    def __init__(self, plan: Planned) -> None:
+        self._plan = plan
+        self._start = self._last = time.monotonic()
+
+    def show(self, event: Event) -> None:
+        from vtag.engine.events import PassDone, Progress, VideoFailed
+
+        if isinstance(event, PassDone):
+            self.say(_pass_line(event))
+        elif isinstance(event, VideoFailed):
+            self.say(_failed_line(event))
+        elif isinstance(event, Progress) and time.monotonic() - self._last >= _PLAIN_EVERY_S:
+            self._last = time.monotonic()
+            passed = self._last - self._start
+            say(
+                f"{event.videos_done} of {self._plan.videos} videos, "
+                f"{_hours(event.video_ms_done)} of {_hours(event.video_ms)}, "
+                f"{event.video_ms_done / 1000 / passed:.1f}x real time"
+            )
+
+    def say(self, line: str) -> None:
+        say(line)
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class _Bar:
+    """Progress as a bar with videos, hours, speed and the time left."""
+
+    def __init__(self, plan: Planned) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._plan = plan
+        self._start = time.monotonic()
+        self._progress = Progress(
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=talk_console(),
+            transient=True,
+        )
+        self._task = self._progress.add_task("starting", total=plan.video_ms or None)
+        self._progress.start()
+
+    def show(self, event: Event) -> None:
+        from vtag.engine.events import PassDone, Progress, VideoFailed
+
+        if isinstance(event, PassDone):
+            self.say(_pass_line(event))
+        elif isinstance(event, VideoFailed):
+            self.say(_failed_line(event))
+        elif isinstance(event, Progress):
+            speed = event.video_ms_done / 1000 / max(time.monotonic() - self._start, 1e-3)
+            text = (
+                f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
+            )
+            self._progress.update(
+                self._task, completed=event.video_ms_done, total=event.video_ms or None, description=text
+            )
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(line, soft_wrap=True)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def _pass_line(done: PassDone) -> str:
+    return (
+        f"pass {done.number} of {done.passes} is done: all videos can be searched, "
+        f"by {_hours(done.seen_ms)} of them; the next pass looks at more"
+    )
+
+
+def profile_line(profile: Profile) -> str:
+    share = 100 / max(profile.wall_s, 1e-9)
+    return (
+        f"of {_span(profile.wall_s)}: the model worked {profile.model_s * share:.0f} % "
+        f"({profile.clips} clips in {profile.batches} batches) and had no clip {profile.wait_s * share:.0f} %, "
+        f"the library was written {profile.store_s * share:.0f} %; decoding took {_span(profile.decode_s)} of "
+        f"processor time; the limit was {profile.limit}"
+    )
+
+
+def _sum_line(done: Finished) -> str:
+    speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
+    return (
+        f"{done.scanned} scanned ({_hours(done.video_ms)}, {done.windows} windows, {done.moments} moments), "
+        f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "
+        f"in {_span(done.wall_s)}{speed}"
+    )
+
+
+def _failed_line(failure: VideoFailed) -> str:
+    return f"failed: {display_path(failure.path)}: {printable(failure.error)}"
+
+
+def _hours(milliseconds: int) -> str:
+    return _span(milliseconds / 1000)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
