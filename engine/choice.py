@@ -6,11 +6,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vtag.engine.catalogue import CatalogueEntry
+from vtag.engine.errors import ModelError
 from vtag.engine.interruption import held
 from vtag.engine.library import heads
 from vtag.engine.library.database import Library
-from vtag.engine.models import STARTER, catalogue, is_here, load
+from vtag.engine.models import STARTER, catalogue, is_here, load, locate
 from vtag.engine.swin.checkpoints import Checkpoint
+from vtag.engine.swin.folders import read_spec
 
 
 def choose_model(library: Library, model: str | None, device: str = "auto") -> tuple[Checkpoint, str]:
@@ -71,8 +73,19 @@ def source_of(model: str) -> str:
 
 
 def remembered_or_loaded(library: Library, model: str | None) -> int:
-    """The id of a model that the library remembers by name or source; else it is loaded and remembered."""
-    known = heads.find(library, source_of(model)) if model else None
-    if model is None or (known is not None and not Path(model).exists()):
-        return heads.needed(library, model)
-    return remember(library, load(model), source_of(model))
+    """The id of a model as it is on the disk now; of one that is there no more, as the library remembers it."""
+    if model is None:
+        return heads.needed(library, None)
+    source = source_of(model)
+    known = heads.find(library, source)
+    try:
+        path = locate(model)
+        if known is not None and path.is_dir():  # whether it changed, without reading its weights
+            spec, _ = read_spec(path)
+            if heads.with_hashes(library, spec.backbone_hash, spec.head_hash) == known:
+                return known
+        return remember(library, load(model), source)
+    except ModelError:
+        if known is None:
+            raise
+        return known

@@ -113,12 +113,14 @@ class Looking:
         self._started = started
         spec = checkpoint.spec
         model_id = heads.with_hashes(library, spec.backbone_hash, spec.head_hash)
+        if model_id is None:
+            raise LibraryError("the library was not told of this model")
         if options.threshold is not None:
             told = None if options.threshold == "auto" else options.threshold
             heads.tell_threshold(library, model_id, told)
         heads.use_model(library, model_id)
         self._head = heads.head(library, model_id)
-        self._rules = derive.rules_for(library, self._head)
+        self._voices = derive.Voices(library, self._head)
         self._backend: Backend | None = None
         self._model: ModelThread | None = None
         self._recognise: set[str] = set()
@@ -144,10 +146,7 @@ class Looking:
         self._decode_s = _children_s()
 
     def run(self) -> Iterator[Event]:
-        done = derive.up_to_date(self._library, self._head, self._rules, self._sampling.key())
-        for content_id in self._plan.known:
-            if content_id not in done:
-                derive.derive(self._library, content_id, self._head, self._rules, self._sampling.key())
+        self._voices.catch_up(self._plan.known, self._sampling.key())
         files.add_roots(self._library, self._found.roots)
         files.mark_missing(self._library, self._found.roots, {f.path for f in self._found.files})
         if self._plan.tasks:
@@ -283,7 +282,7 @@ class Looking:
         with self._library.transaction():
             facts = {**_facts(event.info, event.known_by), "error": None, "error_at": None}
             content_id = self._record(task, facts)
-            derive.derive(self._library, content_id, self._head, self._rules, sampling)
+            self._voices.derive(content_id, sampling)
         return True
 
     def _take(self, clip: ClipReady) -> None:
@@ -358,9 +357,7 @@ class Looking:
             facts = {**_facts(info, look.known_by), "note": note or None}
             content_id = self._record(look.task, {**facts, "error": None, "error_at": None})
             self._keep_how_far(content_id, look, len(self._known[job_id]))
-            self._moments[job_id] = derive.derive(
-                self._library, content_id, self._head, self._rules, self._sampling.key(), force=True
-            )
+            self._moments[job_id] = self._voices.derive(content_id, self._sampling.key(), force=True)
         del self._looks[job_id]
         self._stored.add(job_id)
         self._store_s += time.monotonic() - began

@@ -22,7 +22,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.files import content_key
 from vtag.engine.swin.checkpoint import Checkpoint
 from vtag.engine.swin.folders import save_head_folder, save_model_folder
-from vtag.engine.swin.spec import NONE_OF_THESE
+from vtag.engine.swin.spec import NONE_OF_THESE, TAUGHT
 from vtag.trainer import features, negatives, relook
 from vtag.trainer.backbone import Examples, NetworkSettings, NewModel, train_backbone
 from vtag.trainer.dataset import Dataset, DatasetError, folds
@@ -290,7 +290,7 @@ def _checkpoint(
         threshold=None,
         label_thresholds=verdict.thresholds,
         merged_from={},
-        source=f"taught by vtag finetune on {base.spec.name}",
+        source=f"{TAUGHT}{base.spec.name}",
         sha256="",
         head_hash="",
     )

@@ -130,7 +130,7 @@ def finetune(
     if preview:
         _put_preview(found)
     if network is None and base != _NONE:
-        say(f"`vtag retag --model {name}` finds them in all that was scanned, without opening a video")
+        say(f"`vtag retag --model {name}` finds them in all that was scanned and will be, and opens no video")
     else:
         say(f"`vtag scan PATHS --model {name}` looks at videos with the new network")
 

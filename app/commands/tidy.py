@@ -30,6 +30,7 @@ def retag(
     from vtag.engine.choice import remembered_or_loaded
     from vtag.engine.library import derive, heads
     from vtag.engine.library.database import Library
+    from vtag.engine.library.forget import forget_replaced
     from vtag.engine.paths import library_path
 
     told = threshold_of(threshold)
@@ -41,6 +42,7 @@ def retag(
         if told is not None:
             heads.tell_threshold(library, model_id, None if told == "auto" else told)
         counts = [count for _, count in derive.retag(library, model_id)]
+        forget_replaced(library, model_id)
         name = heads.head(library, model_id).name
     if not counts:
         raise LibraryError(

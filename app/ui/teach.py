@@ -15,12 +15,10 @@ from typing import Any
 from vtag.app.ui.html_moments import Place, gallery, place_card
 from vtag.app.ui.html_parts import note, text
 from vtag.app.ui.html_teach import figures_of, model_report, your_tags
-from vtag.app.ui.work import OWN_TAGS
 from vtag.engine.errors import QueryError, VtagError
 from vtag.engine.jobs import Jobs
-from vtag.engine.library import heads, served, words
+from vtag.engine.library import served, words
 from vtag.engine.library.database import Library, now, open_reader
-from vtag.engine.library.forget import forget_model
 from vtag.engine.library.search import search
 from vtag.engine.library.would_find import Found, would_find
 from vtag.engine.models import installed
@@ -28,6 +26,7 @@ from vtag.engine.paths import models_dir, private_dir
 from vtag.engine.swin.folders import SPEC_FILE
 from vtag.engine.text import display_path, printable
 
+OWN_TAGS = "my-tags"  # all tags of a person's own words are taught together, so that they are told apart
 _TRIAL = "trial"  # the folder beside the library with the head that was tried last
 _SHOWN = 24
 _TRY_WITHIN_S = 600.0
@@ -132,13 +131,10 @@ def keep(library: Path, queue: Jobs) -> str:
     """Write the tags as a model, and have its moments derived in everything that was seen."""
     try:
         _taught(library, models_dir() / OWN_TAGS)
-        with Library.open(library) as opened:
-            for model_id in heads.named(opened, OWN_TAGS):  # what was taught before is taught anew
-                forget_model(opened, model_id)
         queue.ask("retag", "everything that was seen", ["retag", "--db", str(library), "--model", OWN_TAGS])
     except VtagError as error:
         return note(str(error), is_error=True)
-    said = "its moments appear in Search, and scans that are started here find them from now on"
+    said = "its moments appear in Search, and every scan finds them from now on"
     return note(f"Kept as the model {OWN_TAGS}: {said}.")
 
 

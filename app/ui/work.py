@@ -18,10 +18,8 @@ from vtag.engine.errors import VtagError
 from vtag.engine.jobs import Jobs, scan_arguments
 from vtag.engine.library import runs, served
 from vtag.engine.library.database import open_reader
-from vtag.engine.models import is_here
 from vtag.engine.text import display_path
 
-OWN_TAGS = "my-tags"  # all tags of a person's own words are taught together, so that they are told apart
 _RUNS = 10
 _FAILURES = 200
 _FOUND = 6  # of the latest moments, beside the progress
@@ -45,9 +43,6 @@ def begin(library: Path, queue: Jobs, asked: Options) -> str:
     try:
         arguments = _arguments(library, asked)
         now = queue.ask("scan", ", ".join(_folders(asked)), arguments)
-        if is_here(OWN_TAGS) and not asked.model:  # a scan says what the library's model says
-            again = ["retag", "--db", str(library), "--model", OWN_TAGS]
-            queue.ask("retag", "with your own tags", again)
     except VtagError as error:
         return note(str(error), is_error=True)
     if now:

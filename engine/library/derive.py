@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -82,6 +82,43 @@ def derive(
             (content_id, model.id, sampling, rules.key, len(seen.windows)),
         )
     return len(found)
+
+
+class Voices:
+    """All that has a say in what a scan sees: its model, and the heads that a person taught on the same backbone.
+
+    Asked anew for every video, since another process may teach or forget a head while a scan runs.
+    """
+
+    def __init__(self, library: Library, model: heads.Head) -> None:
+        self._library, self._model = library, model
+        self._rules = rules_for(library, model)
+        self._taught: dict[int, tuple[heads.Head, Rules]] = {}
+
+    def derive(self, content_id: int, sampling: str, *, force: bool = False) -> int:
+        """Write what all of them say of a content, and how many segments that is."""
+        with self._library.transaction():
+            return sum(
+                derive(self._library, content_id, model, rules, sampling, force=force)
+                for model, rules in self._now()
+            )
+
+    def catch_up(self, content_ids: Collection[int], sampling: str) -> None:
+        """Derive contents that were seen before and of which one of them has not spoken yet, or by other rules."""
+        behind: set[int] = set()
+        for model, rules in self._now():
+            behind |= set(content_ids) - up_to_date(self._library, model, rules, sampling)
+        for content_id in content_ids:
+            if content_id in behind:
+                self.derive(content_id, sampling)
+
+    def _now(self) -> Iterator[tuple[heads.Head, Rules]]:
+        yield self._model, self._rules
+        for model_id in heads.taught_beside(self._library, self._model.id):
+            if model_id not in self._taught:
+                head = heads.head(self._library, model_id)
+                self._taught[model_id] = head, rules_for(self._library, head)
+            yield self._taught[model_id]
 
 
 def up_to_date(library: Library, model: heads.Head, rules: Rules, sampling: str) -> set[int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library import feature_cache
+from vtag.engine.library import feature_cache, heads
 from vtag.engine.library.database import Library
 from vtag.engine.library.twins import twins
 from vtag.engine.library.volumes import real_path
@@ -78,6 +78,16 @@ def forget_model(library: Library, model_id: int) -> int:
             for twin in twins(db, content_id):
                 settle(library, twin)  # what a person confirmed is there without it, too
     return int(said)
+
+
+def forget_replaced(library: Library, model_id: int) -> None:
+    """Remove what a person's own model said before it was taught anew; where it was the library's, the new one is."""
+    with library.transaction():
+        in_use = heads.library_model(library)
+        for old in heads.replaced_by(library, model_id):
+            forget_model(library, old)
+            if old == in_use:
+                heads.use_model(library, model_id)
 
 
 def remove_contents(library: Library, contents: Sequence[int]) -> None:

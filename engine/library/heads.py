@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
-from vtag.engine.swin.spec import NONE_OF_THESE
+from vtag.engine.swin.spec import NONE_OF_THESE, TAUGHT
 from vtag.engine.text import printable
 
 _MODEL = "model"  # the setting that holds the id of the library's model
@@ -99,19 +99,33 @@ def find(library: Library, name: str) -> int | None:
     return int(row[0]) if row else None
 
 
-def named(library: Library, name: str) -> list[int]:
-    """The ids of all models that were kept under a name."""
-    return [row[0] for row in library.connection.execute("SELECT id FROM models WHERE name = ?", (name,))]
-
-
-def with_hashes(library: Library, backbone_hash: str, head_hash: str) -> int:
+def with_hashes(library: Library, backbone_hash: str, head_hash: str) -> int | None:
     """The id of the model that was remembered with these hashes."""
     row = library.connection.execute(
         "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
     ).fetchone()
-    if row is None:
-        raise LibraryError("the library was not told of this model")
-    return int(row[0])
+    return int(row[0]) if row else None
+
+
+def taught_beside(library: Library, model_id: int) -> list[int]:
+    """The ids of the heads that a person taught on a model's backbone, without itself and what it replaced."""
+    rows = library.connection.execute(
+        "SELECT t.id FROM models t JOIN models m ON m.backbone_hash = t.backbone_hash AND m.source <> t.source "
+        "WHERE m.id = ?1 AND substr(json_extract(t.spec, '$.source'), 1, length(?2)) = ?2 ORDER BY t.id",
+        (model_id, TAUGHT),
+    )
+    return [row[0] for row in rows]
+
+
+def replaced_by(library: Library, model_id: int) -> list[int]:
+    """The ids of what a person taught before in the place of a model that they taught anew."""
+    rows = library.connection.execute(
+        "SELECT old.id FROM models old JOIN models m ON m.source = old.source AND m.id <> old.id WHERE m.id = ?1 "
+        "AND substr(json_extract(old.spec, '$.source'), 1, length(?2)) = ?2 "
+        "AND substr(json_extract(m.spec, '$.source'), 1, length(?2)) = ?2",
+        (model_id, TAUGHT),
+    )
+    return [row[0] for row in rows]
 
 
 def library_model(library: Library) -> int | None:

@@ -115,6 +115,9 @@ class SwinSizes:
         return cls(**given)
 
 
+TAUGHT = "taught by vtag finetune on "  # begins the source of every model that a person taught
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """All that a model needs beside its weights; kept in `model.json` and in the library.
