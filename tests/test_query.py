@@ -65,6 +65,7 @@ def test_a_query_is_read_as_it_was_meant(text: str, tree: query.Node) -> None:
         ("-yoga", 1), ("yoga OR -bike", 9), ("a () b", 3), ("THEN b", 1), ("a THEN -b", 3), ("a THEN<soon b", 3),
         ("a score>2", 3), ("a score>", 3), ("a after:soon", 3), ("a after:0000", 3), ("a longer:x", 3),
         ("a longer:", 3), ("a is:blue", 3), ("a source:me", 3), ("a colour:red", 3), ("(" * 60 + "a" + ")" * 60, 41),
+        ("a THEN " * 16 + "a", 108),
     ],
 )  # fmt: skip
 def test_what_cannot_be_understood_is_said_with_its_place(text: str, column: int) -> None:

@@ -13,6 +13,7 @@ from vtag.engine.text import printable
 
 DEFAULT_GAP_MS = 60_000  # `running THEN jumping`: from the end of the one to the start of the other
 _MOST_TOKENS = 400
+_MOST_STEPS = 16  # of a THEN: each looks into all the videos that the others left
 _DEEPEST = 40  # parentheses in parentheses
 
 
@@ -260,6 +261,10 @@ class _Parser:
             rest += beside
             if not steps[-2] or not searches:
                 raise _wrong(then, "stands between two things to find, as in `running THEN jumping`")
+            if len(steps) > _MOST_STEPS:
+                raise _wrong(
+                    then, f"is one too many: at most {_MOST_STEPS} things can be looked for in order"
+                )
         if len(steps) == 1:
             return searches, rest
         nodes = tuple(step[0] if len(step) == 1 else All(tuple(step)) for step in steps)
