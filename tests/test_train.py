@@ -230,6 +230,9 @@ def test_it_resumes_with_what_it_was_and_refuses_what_it_was_not(
     assert vtag(*with_two, "--resume").returncode == 0
     assert (tmp_path / "part" / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
     assert len(whole) == 2
+    ran = vtag(*with_two)
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
+    assert "holds a finished training" in ran.stderr
 
 
 def test_the_schedule_of_the_published_settings_worked_out_by_hand() -> None:

@@ -297,7 +297,8 @@ class Training:
             stale=0 if is_best else p.stale + (accuracy is not None),
             history=[*p.history, row],
         )
-        if self._is_over() or time.monotonic() - self._saved_at > _SAVE_EVERY_S:
+        self._progress.over = self._is_over()
+        if self._progress.over or time.monotonic() - self._saved_at > _SAVE_EVERY_S:
             self.save()
         best_row = next((r for r in self._progress.history if r.epoch == self._progress.best_epoch), None)
         return EpochDone(self._settings.epochs, row, is_best, best_row)

@@ -43,6 +43,7 @@ class Progress:
     clips: float = 0.0
     best_epoch: int = 0  # from 1; 0: none yet
     stale: int = 0  # epochs since the best
+    over: bool = False  # nothing is left to do
     history: list[Epoch] = field(default_factory=list)
 
 
@@ -82,6 +83,15 @@ def load_state(folder: Path, *, fingerprint: str) -> tuple[Progress, dict[str, T
         if known != fingerprint:
             raise ModelError("it is of other clips or other settings: delete it, or resume with the same")
     return progress, tensors
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the state in `folder` is of a training that came to its end; False for one that cannot be read."""
+    try:
+        with safe_open(folder / STATE_FILE, "pt") as opened:
+            return bool(json.loads((opened.metadata() or {})["told"])["progress"].get("over"))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _progress(told: dict[str, Any]) -> Progress:

@@ -33,7 +33,7 @@ from vtag.trainer.loop import EpochDone, LoopSettings, Trained, TrainEvent, Trai
 from vtag.trainer.network import Network, build, random_base
 from vtag.trainer.ranks import Ranks
 from vtag.trainer.report import CURVES_FILE, HISTORY_FILE, curves_png, history_csv
-from vtag.trainer.state import STATE_FILE, Epoch
+from vtag.trainer.state import STATE_FILE, Epoch, is_finished
 from vtag.trainer.tensorboard import Scalars
 from vtag.trainer.validate import Validate, validation
 
@@ -78,9 +78,12 @@ def train(
     """
     folder = result_folder(config)
     if (folder / STATE / STATE_FILE).exists() and not resume:
-        raise ModelError(
-            f"{display_path(folder)} holds an unfinished training: --resume goes on with it; or delete its {STATE}"
+        what = (
+            f"a finished training: give this one another folder (--set run.out=…), or delete its {STATE}"
+            if is_finished(folder / STATE)
+            else f"an unfinished training: --resume goes on with it; or delete its {STATE}"
         )
+        raise ModelError(f"{display_path(folder)} holds {what}")
     prepared = prepare(config, ranks)
     ranks.agree("clips or recipes", int(prepared.fingerprint[:7], 16), prepared.device)
     with ExitStack() as stack:
