@@ -5,10 +5,8 @@ What computes runs one at a time: the others wait in the library's settings, and
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import platform
 import signal
 import sqlite3
 import subprocess
@@ -29,6 +27,8 @@ _SETTING = "jobs"  # of the library: what waits
 _LOG = "job.log"  # beside the library: the last job's messages
 _MOST_WAITING = 20
 _FINE = (0, 3, 130)  # exit codes: done, done but for some videos, ended by a person
+CAN_PAUSE = sys.platform != "win32"
+_GO_ON = (signal.SIGCONT,) if CAN_PAUSE else ()  # one that is paused hears of its end when it goes on
 
 
 class Job(NamedTuple):
@@ -94,28 +94,25 @@ class Jobs:
         with self._lock:
             self._reap()
             if self._current:
-                self._current[1].send_signal(signal.SIGINT)
+                _send(self._current[1].pid, signal.SIGINT, *_GO_ON)
                 return True
-        with closing(open_reader(self._library)) as reader:
-            here = [run for run in running(reader) if run.host == platform.node()]
-        for run in here:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(run.pid, signal.SIGINT)
-        return bool(here)
+        return self._tell(signal.SIGINT, *_GO_ON)
 
-    def pause(self, *, go_on: bool = False) -> bool:
-        """Stop what runs for a while, as Ctrl-Z does, or let it `go_on`. False where nothing does, and on Windows.
+    def pause(self) -> bool:
+        """Stop what runs for a while, as Ctrl-Z does. False where nothing runs on this machine, and on Windows.
 
         Decoding processes fall silent by themselves as soon as nobody takes what they decoded.
         """
-        if sys.platform == "win32":
-            return False
+        return CAN_PAUSE and self._tell(signal.SIGSTOP)
+
+    def go_on(self) -> bool:
+        """Let go on what was paused."""
+        return CAN_PAUSE and self._tell(signal.SIGCONT)
+
+    def _tell(self, *signals: int) -> bool:
         with closing(open_reader(self._library)) as reader:
-            here = [run for run in running(reader) if run.host == platform.node()]
-        for run in here:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(run.pid, signal.SIGCONT if go_on else signal.SIGSTOP)
-        return bool(here)
+            here = [run for run in running(reader) if run.is_here]
+        return any([_send(run.pid, *signals) for run in here])
 
     def last_words(self) -> str:
         """The last line that the last job said."""
@@ -131,6 +128,16 @@ class Jobs:
             failed = self._current[1].returncode not in _FINE
             self.trouble = (self.last_words() or "it ended at once") if failed else ""
             self._current = None
+
+
+def _send(pid: int, *signals: int) -> bool:
+    """False where the process is gone, or another person's."""
+    try:
+        for each in signals:
+            os.kill(pid, each)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def start_process(arguments: Sequence[str], log: int) -> subprocess.Popen[bytes]:
@@ -158,8 +165,8 @@ def scan_arguments(library: Path, paths: Sequence[str], *options: str) -> list[s
 
 
 def running(reader: sqlite3.Connection) -> list[Run]:
-    """Scans and trainings that are under way in any process."""
-    return [run for run in recent(reader) if run.state == "running"]
+    """Scans and trainings that are under way in any process, or paused."""
+    return [run for run in recent(reader) if run.state in ("running", "paused")]
 
 
 def last_line(log: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -83,6 +84,36 @@ def test_a_job_is_seen_while_it_runs_and_is_ended_as_by_ctrl_c(place: Path, tmp_
     until(lambda: latest(place).state == "interrupted" and jobs.current() is None)
     assert "interrupted" in jobs.last_words()
     assert jobs.trouble == ""  # a person ended it
+
+
+def test_a_paused_job_rests_goes_on_and_can_be_ended(place: Path, tmp_path: Path) -> None:
+    for number in range(8):
+        make_video(tmp_path / f"{number}.mp4", seconds=30, fps=8, width=64, height=48, seed=number)
+    jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
+    until(lambda: latest(place).progress.get("video_ms", 0) > 0)
+    assert jobs.pause()
+    until(lambda: latest(place).state == "paused")
+    assert len(running_runs(place)) == 1  # nothing else gets its turn
+    until(lambda: worked(latest(place).pid) == (time.sleep(0.5), worked(latest(place).pid))[1])
+    seen = latest(place).progress
+    assert jobs.go_on()
+    until(lambda: latest(place).progress != seen or latest(place).state == "done")
+    jobs.pause()
+    jobs.end()  # also where it is paused
+    until(lambda: latest(place).state in ("interrupted", "done") and jobs.current() is None)
+    assert not jobs.pause() and not jobs.go_on()
+
+
+def worked(pid: int) -> int:
+    """Processor time of a process and its children, in clock ticks."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            number, _, told = stat.read_text("utf-8", "replace").partition(" ")
+            fields = told.rpartition(")")[2].split()
+            if pid in (int(number), int(fields[1])):
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks
 
 
 def test_a_job_that_was_killed_does_not_seem_to_run(place: Path, tmp_path: Path) -> None:

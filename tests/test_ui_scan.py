@@ -100,7 +100,9 @@ def test_an_empty_library_is_filled_from_the_page_and_outlives_a_killed_server(
 
 
 @pytest.mark.slow  # half a minute; tests/test_jobs.py cancels and queues without a browser
-def test_a_scan_is_cancelled_and_the_next_gets_its_turn(open_page: Open, home: Path, tmp_path: Path) -> None:
+def test_a_scan_is_paused_and_cancelled_and_the_next_gets_its_turn(
+    open_page: Open, home: Path, tmp_path: Path
+) -> None:
     clips = tmp_path / "long"
     clips.mkdir()
     for number in range(30):  # another picture each: copies are known by their packets, and nothing is to do
@@ -117,6 +119,15 @@ def test_a_scan_is_cancelled_and_the_next_gets_its_turn(open_page: Open, home: P
         page.get_by_text("waits for its turn").wait_for()
         page.locator(".vtag-queue", has_text="short").wait_for()
         page.locator("#vtag-now .vtag-job p", has_text="of 30 videos").wait_for()
+        page.get_by_role("button", name="Pause what runs").click()
+        page.get_by_role("button", name="Go on with what is paused").wait_for()
+        page.reload()
+        tab(page, "Scan")
+        wait_for_run(page, "paused")
+        page.get_by_role("button", name="Go on with what is paused").click()
+        wait_for_run(page, "running")
+        page.get_by_role("button", name="Pause what runs").click()
+        wait_for_run(page, "paused")
         page.get_by_role("button", name="Cancel what runs").click()
         wait_for_run(page, "interrupted", patience_s=60)
         wait_for_run(page, "done")

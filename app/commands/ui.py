@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,4 +52,20 @@ def ui(
             port=port,
             password=password,
             on_ready=ready,
+        )
+    _say_paused(library_path(db))
+
+
+def _say_paused(library: Path) -> None:
+    """What was paused outlives the page, and holds its memory: that is not left unsaid."""
+    from contextlib import closing
+
+    from vtag.engine.jobs import running
+    from vtag.engine.library.database import open_reader
+
+    with closing(open_reader(library)) as reader:
+        paused = [run for run in running(reader) if run.state == "paused"]
+    for run in paused:
+        say(
+            f"a {run.kind} is still paused: Go on in `vtag ui` goes on with it, and so does `kill -CONT {run.pid}`"
         )

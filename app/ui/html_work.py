@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vtag.app.ui.html_parts import button, duration, kind_of_run, note, size, table, text
 from vtag.app.ui.html_teach import training_curves
+from vtag.engine.jobs import CAN_PAUSE
 from vtag.engine.library.runs import outlook
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _STATES = {
     "running": "● running",
+    "paused": "‖ paused",
     "done": "✓ done",
     "failed": "✗ failed",
     "interrupted": "◼ interrupted: the same scan goes on from there",
@@ -45,14 +47,15 @@ def now_running(runs: Iterable[Run], starting: Job | None, waiting: Sequence[Job
 
 def _progress(run: Run) -> str:
     told, ahead = run.progress, outlook(run)
-    parts = []
+    is_paused = run.state == "paused"
+    parts = ["Paused"] if is_paused else []
     if "videos" in told:
         parts.append(f"{told['videos']:,} of {told.get('of', 0):,} videos")
     if told.get("video_ms"):
         parts.append(f"{duration(told['video_ms'] / 1000)} of video")
-    if ahead.speed:
+    if ahead.speed and not is_paused:
         parts.append(f"{ahead.speed:.1f}× real time")
-    if ahead.left_s is not None:
+    if ahead.left_s is not None and not is_paused:
         parts.append(f"about {duration(ahead.left_s)} left")
     if "epoch" in told:
         parts.append(f"epoch {told['epoch']} of {told.get('of', '?')}")
@@ -65,9 +68,23 @@ def _progress(run: Run) -> str:
     return (
         f'<div class="vtag-job"><strong>{text(kind_of_run(run.kind))}</strong> '
         f'<span class="vtag-path">{text(run.command[:300])}</span><p>{text(" · ".join(parts) or "Beginning.")}</p>'
-        f"{_bar(share, 'done')}{button('end', 'Cancel', about='Cancel what runs')}"
+        f"{_bar(share, 'done')}{_buttons(run)}"
         f"{training_curves(_numbers(told.get('history')))}</div>"
     )
+
+
+def _buttons(run: Run) -> str:
+    """What can be done with a run; another machine's can only be looked at."""
+    if not run.is_here:
+        return f"<p>It runs on {text(run.host)}.</p>"
+    holds = ""
+    if CAN_PAUSE:
+        holds = (
+            button("resume", "Go on", about="Go on with what is paused", kind="vtag-primary")
+            if run.state == "paused"
+            else button("pause", "Pause", about="Pause what runs")
+        )
+    return f"{holds} {button('end', 'Cancel', about='Cancel what runs')}"
 
 
 def _numbers(columns: object) -> dict[str, list[float]]:

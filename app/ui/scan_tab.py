@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gradio as gr
@@ -27,8 +28,8 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
     def cost(*asked: object) -> str:
         return work.cost(library, work.Options(*asked))  # type: ignore[arg-type]
 
-    def end() -> tuple[str, str]:
-        return work.end(library, queue), work.under_way(library, queue)
+    def told(act: Callable[[Jobs], str]) -> Callable[[], tuple[str, str]]:
+        return lambda: (act(queue), work.under_way(library, queue))
 
     def withdraw(event: gr.EventData) -> str:
         queue.withdraw(number(event.number))
@@ -76,7 +77,8 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
     on(start.click, begin, asked, [said, now])
     on(ask.click, lambda: "", None, said)
     on(ask.click, cost, asked, price, is_slow=True)
-    on(now.end, end, None, [said, now])
+    for event, act in ((now.end, work.end), (now.pause, work.pause), (now.resume, work.go_on)):
+        on(event, told(act), None, [said, now])
     on(now.withdraw, withdraw, None, now)
     on(chooser.go, go, None, chooser)
     on(chooser.take, take, folders, folders)

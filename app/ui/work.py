@@ -108,7 +108,7 @@ def history(library: Path) -> str:
     return f"<h2>Before</h2>{runs_table(ran)}<h2>Files that cannot be read</h2>{failures_table(failed)}"
 
 
-def end(library: Path, queue: Jobs) -> str:
+def end(queue: Jobs) -> str:
     """Cancel what runs."""
     ended = queue.end()
     return note(
@@ -116,6 +116,17 @@ def end(library: Path, queue: Jobs) -> str:
         if ended
         else "Nothing runs."
     )
+
+
+def pause(queue: Jobs) -> str:
+    """Let what runs rest: memory and card stay its own."""
+    paused = queue.pause()
+    return note("Paused: it keeps its memory and goes on when you say so." if paused else "Nothing runs.")
+
+
+def go_on(queue: Jobs) -> str:
+    """Let go on what was paused."""
+    return note("It goes on." if queue.go_on() else "Nothing is paused.")
 
 
 def folders(path: str = "") -> str:

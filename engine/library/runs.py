@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import sqlite3
+import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtag.engine.library.database import Library, now
@@ -16,7 +18,7 @@ _SPEED = "speed of "  # begins the names of settings that hold one
 
 
 class Run(NamedTuple):
-    """A scan or training; `state` is running, done, failed or interrupted."""
+    """A scan or training; `state` is running, paused, done, failed or interrupted."""
 
     id: int
     kind: str
@@ -27,6 +29,11 @@ class Run(NamedTuple):
     started_at: str
     updated_at: str
     progress: dict[str, Any]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is this machine's: only those can be ended or paused."""
+        return self.host == platform.node()
 
 
 class Outlook(NamedTuple):
@@ -94,14 +101,17 @@ def speed(library: Library, of: str) -> float | None:
 
 
 def recent(reader: sqlite3.Connection, count: int = 20) -> list[Run]:
-    """The latest runs, newest first; one whose process is gone without a word was interrupted."""
+    """The latest runs, newest first; one whose process is gone without a word was interrupted.
+
+    One whose process was stopped, by whatever (a pause, Ctrl-Z), is paused.
+    """
     rows = reader.execute(
         "SELECT id, kind, command, pid, host, state, started_at, updated_at, progress FROM runs "
         "ORDER BY id DESC LIMIT ?",
         (count,),
     )
     found = [Run._make([*row[:-1], json.loads(row[-1])]) for row in rows]
-    return [run._replace(state="interrupted") if _is_dead(run) else run for run in found]
+    return [run._replace(state=_state(run)) for run in found]
 
 
 def settle(library: Library) -> None:
@@ -116,9 +126,27 @@ def settle(library: Library) -> None:
                 )
 
 
-def _is_dead(run: Run) -> bool:
+def _state(run: Run) -> str:
     """Only this machine's processes can be asked; after a restart a number may belong to another one."""
-    return run.state == "running" and run.host == platform.node() and not _is_running(run.pid)
+    if run.state != "running" or not run.is_here:
+        return run.state
+    if not _is_running(run.pid):
+        return "interrupted"
+    return "paused" if _is_stopped(run.pid) else "running"
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process was told to stop for a while."""
+    if sys.platform == "win32":
+        return False
+    if sys.platform == "linux":
+        try:
+            told = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        except OSError:
+            return False
+        return told.rpartition(")")[2].lstrip()[:1] in ("T", "t")  # after the name, which may hold anything
+    told = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True).stdout
+    return told.strip().startswith("T")
 
 
 def _is_running(pid: int) -> bool:
