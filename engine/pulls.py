@@ -15,11 +15,12 @@ from vtag.engine.jobs import last_line, start_process
 from vtag.engine.models import DOWNLOADS, is_here
 from vtag.engine.paths import models_dir, private_dir
 
+_INTERRUPTED = 130  # the exit code of what a person ended
 _FRESH_S = 20.0  # a part that grew within this time is being downloaded by somebody
 
 
 class Pulling(NamedTuple):
-    """A download: `said` is why it ended where it runs no more; `ours` where this process can stop it."""
+    """A download: `ours` where this process can stop it; `said` is why one failed that runs no more, or nothing."""
 
     name: str
     have_bytes: int
@@ -53,7 +54,7 @@ class Pulls:
                 self._started[name][0].send_signal(signal.SIGINT)
 
     def state(self) -> list[Pulling]:
-        """The downloads that are under way or failed; a model that is here is none of them."""
+        """The downloads that are under way, failed, or were left midway; a model that is here is none of them."""
         with self._lock:
             found = [self._of(entry) for entry in catalogue().values()]
         return [pulling for pulling in found if pulling]
@@ -61,13 +62,14 @@ class Pulls:
     def _of(self, entry: CatalogueEntry) -> Pulling | None:
         process, log = self._started.get(entry.name, (None, None))
         have, age_s = _part(entry)
-        if process is None or log is None:
-            return Pulling(entry.name, have, True, False) if age_s < _FRESH_S else None
-        if process.poll() is None:
+        if process is not None and process.poll() is None:
             return Pulling(entry.name, have, True, True)
-        if process.returncode == 0 or is_here(entry.name):
+        if is_here(entry.name):
             return None
-        return Pulling(entry.name, have, False, True, last_line(log) or "the download ended at once")
+        if process is None or log is None or process.returncode == _INTERRUPTED:
+            running = process is None and age_s < _FRESH_S
+            return Pulling(entry.name, have, running, False) if have else None
+        return Pulling(entry.name, have, False, False, last_line(log) or "the download ended at once")
 
 
 def _part(entry: CatalogueEntry) -> tuple[int, float]:

@@ -71,6 +71,29 @@ def test_a_moment_is_found_and_plays_from_its_time(open_page: Open) -> None:
     again.wait_for_function("() => document.querySelector('#vtag-watch video')?.currentTime >= 5")
 
 
+def test_more_like_this_is_found_from_a_card_a_tag_and_what_plays(open_page: Open) -> None:
+    page = open_page(ALL)
+    alike = page.get_by_label("Moments that look alike")
+    first = page.locator("#vtag-results li").first
+    first.hover()
+    first.get_by_role("button", name="More like this").click()
+    alike.locator(".vtag-card", has_text="alike").first.wait_for()
+    alike.locator("li").last.hover()
+    alike.locator("li").last.get_by_role("button", name="More like this").click()
+    alike.locator(".vtag-card").first.click()  # what is alike plays, from where it is
+    page.wait_for_function(PLAYING)
+    for place, button in (
+        ("#vtag-timeline", "More like what is shown now"),
+        ("#vtag-tags", "More like this: "),
+    ):
+        tab(page, "Search")
+        find(page, "archery OR yoga OR bike")
+        alike.wait_for(state="detached")
+        watch(page, "plain.mp4")
+        page.locator(place).get_by_role("button", name=button).first.click()
+        alike.locator(".vtag-card", has_text="alike").first.wait_for()
+
+
 def test_what_a_browser_cannot_play_is_shown_from_a_copy(open_page: Open) -> None:
     page = open_page(ALL)
     watch(page, "old.avi")

@@ -39,8 +39,15 @@ def card(moment: Moment) -> str:
         f'<span class="vtag-label">{text(moment.label)}</span>'
         f'<span class="vtag-score" title="{text(title)}">{said}</span>'
         f'<span class="vtag-span">{text(span(moment.start_ms, moment.end_ms))}</span>{gone}'
-        f'<span class="vtag-file" title="{text(display_path(moment.path))}">{text(name)}</span></button></li>'
+        f'<span class="vtag-file" title="{text(display_path(moment.path))}">{text(name)}</span></button>'
+        f"{_more_like(f'{moment.label}, {name}', moment=moment.id)}</li>"
     )
+
+
+def _more_like(what: str, **told: object) -> str:
+    """A button on a card's picture."""
+    about = f"More like this: {what}"
+    return button("similar", "More like this", about=about, kind="vtag-like", told=told)
 
 
 class Place(NamedTuple):
@@ -53,8 +60,13 @@ class Place(NamedTuple):
     said: str
 
 
-def place_card(place: Place, verdict: str | None = None, *, label: str | None = None) -> str:
-    """A stretch of a video with a real frame; with a verdict ("" for none yet), buttons that say Yes and No to it."""
+def place_card(
+    place: Place, verdict: str | None = None, *, label: str | None = None, is_like: bool = False
+) -> str:
+    """A stretch of a video with a real frame; with a verdict ("" for none yet), buttons that say Yes and No to it.
+
+    Where it `is_like` something, a button that asks for more like it.
+    """
     name, where = place.display.rsplit("/", 1)[-1], span(place.start_ms, place.end_ms)
     at = {"content": place.content, "at": place.start_ms, "to": place.end_ms}
     carried = "".join(f' data-{key}="{value}"' for key, value in at.items())
@@ -72,7 +84,8 @@ def place_card(place: Place, verdict: str | None = None, *, label: str | None = 
         f'width="320" height="192"><span class="vtag-label">{text(label or where)}</span>'
         f'<span class="vtag-score">{text(place.said)}</span>'
         f'{f"""<span class="vtag-span">{text(where)}</span>""" if label else ""}'
-        f'<span class="vtag-file" title="{text(place.display)}">{text(name)}</span></button>{says}</li>'
+        f'<span class="vtag-file" title="{text(place.display)}">{text(name)}</span></button>{says}'
+        f"{_more_like(f'{name} {where}', **at) if is_like else ''}</li>"
     )
 
 
@@ -124,7 +137,8 @@ def timeline(
     asked = curve.label if curve else ""
     form = (
         '<form class="vtag-form" data-do="curve"><label>Score of <input name="label" list="vtag-all-labels" '
-        f'value="{text(asked)}" autocomplete="off"></label><button class="vtag-button">Show curve</button></form>'
+        f'value="{text(asked)}" autocomplete="off"></label><button class="vtag-button">Show curve</button>'
+        f"{button('like', 'More like this', about='More like what is shown now (s)')}</form>"
     )
     empty = "" if told else note("Nothing was seen in this video above the threshold.")
     return (

@@ -192,17 +192,20 @@ def models_table(
 
 
 def _pull_cell(entry: CatalogueEntry, pulling: Pulling | None) -> str:
-    about = f"Download {entry.name}: {entry.terms}"
+    def pull(word: str) -> str:
+        return button("pull", word, about=f"{word}: {entry.name}, {entry.terms}", told={"name": entry.name})
+
     if pulling is None:
-        return button("pull", "Download", about=about, told={"name": entry.name})
+        return pull("Download")
+    if pulling.said:
+        return note(pulling.said, is_error=True) + pull("Try again")
     if not pulling.running:
-        return note(pulling.said, is_error=True) + button(
-            "pull", "Try again", about=about, told={"name": entry.name}
-        )
+        return note(f"{size(pulling.have_bytes)} are here.") + pull("Go on")
     share = min(1.0, pulling.have_bytes / entry.size_bytes) if entry.size_bytes else None
     stop = (
         button("stop", "Stop", about=f"Stop the download of {entry.name}", told={"name": entry.name})
         if pulling.ours
         else ""
     )
-    return f"{_bar(share, f'download of {entry.name}')}<p>{size(pulling.have_bytes)}</p>{stop}"
+    of = f" of {size(entry.size_bytes)}" if entry.size_bytes else ""
+    return f"{_bar(share, f'download of {entry.name}')}<p>{size(pulling.have_bytes)}{of}</p>{stop}"

@@ -16,11 +16,14 @@ _TICK_S = 2.0
 def build(library: Path, pulls: Pulls, cache: Path, tab: gr.Tab) -> gr.HTML:
     """Lay out the tab; returns the component whose labels can be searched for."""
 
-    def pull(event: gr.EventData) -> str:
-        return holdings.pull(pulls, str(event.name))
+    def pull(event: gr.EventData) -> tuple[str, gr.Timer]:
+        return holdings.pull(pulls, str(event.name)), gr.Timer(active=True)
 
-    def stop(event: gr.EventData) -> str:
-        return holdings.stop(pulls, str(event.name))
+    def stop(event: gr.EventData) -> tuple[str, gr.Timer]:
+        return holdings.stop(pulls, str(event.name)), gr.Timer(active=True)
+
+    def look() -> tuple[str, gr.Timer]:
+        return holdings.models(pulls), gr.Timer(active=any(pull.running for pull in pulls.state()))
 
     held = gr.HTML(elem_id="vtag-library")
     found = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-found")
@@ -29,15 +32,7 @@ def build(library: Path, pulls: Pulls, cache: Path, tab: gr.Tab) -> gr.HTML:
     ticking = gr.Timer(_TICK_S, active=False)
     on(tab.select, lambda: holdings.holdings(library, cache), None, held)
     on(tab.select, lambda: holdings.found(library), None, found, is_slow=True)
-    on(tab.select, lambda: (holdings.models(pulls), gr.Timer(active=True)), None, [models, ticking])
-    on(
-        ticking.tick,
-        lambda: (holdings.models(pulls), gr.Timer(active=bool(pulls.state()))),
-        None,
-        [models, ticking],
-    )
-    on(models.pull, pull, None, models).then(
-        lambda: gr.Timer(active=True), None, ticking, api_visibility="private"
-    )
-    on(models.stop, stop, None, models)
+    for event, answer in ((tab.select, look), (models.pull, pull), (models.stop, stop)):
+        on(event, answer, None, [models, ticking], turn="models")
+    on(ticking.tick, look, None, [models, ticking], turn="models", once=True)
     return found

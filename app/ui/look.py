@@ -87,14 +87,19 @@ def found(library: Path, asked: Asked, pages: int = 1) -> str:
 
 
 def similar_to(library: Path, moment_id: int) -> str:
-    """What looks like a moment, most similar first."""
+    """What looks like the middle of a moment, most similar first."""
     with closing(open_reader(library)) as reader:
         place = served.content_of_moment(reader, moment_id)
     if place is None:
         return note("This moment is gone: search again.", is_error=True)
     content, start_ms, end_ms = place
+    return similar_at(library, content, (start_ms + end_ms) // 2)
+
+
+def similar_at(library: Path, content: int, at_ms: int) -> str:
+    """What looks like a video at `at_ms`, most similar first."""
     try:
-        like = similar.like_moment(library, content, (start_ms + end_ms) // 2)
+        like = similar.like_moment(library, content, at_ms)
         if like is None:
             return note("Nothing was seen of this moment by the library's model: scan its video again.")
         found = similar.similar(library, like, limit=PAGE)
@@ -104,6 +109,7 @@ def similar_to(library: Path, moment_id: int) -> str:
         place_card(
             Place(s.content_id, display_path(s.path), s.start_ms, s.end_ms, f"{s.score:.2f} alike"),
             label=s.label,
+            is_like=True,
         )
         for s in found
     ]

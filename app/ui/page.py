@@ -40,7 +40,7 @@ def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Bloc
             return *asked, look.found(library, asked), 1, gr.Tabs(selected="search")
 
         def similar(event: gr.EventData) -> tuple[str, int, gr.Tabs]:
-            return look.similar_to(library, number(event.moment)), 1, gr.Tabs(selected="search")
+            return _alike(library, event._data or {}), 1, gr.Tabs(selected="search")
 
         def arrive(request: gr.Request) -> tuple[object, ...]:
             asked = look.from_address(request.query_params)
@@ -60,16 +60,27 @@ def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Bloc
             )
 
         for cards in (finder.results, now, *teaching):
-            on(cards.open, show, None, [*screen, tabs])
+            on(cards.open, show, None, [*screen, tabs], turn="watch")
         for labels in (finder.results, finder.suggestions, holdings):
-            on(labels.query, ask, None, [*finder.asked, finder.results, finder.pages, tabs]).then(
+            shown = [*finder.asked, finder.results, finder.pages, tabs]
+            on(labels.query, ask, None, shown, turn="search").then(
                 None, finder.asked, js=KEEP_ADDRESS, api_visibility="private"
             )
         on(finder.results.scan, lambda: gr.Tabs(selected="scan"), None, tabs)
-        on(screen.tags.similar, similar, None, [finder.results, finder.pages, tabs])
+        for moments in (screen.tags, screen.timeline, finder.results):
+            on(moments.similar, similar, None, [finder.results, finder.pages, tabs], turn="search")
         everything = [*finder.asked, finder.results, finder.suggestions, *screen, tabs]
         on(page.load, arrive, None, everything)
     return page
+
+
+def _alike(library: Path, told: dict[str, object]) -> str:
+    """More like a moment by its id, or like the middle of a stretch of a video."""
+    if "moment" in told:
+        return look.similar_to(library, number(told["moment"]))
+    start_ms = min(number(told.get("at")), MOST_MS)
+    end_ms = min(max(number(told.get("to")), start_ms), MOST_MS)
+    return look.similar_at(library, number(told.get("content")), (start_ms + end_ms) // 2)
 
 
 def _chosen(library: Path, event: gr.EventData) -> watch.Shown:

@@ -74,7 +74,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
             now = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-now")
             before = gr.HTML(elem_id="vtag-runs")
     asked = [folders, model, stride, view, retry, force]
-    on(start.click, begin, asked, [said, now])
+    on(start.click, begin, asked, [said, now], once=True)
     on(ask.click, lambda: "", None, said)
     on(ask.click, cost, asked, price, is_slow=True)
     for event, act in ((now.end, work.end), (now.pause, work.pause), (now.resume, work.go_on)):
@@ -88,5 +88,6 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
         lambda: (work.under_way(library, queue), work.history(library)),
         None,
         [now, before],
+        once=True,
     )
     return now

@@ -66,6 +66,8 @@ def build(library: Path) -> Finder:
         model.input,
         source.input,
     ):
-        on(event, fresh, asked, [results, pages]).then(None, asked, js=KEEP_ADDRESS, api_visibility="private")
-    on(results.more, more, [pages, *asked], [results, pages])
+        on(event, fresh, asked, [results, pages], turn="search").then(
+            None, asked, js=KEEP_ADDRESS, api_visibility="private"
+        )
+    on(results.more, more, [pages, *asked], [results, pages], turn="search")
     return Finder(asked, results, suggestions, pages)

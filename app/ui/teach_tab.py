@@ -12,6 +12,7 @@ from vtag.app.ui.html_moments import Place
 from vtag.app.ui.wiring import MOST_MS, number, on, script
 from vtag.engine.jobs import Jobs
 
+_DRAWN, _TAUGHT = "examples", "teaching"  # turns: what is shown at once, and what takes seconds
 _FOUND, _CHOICES = "It would find", "Which of these show it?"
 
 
@@ -45,7 +46,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
 
     def try_out(tag: str) -> tuple[object, ...]:
         found, said_ = teach.try_out(library, tag)
-        return said_, found, teach.choices(library, tag, found, _FOUND)
+        return said_, found
 
     def go_on(event: gr.EventData) -> tuple[object, ...]:
         tag = str(event.tag)
@@ -79,20 +80,22 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
             choices = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-choices")
     shown = [trial, examples, choices]
     for event in (query.submit, seek.click):
-        on(event, look_for, [tag, query, found], [said, chosen, *shown])
-    on(tag.blur, drawn, [tag, found, chosen], shown)
-    on(tag.submit, drawn, [tag, found, chosen], shown)
+        on(event, look_for, [tag, query, found], [said, chosen, *shown], turn=_DRAWN)
+    on(tag.blur, drawn, [tag, found, chosen], shown, turn=_DRAWN)
+    on(tag.submit, drawn, [tag, found, chosen], shown, turn=_DRAWN)
     for part in shown:
         for verdict in (part.yes, part.no):
-            on(verdict, say, [tag, found, chosen], [said, *shown])
-    on(examples.teach, go_on, None, [tag, found, *shown])
-    on(go.click, try_out, tag, [said, found, trial], is_slow=True, turn="teaching")
-    on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True, turn="teaching")
-    on(learn.click, lambda path: teach.from_folder(library, queue, path), folder, said)
+            on(verdict, say, [tag, found, chosen], [said, *shown], turn=_DRAWN)
+    on(examples.teach, go_on, None, [tag, found, *shown], turn=_DRAWN)
+    tried = on(go.click, try_out, tag, [said, found], is_slow=True, turn=_TAUGHT)
+    on(tried.then, drawn, [tag, found, chosen], shown, turn=_DRAWN)
+    on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True, turn=_TAUGHT)
+    on(learn.click, lambda path: teach.from_folder(library, queue, path), folder, said, once=True)
     on(
         tab.select,
         lambda *asked: (teach.measured(), *drawn(*asked)),
         [tag, found, chosen],
         [measured, *shown],
+        turn=_DRAWN,
     )
     return Teaching(trial, examples, choices)

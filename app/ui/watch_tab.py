@@ -52,8 +52,8 @@ def build(library: Path) -> Screen:
         with gr.Column(scale=2, min_width=300):
             tags = gr.HTML(js_on_load=script("tags.js"), elem_id="vtag-tags")
     spoken = [timeline, tags]
-    on(player.jump, jump, None, [player, *spoken])
-    on(timeline.curve, curve, None, spoken)
+    on(player.jump, jump, None, [player, *spoken], turn="watch")
+    on(timeline.curve, curve, None, spoken, turn="watch")
     for event, answer in (
         (tags.confirm, confirm),
         (tags.reject, reject),
@@ -61,5 +61,5 @@ def build(library: Path) -> Screen:
         (tags.insert, add),
         (tags.undo, undo),
     ):
-        on(event, answer, None, spoken)
+        on(event, answer, None, spoken, turn="watch")
     return Screen(player, timeline, tags)

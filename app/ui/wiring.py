@@ -30,15 +30,20 @@ def on(
     *,
     is_slow: bool = False,
     turn: str = "",
+    once: bool = False,
 ) -> Any:
     """`answer` on `event`; private; a spinner where it is slow.
 
-    At once, or where a `turn` is named after all that was asked for before under the same name: what is slow and
-    answers into one place would else be overwritten by what was asked for earlier.
+    At once, or where a `turn` is named after all that was asked for before under the same name: whatever answers into
+    one place takes its turn there, since an earlier question that is answered late would else overwrite a later one.
+    What is remembered (gr.State) is read when the turn comes. A press that is slow, or that counts `once`, is not
+    heard again before it was answered; any other is never lost.
     """
     more: dict[str, Any] = {"show_progress": "minimal"} if is_slow else {}
     if turn:
         more |= {"queue": True, "concurrency_id": turn, "concurrency_limit": 1}
+    if not is_slow and not once:
+        more["trigger_mode"] = "multiple"
     return event(answer, inputs, outputs, **_PRIVATE | more)
 
 

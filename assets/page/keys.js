@@ -35,6 +35,7 @@
     ["x", "no: the chosen moment is wrong", true, () => chosen("reject")],
     ["r", "rename the chosen moment", true, () => chosen("rename")],
     ["m", "more like the chosen moment", true, () => chosen("similar")],
+    ["s", "more like what is shown now", true, () => press(".vtag-timeline [data-do=like]")],
     ["a", "add a tag", true, () => shown(".vtag-add [name=label]")?.focus()],
     ["[", "the new tag begins here", true, () => press(".vtag-add [data-do=from]")],
     ["]", "the new tag ends here", true, () => press(".vtag-add [data-do=to]")],

@@ -46,6 +46,7 @@ const DO = {
   seek: (data) => seek(data.seek, data.moment),
   from: () => { element.querySelector("[name=start]").value = clock(now()); },
   to: () => { element.querySelector("[name=end]").value = clock(now()); },
+  like: () => tell("similar", { at: Math.round(1000 * now()) }),
   help: () => document.dispatchEvent(new CustomEvent("vtag-help")),
   rename,
 };
