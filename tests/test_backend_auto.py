@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -15,11 +16,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import typer
 from footage import make_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import formula
 from sample import make_model
 
+from vtag.app.commands.doctor import doctor
 from vtag.engine.backends import choose, twins
 from vtag.engine.backends.base import Output, open_backend
 from vtag.engine.backends.clips import generated
@@ -78,6 +82,11 @@ def clips() -> np.ndarray:
     return np.stack(generated(CLIP, 3))
 
 
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What a user would be told; torch's exporter logs for its developers beside."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("vtag")]
+
+
 def backends_in_doctor() -> list[str]:
     return [finding.said for finding in examine() if finding.what == "backend"]
 
@@ -124,7 +133,7 @@ def test_the_first_use_of_onnx_exports_and_measures_and_the_second_does_neither(
     assert all(isinstance(said[key], float) and said[key] > 0 for key in ("torch_s", "onnx_s"))  # type: ignore[operator]
     before = (used / "cache" / "backends.json").read_bytes()
     assert open_backend(model, backend="onnx", device="cpu").name == "onnx"
-    assert (used / "cache" / "backends.json").read_bytes() == before and not caplog.messages
+    assert (used / "cache" / "backends.json").read_bytes() == before and not told(caplog)
     (line,) = backends_in_doctor()
     assert line.startswith(f"sample 8x32x32: {said['backend']} (torch ")
 
@@ -133,7 +142,7 @@ def test_auto_without_an_export_is_torch_and_leaves_nothing_behind(
     model: Checkpoint, vtag_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
-    assert not list(vtag_home.iterdir()) and not caplog.messages
+    assert not list(vtag_home.iterdir()) and not told(caplog)
 
 
 def test_auto_is_onnx_where_that_was_faster_and_torch_would_compute_the_same(
@@ -200,9 +209,13 @@ def test_a_file_that_is_not_sound_is_as_good_as_none(model: Checkpoint, used: Pa
     assert said is None or kept(used)[key]["backend"] in ("torch", "onnx")
 
 
-def test_a_name_that_would_draw_on_the_terminal_is_shown_as_text(vtag: Run, used: Path) -> None:
+def test_a_name_that_would_draw_on_the_terminal_is_shown_as_text(
+    used: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     keep(used, model="\x1b[2Jx")
-    shown = vtag("doctor").stdout
+    with contextlib.suppress(typer.Exit):
+        doctor()
+    shown = capsys.readouterr().out
     assert "\x1b" not in shown and "x 8x32x32: " in shown
 
 
@@ -215,16 +228,75 @@ def test_a_home_that_cannot_be_written_costs_auto_nothing_and_is_said_of_onnx(
         open_backend(model, backend="onnx")
 
 
+# --- clips of other sizes, as `--view full` has them ------------------------------------------------------------
+
+
+def test_a_size_is_exported_once_when_it_first_comes_and_gives_torchvisions_stored_logits(
+    vtag_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`small_swin.pth` and its logits were made with torchvision 0.28."""
+    golden = Path(__file__).parent / "data" / "golden"
+    small = load_checkpoint(golden / "small_swin.pth")
+    backend = open_backend(small, backend="onnx", device="cpu", sizes_vary=True)
+    assert not list(vtag_home.iterdir()), "nobody knows the size yet"
+    pixels = formula((1, 3, 5, 9, 12)).transpose(0, 2, 3, 4, 1)
+    backend.run(pixels[:0])
+    assert told(caplog) == ["exporting the model to ONNX for clips of 5x9x12, once"]
+    wanted = np.load(golden / "small_swin_logits.npz")["1x3x5x9x12"]
+    np.testing.assert_allclose(backend.run(pixels).logits, wanted, rtol=0, atol=1e-5)
+    again = open_backend(small, backend="onnx", device="cpu", sizes_vary=True)
+    assert np.array_equal(again.run(pixels).features, backend.run(pixels).features)
+    assert len(told(caplog)) == 1
+
+
+@pytest.mark.slow  # exports six graphs
+def test_a_scan_of_whole_frames_runs_a_graph_for_each_shape_and_keeps_few_ready(
+    vtag: Run, vtag_home: Path, tmp_path: Path
+) -> None:
+    folder = make_model(tmp_path / "sample")
+    for number, (width, height) in enumerate([(160, 90), (162, 90), (90, 160), (100, 100), (40, 160)]):
+        make_video(tmp_path / "videos" / f"{number}.mp4", seconds=2, width=width, height=height)
+    command = ("scan", tmp_path / "videos", "--model", folder, "--view", "full", "--precision", "fp32")
+    scanned = vtag(*command, "--backend", "onnx", "--json")
+    assert json.loads(scanned.stdout)["scanned"] == 5, scanned.stderr
+    assert scanned.stderr.count("exporting the model") == 4, scanned.stderr
+    again = vtag(*command, "--backend", "onnx", "--force")
+    assert again.returncode == 0 and "exporting" not in again.stderr
+    assert "with torch" in vtag(*command, "--force").stderr, "auto exports nothing"
+    checkpoint = load_checkpoint(folder)
+    backend = open_backend(checkpoint, backend="onnx", device="cpu", sizes_vary=True)
+    torchs = open_backend(checkpoint, backend="torch", device="cpu", precision="fp32")
+    sizes = [tuple(map(int, p.name.split("-")[1].split("x"))) for p in (vtag_home / "cache/onnx").iterdir()]
+    for t, h, w in [*sizes, (8, 32, 32), (8, 32, 40), *sizes]:
+        some = np.stack(generated((t, h, w), 2))
+        assert choose.same_answers(torchs.run(some), backend.run(some))
+        assert len(backend._sessions) <= 4  # type: ignore[attr-defined]
+
+
 # --- twins that are not what they were --------------------------------------------------------------------------
 
 
-def test_auto_leaves_a_broken_export_alone_and_onnx_mends_it(model: Checkpoint, used: Path) -> None:
-    keep(used, backend="onnx")
-    (place,) = (used / "cache" / "onnx").iterdir()
+def spoil(place: Path) -> None:
     with open(place / "model" / "model.onnx", "ab") as file:
         file.write(b"x")
     (place / ".model.left").mkdir()  # by a process that was killed
+
+
+def test_auto_leaves_a_broken_export_alone(model: Checkpoint, used: Path, no_export: None) -> None:
+    keep(used, backend="onnx")
+    (place,) = (used / "cache" / "onnx").iterdir()
+    spoil(place)
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
+    for entry in place.iterdir():
+        shutil.rmtree(entry)
+    assert open_backend(model, device="cpu", precision="fp32").name == "torch"
+
+
+@pytest.mark.slow  # exports
+def test_onnx_mends_a_broken_export(model: Checkpoint, used: Path) -> None:
+    keep(used, backend="onnx")
+    (place,) = (used / "cache" / "onnx").iterdir()
+    spoil(place)
     assert open_backend(model, backend="onnx", device="cpu").name == "onnx"
     assert [entry.name for entry in place.iterdir()] == ["model"]
     assert open_backend(model, device="cpu", precision="fp32").name == "onnx"
@@ -268,7 +340,7 @@ def test_who_finds_another_exporting_waits_and_takes_what_that_one_made(
         (place / "aside").rename(place / "model")
     waiting.join(180)
     assert found == [twins.known_twin(model, CLIP)] and found[0]
-    assert caplog.messages == ["another vtag is exporting this model to ONNX: waiting for it"]
+    assert told(caplog) == ["another vtag is exporting this model to ONNX: waiting for it"]
 
 
 # --- pinned -----------------------------------------------------------------------------------------------------

@@ -58,21 +58,6 @@ def assert_equal(ours: Backend, torchs: Backend, pixels: np.ndarray, *, within: 
     np.testing.assert_allclose(a.logits, b.logits, rtol=0, atol=within)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
-def test_the_exported_file_answers_as_torch_does(model: Path, exported: Path, count: int) -> None:
-    ours = open_backend(exported, device="cpu")
-    assert (ours.name, ours.device, ours.precision) == ("onnx", "cpu", "fp32")
-    assert_equal(ours, open_backend(model, device="cpu", precision="fp32"), clips(count))
-
-
-def test_the_answer_to_a_clip_is_the_same_alone_and_in_a_batch(exported: Path) -> None:
-    backend = open_backend(exported)
-    together = backend.run(clips(5)).logits
-    alone = np.concatenate([backend.run(clip[None]).logits for clip in clips(5)])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
-    assert np.array_equal(together, backend.run(clips(5)).logits)
-
-
 def test_clips_that_are_normalised_already_are_taken_where_they_are_pixels(exported: Path) -> None:
     backend = open_backend(exported)
     mean, std = np.array(backend.spec.mean, np.float32), np.array(backend.spec.std, np.float32)
@@ -109,30 +94,6 @@ def test_a_file_of_a_fixed_batch_takes_any_number_of_clips(model: Path, tmp_path
     torchs = open_backend(model, device="cpu", precision="fp32")
     for count in (1, 2, 5):
         assert_equal(open_backend(tmp_path / "two"), torchs, clips(count))
-
-
-@pytest.mark.parametrize(("precision", "within"), [("fp16", 0.01), ("int8", 0.2)])
-def test_a_smaller_precision_is_near_says_how_near_and_is_a_backbone_of_its_own(
-    model: Path, tmp_path: Path, precision: str, within: float
-) -> None:
-    original = load_checkpoint(model)
-    compared = export(original, tmp_path / "small", ExportOptions(precision=precision), list(clips(30)))
-    assert compared.top1 >= 0.97 and compared.windows == 30
-    said = json.loads((tmp_path / "small" / "model.json").read_text())["onnx"]
-    assert said["compared"]["top1"] == compared.top1 and said["precision"] == precision
-    small = open_backend(tmp_path / "small")
-    assert small.precision == precision
-    assert small.spec.backbone_hash != original.spec.backbone_hash
-    assert small.spec.head_hash == original.spec.head_hash
-    torchs = open_backend(model, device="cpu", precision="fp32")
-    assert_equal(small, torchs, clips(3), within=within)
-    answers = small.run(clips(3)).logits
-    assert np.array_equal(answers, small.run(clips(3)).logits)
-    for asked, told in (({"backend": "torch"}, "--backend onnx"), ({"precision": "fp32"}, "computes in")):
-        with pytest.raises(ModelError, match=told):
-            open_backend(tmp_path / "small", **asked)
-    with pytest.raises(ModelError, match="takes clips of 8x32x32 alone"):
-        small.run(clips(1, (8, 32, 64)))
 
 
 def test_the_folder_is_the_same_model(model: Path, exported: Path) -> None:

@@ -91,7 +91,7 @@ def open_backend(
     if backend == "auto":
         checkpoint, backend = _chosen(checkpoint, device, precision, sizes_vary)
     if backend == "onnx":
-        return _open_onnx(checkpoint, device, precision)
+        return _open_onnx(checkpoint, device, precision, sizes_vary)
     if find_spec("torch") is None:
         raise ModelError(
             "torch is not installed here: `pip install torch`, or give an ONNX model that `vtag models export` "
@@ -118,7 +118,7 @@ def _chosen(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: boo
     return checkpoint, "torch"
 
 
-def _open_onnx(checkpoint: Checkpoint, device: str, precision: str) -> Backend:
+def _open_onnx(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: bool) -> Backend:
     for package in ("onnx", "onnxruntime"):
         if find_spec(package) is None:
             raise ModelError(
@@ -127,8 +127,8 @@ def _open_onnx(checkpoint: Checkpoint, device: str, precision: str) -> Backend:
     from vtag.engine.backends import choose
     from vtag.engine.backends.onnx_backend import OnnxBackend
 
-    opened = OnnxBackend(checkpoint, device=device, precision=precision)
-    if checkpoint.onnx is None and opened.device == "cpu":
+    opened = OnnxBackend(checkpoint, device=device, precision=precision, sizes_vary=sizes_vary)
+    if checkpoint.onnx is None and opened.device == "cpu" and not sizes_vary:
         choose.measure(checkpoint, opened)
     return opened
 

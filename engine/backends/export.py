@@ -109,6 +109,8 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
         raise ModelError(
             f"there is no export in {printable(options.precision)[:40]!r}; the choices are {', '.join(PRECISIONS)}"
         )
+    if options.precision == "int8" and (options.batch or 1) > 1:
+        raise ModelError("in int8 a clip's answer would depend on the others of its batch: leave out --batch")
     if options.opset not in OPSETS:
         raise ModelError(f"the opset {options.opset} is none of {OPSETS.start} to {OPSETS.stop - 1}")
 

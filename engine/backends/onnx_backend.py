@@ -39,8 +39,18 @@ class OnnxBackend:
 
     name = "onnx"
 
-    def __init__(self, checkpoint: Checkpoint, *, device: str = "auto", precision: str = "auto") -> None:
-        """Raises ModelError where device or precision are not there, or the graph cannot be used."""
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        sizes_vary: bool = False,
+    ) -> None:
+        """With `sizes_vary` no graph is exported before the first clips tell which size it is to be for.
+
+        Raises ModelError where device or precision are not there, or the graph cannot be used.
+        """
         self.spec: ModelSpec = checkpoint.spec
         self._checkpoint = checkpoint
         self.precision = _precision(checkpoint, precision)
@@ -54,20 +64,22 @@ class OnnxBackend:
         if device == "auto":
             device = self._first_that_runs(size)
         self.device = "cuda:0" if device == "cuda" else device
-        self._session(size)
+        if checkpoint.onnx or not sizes_vary:
+            self._session(size)
 
     def run(self, clips: NDArray[np.uint8]) -> Output:
         """Features and logits of `clips` uint8 [N, T, H, W, 3] (RGB); normalised in the graph.
 
-        Raises ValueError for another type or shape, ModelError where the graph takes no clips of that size or the
-        device's memory does not suffice.
+        The first call for a size makes ready what it needs, also where it brings no clips. Raises ValueError for
+        another type or shape, ModelError where the graph takes no clips of that size or the device's memory does not
+        suffice.
         """
         check_clips(clips, "uint8", "[N, T, H, W, 3]", channels=4)
         sizes = self.spec.sizes
+        session = self._session((clips.shape[1], clips.shape[2], clips.shape[3]))
         if not len(clips):
             none = np.zeros((0, sizes.feature_dim), np.float32)
             return Output(none, np.zeros((0, sizes.num_classes), np.float32))
-        session = self._session((clips.shape[1], clips.shape[2], clips.shape[3]))
         features = np.concatenate(list(self._batches(session, np.ascontiguousarray(clips))))
         # The head is computed here: it may be another than the graph's, taught on the same backbone
         head = self._checkpoint.tensors
@@ -106,13 +118,18 @@ class OnnxBackend:
             return "cpu"
 
     def _session(self, size: tuple[int, int, int]) -> Session:
-        if size not in self._sessions:
+        session = self._sessions.pop(size, None)
+        if session is None:
             while len(self._sessions) >= _SESSIONS:
                 self._sessions.pop(next(iter(self._sessions)))
-            self._sessions[size] = Session(
-                self._graph(size), self.device, _AT_ONCE[self.device.split(":")[0]]
-            )
-        return self._sessions[size]
+            session = Session(self._graph(size), self.device, self._at_once)
+        self._sessions[size] = session  # the last, since the first is the next to go
+        return session
+
+    @property
+    def _at_once(self) -> int:
+        """How many clips a call takes. int8 scales by all that comes in, and each clip has to stand for itself."""
+        return 1 if self.precision == "int8" else _AT_ONCE[self.device.split(":")[0]]
 
     def _graph(self, size: tuple[int, int, int]) -> OnnxGraph:
         graph = self._checkpoint.onnx
