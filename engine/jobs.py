@@ -5,6 +5,7 @@ What computes runs one at a time: the others wait in the library's settings, and
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -27,17 +28,22 @@ _SETTING = "jobs"  # of the library: what waits
 _LOG = "job.log"  # beside the library: the last job's messages
 _MOST_WAITING = 20
 _FINE = (0, 3, 130)  # exit codes: done, done but for some videos, ended by a person
+_DONE = (0, 3)
 CAN_PAUSE = sys.platform != "win32"
 _GO_ON = (signal.SIGCONT,) if CAN_PAUSE else ()  # one that is paused hears of its end when it goes on
 
 
 class Job(NamedTuple):
-    """A command that waits for its turn: `kind` (scan, finetune, ...), what it is of, and vtag's arguments."""
+    """A command that waits for its turn: `kind` (scan, finetune, ...), what it is of, and vtag's arguments.
+
+    One that `needs` the job before it goes with it, where that fails or is ended.
+    """
 
     number: int
     kind: str
     of: str
     arguments: tuple[str, ...]
+    needs: bool = False
 
 
 class Jobs:
@@ -49,14 +55,17 @@ class Jobs:
         self._current: tuple[Job, subprocess.Popen[bytes]] | None = None
         self.trouble = ""  # why the last job failed, in its own words
 
-    def ask(self, kind: str, of: str, arguments: Sequence[str]) -> bool:
-        """Run `vtag ARGUMENTS`, now (True) or when its turn comes. Raises VtagError where too many wait."""
+    def ask(self, kind: str, of: str, arguments: Sequence[str], *, needs: bool = False) -> bool:
+        """Run `vtag ARGUMENTS`, now (True) or when its turn comes. Raises VtagError where too many wait.
+
+        `needs`: only if what was asked for before it comes to its end.
+        """
         with self._lock, Library.open(self._library) as library, library.transaction():
             waiting = _waiting(library.connection)
             if len(waiting) >= _MOST_WAITING:
                 raise VtagError(f"{len(waiting)} jobs wait already: let some end first")
             number = 1 + max((job.number for job in waiting), default=0)
-            _keep(library, [*waiting, Job(number, kind, of, tuple(arguments))])
+            _keep(library, [*waiting, Job(number, kind, of, tuple(arguments), needs)])
         self.advance()
         return all(job.number != number for job in self.waiting())
 
@@ -79,9 +88,11 @@ class Jobs:
             return _waiting(reader)
 
     def withdraw(self, number: int) -> None:
-        """Take a waiting job out of the queue."""
+        """Take a waiting job out of the queue, and those that need it."""
         with self._lock, Library.open(self._library) as library, library.transaction():
-            _keep(library, [job for job in _waiting(library.connection) if job.number != number])
+            waiting = _waiting(library.connection)
+            before = [*itertools.takewhile(lambda job: job.number != number, waiting)]
+            _keep(library, before + _without_needy(waiting[len(before) + 1 :]))
 
     def current(self) -> Job | None:
         """The job of ours that runs, also while it has no row yet."""
@@ -125,9 +136,12 @@ class Jobs:
 
     def _reap(self) -> None:
         if self._current and self._current[1].poll() is not None:
-            failed = self._current[1].returncode not in _FINE
-            self.trouble = (self.last_words() or "it ended at once") if failed else ""
+            code = self._current[1].returncode
+            self.trouble = "" if code in _FINE else (self.last_words() or "it ended at once")
             self._current = None
+            if code not in _DONE:
+                with Library.open(self._library) as library, library.transaction():
+                    _keep(library, _without_needy(_waiting(library.connection)))
 
 
 def _send(pid: int, *signals: int) -> bool:
@@ -181,8 +195,15 @@ def last_line(log: Path) -> str:
 def _waiting(connection: sqlite3.Connection) -> list[Job]:
     row = connection.execute("SELECT value FROM settings WHERE key = ?", (_SETTING,)).fetchone()
     return (
-        [Job(number, kind, of, tuple(rest)) for number, kind, of, rest in json.loads(row[0])] if row else []
+        [Job(number, kind, of, tuple(rest), *more) for number, kind, of, rest, *more in json.loads(row[0])]
+        if row
+        else []
     )
+
+
+def _without_needy(waiting: Sequence[Job]) -> list[Job]:
+    """Without those at the beginning that need a job that is none any more."""
+    return [*itertools.dropwhile(lambda job: job.needs, waiting)]
 
 
 def _keep(library: Library, waiting: Sequence[Job]) -> None:

@@ -125,6 +125,26 @@ def test_a_job_that_was_killed_does_not_seem_to_run(place: Path, tmp_path: Path)
     assert running_runs(place) == []
 
 
+def test_what_needs_a_job_goes_with_it(place: Path, tmp_path: Path) -> None:
+    """Else a model that could not be taught would be asked for, and that failure would hide the first."""
+    make_video(tmp_path / "0.mp4", seconds=30, fps=8, width=64, height=48)
+    jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
+    for number in range(2):  # a job that fails, what needs it, and another one
+        jobs.ask("finetune", f"{number}", ["finetune", str(tmp_path / "nowhere"), "--db", str(place)])
+        jobs.ask("retag", f"with {number}", ["retag", "--db", str(place), "--model", "none"], needs=True)
+    first, _, second, _ = jobs.waiting()
+    jobs.withdraw(second.number)
+    assert [job.of for job in jobs.waiting()] == ["0", "with 0"]
+    jobs.end()
+
+    def all_ran() -> bool:
+        jobs.advance()
+        return jobs.current() is None and not jobs.waiting()
+
+    until(all_ran)
+    assert "nowhere" in jobs.trouble and first.of == "0"
+
+
 def test_a_job_that_cannot_start_says_why(place: Path, tmp_path: Path) -> None:
     for paths, said in (([], "name a folder"), (["/nowhere"], "no '/nowhere'"), (["relative"], "whole path")):
         with pytest.raises(VtagError, match=said):

@@ -94,3 +94,61 @@ def test_a_tag_is_taught_tried_corrected_and_kept(open_page: Open, home: Path) -
         memory = Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]
         assert int(memory) < 400 * 1024  # kB
         page.close()
+
+
+@pytest.mark.slow  # four trainings, if small ones
+def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
+    open_page: Open, home: Path, tmp_path: Path
+) -> None:
+    for kind, name in enumerate(("red", "green", "blue")):
+        (tmp_path / "labelled" / name).mkdir(parents=True)
+        for seed in range(4):
+            file = tmp_path / "labelled" / name / f"{seed}.mp4"
+            make_video(
+                file, seconds=3 + seed, fps=8, width=64, height=48, draw=lambda _, p=striped(kind, seed): p
+            )
+    with serving(home) as (address, _):
+        page = open_page(at=address)
+        tab(page, "Teach")
+        page.get_by_text("From a folder of labelled clips").click()
+        for folder, said in (("/nowhere", "There is no"), (tmp_path / "labelled", "taught as the model")):
+            page.get_by_label("Folder with one folder of clips a tag").fill(str(folder))
+            page.get_by_role("button", name="Teach from this folder").click()
+            page.locator("#vtag-teach-said", has_text=said).wait_for()
+        tab(page, "Scan")
+        page.locator("#vtag-runs").get_by_text("Training").wait_for()
+        page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
+        tab(page, "Teach")
+        page.locator("#vtag-measured summary", has_text="labelled-tags").click()
+        for name in ("red", "green", "blue"):  # a row of its own, and one of the matrix
+            assert page.locator("#vtag-measured tr", has_text=name).count() >= 2
+        page.locator("#vtag-measured").get_by_text("Rows: what it was.").wait_for()
+
+        page.get_by_label("Tag to teach").fill("lines")
+        page.get_by_label("Find examples by a search").fill("archery OR yoga OR bike")
+        page.get_by_role("button", name="Find", exact=True).click()
+        for name in ("red0.mp4", "red1.mp4"):
+            page.locator("#vtag-choices").get_by_role("button", name=f"Yes, {name}").first.click()
+        examples = page.locator("#vtag-examples")
+        examples.get_by_text("2 of lines").wait_for()
+        page.get_by_role("button", name="Keep it").click()
+        page.get_by_text("with all your tags (lines)").wait_for()
+        page.get_by_label("New name").fill("bars")
+        page.get_by_role("button", name="Rename the tag").click()
+        page.get_by_text("with all your tags (bars)").wait_for()
+        examples.get_by_text("2 of bars").wait_for()
+        assert page.get_by_label("Tag to teach").input_value() == "bars"
+        tab(page, "Scan")
+        page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
+        tab(page, "Search")
+        find(page, "bars")
+        page.goto(f"{address}/?q=lines")
+        page.get_by_text("No moment fits").wait_for()
+        tab(page, "Teach")
+        page.locator("#vtag-examples").get_by_role("button", name="Go on with bars").click()
+        page.get_by_role("button", name="Remove the tag: bars").click()
+        page.get_by_text("bars is gone with its examples").wait_for()
+        assert not (home / "models" / "my-tags").exists()
+        page.goto(f"{address}/?q=bars")
+        page.get_by_text("No moment fits").wait_for()
+        page.close()

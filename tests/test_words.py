@@ -48,6 +48,36 @@ def rows(library: Library) -> list[tuple[object, ...]]:
     )
 
 
+def test_a_label_is_renamed_and_taken_away_as_a_whole(library: Library, tmp_path: Path) -> None:
+    """In one step each, which is taken back in one; of two words on one place the later counts."""
+    first, second = (add_video(library, tmp_path / f"{n}.mp4", seed=n) for n in range(2))
+    words.add(library, first, "wave", 0, 1000)
+    words.add(library, first, "greeting", 0, 1000)
+    words.add(library, second, "wave", 1000, 2000)
+    before = words.said(library.connection)
+    change = words.rename_label(library, "Wave", "greeting")
+    assert [(word.label, word.start_ms) for word in words.said(library.connection)] == [
+        ("greeting", 0),
+        ("greeting", 1000),
+    ]
+    assert len(change.before) == 3 and len(change.after) == 2
+    words.undo(library)
+    assert words.said(library.connection) == before
+    words.withdraw_label(library, "wave")
+    assert [word.label for word in words.said(library.connection)] == ["greeting"]
+    words.undo(library)
+    assert words.said(library.connection) == before
+    for act in (
+        lambda: words.rename_label(library, "nobody said so", "x"),
+        lambda: words.rename_label(library, "wave", "?!"),
+        lambda: words.rename_label(library, "wave", "wave"),
+        lambda: words.withdraw_label(library, "nobody said so"),
+    ):
+        with pytest.raises(LibraryError):
+            act()
+    assert words.said(library.connection) == before
+
+
 def test_a_rejected_moment_is_gone_and_stays_gone(tagged: Library) -> None:
     first = moments(tagged)[0]
     words.reject(tagged, [first.id])

@@ -20,6 +20,16 @@ def your_tags(counted: Sequence[tuple[str, int]]) -> str:
     return f'<h2>Your tags</h2><ul class="vtag-chips" aria-label="Your tags">{made}</ul>'
 
 
+def change_form(tag: str) -> str:
+    """What can be done with a tag as a whole."""
+    return (
+        f'<form class="vtag-form" data-do="retitle" data-tag="{text(tag)}"><label>New name '
+        '<input name="name" required maxlength="200" autocomplete="off"></label>'
+        '<button class="vtag-button">Rename the tag</button>'
+        f"{button('drop', 'Remove the tag', about=f'Remove the tag: {tag}', told={'tag': tag})}</form>"
+    )
+
+
 def figures_of(told: Mapping[str, Any]) -> str:
     """What was measured on examples that the head had not seen: per tag, and over all."""
     labels = told.get("labels", {})

@@ -5,23 +5,24 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from vtag.app.ui.html_moments import Place, gallery, place_card
 from vtag.app.ui.html_parts import note, text
-from vtag.app.ui.html_teach import figures_of, model_report, your_tags
+from vtag.app.ui.html_teach import change_form, figures_of, model_report, your_tags
 from vtag.engine.errors import QueryError, VtagError
 from vtag.engine.jobs import Jobs
-from vtag.engine.library import served, words
+from vtag.engine.library import heads, served, words
 from vtag.engine.library.database import Library, now, open_reader
+from vtag.engine.library.forget import forget_model
 from vtag.engine.library.search import search
 from vtag.engine.library.would_find import Found, would_find
-from vtag.engine.models import installed
+from vtag.engine.models import installed, is_here, remove
 from vtag.engine.paths import models_dir, private_dir
 from vtag.engine.swin.folders import SPEC_FILE
 from vtag.engine.text import display_path, printable
@@ -43,7 +44,7 @@ def examples(library: Path, tag: str) -> str:
     yes = sum(each.verdict != "rejected" for each in said)
     name = f"{yes} of {tag.strip()}, {len(said) - yes} of something else"
     cards = [place_card(Place(*each[:4], ""), each.verdict) for each in said]
-    return f"<h2>{text(name)}</h2>{gallery(cards, name='Examples')}"
+    return f"<h2>{text(name)}</h2>{gallery(cards, name='Examples')}{change_form(tag.strip())}"
 
 
 def choices(library: Path, tag: str, places: list[Place], name: str) -> str:
@@ -128,14 +129,46 @@ def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
 
 
 def keep(library: Path, queue: Jobs) -> str:
-    """Write the tags as a model, and have its moments derived in everything that was seen."""
+    """Write all tags of the person's own as one model, and have its moments derived in everything that was seen."""
     try:
-        _taught(library, models_dir() / OWN_TAGS)
+        told = _taught(library, models_dir() / OWN_TAGS)
         queue.ask("retag", "everything that was seen", ["retag", "--db", str(library), "--model", OWN_TAGS])
     except VtagError as error:
         return note(str(error), is_error=True)
-    said = "its moments appear in Search, and every scan finds them from now on"
-    return note(f"Kept as the model {OWN_TAGS}: {said}.")
+    names = ", ".join(told.get("labels", ()))
+    found = "their moments appear in Search, and every scan finds them from now on"
+    return note(f"Kept as the model {OWN_TAGS}, with all your tags ({names}): {found}.")
+
+
+def rename_tag(library: Path, queue: Jobs, tag: str, name: str) -> tuple[str, bool]:
+    """Call a tag by another name in all that was said, and in the model that was kept; whether that was done."""
+    return _changed(
+        library, queue, lambda opened: words.rename_label(opened, tag, name), f"{tag} is {name} now."
+    )
+
+
+def drop_tag(library: Path, queue: Jobs, tag: str) -> tuple[str, bool]:
+    """Take a tag away with all its examples, also out of the model that was kept; whether that was done."""
+    said = f"{tag} is gone with its examples; Undo in Watch, or `vtag tag undo`, brings them back."
+    return _changed(library, queue, lambda opened: words.withdraw_label(opened, tag), said)
+
+
+def _changed(
+    library: Path, queue: Jobs, act: Callable[[Library], words.Change], said: str
+) -> tuple[str, bool]:
+    try:
+        with Library.open(library) as opened:
+            act(opened)
+            left = served.own_labels(opened.connection)
+            model = heads.find(opened, OWN_TAGS)
+            if model is not None and not left:  # nothing to teach it from any more
+                forget_model(opened, model)
+        if is_here(OWN_TAGS) and not left:
+            remove(OWN_TAGS)
+    except VtagError as error:
+        return note(str(error), is_error=True), False
+    kept = keep(library, queue) if is_here(OWN_TAGS) else ""
+    return note(said) + kept, True
 
 
 def from_folder(library: Path, queue: Jobs, folder: str) -> str:
@@ -149,10 +182,14 @@ def from_folder(library: Path, queue: Jobs, folder: str) -> str:
     try:
         teaching = ["finetune", "--db", str(library), "-o", str(models_dir() / name), "--", str(path)]
         queue.ask("finetune", str(path), teaching)
-        queue.ask("retag", f"with {name}", ["retag", "--db", str(library), "--model", name])
+        finding = ["retag", "--db", str(library), "--model", name]
+        queue.ask("retag", f"with {name}", finding, needs=True)
     except VtagError as error:
         return note(str(error), is_error=True)
-    return note(f"It is taught as the model {name}; Scan shows how far it is.")
+    return note(
+        f"It is taught as the model {name}, and then found in all that was seen. Scan shows how far it is; what was "
+        "measured stands here afterwards."
+    )
 
 
 def measured() -> str:
@@ -162,14 +199,13 @@ def measured() -> str:
         metrics = _metrics(model.folder)
         if metrics:
             shown += model_report(model.name, metrics, _history(model.folder))
-    return shown
+    return f"<h2>What was measured</h2>{shown}" if shown else ""
 
 
 def _taught(library: Path, folder: Path) -> dict[str, Any]:
     """What `vtag finetune --from-library` says of the model that it wrote to `folder`. Raises VtagError."""
     command = ["finetune", "--from-library", "--json", "--db", str(library), "-o", str(folder)]
     private_dir(folder.parent)
-    shutil.rmtree(folder, ignore_errors=True)
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "vtag.app", *command],

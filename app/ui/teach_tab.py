@@ -48,6 +48,15 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
         found, said_ = teach.try_out(library, tag)
         return said_, found
 
+    def retitle(event: gr.EventData) -> tuple[str, str]:
+        tag, name = str(event.tag), str(event.name).strip()
+        said_, is_done = teach.rename_tag(library, queue, tag, name)
+        return said_, name if is_done else tag
+
+    def drop(event: gr.EventData) -> tuple[str, str]:
+        said_, is_done = teach.drop_tag(library, queue, str(event.tag))
+        return said_, "" if is_done else str(event.tag)
+
     def go_on(event: gr.EventData) -> tuple[object, ...]:
         tag = str(event.tag)
         return tag, [], *drawn(tag, [], [])
@@ -73,11 +82,11 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
                 )
                 learn = gr.Button("Teach from this folder")
             said = gr.HTML(elem_id="vtag-teach-said")
-            measured = gr.HTML(elem_id="vtag-measured")
         with gr.Column(scale=4, min_width=300, elem_id="vtag-teach"):
             trial = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-trial")
             examples = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-examples")
             choices = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-choices")
+            measured = gr.HTML(elem_id="vtag-measured")
     shown = [trial, examples, choices]
     for event in (query.submit, seek.click):
         on(event, look_for, [tag, query, found], [said, chosen, *shown], turn=_DRAWN)
@@ -87,8 +96,12 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
         for verdict in (part.yes, part.no):
             on(verdict, say, [tag, found, chosen], [said, *shown], turn=_DRAWN)
     on(examples.teach, go_on, None, [tag, found, *shown], turn=_DRAWN)
-    tried = on(go.click, try_out, tag, [said, found], is_slow=True, turn=_TAUGHT)
-    on(tried.then, drawn, [tag, found, chosen], shown, turn=_DRAWN)
+    for slow in (
+        on(go.click, try_out, tag, [said, found], is_slow=True, turn=_TAUGHT),
+        on(examples.retitle, retitle, None, [said, tag], is_slow=True, turn=_TAUGHT),
+        on(examples.drop, drop, None, [said, tag], is_slow=True, turn=_TAUGHT),
+    ):
+        on(slow.then, drawn, [tag, found, chosen], shown, turn=_DRAWN)
     on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True, turn=_TAUGHT)
     on(learn.click, lambda path: teach.from_folder(library, queue, path), folder, said, once=True)
     on(

@@ -165,6 +165,37 @@ def withdraw(library: Library, content_ids: Iterable[int]) -> Change:
         return _record(library, "forgotten", gone, [])
 
 
+def rename_label(library: Library, label: str, name: str) -> Change:
+    """Call all that was said of a label by another name; where both are on one place, the later counts.
+
+    Raises LibraryError where nothing was said of it, or where the name can be no label.
+    """
+    name = checked_label(library, name)
+    with library.transaction() as db:
+        before = _of_label(db, label)
+        if name == before[0].label:
+            raise LibraryError(f"it is called {printable(name)} already")
+        renamed = {_at(word._replace(label=name)): word._replace(label=name) for word in before}
+        for at in renamed:
+            if other := _known(db, at):
+                before.append(other)
+                renamed[at] = max(renamed[at], other, key=lambda word: word.said_at)
+        return _record(library, "renamed", before, list(renamed.values()))
+
+
+def withdraw_label(library: Library, label: str) -> Change:
+    """Take all that was said of a label away; `undo` brings it back. Raises LibraryError where that is nothing."""
+    with library.transaction() as db:
+        return _record(library, "forgotten", _of_label(db, label), [])
+
+
+def _of_label(db: sqlite3.Connection, label: str) -> list[Word]:
+    rows = db.execute(f"{_WORDS} WHERE w.label = ? COLLATE NOCASE ORDER BY w.said_at, w.id", (label.strip(),))
+    if not (found := [Word(*row) for row in rows]):
+        raise LibraryError(f"you said nothing of {printable(label)[:40]!r}")
+    return found
+
+
 def is_label(text: str) -> bool:
     """Whether `text` can be a label: letters, on one line, not too long, and not what stands for no label."""
     return (
