@@ -81,24 +81,33 @@ def export(
             f"int8 is accepted only where it agrees with fp32 on real windows, and {len(windows)} are fewer than "
             f"{LEAST_WINDOWS}: give more videos with --clips, or scan some first"
         )
-    clip = options.clip or (checkpoint.spec.frames, checkpoint.spec.crop, checkpoint.spec.crop)
-    spec = spec_for(checkpoint.spec, options.clip)
     with building(folder) as new:
-        model = _graph(checkpoint, clip, options)
-        if options.precision == "int8":
-            model = _quantised(model, new)
-        _describe(model, spec, options)
-        onnx.checker.check_model(model, full_check=True)
-        (new / ONNX_FILE).write_bytes(model.SerializeToString())
-        del model
-        about = {**_about(options), "exported_from": checkpoint.spec.backbone_hash}
-        spec = write_spec(new, replace(spec, backbone_hash="", head_hash=""), ONNX_FILE, {"onnx": about})
-        exported = read_model_folder(new, name=spec.name)
+        exported = write(checkpoint, new, options)
         real = list(windows[:MOST_WINDOWS])
-        compared = compare(checkpoint, exported, real or generated(clip, _GENERATED), options.precision)
-        compared = replace(compared, real=bool(real))
-        write_spec(new, exported.spec, ONNX_FILE, {"onnx": {**about, "compared": asdict(compared)}})
+        clips = real or generated(_clip(checkpoint, options), _GENERATED)
+        compared = replace(compare(checkpoint, exported, clips, options.precision), real=bool(real))
+        told = {**_told(checkpoint, options), "compared": asdict(compared)}
+        write_spec(new, exported.spec, ONNX_FILE, {"onnx": told})
     return compared
+
+
+def write(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Checkpoint:
+    """Write `checkpoint` into the empty `folder` as `export` does, but compared with nothing; what is read back.
+
+    Raises ModelError where the file is not sound.
+    """
+    spec = spec_for(checkpoint.spec, options.clip)
+    model = _graph(checkpoint, _clip(checkpoint, options), options)
+    if options.precision == "int8":
+        model = _quantised(model, folder)
+    _name_all(model, checkpoint, head_alone=options.precision != "fp32")
+    _describe(model, spec, options)
+    onnx.checker.check_model(model, full_check=True)
+    (folder / ONNX_FILE).write_bytes(model.SerializeToString())
+    del model
+    told = {"onnx": _told(checkpoint, options)}
+    spec = write_spec(folder, replace(spec, backbone_hash="", head_hash=""), ONNX_FILE, told)
+    return read_model_folder(folder, name=spec.name)
 
 
 def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
@@ -192,6 +201,16 @@ def _describe(model: onnx.ModelProto, spec: ModelSpec, options: ExportOptions) -
             output.type.tensor_type.shape.dim[0].dim_param = BATCH
 
 
+def _clip(checkpoint: Checkpoint, options: ExportOptions) -> tuple[int, int, int]:
+    """T, H, W of the clips that the file takes."""
+    return options.clip or (checkpoint.spec.frames, checkpoint.spec.crop, checkpoint.spec.crop)
+
+
+def _told(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
+    """What model.json says of the file."""
+    return {**_about(options), "exported_from": checkpoint.spec.backbone_hash}
+
+
 def _about(options: ExportOptions) -> dict[str, Any]:
     return {
         "precision": options.precision,
@@ -237,6 +256,14 @@ def _transpose_weights(model: onnx.ModelProto) -> None:
     used = {name for node in model.graph.node for name in node.input}
     for name in set(weights) - used:
         model.graph.initializer.remove(weights[name])
+
+
+def _name_all(model: onnx.ModelProto, checkpoint: Checkpoint, *, head_alone: bool) -> None:
+    """Add the weights that the exporter stored under another's name, since both were equal: norms before training."""
+    there = {weight.name for weight in model.graph.initializer}
+    for name, array in checkpoint.tensors.items():
+        if name not in there and (is_head(name) or not head_alone):
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
 
 
 def compare(

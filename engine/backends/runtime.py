@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +35,8 @@ _CUDA_LIBRARIES = (  # of CUDA 13, which the published wheels are built for
 )
 _FATAL = 4  # what the runtime may write to stderr by itself: all that it raises, we say
 
+log = logging.getLogger(__name__)
+
 
 class Session:
     """A graph on one device. `batch` is how many clips one call takes at most, or, where `fixed`, exactly."""
@@ -43,7 +47,10 @@ class Session:
         self.batch = graph.batch or at_once
         self._device = "cuda" if device.startswith(("cuda", "tensorrt")) else "cpu"
         self._number = int(device.partition(":")[2] or 0)
-        self._session = _session(_bytes_of(graph), device, _providers(device, graph, self.batch))
+        model, providers = _bytes_of(graph), _providers(device, graph, self.batch)
+        if device == "tensorrt" and cuda_cards() and not any(_engines(graph).glob("*.engine")):
+            log.warning("building the TensorRT engine for clips of %dx%dx%d; this takes minutes", *graph.size)
+        self._session = _session(model, device, providers)
 
     def run(self, clips: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
         """The outputs of that name for `clips` uint8 [N, T, H, W, 3]. Raises ModelError where it fails."""
@@ -180,7 +187,7 @@ def _providers(device: str, graph: OnnxGraph, batch: int) -> list[tuple[str, dic
     cuda: tuple[str, dict[str, Any]] = (CUDA, {"device_id": number, "use_tf32": 0})
     if device != "tensorrt":
         return [cuda]
-    engines = private_dir(home() / "cache" / "tensorrt")
+    engines = private_dir(_engines(graph))
     t, h, w = graph.size
 
     def shape(clips: int) -> str:
@@ -199,6 +206,11 @@ def _providers(device: str, graph: OnnxGraph, batch: int) -> list[tuple[str, dic
         "trt_profile_max_shapes": shape(batch),
     }
     return [(TENSORRT, options), cuda]
+
+
+def _engines(graph: OnnxGraph) -> Path:
+    """Where TensorRT keeps what it built of a graph."""
+    return home() / "cache" / "tensorrt" / graph.sha256[:32]
 
 
 def _bytes_of(graph: OnnxGraph) -> bytes:

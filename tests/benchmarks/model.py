@@ -1,4 +1,4 @@
-"""The forward pass beside torchvision's own and beside the machine's matrix rate, all in one run.
+"""The forward pass beside torchvision's own, ONNX Runtime's and the machine's matrix rate, all in one run.
 
     python tests/benchmarks/model.py [--sizes t,s,b] [--rounds 5]
 
@@ -11,14 +11,19 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
 from machine import facts, matrix_rate, median_s, print_table, torchvision_swin3d
 
+from vtag.engine.backends.base import Backend
+from vtag.engine.backends.export import ExportOptions, write
+from vtag.engine.backends.onnx_backend import OnnxBackend
 from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers, processor_has_bf16
 from vtag.engine.swin.architecture import VideoSwin
-from vtag.engine.swin.checkpoint import Checkpoint
+from vtag.engine.swin.checkpoint import Checkpoint, identified
 from vtag.engine.swin.inference import BFLOAT16_CPU, FLOAT32_CPU, FastSwin, Way
 from vtag.engine.swin.spec import ModelSpec, SwinSizes
 
@@ -47,16 +52,40 @@ def eager(size: str, rounds: int) -> None:
             print(median_s(lambda: model(clip), rounds))
 
 
+def checkpoint_of(plain: VideoSwin) -> Checkpoint:
+    spec = ModelSpec("speed", plain.sizes, tuple(map(str, range(400))), 32, 15.0)
+    return identified(spec, plain.arrays())
+
+
+def at_once(name: str, backend: Backend, pixels: torch.Tensor, rounds: int) -> dict[str, float]:
+    """Seconds a clip of `run` with a clip for each core, as a scan calls it."""
+    some = np.repeat(pixels.numpy(), torch.get_num_threads(), axis=0)
+    if len(some) == 1:
+        return {}
+    passed = median_s(lambda: backend.run(some), rounds)
+    return {f"{name}, {len(some)} clips at once": passed / len(some)}
+
+
 def ours(plain: VideoSwin, precision: str, pixels: torch.Tensor, rounds: int) -> dict[str, float]:
-    """Seconds a clip of vtag's forward: one clip on all cores, and `run` with a clip for each core."""
+    """Seconds a clip of vtag's forward: one clip on all cores, and a clip for each core."""
     fast = FastSwin(plain, FLOAT32_CPU if precision == "fp32" else BFLOAT16_CPU)
     found = {f"vtag {precision}": median_s(lambda: fast(pixels), rounds)}
-    spec = ModelSpec("speed", plain.sizes, tuple(map(str, range(400))), 32, 15.0)
-    backend = TorchBackend(Checkpoint(spec, plain.arrays()), device="cpu", precision=precision)
-    some = np.repeat(pixels.numpy(), torch.get_num_threads(), axis=0)
-    if len(some) > 1:
-        passed = median_s(lambda: backend.run(some), rounds)
-        found[f"vtag {precision}, {len(some)} clips at once"] = passed / len(some)
+    backend = TorchBackend(checkpoint_of(plain), device="cpu", precision=precision)
+    return found | at_once(f"vtag {precision}", backend, pixels, rounds)
+
+
+def with_onnx(plain: VideoSwin, pixels: torch.Tensor, rounds: int) -> dict[str, float]:
+    """The same of the exported model in ONNX Runtime. Random weights have no classes that int8 could agree on:
+    what it is worth is not asked here."""
+    found: dict[str, float] = {}
+    for precision in ("fp32", "int8"):
+        name = f"vtag onnx {precision}"
+        with tempfile.TemporaryDirectory() as folder:
+            backend = OnnxBackend(
+                write(checkpoint_of(plain), Path(folder), ExportOptions(precision)), device="cpu"
+            )
+            found[name] = median_s(lambda run=backend.run: run(pixels.numpy()), rounds)  # type: ignore[misc]
+            found |= at_once(name, backend, pixels, rounds)
     return found
 
 
@@ -84,6 +113,7 @@ def on_the_processor(size: str, rounds: int) -> list[list[object]]:
         seconds["vtag, the plain module fp32"] = median_s(lambda: plain(floats), rounds)
         for precision in rates:
             seconds |= ours(plain, precision, pixels, rounds)
+    seconds |= with_onnx(plain, pixels, rounds)  # torch does not export in inference mode
     rows: list[list[object]] = []
     for precision, rate in rates.items():
         rows.append(
@@ -95,8 +125,9 @@ def on_the_processor(size: str, rounds: int) -> list[list[object]]:
         rows.append(["torchvision fp32, as installed", "not measured: not installed", "", ""])
     for name, passed in seconds.items():
         floor = OPERATIONS[size] / rates["bf16" if "bf16" in name else "fp32"]
+        times = "" if "int8" in name else f"{passed / floor:.2f}"
         faster = f"{installed / passed:.2f}" if installed else ""
-        rows.append([name, f"{passed:.2f}", f"{passed / floor:.2f}", faster])
+        rows.append([name, f"{passed:.2f}", times, faster])
     return rows
 
 
