@@ -205,14 +205,17 @@ def test_the_server_process_would_load_no_model() -> None:
 def test_answers_into_one_place_take_their_turn(shelf: Path, tmp_path: Path) -> None:
     """Else what was asked for first, and is answered late, would overwrite what was asked for after it."""
     from vtag.app.ui.page import build_page
+    from vtag.app.ui.wiring import turns
     from vtag.engine.pulls import Pulls
 
     page = build_page(shelf, Jobs(shelf), Pulls(), tmp_path)
-    turns: dict[str, set[str]] = {}
-    for function in page.fns.values():
+    named = turns(page)
+    found: dict[str, set[str]] = {}
+    for number, function in page.fns.items():
+        assert not function.queue or function.fn is None  # that one's stream can lose an answer
         for shown in function.outputs:
             if name := getattr(shown, "elem_id", None):
-                turns.setdefault(name, set()).add(function.concurrency_id if function.queue else "at once")
+                found.setdefault(name, set()).add(named.get(number, "at once"))
     at_first = {"at once"}  # when the page is opened, nothing was asked for yet
     for name, turn in {
         "vtag-results": "search",
@@ -224,8 +227,8 @@ def test_answers_into_one_place_take_their_turn(shelf: Path, tmp_path: Path) -> 
         "vtag-choices": "examples",
         "vtag-models": "models",
     }.items():
-        assert turns[name] - at_first == {turn}, name
-        assert ("at once" in turns[name]) == (turn in ("search", "watch")), name
+        assert found[name] - at_first == {turn}, name
+        assert ("at once" in found[name]) == (turn in ("search", "watch")), name
 
 
 def test_labels_are_there(shelf: Path) -> None:

@@ -12,7 +12,7 @@ from browser import PLAYING, Open, browser, find, need_browser, pages, tab, watc
 from page_server import make_library, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'name'.mp4"
 ALL = "?q=archery OR yoga OR bike"
@@ -112,6 +112,35 @@ def test_the_address_carries_the_query_and_its_filters(open_page: Open) -> None:
     assert again.get_by_label("What happens in it").input_value() == "yoga OR archery OR bike"
     assert again.get_by_label("Recorded after").input_value() == "1999"
     assert 0 < again.locator("#vtag-results .vtag-card").count() < before
+
+
+def test_the_last_search_has_the_last_word(open_page: Open) -> None:
+    """Also where the one before it is answered late: its request is held back here."""
+    page = open_page(ALL)
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if '["archery",' in (route.request.post_data or "") and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/run/**", hold)
+    box = page.get_by_label("What happens in it")
+    for query in ("archery", "yoga"):
+        box.fill(query)
+        box.press("Enter")
+        while not held:
+            page.wait_for_timeout(50)
+    page.wait_for_timeout(500)  # the second would be answered by now, and then be overwritten
+    held[0].continue_()
+    page.wait_for_url("**q=yoga*")
+    labels = page.locator("#vtag-results .vtag-label")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#vtag-results .vtag-label')].every(e => e.innerText === 'yoga')"
+    )
+    page.wait_for_timeout(500)
+    assert set(labels.all_inner_texts()) == {"yoga"}
 
 
 def test_a_name_from_a_disk_stays_text(open_page: Open) -> None:

@@ -44,20 +44,13 @@ def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Bloc
 
         def arrive(request: gr.Request) -> tuple[object, ...]:
             asked = look.from_address(request.query_params)
-            shown, tab = watch.Shown(watch.nothing(), "", ""), "search"
+            # whoever went to another tab before this is answered stays there
+            shown: list[object] = [gr.skip()] * (len(screen) + 1)
             content = number(request.query_params.get("v", ""))
             if content:
-                shown, tab = (
-                    watch.opened_at(library, content, number(request.query_params.get("t", ""))),
-                    "watch",
-                )
-            return (
-                *asked,
-                look.found(library, asked),
-                look.suggestions(library),
-                *shown,
-                gr.Tabs(selected=tab),
-            )
+                at_ms = number(request.query_params.get("t", ""))
+                shown = [*watch.opened_at(library, content, at_ms), gr.Tabs(selected="watch")]
+            return *asked, look.found(library, asked), look.suggestions(library), *shown
 
         for cards in (finder.results, now, *teaching):
             on(cards.open, show, None, [*screen, tabs], turn="watch")

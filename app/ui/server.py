@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from vtag.app.ui.guard import Guard, session_secret
 from vtag.app.ui.page import build_page
 from vtag.app.ui.routes import routes
-from vtag.app.ui.wiring import script
+from vtag.app.ui.wiring import scripts
 from vtag.assets import asset
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import Jobs
@@ -47,9 +47,10 @@ def application(library: Path, *, pictures: Path, hosts: list[str] | None, passw
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.router.routes += routes(library, cache)
+    page = build_page(library, queue, Pulls(), pictures)
     gr.mount_gradio_app(
         app,
-        build_page(library, queue, Pulls(), pictures),
+        page,
         path="/",
         footer_links=[],
         run_history=False,
@@ -59,7 +60,7 @@ def application(library: Path, *, pictures: Path, hosts: list[str] | None, passw
         mcp_server=False,
         theme=_theme(),
         css=asset("page", "page.css").read_text(encoding="utf-8"),
-        js=script("keys.js"),
+        js=scripts(page),
     )
     secret = session_secret(library.parent / "session.key")
     app.add_middleware(Guard, hosts=hosts, secret=secret, password=password)

@@ -1,13 +1,17 @@
-"""How the tabs wire their events: all private, answered at once or in turn, and every number from a browser sound."""
+"""How the tabs wire their events: all private, at once or in turn, and every number from a browser a sound one."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
+
+import gradio as gr
 
 from vtag.assets import asset
 
 MOST_MS = 10**10  # four months: no video is longer
+_TURN = "turn of "  # begins the name of one among Gradio's
 _MOST_ID = 2**63 - 1  # SQLite's integers end there
 _PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 # the search's fields, in their order, as the page's address; what was watched is left out of it
@@ -36,15 +40,29 @@ def on(
 
     At once, or where a `turn` is named after all that was asked for before under the same name: whatever answers into
     one place takes its turn there, since an earlier question that is answered late would else overwrite a later one.
-    What is remembered (gr.State) is read when the turn comes. A press that is slow, or that counts `once`, is not
-    heard again before it was answered; any other is never lost.
+    The browser holds the order (turns.js); Gradio's own queue loses an answer where two questions are close together.
+    A press that is slow, or that counts `once`, is not heard again before it was answered; any other is never lost.
     """
     more: dict[str, Any] = {"show_progress": "minimal"} if is_slow else {}
     if turn:
-        more |= {"queue": True, "concurrency_id": turn, "concurrency_limit": 1}
+        more["concurrency_id"] = _TURN + turn
     if not is_slow and not once:
         more["trigger_mode"] = "multiple"
     return event(answer, inputs, outputs, **_PRIVATE | more)
+
+
+def turns(page: gr.Blocks) -> dict[int, str]:
+    """The number of every event of a page that takes its turn, and the turn's name."""
+    return {
+        number: function.concurrency_id.removeprefix(_TURN)
+        for number, function in page.fns.items()
+        if function.concurrency_id.startswith(_TURN)
+    }
+
+
+def scripts(page: gr.Blocks) -> str:
+    """What the page runs once, when it is opened."""
+    return f"() => {{ ({script('turns.js')})({json.dumps(turns(page))}); ({script('keys.js')})(); }}"
 
 
 def script(name: str) -> str:
