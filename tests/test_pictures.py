@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -83,3 +85,34 @@ def test_a_decoder_that_dies_costs_its_picture_alone(tmp_path: Path) -> None:
             cache.moment("key", os.fsencode(video), 0, 60_000)
         assert time.monotonic() - started < 60
         cache.picture("key", os.fsencode(video), 500)
+
+
+def test_the_decoder_ends_with_a_server_that_was_killed(tmp_path: Path) -> None:
+    make_video(tmp_path / "v.mp4", seconds=1)
+    code = (
+        "import sys, time; from pathlib import Path; from vtag.engine.video.picture_cache import PictureCache\n"
+        "if __name__ == '__main__':\n"
+        "    cache = PictureCache(Path(sys.argv[1]) / 'cache')\n"
+        "    cache.picture('key', str(Path(sys.argv[1]) / 'v.mp4').encode(), 0)\n"
+        "    print(*cache._process._processes, flush=True); time.sleep(600)\n"
+    )
+    (tmp_path / "serve.py").write_text(code)
+    server = subprocess.Popen(
+        [sys.executable, tmp_path / "serve.py", tmp_path], stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    decoder = int(server.stdout.readline())
+    server.kill()
+    server.wait()
+    deadline = time.monotonic() + 120
+    while is_running(decoder):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """A dead process whose new parent has not asked for it yet runs no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

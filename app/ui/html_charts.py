@@ -8,6 +8,8 @@ from vtag.app.ui.html_parts import note, text
 
 _WIDE, _HIGH = 720, 190  # units of the drawing
 _LEFT, _TOP, _BOTTOM = 46, 10, 26
+_NAME_WIDE = 52
+_MOST_NAMED = 9  # periods below the columns: more would run into each other
 
 
 def over_time(counted: Sequence[tuple[str, str, int]]) -> str:
@@ -35,12 +37,13 @@ def over_time(counted: Sequence[tuple[str, str, int]]) -> str:
                     f'width="{min(0.8 * step, 60):.1f}" height="{max(high - 1, 0.5):.1f}">'
                     f"<title>{text(period)}: {text(label)} {number:,}</title></rect>"
                 )
-        if i % max(1, len(periods) // 10) == 0:
-            drawn += f'<text x="{_LEFT + (i + 0.1) * step:.1f}" y="{_HIGH - 8}">{text(period)}</text>'
+        if i % -(-len(periods) // _MOST_NAMED) == 0:
+            x = min(_LEFT + (i + 0.1) * step, _WIDE - _NAME_WIDE)
+            drawn += f'<text x="{x:.1f}" y="{_HIGH - 8}">{text(period)}</text>'
     axis = "".join(
         f'<line x1="{_LEFT}" x2="{_WIDE}" y1="{_at(share):.1f}" y2="{_at(share):.1f}"/>'
         f'<text text-anchor="end" x="{_LEFT - 6}" y="{_at(share) + 4:.1f}">{most * share:,.0f}</text>'
-        for share in ((0, 0.5, 1) if most > 1 else (0, 1))
+        for share in ((0, 1) if most % 2 else (0, 0.5, 1))
     )
     legend = "".join(
         f'<li><span class="vtag-swatch vtag-fill{k}"></span>{text(label)} ({totals[label]:,})</li>'

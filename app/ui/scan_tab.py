@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from vtag.app.ui import look, work
-from vtag.app.ui.wiring import number, on, script
+from vtag.app.ui.wiring import at_once, number, on, script
 from vtag.engine.jobs import Jobs
 
 _TICK_S = 2.0
@@ -75,7 +75,8 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
             before = gr.HTML(elem_id="vtag-runs")
     asked = [folders, model, stride, view, retry, force]
     on(start.click, begin, asked, [said, now], once=True)
-    on(ask.click, lambda: "", None, said)
+    at_once(ask.click, said, "")
+    at_once(ask.click, price, "Counting the videos.")
     on(ask.click, cost, asked, price, is_slow=True)
     for event, act in ((now.end, work.end), (now.pause, work.pause), (now.resume, work.go_on)):
         on(event, told(act), None, [said, now])

@@ -9,7 +9,7 @@ import gradio as gr
 
 from vtag.app.ui import teach
 from vtag.app.ui.html_moments import Place
-from vtag.app.ui.wiring import MOST_MS, number, on, script
+from vtag.app.ui.wiring import MOST_MS, at_once, number, on, script
 from vtag.engine.jobs import Jobs
 
 _DRAWN, _TAUGHT = "examples", "teaching"  # turns: what is shown at once, and what takes seconds
@@ -96,6 +96,8 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
         for verdict in (part.yes, part.no):
             on(verdict, say, [tag, found, chosen], [said, *shown], turn=_DRAWN)
     on(examples.teach, go_on, None, [tag, found, *shown], turn=_DRAWN)
+    at_once(go.click, said, "Trying: this takes a few seconds.")
+    at_once(keep.click, said, "Keeping: this takes a few seconds.")
     for slow in (
         on(go.click, try_out, tag, [said, found], is_slow=True, turn=_TAUGHT),
         on(examples.retitle, retitle, None, [said, tag], is_slow=True, turn=_TAUGHT),

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from vtag.app.ui.html_parts import note
 from vtag.assets import asset
 
 MOST_MS = 10**10  # four months: no video is longer
@@ -49,6 +50,11 @@ def on(
     if not is_slow and not once:
         more["trigger_mode"] = "multiple"
     return event(answer, inputs, outputs, **_PRIVATE | more)
+
+
+def at_once(event: Callable[..., Any], said: gr.HTML, sentence: str) -> None:
+    """Say a sentence while a slow answer is under way; the browser says it by itself, before the question leaves."""
+    event(None, None, said, js=f"() => {json.dumps(note(sentence))}", api_visibility="private")
 
 
 def turns(page: gr.Blocks) -> dict[int, str]:

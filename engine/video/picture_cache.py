@@ -75,7 +75,7 @@ class PictureCache:
     def _run(self, make: Callable[[Path], str | None], part: Path) -> None:
         if self._process is None:
             self._process = ProcessPoolExecutor(
-                1, mp_context=multiprocessing.get_context("spawn"), initializer=_bound_memory
+                1, mp_context=multiprocessing.get_context("spawn"), initializer=_begin
             )
         try:
             refused = self._process.submit(make, part).result(timeout=_LIMIT_S)
@@ -116,6 +116,18 @@ class PictureCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._kill()
+
+
+def _begin() -> None:
+    """In the other process: so much memory at most, and an end with whoever began it, also where that is killed."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _bound_memory()
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _bound_memory() -> None:
