@@ -17,11 +17,11 @@ from vtag.engine.swin.checkpoints import load_checkpoint
 from vtag.engine.swin.spec import NONE_OF_THESE, SwinSizes
 from vtag.trainer.starter import finish, pipeline, views
 from vtag.trainer.starter.__main__ import main
-from vtag.trainer.starter.clips import camera_move, test_views, training_clip
+from vtag.trainer.starter.clips import barred, camera_move, test_views, training_clip, without_bars
 from vtag.trainer.starter.data import Item, clip_starts, frame_indices, merged_labels, split_by_source
-from vtag.trainer.starter.head import merge_head, strangers, thresholds
-from vtag.trainer.starter.imitate import cut_parts, random_parts
-from vtag.trainer.starter.optim import Trainee, learning_rate, save_atomically
+from vtag.trainer.starter.head import merge_head, said_with_hindsight, strangers, thresholds
+from vtag.trainer.starter.imitate import cut_parts, patch, random_parts
+from vtag.trainer.starter.optim import LONGEST_STEP_S, Clock, Trainee, learning_rate, save_atomically
 from vtag.trainer.starter.release import scan_windows, top1
 from vtag.trainer.starter.student import Student, plain_attention
 from vtag.trainer.starter.tune import fit_head, mix, over_time, soft_labels
@@ -78,7 +78,27 @@ def test_time_is_never_turned_back() -> None:
     footage = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1).repeat(20, 1).repeat(20, 2).repeat(3, 3)
     for seed in range(50):
         clip = training_clip(footage, np.random.default_rng(seed), size=16)
-        assert (np.diff(clip[:, 0, 0, 0].astype(int)) >= 0).all()
+        assert (np.diff(clip[:, 8, 8, 0].astype(int)) >= 0).all()  # no black bar reaches the middle
+
+
+def test_black_bars_are_cut_away_and_a_dark_scene_is_not() -> None:
+    rng = np.random.default_rng(0)
+    scene = rng.integers(60, 255, (12, 50, 40, 3), dtype=np.uint8)
+    behind = np.full((12, 70, 40, 3), 12, np.uint8)
+    behind[:, 9:59] = scene
+    assert np.array_equal(without_bars(behind), scene)
+    assert np.array_equal(without_bars(scene), scene)
+    assert without_bars(behind // 8).shape == behind.shape
+    masked = [barred(scene[:8, :40], np.random.default_rng(seed)) for seed in range(20)]
+    assert all(
+        (clip == 0).any() and np.array_equal(clip[:, 8:32, 8:32], scene[:8, 8:32, 8:32]) for clip in masked
+    )
+
+
+def test_a_pause_is_not_training() -> None:
+    clock = Clock(1000.0)
+    clock._last -= 500.0
+    assert clock.tick() < (LONGEST_STEP_S + 1) / 1000
 
 
 def test_the_student_answers_as_the_network_that_is_saved() -> None:
@@ -145,6 +165,12 @@ def test_a_merged_class_gets_the_shares_of_its_parts() -> None:
     assert torch.allclose(got, torch.stack([shares[:, 0] + shares[:, 1], shares[:, 2]], 1), atol=1e-6)
 
 
+def test_hindsight_says_what_is_above_every_wrong_clip() -> None:
+    shares = torch.tensor([[0.9, 0.1, 0.0], [0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.2, 0.7]])
+    # without their own action they say: (-, 1, 0), (-, 0.6, 0.4), (0.5, -, 0.5), (0.33, 0.67, -)
+    assert said_with_hindsight(shares, np.array([0, 0, 1, 2])) == pytest.approx(2 / 4)
+
+
 def test_louder_wrong_windows_raise_the_threshold_of_their_action_alone() -> None:
     rng = np.random.default_rng(0)
     wrong = rng.beta(1, 20, (2000, 2)).astype(np.float32)
@@ -173,6 +199,16 @@ def test_a_part_of_a_view_and_of_its_map_is_the_same_part() -> None:
     assert torch.corrcoef(torch.stack([seen.flatten(), of_map.flatten()]))[0, 1] > 0.98
     whole = torch.tensor([[[-1.0, 0, 0], [0, 1, 0]]])
     assert torch.allclose(cut_parts(views[:1], whole, 112), views[:1].flip(2), atol=1e-5)
+
+
+@given(st.integers(0, 1000))
+def test_a_part_of_another_view_brings_its_part_of_the_map(seed: int) -> None:
+    maps = torch.rand(5, 7, 7, 3, generator=torch.Generator().manual_seed(seed))
+    pixels = maps.repeat_interleave(16, 1).repeat_interleave(16, 2)
+    before = maps.clone()
+    patch(pixels, maps, torch.Generator().manual_seed(seed))
+    assert torch.equal(pixels, maps.repeat_interleave(16, 1).repeat_interleave(16, 2))
+    assert ((maps == before).all(-1).float().mean((1, 2)) >= 24 / 49 - 1e-6).all()  # most of each stays
 
 
 @given(st.integers(0, 1000))

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: as torch finds right")
     parser.add_argument("--imitate-minutes", type=float, default=49.0)
-    parser.add_argument("--tune-minutes", type=float, default=36.5)
+    parser.add_argument("--tune-minutes", type=float, default=96.0)
     parser.add_argument("--scale", type=int, default=1, help="batches this many times as large (8 on a GPU)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)

@@ -18,6 +18,8 @@ TEST_CLIPS = 4
 SCAN_STEP = 4  # frames: of footage of 30 a second, the scan looks at every fourth
 MOVING = 0.3  # share of the clips that a moving camera films
 FROZEN = 0.3  # share of these that show one frame only
+BARRED = 0.15  # share of the clips that get black bars, so that these tell nothing
+DARK = 32  # of 255: what a black bar does not pass, compressed
 
 
 def training_clip(footage: Pixels, rng: np.random.Generator, *, size: int) -> Pixels:
@@ -30,9 +32,28 @@ def training_clip(footage: Pixels, rng: np.random.Generator, *, size: int) -> Pi
     start = int(rng.integers(max(1, len(footage) - int(step * (FRAMES - 1)))))
     order = frame_indices(start, len(footage), length=FRAMES, step=step)
     if rng.random() < MOVING:
-        return camera_move(footage[order[:1] if rng.random() < FROZEN else order], rng, size=size)
-    clip = random_crop(footage[order], rng, size=size, least=0.35)
-    return clip[:, :, ::-1] if rng.random() < 0.5 else clip
+        clip = camera_move(footage[order[:1] if rng.random() < FROZEN else order], rng, size=size)
+    else:
+        clip = random_crop(footage[order], rng, size=size, least=0.35)
+        clip = clip[:, :, ::-1] if rng.random() < 0.5 else clip
+    return barred(clip, rng) if rng.random() < BARRED else clip
+
+
+def barred(clip: Pixels, rng: np.random.Generator) -> Pixels:
+    """The clip [T, S, S, 3] behind black bars above and below, or at the sides."""
+    n = int(rng.uniform(0.04, 0.17) * clip.shape[1])
+    out = clip.copy()
+    shown = out if rng.random() < 0.7 else out.transpose(0, 2, 1, 3)
+    shown[:, :n] = shown[:, -n:] = 0
+    return out
+
+
+def without_bars(footage: Pixels) -> Pixels:
+    """The part of footage [T, H, W, 3] between the black bars above and below: some data sets are known by theirs."""
+    lit = np.flatnonzero(np.percentile(footage[::6], 98, axis=(0, 2, 3)) > DARK)
+    if len(lit) < footage.shape[1] // 2:  # a dark scene
+        return footage
+    return footage[:, lit[0] : lit[-1] + 1]
 
 
 def random_step(rng: np.random.Generator) -> float:

@@ -22,7 +22,8 @@ from vtag.engine.swin.checkpoints import load_checkpoint, save_model_folder
 from vtag.engine.swin.spec import NONE_OF_THESE, ModelSpec
 from vtag.trainer.dataset import Clip, Dataset, label_of
 from vtag.trainer.evaluate import Evaluation, evaluate
-from vtag.trainer.starter.head import Shipped, Sight, look, ship_head
+from vtag.trainer.starter.data import merged_labels
+from vtag.trainer.starter.head import Shipped, Sight, look, said_with_hindsight, ship_head
 from vtag.trainer.starter.imitate import Imitator
 from vtag.trainer.starter.optim import save_atomically
 from vtag.trainer.starter.pipeline import Material, Plan, load_material
@@ -110,6 +111,20 @@ def measure_release(plan: Plan, material: Material) -> dict[str, Any]:
         },
         "held_back_scanned": check_footage(plan, [(clip.path, clip.label) for clip in clips]),
         "other_footage": check_footage(plan, other_footage(plan.shared / "clips")),
+        "teacher": measure_teacher(material),
+    }
+
+
+def measure_teacher(material: Material) -> dict[str, float]:
+    """What probes of the teacher say of clips whose sources they had not seen; labels merged as they are shipped."""
+    shipped, became = merged_labels(material.labels)
+    of, truth = np.array(became), material.truth[material.train]
+    shares = material.shares[torch.from_numpy(material.train)]
+    merged = torch.zeros(len(shares), len(shipped)).index_add_(1, torch.from_numpy(of), shares)
+    return {
+        "clips": len(truth),
+        "top1": float((merged.argmax(1).numpy() == of[truth]).mean()),
+        "said_with_hindsight": said_with_hindsight(merged, of[truth]),
     }
 
 

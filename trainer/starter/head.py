@@ -142,6 +142,18 @@ def strangers(logits: Tensor, truth: npt.NDArray[np.intp]) -> npt.NDArray[np.flo
     return np.asarray(shares, np.float32)
 
 
+def said_with_hindsight(shares: Tensor, truth: npt.NDArray[np.intp]) -> float:
+    """The part of clips that is said where each action's threshold is the highest score of a clip that lacks it.
+
+    `shares` [N, actions] are of clips whose source was not seen, `truth` [N] what they show. The thresholds let no
+    wrong clip through and are chosen by the very clips, so that no rule that knows less says more.
+    """
+    own = shares[torch.arange(len(truth)), torch.from_numpy(truth)].numpy()
+    nothing = torch.full((len(shares), 1), -torch.inf)
+    wrong = strangers(torch.cat([shares.clamp(min=1e-12).log(), nothing], 1), truth)
+    return float((own > np.nanmax(wrong, axis=0)[truth]).mean())
+
+
 def thresholds(wrong: npt.NDArray[np.float32], names: Sequence[str]) -> dict[str, float]:
     """For each action the score that wrong windows [N, actions] pass so rarely that FALSE_AN_HOUR moments come.
 

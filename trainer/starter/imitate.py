@@ -15,6 +15,7 @@ from vtag.trainer.starter.student import Student
 TARGET_AXES = 256  # of the teacher's 1280
 MAP_AXES = 64  # the first of them, wanted in each place of its 7 x 7 map as well
 LEAST_PART = 0.35  # of a view's area
+PATCHED = 0.5  # share of the views into which a part of another is pasted: there is no end of these
 GREY = 0.1  # share of the clips without colours: old films have none
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -76,6 +77,7 @@ def batches(
             parts = random_parts(size, generator)
             pixels = cut_parts(views.pixels[chosen].to(device), parts, crop)
             maps = cut_parts(views.maps[chosen].to(device), parts, 7)
+            patch(pixels, maps, generator)
             clips = normalise(pixels[:, None], generator).expand(-1, 2, -1, -1, -1)
             yield ViewBatch(
                 clips,
@@ -96,6 +98,22 @@ def random_parts(count: int, generator: torch.Generator) -> Tensor:
     parts[:, 0, 0], parts[:, 0, 2] = across * mirror, (1 - across) * place[0]
     parts[:, 1, 1], parts[:, 1, 2] = down, (1 - down) * place[1]
     return parts
+
+
+def patch(pixels: Tensor, maps: Tensor, generator: torch.Generator) -> None:
+    """Paste a part of another view, with its part of the map, into some of pixels [B, S, S, C] and maps [B, 7, 7, D].
+
+    CutMix (Yun et al., 2019) with targets that are exact but for what the teacher sees beyond a place's own part.
+    """
+    cell = pixels.shape[1] // maps.shape[1]
+    shown, wanted = pixels.clone(), maps.clone()
+    for i in torch.nonzero(torch.rand(len(pixels), generator=generator) < PATCHED).flatten().tolist():
+        h, w = torch.randint(2, 6, (2,), generator=generator).tolist()
+        y, x = (int(torch.randint(maps.shape[1] - n + 1, (), generator=generator)) for n in (h, w))
+        other = int(torch.randint(len(pixels), (), generator=generator))
+        rows, columns = slice(y * cell, (y + h) * cell), slice(x * cell, (x + w) * cell)
+        pixels[i, rows, columns] = shown[other, rows, columns]
+        maps[i, y : y + h, x : x + w] = wanted[other, y : y + h, x : x + w]
 
 
 def cut_parts(maps: Tensor, parts: Tensor, size: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 WEIGHT_DECAY = 0.05
 WARM_UP = 0.04  # of the time
+LONGEST_STEP_S = 60.0  # what takes longer was a pause: a process that was stopped for a while
 
 
 class Trainee:
@@ -113,7 +114,7 @@ class Clock:
     def tick(self) -> float:
         """The share of the time that is over, 0 to 1 or a little more."""
         now = time.monotonic()
-        self.spent_s += now - self._last
+        self.spent_s += min(now - self._last, LONGEST_STEP_S)
         self._last = now
         return self.spent_s / self.total_s
 

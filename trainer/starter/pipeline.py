@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vtag.engine.swin.checkpoints import load_checkpoint
-from vtag.trainer.starter.clips import camera_move, emptied, stack, test_views, training_clip
+from vtag.trainer.starter.clips import camera_move, emptied, stack, test_views, training_clip, without_bars
 from vtag.trainer.starter.data import RELATED_STILLS, SAME_NAME, Item, Pixels, split_by_source
 from vtag.trainer.starter.imitate import (
     MAP_AXES,
@@ -32,14 +32,14 @@ from vtag.trainer.starter.release import top1, view_scores
 from vtag.trainer.starter.student import CROP, Student, student_sizes
 from vtag.trainer.starter.teacher import principal_axes
 from vtag.trainer.starter.tune import ClipBatch, fit_head, mix, over_time, soft_labels, tune_step
-from vtag.trainer.starter.views import CROPPED_FRAMES, VIEW, WHOLE_FRAMES, make_views
+from vtag.trainer.starter.views import CROPPED_FRAMES, STILL_CROPS, VIEW, WHOLE_FRAMES, make_views
 
 log = logging.getLogger(__name__)
 
 HELD_SOURCES = 2  # of each label
 KEPT_STILLS = 5  # every fifth still is kept for the thresholds
-DROP_PATH = 0.05
-SOFT = 0.3  # how much of a clip's target is what the teacher's probes think of it
+DROP_PATH = 0.15
+SOFT = 0.5  # how much of a clip's target is what the teacher's probes think of it
 SAVE_EVERY_S = 120.0
 LOG_EVERY = 40  # steps
 
@@ -59,7 +59,7 @@ class Plan:
     imitate_lr: float = 2e-3
     tune_s: float = 540.0
     tune_lr: float = 7e-4
-    tune_scale: int = 1  # batches of stage 2: this many times 32 clips, 8 camera moves and 16 views
+    tune_scale: int = 1  # batches of stage 2: this many times 32 clips, 8 camera moves and 32 views
     ema: float = 0.99
 
 
@@ -78,6 +78,7 @@ class Material:
     ]  # of the stills; -1: taken for no clip label and for no negative either
     held: npt.NDArray[np.bool_]  # clips of held-back sources
     pooled: Tensor  # the teacher's pooled targets of the clips, [N, TARGET_AXES]
+    still_pooled: Tensor  # and of the stills
     shares: (
         Tensor  # what probes of the teacher think that each clip shows, [N, labels]; zeros where held back
     )
@@ -213,7 +214,9 @@ def load_material(plan: Plan) -> Material:
     )
     return Material(
         clips=kept["clips"],
-        footage=kept["footage"],
+        footage=[
+            shown if out else without_bars(shown) for shown, out in zip(kept["footage"], held, strict=True)
+        ],
         stills=kept["stills"],
         pictures=kept["pictures"],
         labels=labels,
@@ -221,6 +224,7 @@ def load_material(plan: Plan) -> Material:
         still_truth=np.array([_still_class(item, labels) for item in kept["stills"]]),
         held=held,
         pooled=(frames.mean(1) - seen["mean"]) @ seen["axes"],
+        still_pooled=(seen["still_views"][:: 1 + STILL_CROPS] - seen["mean"]) @ seen["axes"],
         shares=shares,
     )
 
@@ -245,7 +249,7 @@ def tune(plan: Plan) -> None:
         steps = _resume(path, trainee, clock)
         rng, generator = np.random.default_rng(plan.seed + steps), generator.manual_seed(plan.seed + steps)
     clock.pause()
-    source = batches(targets["views"], 16 * plan.tune_scale, generator, crop=CROP, device=plan.device)
+    source = batches(targets["views"], 32 * plan.tune_scale, generator, crop=CROP, device=plan.device)
     total, saved = 0.0, clock.spent_s
     model.train()
     while clock.tick() < 1:
@@ -303,16 +307,19 @@ def draw_batch(
     clips = [training_clip(material.footage[i], rng, size=CROP) for i in chosen]
     own = F.one_hot(torch.from_numpy(material.truth[chosen]), actions + 1).float()
     shares = [(1 - SOFT) * own + SOFT * F.pad(material.shares[chosen], (0, 1))]
-    pooled = F.pad(material.pooled[chosen], (0, 0, 0, 8 * scale))
+    pooled = [material.pooled[chosen]]
     kinds, taught = material.still_truth, material.still_taught
     for pool, count in ((kinds >= 0) & (kinds < actions), 2 * scale), (kinds == actions, 6 * scale):
         stills = rng.choice(np.flatnonzero(pool & taught), count)
         clips += [camera_move(material.pictures[i], rng, size=CROP) for i in stills]
         shares.append(F.one_hot(torch.from_numpy(kinds[stills]), actions + 1).float())
+        pooled.append(material.still_pooled[stills])
+    pooled[-1][-scale:] = 0
     clips[-scale:] = [emptied(clip, rng) for clip in clips[-scale:]]
     pixels = normalise(stack(clips).to(device), generator)
-    mixed, wanted = mix(pixels, torch.cat(shares).to(device), generator)
-    return ClipBatch(mixed, wanted, pooled.to(device))
+    wanted = torch.cat([torch.cat(shares), torch.cat(pooled)], 1).to(device)
+    mixed, wanted = mix(pixels, wanted, generator)
+    return ClipBatch(mixed, wanted[:, : actions + 1], wanted[:, actions + 1 :])
 
 
 def even_choice(material: Material, rng: np.random.Generator, count: int) -> list[int]:

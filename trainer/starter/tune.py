@@ -14,7 +14,7 @@ from vtag.trainer.starter.optim import Trainee, learning_rate
 
 SMOOTHING = 0.05
 FOLDS = 5
-MIXUP, CUTMIX = 0.3, 0.1  # shares of the clips
+MIXUP, CUTMIX = 0.5, 0.25  # shares of the clips
 
 
 def fit_head(
@@ -59,7 +59,7 @@ def over_time(frames: Tensor) -> Tensor:
 def mix(clips: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mixup or CutMix (Yun et al., 2019) with another of the batch, each for a part of the clips [B, T, H, W, 3].
 
-    Returns clips and target shares. The others stay as they are.
+    Returns clips and targets [B, K], mixed alike. The others stay as they are.
     """
     count, _, height, width, _ = clips.shape
     other = torch.randperm(count, generator=generator)
@@ -95,7 +95,7 @@ def tune_step(trainee: Trainee, batch: ClipBatch, views: ViewBatch, *, peak_lr: 
     loss = F.cross_entropy(seen.logits.float(), shares)
     known = batch.pooled.abs().sum(1) > 0
     alike = F.cosine_similarity(model.to_pooled(seen.features).float(), batch.pooled, dim=1)
-    loss = loss + 0.5 * ((1 - alike) * known).sum() / known.sum().clamp(min=1)
+    loss = loss + ((1 - alike) * known).sum() / known.sum().clamp(min=1)
     loss = loss + 0.3 * imitation_loss(model, views)
     trainee.step(loss, learning_rate(peak_lr, share))
     return float(loss.detach())
