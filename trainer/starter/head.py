@@ -25,7 +25,6 @@ from vtag.trainer.starter.release import RATE, scan_windows, top1
 from vtag.trainer.starter.student import CROP, FRAMES, Student
 
 FALSE_AN_HOUR = 3.0  # wrong moments, of all actions together
-WINDOWS_A_MOMENT = 2.0  # wrong windows come in rows, which are one moment
 
 
 @dataclass
@@ -157,9 +156,9 @@ def said_with_hindsight(shares: Tensor, truth: npt.NDArray[np.intp]) -> float:
 def thresholds(wrong: npt.NDArray[np.float32], names: Sequence[str]) -> dict[str, float]:
     """For each action the score that wrong windows [N, actions] pass so rarely that FALSE_AN_HOUR moments come.
 
-    By the rule for a person's own tags (`vtag.trainer.calibrate`). NaN: the window shows the action.
+    By the rule for a person's own tags (`vtag.trainer.calibrate`), every window a moment. NaN: it shows the action.
     """
-    per_hour = FALSE_AN_HOUR * WINDOWS_A_MOMENT / len(names)
+    per_hour = FALSE_AN_HOUR / len(names)
     out = {}
     for k, name in enumerate(names):
         scores = wrong[:, k][~np.isnan(wrong[:, k])].astype(np.float64)
