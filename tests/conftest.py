@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from browser import Open
+    from playwright.sync_api import Browser
+
     from vtag.engine.library.database import Library
 
 # Tests run side by side, one a core: threads of their own beside that only wait for each other
@@ -61,3 +64,21 @@ def vtag(vtag_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The machine's browser; modules that use it begin with browser.need_browser()."""
+    from browser import browser
+
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Open]:
+    """Opens pages of any server, and holds at the end that nothing went wrong in them."""
+    from browser import pages
+
+    with pages(chromium, "") as open_:
+        yield open_

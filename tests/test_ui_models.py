@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from browser import Open, browser, need_browser, pages, tab
+from browser import Open, need_browser, tab
 from file_server import FileServer, endless, file_server, status, whole
 from page_server import serving
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 need_browser()
 pytestmark = pytest.mark.timeout(900)
 
 BODY = (Path(__file__).parent / "data" / "golden" / "control_ok.pth").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Open]:
-    with pages(chromium, "") as open_:
-        yield open_
 
 
 @pytest.fixture

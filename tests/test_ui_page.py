@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import PLAYING, Open, browser, find, need_browser, pages, tab, watch
+from browser import PLAYING, Open, find, need_browser, pages, tab, watch
 from page_server import make_library, serving
 
 if TYPE_CHECKING:
@@ -18,12 +18,6 @@ HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'name'.mp4"
 ALL = "?q=archery OR yoga OR bike"
 
 need_browser()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -5,34 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import Open, browser, find, need_browser, pages, tab, watch
+from browser import Open, find, need_browser, tab, watch
 from footage import make_video
 from page_server import serving
 from sample import make_model
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 need_browser()
 pytestmark = pytest.mark.timeout(900)  # a person's whole way through the page, on a machine that may be busy
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Open]:
-    with pages(chromium, "") as open_:
-        yield open_
 
 
 @pytest.fixture

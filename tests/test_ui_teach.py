@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import Open, browser, find, need_browser, pages, tab
+from browser import Open, find, need_browser, tab
 from footage import make_video
 from page_server import scan_into, serving
 from sample import make_model
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
 need_browser()
 pytestmark = pytest.mark.timeout(900)  # a person's whole way through the page, on a machine that may be busy
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Open]:
-    with pages(chromium, "") as open_:
-        yield open_
 
 
 def striped(kind: int, seed: int) -> np.ndarray:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from vtag.app.ui.child import told_by
 from vtag.app.ui.html_moments import Place, gallery, place_card
 from vtag.app.ui.html_parts import note, text
 from vtag.app.ui.html_teach import change_form, figures_of, model_report, your_tags
@@ -206,22 +205,8 @@ def _taught(library: Path, folder: Path) -> dict[str, Any]:
     """What `vtag finetune --from-library` says of the model that it wrote to `folder`. Raises VtagError."""
     command = ["finetune", "--from-library", "--json", "--db", str(library), "-o", str(folder)]
     private_dir(folder.parent)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "vtag.app", *command],
-            capture_output=True,
-            text=True,
-            timeout=_TRY_WITHIN_S,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise VtagError(
-            "teaching took more than ten minutes: `vtag finetune --from-library` has the time"
-        ) from None
-    if done.returncode:
-        raise VtagError(done.stderr.strip().rpartition("\n")[2].removeprefix("vtag: ") or "teaching failed")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    too_long = "teaching took more than ten minutes: `vtag finetune --from-library` has the time"
+    return told_by(command, within_s=_TRY_WITHIN_S, too_long=too_long)
 
 
 def _score(found: Found) -> str:

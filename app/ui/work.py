@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vtag.app.ui.child import told_by
 from vtag.app.ui.html_moments import card, gallery
 from vtag.app.ui.html_parts import duration, note
 from vtag.app.ui.html_work import chooser, failures_table, now_running, runs_table
@@ -52,23 +50,13 @@ def begin(library: Path, queue: Jobs, asked: Options) -> str:
 
 def cost(library: Path, asked: Options) -> str:
     """What a scan would do and how long this machine takes for it, found out by a process of its own."""
+    too_many = "these are so many files that counting them takes minutes: the scan says how far it is"
     try:
         arguments = _arguments(library, asked, "--dry-run", "--json")
+        told = told_by(arguments, within_s=_COST_WITHIN_S, too_long=too_many)
     except VtagError as error:
         return note(str(error), is_error=True)
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "vtag.app", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_COST_WITHIN_S,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return note("These are so many files that counting them takes minutes: the scan says how far it is.")
-    if done.returncode:
-        return note(done.stderr.strip().rpartition("\n")[2].removeprefix("vtag: "), is_error=True)
-    return note(_cost_sentence(json.loads(done.stdout)["plan"]))
+    return note(_cost_sentence(told["plan"]))
 
 
 def _cost_sentence(plan: dict[str, Any]) -> str:
