@@ -263,8 +263,11 @@ def test_features_that_are_no_numbers_cost_no_other_model_the_video(
 
 
 def test_retag_goes_back_to_the_models_own_threshold(vtag: Run, videos: Path, model: Path) -> None:
-    vtag("scan", videos / "long.mp4", "--model", model)
+    silent = vtag("scan", videos / "long.mp4", "--model", model, "--threshold", "1")
+    assert "nothing reached its threshold" in silent.stderr and moments(vtag) == []
+    vtag("scan", videos / "long.mp4", "--model", model, "--threshold", "auto")
     own = without_ids(moments(vtag))
+    assert own
     assert vtag("retag", "--threshold", "0").returncode == 0
     assert without_ids(moments(vtag)) != own
     assert vtag("retag", "--threshold", "auto").returncode == 0

@@ -50,7 +50,8 @@ def retag(
         )
     if json:
         put_json({"model": name, "videos": len(counts), "moments": sum(counts)})
-    say(f"{printable(name)}: {sum(counts)} moments in {len(counts)} videos, and no video was opened")
+    videos = "1 video" if len(counts) == 1 else f"{len(counts)} videos"
+    say(f"{printable(name)}: {sum(counts)} moments in {videos}, none of which was opened")
 
 
 def forget(
