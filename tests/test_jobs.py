@@ -125,6 +125,7 @@ def test_a_job_that_was_killed_does_not_seem_to_run(place: Path, tmp_path: Path)
     assert running_runs(place) == []
 
 
+@pytest.mark.slow  # three processes, one after the other
 def test_what_needs_a_job_goes_with_it(place: Path, tmp_path: Path) -> None:
     """Else a model that could not be taught would be asked for, and that failure would hide the first."""
     make_video(tmp_path / "0.mp4", seconds=30, fps=8, width=64, height=48)
