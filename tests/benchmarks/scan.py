@@ -1,6 +1,6 @@
 """Scanning from end to end: 1080p beside a plain loop, coarse first, and memory; Markdown on stdout.
 
-    python tests/benchmarks/scan.py [--part whole,coarse,memory] [--seconds 60] [--videos 200] [--clips FOLDER]
+    python tests/benchmarks/scan.py [--part whole,efforts,coarse,memory] [--seconds 60] [--videos 200]
 
 Every scan is the command line in a process and a home of its own. Swin-T has random weights: they take as long.
 """
@@ -59,6 +59,11 @@ class Scan:
             raise SystemExit(self.said)
         self.sum: dict[str, Any] = json.loads(out)
         self.profile = next((line for line in self.said.splitlines() if line.startswith("of ")), "")
+
+    @property
+    def looking_s(self) -> float:
+        """Seconds from the first clip to the last: without starting, loading and planning."""
+        return _seconds(self.profile[3 : self.profile.index(":")])
 
     def moments(self, query: str) -> list[dict[str, Any]]:
         """What a search finds now."""
@@ -160,10 +165,7 @@ def whole(folder: Path, seconds: float) -> None:
     decode_s = time.process_time() - started
     cores = os.cpu_count() or 1
     ideal_s = clips * clip_s + (decode_s / cores if backend.device == "cpu" else 0)
-    looking_s = clips * 1.0
-    for line in scan.said.splitlines():
-        if line.startswith("of "):
-            looking_s = _seconds(line[3 : line.index(":")])
+    looking_s = scan.looking_s
     theirs, peer_s = as_plain_loop(files[0])
     length = f"{seconds:.0f} s of 1080p, {clips} windows"
     print_table(
@@ -191,6 +193,32 @@ def _seconds(span: str) -> float:
     factors = {"h": 3600, "min": 60, "s": 1}
     words = span.split()
     return sum(float(n) * factors[unit] for n, unit in zip(words[::2], words[1::2], strict=True))
+
+
+def efforts(folder: Path, seconds: float) -> None:
+    """What each effort costs: 1080p through Swin-T."""
+    drawn = [picture(t / 30, 1920, 1080) for t in range(30)]
+    file = make_video(
+        folder / "efforts.mp4",
+        seconds=seconds,
+        width=1920,
+        height=1080,
+        draw=lambda n: drawn[n % len(drawn)],
+        options={"preset": "veryfast", "crf": "30"},
+    )
+    model = make_swin_t(folder / "model for efforts")
+    scans = {
+        effort: Scan(folder / f"home {effort}", file, "--model", model, "--effort", effort)
+        for effort in ("normal", "fast", "thorough")
+    }
+    usual_s = scans["normal"].looking_s
+    print_table(
+        [f"Swin-T, {seconds:.0f} s of 1080p", "windows", "looking, seconds", "times the cost of normal"],
+        [
+            [name, scan.sum["windows"], f"{scan.looking_s:.1f}", f"{scan.looking_s / usual_s:.2f}"]
+            for name, scan in scans.items()
+        ],
+    )
 
 
 def coarse(folder: Path, videos: int, clips: Path | None) -> None:
@@ -261,7 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", default="whole,coarse,memory")
+    parser.add_argument("--part", default="whole,efforts,coarse,memory")
     parser.add_argument("--seconds", type=float, default=60.0, help="of 1080p video")
     parser.add_argument("--videos", type=int, default=200)
     shared = os.environ.get("VTAG_SHARED", str(Path(__file__).parents[3] / "shared"))
@@ -276,6 +304,8 @@ def main() -> None:
         folder = Path(temporary)
         if "whole" in options.part:
             whole(folder, options.seconds)
+        if "efforts" in options.part:
+            efforts(folder, options.seconds / 4)
         if "coarse" in options.part:
             coarse(folder, options.videos, options.clips)
         if "memory" in options.part:
