@@ -13,7 +13,7 @@ import torch
 from reference import formula, normalised
 
 import vtag.engine
-from vtag.engine.backends.torch_backend import keep_large_buffers, processor_has_bf16
+from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers, processor_has_bf16
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.checkpoints import load_checkpoint
 
@@ -167,3 +167,29 @@ def test_asking_for_types_and_refusing_a_backend_imports_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved_once_and_for_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No card is at hand: what its memory says is said here for three clips and more."""
+    backend = TorchBackend(load_checkpoint(MODEL), device="cpu", precision="fp32")
+    clips = pixels("5x3x7x61x75")
+    wanted = backend.run(clips).features
+    sizes = []
+    whole = backend._model.forward_features
+
+    def short(some: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(some))
+        if len(some) > 2:
+            raise torch.OutOfMemoryError
+        return whole(some)
+
+    monkeypatch.setattr(backend, "_lanes", None)  # as on a card
+    monkeypatch.setattr(backend._model, "forward_features", short)
+    np.testing.assert_allclose(backend.run(clips).features, wanted, rtol=1e-4, atol=1e-5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the memory of cpu holds no 5 clips: 2 at once"
+    ]
+    backend.run(clips)
+    assert sizes == [5, 2, 2, 1, 2, 2, 1]

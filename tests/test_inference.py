@@ -6,7 +6,10 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +92,26 @@ def test_the_published_size_equals_the_plain_module() -> None:
         for name in ("plain", "cpu", "by hand"):
             found = FastSwin(VideoSwin.of(sizes, tensors), EXACT[name])(pixels)
             assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
+
+
+@pytest.mark.parametrize("way", [FLOAT32_CPU, BY_HAND])
+@pytest.mark.parametrize("lanes", [2, 3])
+def test_lanes_share_the_chunks_of_one_clip(way: Way, lanes: int) -> None:
+    clips = torch.randn(1, 9, 40, 31, 3, generator=torch.Generator().manual_seed(0))
+    tensors = wild_tensors(SMALL)
+    model = FastSwin(VideoSwin.of(SMALL, tensors), dataclasses.replace(way, lanes=lanes))
+    taken = []
+    with ThreadPoolExecutor(lanes) as pool, torch.inference_mode():
+
+        def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> Iterable[Any]:
+            taken.append(len(parts))
+            return pool.map(torch.inference_mode()(work), parts)
+
+        found = model.forward_features(clips, each)
+        assert torch.equal(found, model.forward_features(clips))  # whichever thread took a chunk
+        wanted = VideoSwin.of(SMALL, tensors)(clips)
+    assert (model.head(found) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+    assert all(count >= lanes for count in taken[:2])
 
 
 def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -23,6 +25,8 @@ from vtag.engine.swin.checkpoint import Checkpoint
 from vtag.engine.swin.inference import BFLOAT16_CPU, FLOAT32_CPU, FastSwin, Way
 from vtag.engine.swin.spec import ModelSpec
 from vtag.engine.text import printable
+
+log = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
@@ -43,6 +47,7 @@ class TorchBackend:
         self.spec: ModelSpec = checkpoint.spec
         self._device = choose_device(device)
         self.device = str(self._device)
+        self._most_at_once: int | None = None  # clips; found out where memory is short
         self.precision = choose_precision(precision, self._device)
         if self._device.type == "cpu":
             keep_large_buffers()
@@ -50,9 +55,9 @@ class TorchBackend:
             torch.set_float32_matmul_precision("highest")  # no TF32: ten bits are not float32
         with _enough_memory("the model", self.device):
             model = VideoSwin.of(self.spec.sizes, checkpoint.tensors).to(self._device)
-            way = way_of(self._device, self.precision)
+            self._lanes = _Lanes() if self._device.type == "cpu" else None
+            way = replace(way_of(self._device, self.precision), lanes=self._lanes.count if self._lanes else 1)
             self._model = FastSwin(model, way, mean=self.spec.mean, std=self.spec.std)
-        self._lanes = _Lanes() if self._device.type == "cpu" else None
 
     def run(self, clips: NDArray[np.uint8]) -> Output:
         """Features and logits of `clips` uint8 [N, T, H, W, 3] (RGB); normalised on the device.
@@ -90,15 +95,22 @@ class TorchBackend:
 
     def _features(self, clips: torch.Tensor) -> torch.Tensor:
         if self._lanes and len(clips) > 1:
-            return torch.cat(self._lanes.each(self._model.forward_features, clips.split(1)))
+            return torch.cat(list(self._lanes.each(self._model.forward_features, clips.split(1))))
+        if self._lanes:
+            return self._model.forward_features(clips, self._lanes.each)
         try:
-            return self._model.forward_features(clips)
+            some = clips.split(self._most_at_once or len(clips))
+            return torch.cat([self._model.forward_features(part) for part in some])
         except torch.OutOfMemoryError:
-            if len(clips) == 1:
+            if len(some[0]) == 1:
                 raise
+        # from now on, so that later batches do not run into it again
+        self._most_at_once = len(some[0]) // 2
+        log.warning(
+            "the memory of %s holds no %d clips: %d at once", self.device, len(some[0]), self._most_at_once
+        )
         torch.cuda.empty_cache()
-        halves = clips.split(-(-len(clips) // 2))
-        return torch.cat([self._features(half) for half in halves])
+        return self._features(clips)
 
 
 class _Lanes:
@@ -110,21 +122,19 @@ class _Lanes:
 
     def __init__(self) -> None:
         cores = torch.get_num_threads()
-        self._count = min(cores, MOST_LANES)
-        self._threads = max(1, cores // self._count)
+        self.count = min(cores, MOST_LANES)
+        self._threads = max(1, cores // self.count)
         self._pool: ThreadPoolExecutor | None = None
 
-    def each(
-        self, work: Callable[[torch.Tensor], torch.Tensor], parts: Sequence[torch.Tensor]
-    ) -> list[torch.Tensor]:
+    def each(self, work: Callable[[Any], Any], parts: Iterable[Any]) -> Iterable[Any]:
         """`work` of each part, in their order."""
-        if self._count == 1:
-            return [work(part) for part in parts]
+        if self.count == 1:
+            return map(work, parts)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(
-                self._count, "vtag-lane", initializer=torch.set_num_threads, initargs=(self._threads,)
+                self.count, "vtag-lane", initializer=torch.set_num_threads, initargs=(self._threads,)
             )
-        return list(self._pool.map(torch.inference_mode()(work), parts))
+        return self._pool.map(torch.inference_mode()(work), parts)
 
 
 class _enough_memory(AbstractContextManager[None]):
