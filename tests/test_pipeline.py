@@ -266,7 +266,7 @@ def test_a_scan_is_nice_can_be_paused_and_goes_on(tmp_path: Path, model: Path, v
         state = Path(f"/proc/{process.pid}/stat")
         if state.exists():
             assert state.read_text().rpartition(")")[2].split()[0] == "T"
-        assert here.pause(go_on=True)  # it was paused, not gone
+        assert here.go_on()  # it was paused, not gone
         said = process.stderr.read()
     assert process.returncode == 0, said
     assert "12 scanned" in said
