@@ -57,7 +57,9 @@ class Drawing:
         if done.unfinished:
             say(f"{done.unfinished} of them only here and there: a scan without --passes fills them in")
         if done.windows and not done.moments:
-            say("nothing reached its threshold: `vtag retag --threshold 0.3` says more, and errs more")
+            say(
+                "nothing reached its threshold: `vtag retag --threshold T`, lower, may say more, and errs more"
+            )
 
     def __enter__(self) -> Drawing:
         return self

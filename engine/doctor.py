@@ -181,7 +181,8 @@ def _library(path: Path) -> Iterator[Finding]:
     except (VtagError, sqlite3.Error) as error:
         yield Finding("library", "wrong", str(error), "bring back a backup, or name another file with --db")
         return
-    said = f"{display_path(path)}: {videos} videos, {moments} moments, SQLite {sqlite3.sqlite_version}"
+    seen = "1 video" if videos == 1 else f"{videos} videos"
+    said = f"{display_path(path)}: {seen}, {moments} moments, SQLite {sqlite3.sqlite_version}"
     yield Finding("library", "ok" if sound == "ok" else "wrong", said if sound == "ok" else str(sound))
     for file in (path, path.parent / OBSERVATIONS):
         if sys.platform != "win32" and file.exists() and file.stat().st_mode & 0o077:

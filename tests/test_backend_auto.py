@@ -27,6 +27,7 @@ from vtag.app.commands.doctor import doctor
 from vtag.engine.backends import choose, twins
 from vtag.engine.backends.base import Output, open_backend
 from vtag.engine.backends.clips import generated
+from vtag.engine.backends.onnx_backend import OnnxBackend
 from vtag.engine.doctor import examine
 from vtag.engine.errors import ModelError
 from vtag.engine.locks import exclusive
@@ -272,7 +273,7 @@ def test_a_scan_of_whole_frames_runs_a_graph_for_each_shape_and_keeps_few_ready(
     for t, h, w in [*sizes, (8, 32, 32), (8, 32, 40), *sizes]:
         some = np.stack(generated((t, h, w), 2))
         assert choose.same_answers(torchs.run(some), backend.run(some))
-        assert len(backend._sessions) <= 4  # type: ignore[attr-defined]
+        assert isinstance(backend, OnnxBackend) and len(backend._sessions) <= 4
 
 
 # --- twins that are not what they were --------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from vtag.engine.backends.export import (
     check_options,
     compare,
     export,
+    write,
 )
 from vtag.engine.backends.runtime import cuda_cards
 from vtag.engine.backends.torch_backend import processor_has_bf16
@@ -246,16 +247,25 @@ MODELS = ["starter", "torchvision_mini.pth", "official_mini.pth", "paddle_mini.p
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_best_class_of_real_windows_is_the_same(
-    name: str, precision: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, precision: str, shared: Path, tmp_path: Path
 ) -> None:
     checkpoint = load(name) if name == "starter" else load_checkpoint(shared / "golden" / name)
-    least = AGREEMENT if precision == "int8" else 0.98
     if name != "starter":  # fewer pixels, or it takes an hour
         checkpoint = replace(checkpoint, spec=replace(checkpoint.spec, crop=112, short_side=128))
-        if precision == "int8":  # of 400 random classes the best two may be nearer than int8 can tell
-            monkeypatch.setattr("vtag.engine.backends.export.AGREEMENT", least := 0.9)
     windows = windows_of([os.fsencode(shared / "clips")], checkpoint.spec, MOST_WINDOWS)
     assert len(windows) == MOST_WINDOWS
-    compared = export(checkpoint, tmp_path / "out", ExportOptions(precision), windows)
-    assert compared.top1 >= least
+    options = ExportOptions(precision)
+    if name != "starter" and precision == "int8":
+        # an export may be refused: of 400 random classes the best two may be nearer than int8 can tell
+        assert agreement(checkpoint, write(checkpoint, tmp_path, options), windows) >= 0.9
+        return
+    compared = export(checkpoint, tmp_path / "out", options, windows)
+    assert compared.top1 >= (AGREEMENT if precision == "int8" else 0.98)
     assert precision != "fp32" or compared.logits < 1e-4
+
+
+def agreement(checkpoint: Checkpoint, exported: Checkpoint, windows: Sequence[np.ndarray]) -> float:
+    """The part of the windows whose best class is that of Torch in float32."""
+    backends = open_backend(checkpoint, backend="torch", precision="fp32"), open_backend(exported)
+    best = [[b.run(window[None]).logits.argmax() for window in windows] for b in backends]
+    return float(np.mean(np.equal(*best)))

@@ -48,7 +48,7 @@ class Way:
     split: bool = False
     chunk_bytes: int | None = None
     by_hand: bool = False  # attention by powers of two, else torch's fused kernel
-    lanes: int = 1  # that share the chunks of one clip: there are as many of even size
+    lanes: int = 1  # that share the chunks of one clip: they are as many times some, about even in size
 
 
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]  # as `map`
@@ -96,7 +96,7 @@ class FastSwin(nn.Module):
     def forward_features(self, clips: Tensor, each: Each = map) -> Tensor:
         """Pooled features float32 [B, D] of `clips` [B, T, H, W, 3]: normalised ones, or pixels uint8.
 
-        `each` applies a function to all chunks of a block, in any order and at the same time if it can.
+        `each` applies a function to all chunks of a block that has as many as lanes, in any order, at once if it can.
         """
         x, size = self.embedded(clips)
         for number, stage in enumerate(self.plan(size)):
@@ -222,7 +222,9 @@ class _Block(nn.Module):
         if len(plan.chunks) == 1:
             return self._through(x, plan.chunks[0], None)
         out = x.new_empty((x.shape[0], plan.rows, x.shape[2]))
-        for _ in each(lambda chunk: self._through(x, chunk, out[:, chunk.start : chunk.end]), plan.chunks):
+        # where there are fewer chunks than lanes, all cores on each chunk are more than some with one each
+        taken = each if len(plan.chunks) >= self.way.lanes else map
+        for _ in taken(lambda chunk: self._through(x, chunk, out[:, chunk.start : chunk.end]), plan.chunks):
             pass
         return out
 

@@ -12,6 +12,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def with_onnx(plain: VideoSwin, pixels: torch.Tensor, rounds: int) -> dict[str, 
             backend = OnnxBackend(
                 write(checkpoint_of(plain), Path(folder), ExportOptions(precision)), device="cpu"
             )
-            found[name] = median_s(lambda run=backend.run: run(pixels.numpy()), rounds)  # type: ignore[misc]
+            found[name] = median_s(partial(backend.run, pixels.numpy()), rounds)
             found |= at_once(name, backend, pixels, rounds)
     return found
 
