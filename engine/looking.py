@@ -237,7 +237,7 @@ class Looking:
             if pool.unfinished:
                 event = pool.next_event(_POLL_S if self._model.unseen else _TICK_S)
                 if isinstance(event, VideoOpened):
-                    self._opened(event, pool)
+                    yield from self._opened(event, pool)
                 elif event is not None:
                     yield from self._hear(event)
             yield from self._saw(self._model.take(0 if pool.unfinished else 1))
@@ -254,9 +254,9 @@ class Looking:
             self._lengths.learn(event.job_id, event.info.duration_ms - self._known_ms(event.job_id))
             yield from self._keep_if_complete(event.job_id)
         elif isinstance(event, Undecoded):
-            yield self._fail(event.job_id, event.reason)
+            yield from self._fail(event.job_id, event.reason)
 
-    def _opened(self, event: VideoOpened, pool: DecodePool) -> None:
+    def _opened(self, event: VideoOpened, pool: DecodePool) -> Iterator[Event]:
         look = self._looks[event.job_id]
         look.known_by = event.known_by
         if event.asks and not self._known[event.job_id] and self._was_seen(look.task, event):
@@ -266,6 +266,7 @@ class Looking:
             self._lengths.drop(event.job_id)
             self._plan.skipped += len(look.task.files)
             pool.leave(event.job_id)
+            yield self._progress()
         elif event.asks:
             pool.go_on(event.job_id)
 
@@ -322,20 +323,21 @@ class Looking:
             return
         if not look.windows and not self._known[job_id]:
             if look.whole:
-                yield self._fail(job_id, "no usable picture")
+                yield from self._fail(job_id, "no usable picture")
             else:  # its length was a lie: the last pass looks at all there is
                 del self._looks[job_id]
             return
         if _changed(look.task.files[0]):  # then what was seen belongs to no content
-            yield self._leave(job_id, "it changed while it was read: scan it again when it rests")
+            yield from self._leave(job_id, "it changed while it was read: scan it again when it rests")
             return
         try:
             yield from self._keep(job_id)
         except LibraryError as error:
-            yield self._leave(job_id, str(error))
-        yield self._progress()
+            yield from self._leave(job_id, str(error))
+        else:
+            yield self._progress()
 
-    def _leave(self, job_id: int, reason: str) -> VideoFailed:
+    def _leave(self, job_id: int, reason: str) -> Iterator[Event]:
         """Go on without a video. By itself this writes nothing down: the next scan tries it again."""
         look = self._looks.pop(job_id)
         self._open.discard(job_id)
@@ -343,7 +345,8 @@ class Looking:
         self._lengths.drop(job_id)
         failures = [VideoFailed(found.path, reason) for found in look.task.files]
         self._failed += failures
-        return failures[0]
+        yield failures[0]
+        yield self._progress()
 
     def _keep(self, job_id: int) -> Iterator[Event]:
         began = time.monotonic()
@@ -393,10 +396,10 @@ class Looking:
             seen_ms = windows * self._sampling.stride_ms
             unfinished.mark(self._library, *where, seen_ms, look.decoded.info.duration_ms)
 
-    def _fail(self, job_id: int, reason: str) -> VideoFailed:
+    def _fail(self, job_id: int, reason: str) -> Iterator[Event]:
         with self._library.transaction():
             self._record(self._looks[job_id].task, {"error": reason, "error_at": now()})
-        return self._leave(job_id, reason)
+        yield from self._leave(job_id, reason)
 
     def _record(self, task: Task, facts: dict[str, object]) -> int:
         content_id = files.keep_content(self._library, task.content_key, facts)

@@ -81,6 +81,15 @@ def test_a_scan_says_how_much_there_is_and_ends_at_exactly_that(
     assert isinstance(events[-1], Finished) and len(events[-1].failed) == 1
 
 
+def test_a_video_that_cannot_be_read_counts_as_done_also_where_it_is_the_last(
+    library: Library, tmp_path: Path, model: Path
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(os.urandom(3000))
+    events = events_of(library, tmp_path, model)
+    last = [e for e in events if isinstance(e, Progress)][-1]
+    assert (last.videos_done, last.video_ms_done, last.video_ms) == (1, 0, 0)
+
+
 def test_lengths_that_were_read_before_are_believed(library: Library, videos: Path, model: Path) -> None:
     events_of(library, videos, model)
     again = next(e for e in events_of(library, videos, model, force=True, dry_run=True))
