@@ -393,7 +393,7 @@ with open(sys.argv[1], "a") as log:  # runs again if a worker imports us
 from vtag.engine.video.pool import ClipReady, DecodePool
 from vtag.engine.video.sampling import Sampling
 
-pool = DecodePool(2, 2 * 32 * 224 * 224 * 3, stall_s=2.0)
+pool = DecodePool(2, 2 * 32 * 224 * 224 * 3, stall_s=5.0)
 with pool:
     for i, path in enumerate(sys.argv[3:]):
         pool.submit(i, path, Sampling.of(32, 15.0))
@@ -458,7 +458,7 @@ def test_a_program_that_was_stopped_for_a_while_goes_on(tmp_path: Path, videos: 
     """Nobody is blamed for a pause of everything: a laptop that slept, a scan that was stopped."""
     process, _ = _start(tmp_path, "run", videos)
     os.killpg(process.pid, signal.SIGSTOP)
-    time.sleep(4)
+    time.sleep(7)
     os.killpg(process.pid, signal.SIGCONT)
     out, errors = process.communicate(timeout=180)
     assert out.split() == ["VideoDone"] * 4, errors
