@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, talk_console
 from vtag.engine.text import display_path, printable
+from vtag.engine.worktime import worked_s
 
 if TYPE_CHECKING:
     from vtag.engine.events import Event, Finished, PassDone, Planned, Profile, VideoFailed
@@ -95,7 +95,7 @@ class _Lines:
 
     def __init__(self, plan: Planned) -> None:
         self._plan = plan
-        self._start = self._last = time.monotonic()
+        self._start = self._last = worked_s()
 
     def show(self, event: Event) -> None:
         from vtag.engine.events import PassDone, Progress, VideoFailed
@@ -104,8 +104,8 @@ class _Lines:
             self.say(_pass_line(event))
         elif isinstance(event, VideoFailed):
             self.say(_failed_line(event))
-        elif isinstance(event, Progress) and time.monotonic() - self._last >= _PLAIN_EVERY_S:
-            self._last = time.monotonic()
+        elif isinstance(event, Progress) and worked_s() - self._last >= _PLAIN_EVERY_S:
+            self._last = worked_s()
             passed = self._last - self._start
             say(
                 f"{event.videos_done} of {self._plan.videos} videos, "
@@ -127,7 +127,7 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._plan = plan
-        self._start = time.monotonic()
+        self._start = worked_s()
         self._progress = Progress(
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
@@ -135,6 +135,7 @@ class _Bar:
             TimeRemainingColumn(),
             console=talk_console(),
             transient=True,
+            get_time=worked_s,
         )
         self._task = self._progress.add_task("starting", total=plan.video_ms or None)
         self._progress.start()
@@ -147,7 +148,7 @@ class _Bar:
         elif isinstance(event, VideoFailed):
             self.say(_failed_line(event))
         elif isinstance(event, Progress):
-            speed = event.video_ms_done / 1000 / max(time.monotonic() - self._start, 1e-3)
+            speed = event.video_ms_done / 1000 / max(worked_s() - self._start, 1e-3)
             text = (
                 f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
             )

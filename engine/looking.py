@@ -42,6 +42,7 @@ from vtag.engine.video.pool import VideoFailed as Undecoded
 from vtag.engine.video.probe import VideoInfo
 from vtag.engine.video.sampling import Sampling
 from vtag.engine.video.stillness import Stillness
+from vtag.engine.worktime import worked_s
 
 # Clips in shared memory at one time; a clip of the published models is 4.8 MB
 DECODE_MEMORY_BYTES = 256 * 2**20
@@ -167,7 +168,7 @@ class Looking:
             failed=tuple(self._failed),
             windows=self._windows,
             video_ms=self._seen_ms,
-            wall_s=time.monotonic() - self._started,
+            wall_s=worked_s() - self._started,
             moments=sum(self._moments.values()),
             left_out=tuple(self._found.left_out),
             unfinished=len(self._stored & self._open),
@@ -183,6 +184,7 @@ class Looking:
             "of": len(self._plan.tasks),
             "video_ms": done.video_ms_done,
             "of_ms": done.video_ms,
+            "worked_s": worked_s() - self._started,
         }
         runs.report(self._library, self.run_id, told)
 
@@ -208,9 +210,9 @@ class Looking:
             )
             self._lengths.wait(pool)
             yield planned(self._plan, self._found, self._lengths.total_ms, speed)
-            began = time.monotonic()
+            began = worked_s()
             yield from self._pass_by_pass(pool)
-            self._looking_s = time.monotonic() - began
+            self._looking_s = worked_s() - began
         self._decode_s = _children_s() - self._decode_s
         if self._seen_ms > _TELLING_MS and self._looking_s:
             runs.remember_speed(self._library, by, self._seen_ms / 1000 / self._looking_s)
@@ -349,7 +351,7 @@ class Looking:
         yield self._progress()
 
     def _keep(self, job_id: int) -> Iterator[Event]:
-        began = time.monotonic()
+        began = worked_s()
         look = self._looks[job_id]
         assert look.decoded is not None
         info, note = look.decoded.info, look.decoded.note
@@ -363,7 +365,7 @@ class Looking:
             self._moments[job_id] = self._voices.derive(content_id, self._sampling.key(), force=True)
         del self._looks[job_id]
         self._stored.add(job_id)
-        self._store_s += time.monotonic() - began
+        self._store_s += worked_s() - began
         if look.whole:
             self._open.discard(job_id)
             if not self._options.force:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from vtag.engine.backends.base import Backend
 from vtag.engine.events import Profile
 from vtag.engine.video.pool import ClipReady
+from vtag.engine.worktime import worked_s
 
 _END_S = 30.0  # a batch that is under way is waited for: it cannot be stopped
 
@@ -113,12 +113,12 @@ class ModelThread:
             return some
 
     def _look(self, clips: list[ClipReady]) -> list[Seen]:
-        began = time.monotonic()
+        began = worked_s()
         pixels = np.concatenate([clip.pixels for clip in clips])
         for clip in clips:
             clip.release()
         features = self._backend.run(pixels).features
-        self.profile.model_s += time.monotonic() - began
+        self.profile.model_s += worked_s() - began
         self.profile.clips += len(clips)
         self.profile.batches += 1
         split = features.reshape(len(clips), -1, features.shape[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 
 from vtag.engine.discover import Discovery, discover
@@ -31,6 +30,7 @@ from vtag.engine.swin.checkpoints import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
 from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.sampling import Sampling
+from vtag.engine.worktime import worked_s
 
 _EFFORTS = {"fast": (2.0, "center"), "normal": (None, "center"), "thorough": (0.5, "full")}  # lengths, view
 
@@ -63,7 +63,7 @@ def scan(
     interruption leaves is whole. Raises VtagError where the scan as such cannot run; a video that cannot be read
     is an event.
     """
-    started = time.monotonic()
+    started = worked_s()
     spec = checkpoint.spec
     sampling = sampling_of(spec, options)
     found = discover(paths, Only(options.include, options.exclude), options.leave)
@@ -121,6 +121,6 @@ def _nothing_done(plan: Plan, found: Discovery, started: float) -> Finished:
         failed=tuple(plan.unreadable),
         windows=0,
         video_ms=0,
-        wall_s=time.monotonic() - started,
+        wall_s=worked_s() - started,
         left_out=tuple(found.left_out),
     )

@@ -189,6 +189,8 @@ def test_a_run_tells_its_speed_and_the_time_left() -> None:
     )
     assert runs.outlook(run) == runs.Outlook(2.0, 180.0)
     assert runs.outlook(run._replace(progress={})) == runs.Outlook(None, None)
+    half_a_minute_paused = {**told, "worked_s": 30.0}
+    assert runs.outlook(run._replace(progress=half_a_minute_paused)) == runs.Outlook(4.0, 90.0)
 
 
 def test_the_server_process_would_load_no_model() -> None:

@@ -44,15 +44,19 @@ class Outlook(NamedTuple):
 
 
 def outlook(run: Run) -> Outlook:
-    """Speed and time left of a run, from what it reported last."""
+    """Speed and time left of a run, from what it reported last.
+
+    It reports the seconds in which it worked (`worked_s`): pauses are not among them.
+    """
     passed_s = (
         datetime.fromisoformat(run.updated_at) - datetime.fromisoformat(run.started_at)
     ).total_seconds()
+    worked_s = run.progress.get("worked_s") or passed_s  # what an older vtag wrote has none
     done_ms, of_ms = run.progress.get("video_ms") or 0, run.progress.get("of_ms") or 0
-    if passed_s < 1 or not done_ms:
-        return Outlook(None, None)
-    left_s = passed_s * (of_ms - done_ms) / done_ms if of_ms >= done_ms else None
-    return Outlook(done_ms / 1000 / passed_s, left_s)
+    if worked_s < 1 or not done_ms:
+        return Outlook(None, run.progress.get("left_s"))
+    left_s = worked_s * (of_ms - done_ms) / done_ms if of_ms >= done_ms else None
+    return Outlook(done_ms / 1000 / worked_s, left_s)
 
 
 def start(library: Library, kind: str, command: str) -> int:
