@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vtag.engine.discover import discover
-from vtag.engine.library import files, heads, observations
+from vtag.engine.library import derive, files, heads, observations
 from vtag.engine.library.database import Library
 
 LABELS = ("archery", "riding a bike", "yoga", "none of these")
@@ -43,3 +43,13 @@ def add_video(library: Library, path: Path, *, seed: int = 0, windows: int = 8, 
         features = 3 * np.random.default_rng(seed).normal(size=(windows, 1, 6)).astype(np.float32)
         observations.add(library, key, "backbone", SAMPLING, spans, features, MADE_BY)
     return content_id
+
+
+def fill(library: Library, folder: Path, videos: int, *, threshold: float = 0.4) -> int:
+    """A model, and videos `0.mp4`, `1.mp4` … of 8 s with moments of its labels; returns the model's id."""
+    model_id = add_model(library)
+    for i in range(videos):
+        add_video(library, folder / f"{i}.mp4", seed=i)
+    heads.tell_threshold(library, model_id, threshold)
+    list(derive.retag(library, model_id))
+    return model_id

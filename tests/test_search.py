@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shelf import LABELS, add_model, add_video
+from shelf import LABELS, add_model, add_video, fill
 
 from vtag.engine.errors import QueryError
-from vtag.engine.library import derive, heads
+from vtag.engine.library import derive
 from vtag.engine.library.database import Library
 from vtag.engine.library.labels import nearest
 from vtag.engine.library.search import content_of, label_counts, labels_fit, moments_of, search
@@ -22,11 +22,7 @@ EVERYTHING = 'archery OR "riding a bike" OR yoga'
 @pytest.fixture
 def tagged(library: Library, tmp_path: Path) -> Library:
     """Four videos with a moment of each label in some windows."""
-    model_id = add_model(library)
-    for i in range(4):
-        add_video(library, tmp_path / "v" / f"{i}.mp4", seed=i)
-    heads.tell_threshold(library, model_id, 0.4)
-    list(derive.retag(library, model_id))
+    fill(library, tmp_path / "v", 4)
     return library
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from shelf import add_model, add_video
+from shelf import add_model, add_video, fill
 
 from vtag.engine.library import derive, heads
 from vtag.engine.library.database import Library
@@ -26,11 +26,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def videos(vtag_home: Path, tmp_path: Path) -> Path:
     """Three tagged videos in the library at home."""
     with Library.open(vtag_home / "library.db") as library:
-        model_id = add_model(library)
-        for i in range(3):
-            add_video(library, tmp_path / "v" / f"{i}.mp4", seed=i)
-        heads.tell_threshold(library, model_id, 0.3)
-        list(derive.retag(library, model_id))
+        fill(library, tmp_path / "v", 3, threshold=0.3)
     return tmp_path / "v"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shelf import LABELS, add_model, add_video
+from shelf import LABELS, add_model, add_video, fill
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library import derive, forget, heads, words
@@ -22,11 +22,7 @@ EVERYTHING = 'archery OR "riding a bike" OR yoga'
 @pytest.fixture
 def tagged(library: Library, tmp_path: Path) -> Library:
     """Three videos of 8 s with moments of a model's three labels."""
-    model_id = add_model(library)
-    for i in range(3):
-        add_video(library, tmp_path / "v" / f"{i}.mp4", seed=i)
-    heads.tell_threshold(library, model_id, 0.4)
-    list(derive.retag(library, model_id))
+    fill(library, tmp_path / "v", 3)
     return library
 
 

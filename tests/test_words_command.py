@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shelf import add_model, add_video
+from shelf import add_video, fill
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library import derive, heads, words, words_file
+from vtag.engine.library import heads, words, words_file
 from vtag.engine.library.database import Library
 from vtag.engine.library.search import search
 
@@ -26,12 +26,7 @@ Vtag = Callable[..., subprocess.CompletedProcess[str]]
 def videos(tmp_path: Path, vtag_home: Path) -> Path:
     """Two videos of 8 s, seen by a model; the library is at home."""
     with Library.open(vtag_home / "library.db") as library:
-        model_id = add_model(library)
-        for i in range(2):
-            add_video(library, tmp_path / "v" / f"{i}.mp4", seed=i)
-        heads.tell_threshold(library, model_id, 0.4)
-        heads.use_model(library, model_id)
-        list(derive.retag(library, model_id))
+        heads.use_model(library, fill(library, tmp_path / "v", 2))
     return tmp_path / "v"
 
 
