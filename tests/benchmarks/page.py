@@ -1,12 +1,14 @@
 """What the page's views cost with 10 videos and with very many: `python tests/benchmarks/page.py [--videos N]`.
 
 Builds both libraries once (minutes; kept in --folder, shared with search.py) and prints, in pairs, the time of
-everything that the page asks for when it is opened, and of each view.
+everything that the page asks for when it is opened, and of each view; then, where there is a Chromium, how long a
+person waits who opens the page: from the address to the first card and to the labels to press.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import tempfile
 import time
@@ -16,8 +18,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from big_library import build
+from browser import CHROMIUM, browser
+from page_server import serving
 
 from vtag.app.ui import holdings, look, watch, work
 from vtag.assets import kinetics400_labels
@@ -55,6 +60,24 @@ def median_ms(action: Callable[[], object], times: int) -> float:
     return float(np.median(taken))
 
 
+def opened_ms(libraries: list[Path], times: int) -> list[float]:
+    """Medians of opening the page over each library, in turn, by a browser that has it in its cache."""
+    with contextlib.ExitStack() as stack:
+        addresses = [stack.enter_context(serving(path.parent))[0] for path in libraries]
+        context = stack.enter_context(browser()).contexts[0]
+        taken: list[list[float]] = [[] for _ in addresses]
+        for _ in range(times + 1):
+            for address, mine in zip(addresses, taken, strict=True):
+                page = context.new_page()
+                begun = time.perf_counter()
+                page.goto(address)
+                page.locator(".vtag-card").first.wait_for()
+                page.locator(".vtag-suggested").first.wait_for()
+                mine.append(1000 * (time.perf_counter() - begun))
+                page.close()
+    return [float(np.median(mine[1:])) for mine in taken]
+
+
 def main() -> None:
     """Build both, ask both, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -64,17 +87,21 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "vtag-benchmark-search")
     told = parser.parse_args()
-    both = []
+    both, paths = [], []
     for videos, segments, features in ((10, 1000, 100), (told.videos, told.segments, told.features)):
         path = told.folder / f"{videos}-{segments}-{features}" / "library.db"
         if not path.with_name("complete").exists():
             build(path, videos=videos, segments=segments, features=features)
             path.with_name("complete").touch()
+        paths.append(path)
         both.append(views(path))
     print(f"{'':<30}{'10 videos':>14}{f'{told.videos:,} videos':>20}")
     for name in both[0]:
         few, many = (median_ms(each[name], told.repeat) for each in both)
         print(f"{name:<30}{few:>11.1f} ms{many:>17.1f} ms", flush=True)
+    if CHROMIUM:
+        few, many = opened_ms(paths, told.repeat)
+        print(f"{'opened in a browser':<30}{few:>11.1f} ms{many:>17.1f} ms")
 
 
 if __name__ == "__main__":
