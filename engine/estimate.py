@@ -9,7 +9,8 @@ import numpy as np
 
 from vtag.engine.backends.base import Backend
 from vtag.engine.plan import Task
-from vtag.engine.video.pool import DecodePool, Event, LengthTold
+from vtag.engine.video.events import Event, LengthTold
+from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.sampling import Sampling
 from vtag.engine.video.views import clip_size
 

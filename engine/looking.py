@@ -34,11 +34,12 @@ from vtag.engine.pipeline import ModelThread, Seen
 from vtag.engine.plan import Plan, Task
 from vtag.engine.swin.checkpoints import Checkpoint
 from vtag.engine.swin.spec import ModelSpec
+from vtag.engine.video.events import ClipReady, VideoOpened
+from vtag.engine.video.events import Event as PoolEvent
+from vtag.engine.video.events import VideoDone as Decoded
+from vtag.engine.video.events import VideoFailed as Undecoded
 from vtag.engine.video.packets import UNKNOWN, Fingerprint
-from vtag.engine.video.pool import ClipReady, DecodePool, VideoOpened
-from vtag.engine.video.pool import Event as PoolEvent
-from vtag.engine.video.pool import VideoDone as Decoded
-from vtag.engine.video.pool import VideoFailed as Undecoded
+from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.probe import VideoInfo
 from vtag.engine.video.sampling import Sampling
 from vtag.engine.video.stillness import Stillness

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.backends.base import Backend
 from vtag.engine.events import Profile
-from vtag.engine.video.pool import ClipReady
+from vtag.engine.video.events import ClipReady
 from vtag.engine.worktime import worked_s
 
 _END_S = 30.0  # a batch that is under way is waited for: it cannot be stopped

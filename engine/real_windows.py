@@ -16,7 +16,8 @@ from vtag.engine.library import served
 from vtag.engine.library.database import open_reader
 from vtag.engine.swin.spec import ModelSpec
 from vtag.engine.text import display_path
-from vtag.engine.video.pool import ClipReady, DecodePool
+from vtag.engine.video.events import ClipReady
+from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.sampling import Sampling
 
 _MEMORY_BYTES = 64 << 20

@@ -28,7 +28,7 @@ from vtag.engine.passes import PASSES, starts_of
 from vtag.engine.pipeline import ModelThread
 from vtag.engine.scan import ScanOptions, sampling_of
 from vtag.engine.swin.checkpoints import load_checkpoint
-from vtag.engine.video.pool import ClipReady
+from vtag.engine.video.events import ClipReady
 from vtag.engine.video.sampling import Sampling, plan_windows
 from vtag.engine.video.stillness import Stillness
 

@@ -18,7 +18,8 @@ from footage import make_numbered, make_video, numbers
 from vtag.engine.errors import VideoError
 from vtag.engine.video import pool as pool_module
 from vtag.engine.video.arena import Arena
-from vtag.engine.video.pool import ClipReady, DecodePool, Event, VideoDone, VideoFailed
+from vtag.engine.video.events import ClipReady, Event, VideoDone, VideoFailed
+from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.reader import read_clips
 from vtag.engine.video.sampling import Sampling
 
@@ -390,7 +391,8 @@ import sys, time
 from pathlib import Path
 with open(sys.argv[1], "a") as log:  # runs again if a worker imports us
     log.write("run\\n")
-from vtag.engine.video.pool import ClipReady, DecodePool
+from vtag.engine.video.events import ClipReady
+from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.sampling import Sampling
 
 pool = DecodePool(2, 2 * 32 * 224 * 224 * 3, stall_s=5.0)

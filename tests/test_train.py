@@ -370,7 +370,8 @@ def test_motion_that_no_still_frame_tells_is_learned_and_shuffled_frames_teach_n
 
 def test_the_views_of_eval_are_the_published_ones(shared: Path) -> None:
     """The twelve views that `vtag eval --protocol test` shows a model of PaddleVideo's own example video."""
-    from vtag.engine.video.pool import ClipReady, DecodePool
+    from vtag.engine.video.events import ClipReady
+    from vtag.engine.video.pool import DecodePool
 
     golden = json.loads((shared / "golden" / "paddle_example.json").read_text())
     video = shared / "clips" / "archery__022.avi"

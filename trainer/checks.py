@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vtag.engine.video.events import ClipReady, VideoDone, VideoFailed
 from vtag.engine.video.frame_folder import is_frame_folder
-from vtag.engine.video.pool import ClipReady, DecodePool, VideoDone, VideoFailed
+from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.sampling import Sampling
 
 _MEMORY_BYTES = 16 << 20

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from vtag.engine.backends.base import Backend
 from vtag.engine.predict import logits_of, softmax, views_at_once
 from vtag.engine.swin.spec import NONE_OF_THESE, ModelSpec
-from vtag.engine.video.pool import ClipReady, DecodePool, VideoFailed
+from vtag.engine.video.events import ClipReady, VideoFailed
+from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.sampling import PROTOCOL_CLIPS, Protocol
 from vtag.trainer.dataset import Clip, Dataset, DatasetError, label_of
 

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.pool import ClipReady, DecodePool, VideoDone, VideoFailed
+from vtag.engine.video.events import ClipReady, VideoDone, VideoFailed
+from vtag.engine.video.pool import DecodePool
 from vtag.engine.video.published import LONGEST
 from vtag.engine.video.sampling import Sampling
 
