@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shelf import LABELS, add_model, add_video, fill
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library import derive, forget, heads, words
+from vtag.engine.library import derive, forget, heads, verdicts, words
 from vtag.engine.library.database import Library
 from vtag.engine.library.search import Moment, moments_of, search
 
@@ -235,8 +235,8 @@ SPAN = st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda s: (s[0], s[
 def test_the_latest_word_that_covers_half_counts(
     segment: tuple[int, int], said: list[tuple[tuple[int, int], str]]
 ) -> None:
-    on = [words.Said(i, *span, verdict) for i, (span, verdict) in enumerate(said)]
-    found = words.verdict_on(*segment, on)
+    on = [verdicts.Said(i, *span, verdict) for i, (span, verdict) in enumerate(said)]
+    found = verdicts.verdict_on(*segment, on)
     half = np.zeros(80, bool)
     half[slice(*segment)] = True
 

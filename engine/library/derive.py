@@ -9,9 +9,10 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.library import heads, observations, words
+from vtag.engine.library import heads, observations
 from vtag.engine.library.database import Library
 from vtag.engine.library.segments import DEFAULT_THRESHOLD, Rule, probabilities, segments_of
+from vtag.engine.library.verdicts import settle
 from vtag.engine.swin.spec import NONE_OF_THESE
 
 
@@ -75,7 +76,7 @@ def derive(
             "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, ?)",
             [(content_id, model.labels[s.label], model.id, s.start_ms, s.end_ms, s.score) for s in found],
         )
-        words.settle(library, content_id)
+        settle(library, content_id)
         db.execute(
             "INSERT OR REPLACE INTO derivations (content_id, model_id, sampling, rules, windows) "
             "VALUES (?, ?, ?, ?, ?)",

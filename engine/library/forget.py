@@ -13,8 +13,9 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library import feature_cache, heads
 from vtag.engine.library.database import Library
 from vtag.engine.library.twins import twins
+from vtag.engine.library.verdicts import settle
 from vtag.engine.library.volumes import real_path
-from vtag.engine.library.words import settle, withdraw
+from vtag.engine.library.words import withdraw
 from vtag.engine.text import display_path
 
 THUMBNAILS = "thumbnails"  # a folder beside the library; each picture's name begins with its content's key
