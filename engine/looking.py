@@ -254,7 +254,7 @@ class Looking:
             look = self._looks[event.job_id]
             look.decoded = event
             look.task.duration_ms = event.info.duration_ms
-            self._lengths.learn(event.job_id, event.info.duration_ms - self._known_ms(event.job_id))
+            self._learn_length(event.job_id, event.info)
             yield from self._keep_if_complete(event.job_id)
         elif isinstance(event, Undecoded):
             yield from self._fail(event.job_id, event.reason)
@@ -262,6 +262,7 @@ class Looking:
     def _opened(self, event: VideoOpened, pool: DecodePool) -> Iterator[Event]:
         look = self._looks[event.job_id]
         look.known_by = event.known_by
+        self._learn_length(event.job_id, event.info)
         if event.asks and not self._known[event.job_id] and self._was_seen(look.task, event):
             del self._looks[event.job_id]
             self._open.discard(event.job_id)
@@ -315,6 +316,9 @@ class Looking:
     def _cover(self, job_id: int, ms: int) -> None:
         self._covered[job_id] = self._covered.get(job_id, 0) + ms
         self._seen_ms += ms
+
+    def _learn_length(self, job_id: int, info: VideoInfo) -> None:
+        self._lengths.learn(job_id, info.duration_ms - self._known_ms(job_id))
 
     def _known_ms(self, job_id: int) -> int:
         """What earlier scans saw of a video."""

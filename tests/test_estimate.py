@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from footage import make_video
 from sample import make_model
@@ -88,6 +89,16 @@ def test_a_video_that_cannot_be_read_counts_as_done_also_where_it_is_the_last(
     events = events_of(library, tmp_path, model)
     last = [e for e in events if isinstance(e, Progress)][-1]
     assert (last.videos_done, last.video_ms_done, last.video_ms) == (1, 0, 0)
+
+
+def test_a_length_that_could_not_be_told_before_is_known_once_the_video_is_open(
+    library: Library, tmp_path: Path, model: Path
+) -> None:
+    blank = np.zeros((48, 64, 3), np.uint8)  # so little data that no container is believed
+    make_video(tmp_path / "blank.mp4", seconds=60, fps=1, width=64, height=48, draw=lambda _: blank)
+    events = events_of(library, tmp_path, model)
+    assert next(e for e in events if isinstance(e, Planned)).video_ms == 0
+    assert next(e for e in events if isinstance(e, Progress)).video_ms == 60_000
 
 
 def test_lengths_that_were_read_before_are_believed(library: Library, videos: Path, model: Path) -> None:
