@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-import time
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, talk_console
+from vtag.engine.worktime import worked_s
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from vtag.trainer.loop import EpochDone, Stepped
+    from vtag.trainer.loop import EpochDone, Resumed, Stepped
     from vtag.trainer.relook import Looked
 
 _PLAIN_EVERY_S = 10.0
@@ -24,7 +24,7 @@ class TrainingView:
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._began: float | None = None
-        self._said = time.monotonic()
+        self._said = worked_s()
 
     def __enter__(self) -> TrainingView:
         return self
@@ -34,7 +34,7 @@ class TrainingView:
 
     def step(self, event: Stepped) -> None:
         """A part of a step is done."""
-        now = time.monotonic()
+        now = worked_s()
         if self._began is None:
             self._began, self._first = now, event.clips
         speed = (event.clips - self._first) / max(now - self._began, 1e-3)
@@ -54,6 +54,10 @@ class TrainingView:
             text += ", the best so far" if event.best else ""
         self.line(text)
 
+    def resumed(self, event: Resumed) -> None:
+        """A training that was left goes on."""
+        self.line(f"going on after epoch {len(event.history)}" if event.history else "going on in epoch 1")
+
     def looked(self, event: Looked) -> None:
         """Windows were looked at."""
         self._show(f"{event.done} of {event.of} windows looked at", event.done, event.of)
@@ -64,12 +68,12 @@ class TrainingView:
         if is_terminal():
             bar = self._opened()
             bar.update(bar.task_ids[0], description=text, completed=done, total=of)
-        elif time.monotonic() - self._said >= _PLAIN_EVERY_S:
+        elif worked_s() - self._said >= _PLAIN_EVERY_S:
             self.line(text)
 
     def line(self, text: str) -> None:
         """Say one line, above the bar where there is one."""
-        self._said = time.monotonic()
+        self._said = worked_s()
         if self._bar:
             self._bar.console.print(text)
         else:
@@ -85,6 +89,7 @@ class TrainingView:
                 TimeRemainingColumn(),
                 console=talk_console(),
                 transient=True,
+                get_time=worked_s,
             )
             self._bar.add_task("", total=None)
             self._bar.start()

@@ -54,6 +54,7 @@ class Jobs:
         self._lock = threading.Lock()
         self._current: tuple[Job, subprocess.Popen[bytes]] | None = None
         self.trouble = ""  # why the last job failed, in its own words
+        self.last: Job | None = None  # the last of ours that ended
 
     def ask(self, kind: str, of: str, arguments: Sequence[str], *, needs: bool = False) -> bool:
         """Run `vtag ARGUMENTS`, now (True) or when its turn comes. Raises VtagError where too many wait.
@@ -138,7 +139,7 @@ class Jobs:
         if self._current and self._current[1].poll() is not None:
             code = self._current[1].returncode
             self.trouble = "" if code in _FINE else (self.last_words() or "it ended at once")
-            self._current = None
+            self.last, self._current = self._current[0], None
             if code not in _DONE:
                 with Library.open(self._library) as library, library.transaction():
                     _keep(library, _without_needy(_waiting(library.connection)))

@@ -25,11 +25,11 @@ from vtag.engine.models import load
 from vtag.engine.scan import ScanOptions, scan
 from vtag.trainer.backbone import NetworkSettings
 from vtag.trainer.dataset import DatasetError, read_dataset
-from vtag.trainer.finetune import Base, Settings, finetune, state_folder
+from vtag.trainer.finetune import Base, Settings, finetune
 from vtag.trainer.judge import Taught
 from vtag.trainer.loop import EpochDone
 from vtag.trainer.network import random_base
-from vtag.trainer.state import STATE_FILE
+from vtag.trainer.unfinished import STATE_FILE, state_folder
 
 NETWORK = NetworkSettings(epochs=3, batch_size=8)
 SETTINGS = Settings(seed=4, device="cpu", network=NETWORK)
@@ -96,6 +96,9 @@ def test_a_trained_network_is_a_whole_model_that_knows_what_was_measured(
     assert set(made.label_thresholds) == {"green stripes", "red stripes"}
     run = recent(scanned.connection)[0]
     assert (run.kind, run.state) == ("finetune", "done")
+    told = run.progress["history"]  # what the page draws while it runs
+    assert told["epoch"] == [1, 2, 3] and len(told["val_loss"]) == len(told["accuracy"]) == 3
+    assert (run.progress["epoch"], run.progress["of"], run.progress["share"]) == (3, 3, 1.0)
     part = replace(SETTINGS, network=replace(NETWORK, part=1, epochs=1))
     teach(material, scanned, tmp_path / "part", part)
     before, after = load(material / "base").tensors, load(tmp_path / "part").tensors
@@ -122,6 +125,7 @@ def test_left_and_resumed_it_ends_as_if_nothing_had_happened(
     with pytest.raises(ModelError, match="other settings"):
         teach(material, scanned, tmp_path / "part", other)
     teach(material, scanned, tmp_path / "part", replace(SETTINGS, resume=True))
+    assert recent(scanned.connection)[0].progress["history"]["epoch"] == [1, 2, 3]  # what was before, too
     assert history(tmp_path / "part") == history(tmp_path / "whole")
     one, two = (load(tmp_path / name).spec for name in ("part", "whole"))
     assert (one.backbone_hash, one.head_hash) == (two.backbone_hash, two.head_hash)

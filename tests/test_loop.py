@@ -27,7 +27,7 @@ from vtag.trainer.network import Network, build, groups_of
 from vtag.trainer.ranks import Ranks
 from vtag.trainer.sampler import epoch_order, of_rank
 from vtag.trainer.schedule import learning_rate
-from vtag.trainer.state import STATE_FILE
+from vtag.trainer.unfinished import STATE_FILE
 from vtag.trainer.validate import validation
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from shelf import LABELS, SAMPLING, add_model, add_video
 
-from vtag.app.ui import look, teach, watch, work
+from vtag.app.ui import look, teach, trainings, watch, work
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import Jobs
 from vtag.engine.library import derive, files, heads, runs, served, words
@@ -253,6 +253,34 @@ def test_a_training_draws_its_curves_while_it_runs(shelf: Path) -> None:
         told = {"epoch": 3, "of": 30, "loss": 0.9, "accuracy": 0.7, "history": history}
         runs.report(opened, run, told)
         shown = now_running(runs.recent(opened.connection), None, [], "")
-    assert "epoch 3 of 30" in shown and "loss 0.900, accuracy 70 %" in shown
-    assert shown.count("<polyline") == 3 and "loss: 1.000" in shown  # val_accuracy was not measured
+    assert "epoch 3 of 30" in shown and "loss 0.900, 70 % right" in shown
+    assert shown.count("<polyline") == 3 and "training: 1.000" in shown  # val_accuracy was not measured
     assert "<b>" not in confusion(["a<b>", "c"], [[3, 1], [0, 2]])
+
+
+def test_a_folder_is_trained_as_asked_once_and_what_was_left_goes_on(
+    shelf: Path, vtag_home: Path, tmp_path: Path
+) -> None:
+    with Library.open(shelf) as opened:
+        runs.start(opened, "scan", "something else")  # so that all that is asked for waits
+    queue, folder = Jobs(shelf), str(tmp_path / "clips")
+    assert "There is no" in trainings.from_folder(shelf, queue, str(tmp_path / "nowhere"))
+    assert "found in all that was seen" in trainings.from_folder(shelf, queue, folder)
+    assert [(job.kind, job.needs) for job in queue.waiting()] == [("finetune", False), ("retag", True)]
+    assert "--train" not in queue.waiting()[0].arguments
+    assert "It is trained" in trainings.from_folder(shelf, queue, folder, "stages=2", 5)
+    assert "taught already" in trainings.from_folder(shelf, queue, folder, "all", 5)
+    asked = queue.waiting()[2].arguments
+    assert " ".join(asked[-6:]) == f"--train stages=2 --epochs 5 -- {folder}" and "--resume" not in asked
+    assert trainings.under_way(shelf, queue).count("Take out") == 2  # the trainings of the three
+    queue.withdraw(queue.waiting()[2].number)
+    left = vtag_home / "models" / ".clips-network.training"
+    left.mkdir(parents=True)
+    (left / "state.safetensors").touch()
+    assert "clips-network</strong> was left" in trainings.under_way(shelf, queue)
+    assert "goes on as the model clips-network" in trainings.from_folder(shelf, queue, folder, "stages=2", 5)
+    assert "--resume" in queue.waiting()[2].arguments
+    trainings.discard_left(shelf, queue, "../../clips-network")
+    assert left.exists()
+    assert "was left" not in trainings.discard_left(shelf, queue, "clips-network")
+    assert not left.exists()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,6 +13,9 @@ from browser import Open, find, need_browser, tab
 from footage import make_video
 from page_server import scan_into, serving
 from sample import make_model
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 need_browser()
 pytestmark = pytest.mark.timeout(900)  # a person's whole way through the page, on a machine that may be busy
@@ -79,17 +85,81 @@ def test_a_tag_is_taught_tried_corrected_and_kept(open_page: Open, home: Path) -
         page.close()
 
 
+def labelled_clips(folder: Path, names: tuple[str, ...], count: int, copies: int = 1) -> Path:
+    """A folder of clips a name, each with stripes of its own colour; copies are of one source."""
+    for kind, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for seed in range(count):
+            file, picture = folder / name / f"{seed}__0.mp4", striped(kind, seed)
+            make_video(file, seconds=3 + seed, fps=8, width=64, height=48, draw=lambda _, p=picture: p)
+            for number in range(1, copies):
+                shutil.copy(file, folder / name / f"{seed}__{number}.mp4")
+    return folder
+
+
+def wait_for_epochs(page: Page, count: int) -> int:
+    """Until the live curve of the loss shows at least `count` epochs; how many it shows."""
+    line = "#vtag-training svg[aria-label=Loss] polyline"
+    shown = f"(document.querySelector('{line}')?.getAttribute('points').split(' ').length ?? 0)"
+    return int(page.wait_for_function(f"() => {shown} >= {count} && {shown}").json_value())
+
+
+@pytest.mark.slow  # a network is trained, cancelled, and trained on
+def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
+    open_page: Open, home: Path, tmp_path: Path
+) -> None:
+    clips = labelled_clips(tmp_path / "labelled", ("red", "green"), 6, copies=10)
+    with serving(home) as (address, server), closing(open_page(at=address)) as page:
+        tab(page, "Teach")
+        page.get_by_text("From a folder of labelled clips").click()
+        page.get_by_label("Folder with one folder of clips a tag").fill(str(clips))
+        page.locator("#vtag-teach-part input").click()
+        page.get_by_role("option", name="whole network").click()
+        page.get_by_label("Epochs, at most").fill("200")
+        learn, training = (
+            page.get_by_role("button", name="Teach from this folder"),
+            page.locator("#vtag-training"),
+        )
+        learn.click()
+        page.locator("#vtag-teach-said", has_text="trained as the model labelled-network").wait_for()
+        learn.click()  # twice by mistake
+        page.locator("#vtag-teach-said", has_text="taught already").wait_for()
+        training.get_by_text("epoch").first.wait_for()
+        seen = wait_for_epochs(page, 1)
+        wait_for_epochs(page, seen + 1)  # the curve grows by itself
+        for measure in ("Loss", "Accuracy"):
+            assert training.locator(f"svg[aria-label={measure}] polyline").count() == 2  # and of validation
+        training.get_by_role("button", name="Cancel what runs").click()
+        training.get_by_text("labelled-network was left before its end").wait_for()
+        learn.click()
+        page.locator("#vtag-teach-said", has_text="The training goes on").wait_for()
+        wait_for_epochs(page, 2)  # what was before is not forgotten
+        training.get_by_role("button", name="Cancel what runs").click()
+        training.get_by_role("button", name="Discard the unfinished training of labelled-network").click()
+        training.get_by_text("was left before its end").wait_for(state="detached")
+        page.get_by_label("Epochs, at most").fill("2")
+        learn.click()
+        page.locator("#vtag-measured summary", has_text="labelled-network").click()
+        for measure in ("Loss", "Accuracy"):
+            page.locator(f"#vtag-measured svg[aria-label={measure}]").wait_for()
+        page.locator("#vtag-measured").get_by_text("Rows: what it was.").wait_for()
+        memory = Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]
+        assert int(memory) < 400 * 1024  # kB
+        tab(page, "Scan")  # and can be scanned with, without another start of the server
+        page.locator("#vtag-scan-model input").click()
+        page.get_by_role("option", name="labelled-network").click()
+        page.get_by_label("Folders on this machine").fill(str(home.parent / "clips"))
+        page.get_by_role("button", name="Start scan").click()
+        page.locator("#vtag-runs tr", has_text="clips").get_by_text("done").nth(1).wait_for()
+        page.goto(f"{address}/?q=red OR green")
+        page.locator("#vtag-results .vtag-card", has_text="red").first.wait_for()
+
+
 @pytest.mark.slow  # four trainings, if small ones
 def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
     open_page: Open, home: Path, tmp_path: Path
 ) -> None:
-    for kind, name in enumerate(("red", "green", "blue")):
-        (tmp_path / "labelled" / name).mkdir(parents=True)
-        for seed in range(4):
-            file = tmp_path / "labelled" / name / f"{seed}.mp4"
-            make_video(
-                file, seconds=3 + seed, fps=8, width=64, height=48, draw=lambda _, p=striped(kind, seed): p
-            )
+    labelled_clips(tmp_path / "labelled", ("red", "green", "blue"), 4)
     with serving(home) as (address, _):
         page = open_page(at=address)
         tab(page, "Teach")

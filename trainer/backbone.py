@@ -26,11 +26,12 @@ from vtag.trainer.dataset import Dataset
 from vtag.trainer.features import Features
 from vtag.trainer.judge import Verdict, judge
 from vtag.trainer.loader import ClipSource, Item, default_cache_bytes
-from vtag.trainer.loop import LoopSettings, Trained, TrainEvent, Training
+from vtag.trainer.loop import LoopSettings, Resumed, Trained, TrainEvent, Training
 from vtag.trainer.network import Network, Part, build
 from vtag.trainer.relook import Looked, Owned
 from vtag.trainer.split import held_out
-from vtag.trainer.state import STATE_FILE, Epoch
+from vtag.trainer.state import Epoch
+from vtag.trainer.unfinished import STATE_FILE
 from vtag.trainer.validate import Validate, validation
 
 BACKGROUND_SHARE = 0.25  # of an epoch's clips
@@ -103,7 +104,7 @@ class NewModel:
     remarks: tuple[str, ...]
 
 
-Steps = Generator[TrainEvent | Looked, None, NewModel]
+Steps = Generator[TrainEvent | Resumed | Looked, None, NewModel]
 
 
 def train_backbone(
@@ -150,7 +151,9 @@ def train_backbone(
             seed,
             folder,
         )
-        if resume and not training.resume():
+        if resume and training.resume():
+            yield Resumed(training.history)
+        elif resume:
             remarks.append("there was nothing to resume: the training began anew")
         trained = yield from _run(training)
     checkpoint = identified(start.spec, network.swin.arrays())

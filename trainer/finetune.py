@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +27,7 @@ from vtag.trainer.dataset import Dataset, DatasetError, folds
 from vtag.trainer.features import Features, joined, no_features
 from vtag.trainer.head import Fit, fit
 from vtag.trainer.judge import Taught, Verdict, judge
-from vtag.trainer.loop import EpochDone, Stepped, TrainEvent
+from vtag.trainer.loop import Resumed, TrainEvent
 from vtag.trainer.relook import Looked, Owned
 from vtag.trainer.report import (
     CONFUSION_FILE,
@@ -39,7 +37,8 @@ from vtag.trainer.report import (
     curves_png,
     history_csv,
 )
-from vtag.trainer.state import Epoch
+from vtag.trainer.reporting import Reporting
+from vtag.trainer.unfinished import discard, state_folder
 from vtag.trainer.words import FromWords, from_words
 
 _FOLDS = 5
@@ -47,7 +46,6 @@ _MOST_NEGATIVES = 20_000  # windows: 40 MB of float32 with Swin-T's 768 features
 _MOST_DECODED = 1_000  # windows of other footage, where they have to be decoded
 _REJECTED_SHARE = 0.1  # of the weight of all other footage, at least; what a person rejected is known best
 _MOST_EMPHASIS = 50.0
-_REPORT_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,8 @@ class _Material:
     remarks: list[str] = field(default_factory=list)
 
 
-Told = Event | TrainEvent | Looked | Taught
-Steps = Generator[Event | TrainEvent | Looked, None, Taught]
+Told = Event | TrainEvent | Resumed | Looked | Taught
+Steps = Generator[Event | TrainEvent | Resumed | Looked, None, Taught]
 
 
 def finetune(
@@ -101,8 +99,7 @@ def finetune(
     Raises DatasetError where there is too little to learn from, ModelError where the folder cannot be written.
     """
     run_id = runs.start(library, "finetune", str(folder))
-    state, reported = "failed", time.monotonic()
-    history: list[Epoch] = []
+    state, reporting = "failed", Reporting(library, run_id)
     steps = _teach(dataset, base, folder, settings, library, from_library)
     try:
         with closing(steps):
@@ -112,33 +109,16 @@ def finetune(
                 except StopIteration as end:
                     taught: Taught = end.value
                     break
-                if isinstance(event, EpochDone):
-                    history.append(event.row)
-                if isinstance(event, Stepped) and time.monotonic() - reported > _REPORT_EVERY_S:
-                    reported = time.monotonic()
-                    runs.report(library, run_id, _progress(event, history))
+                reporting.hear(event)
                 yield event
         state = "done"
     except (KeyboardInterrupt, GeneratorExit):
         state = "interrupted"
         raise
     finally:
+        reporting.write()
         runs.finish(library, run_id, state)
     yield taught
-
-
-def state_folder(folder: Path) -> Path:
-    """Where the state of an unfinished training of the model at `folder` lies."""
-    folder = folder.absolute()
-    return folder.parent / f".{folder.name}.training"
-
-
-def _progress(event: Stepped, history: Sequence[Epoch]) -> dict[str, object]:
-    """How far a training is, for its row: where it is now, and a column of each measure over the epochs."""
-    rows = [asdict(row) for row in history]
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-    told = {"epoch": event.epoch, "of": event.epochs, "loss": event.loss, "accuracy": event.accuracy}
-    return {**told, "history": columns}
 
 
 def _teach(
@@ -273,7 +253,7 @@ def _save_network(
         files[CONFUSION_FILE] = confusion_png(material.dataset.labels, new.verdict.confusion)
     told = _told(taught, material.dataset, settings, best_epoch=new.best_epoch)
     save_model_folder(Checkpoint(spec, new.checkpoint.tensors), folder, told=told, files=files)
-    shutil.rmtree(state_folder(folder), ignore_errors=True)
+    discard(folder)
     return taught
 
 

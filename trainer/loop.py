@@ -92,6 +92,13 @@ class Trained:
     best_epoch: int  # from 1; 0: none was validated
 
 
+@dataclass(frozen=True)
+class Resumed:
+    """A training that was left goes on; `history` are the epochs that were over."""
+
+    history: tuple[Epoch, ...]
+
+
 TrainEvent = Stepped | EpochDone | Trained
 
 
@@ -169,7 +176,7 @@ class Training:
         if self._best:
             self._network.swin.load_state_dict(self._best)
         self._network.eval()
-        yield Trained(tuple(self._progress.history), self._progress.best_epoch)
+        yield Trained(self.history, self._progress.best_epoch)
 
     def save(self) -> None:
         """Keep the state. Raises ModelError where the disk does not take it."""

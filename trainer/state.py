@@ -16,8 +16,7 @@ from torch import Tensor
 
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.regular import said_of
-
-STATE_FILE = "state.safetensors"  # no pickle: it may come from another machine, or another person
+from vtag.trainer.unfinished import STATE_FILE
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from vtag.trainer.loop import EpochDone, LoopSettings, Trained, TrainEvent, Trai
 from vtag.trainer.network import Network, build, random_base
 from vtag.trainer.ranks import Ranks
 from vtag.trainer.report import CURVES_FILE, HISTORY_FILE, curves_png, history_csv
-from vtag.trainer.state import STATE_FILE, Epoch, is_finished
+from vtag.trainer.state import Epoch, is_finished
 from vtag.trainer.tensorboard import Scalars
+from vtag.trainer.unfinished import STATE_FILE
 from vtag.trainer.validate import Validate, validation
 
 BEST, LAST, STATE = "best", "last", "state"  # below the result's folder

@@ -81,9 +81,10 @@ def finetune(
     from vtag.engine.paths import library_path, models_dir
     from vtag.trainer.backbone import NetworkSettings
     from vtag.trainer.dataset import Dataset, read_dataset
-    from vtag.trainer.finetune import Settings, state_folder
+    from vtag.trainer.finetune import Settings
     from vtag.trainer.finetune import finetune as teach
     from vtag.trainer.preview import preview as would_tag
+    from vtag.trainer.unfinished import state_folder
 
     if data is None and not from_library:
         raise typer.BadParameter("name a FOLDER of clips, or --from-library", param_hint="FOLDER")
@@ -180,7 +181,7 @@ def _draw(steps: Generator[Told, None, None]) -> Taught:
     from vtag.app.scan_view import Drawing
     from vtag.app.training import Ending, TrainingView
     from vtag.trainer.judge import Taught
-    from vtag.trainer.loop import EpochDone, Stepped, Trained
+    from vtag.trainer.loop import EpochDone, Resumed, Stepped, Trained
     from vtag.trainer.relook import Looked
 
     with Ending() as ending, Drawing() as drawing, TrainingView() as view:
@@ -194,6 +195,8 @@ def _draw(steps: Generator[Told, None, None]) -> Taught:
                 view.epoch(event)
             elif isinstance(event, Looked):
                 view.looked(event)
+            elif isinstance(event, Resumed):
+                view.resumed(event)
             elif isinstance(event, Trained):
                 ending.over()
             else:

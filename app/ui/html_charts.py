@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from vtag.app.ui.html_parts import note, text
 
 _WIDE, _HIGH = 720, 190  # units of the drawing
+_CURVE_WIDE = 400  # two stand beside each other
 _LEFT, _TOP, _BOTTOM = 46, 10, 26
 _NAME_WIDE = 52
 _MOST_NAMED = 9  # periods below the columns: more would run into each other
@@ -65,7 +66,7 @@ def curves(name: str, lines: Mapping[str, Sequence[float]], most: float | None =
     if not longest:
         return note(f"{name}: nothing was measured yet.")
     top = most or max(max(values, default=0.0) for values in lines.values()) or 1.0
-    step = (_WIDE - _LEFT - 10) / max(1, longest - 1)
+    step = (_CURVE_WIDE - _LEFT - 10) / max(1, longest - 1)
     drawn = ""
     for k, values in enumerate(lines.values()):
         points = " ".join(
@@ -77,10 +78,13 @@ def curves(name: str, lines: Mapping[str, Sequence[float]], most: float | None =
                 f'<circle class="vtag-fill{k}" cx="{_LEFT}" cy="{_at(min(1.0, values[0] / top)):.1f}" r="4"/>'
             )
     axis = "".join(
-        f'<line x1="{_LEFT}" x2="{_WIDE}" y1="{_at(s):.1f}" y2="{_at(s):.1f}"/>'
+        f'<line x1="{_LEFT}" x2="{_CURVE_WIDE}" y1="{_at(s):.1f}" y2="{_at(s):.1f}"/>'
         f'<text text-anchor="end" x="{_LEFT - 6}" y="{_at(s) + 4:.1f}">{top * s:.2f}</text>'
         for s in (0, 0.5, 1)
     )
+    axis += f'<text x="{_LEFT}" y="{_HIGH - 8}">epoch 1</text>'
+    if longest > 1:
+        axis += f'<text text-anchor="end" x="{_CURVE_WIDE - 10}" y="{_HIGH - 8}">epoch {longest}</text>'
     legend = "".join(
         f'<li><span class="vtag-swatch vtag-fill{k}"></span>{text(line)}: {values[-1]:.3f}</li>'
         for k, (line, values) in enumerate(lines.items())
@@ -88,7 +92,7 @@ def curves(name: str, lines: Mapping[str, Sequence[float]], most: float | None =
     )
     return (
         f'<figure class="vtag-chart"><figcaption>{text(name)}</figcaption>'
-        f'<svg viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="{text(name)}">{axis}{drawn}</svg>'
+        f'<svg viewBox="0 0 {_CURVE_WIDE} {_HIGH}" role="img" aria-label="{text(name)}">{axis}{drawn}</svg>'
         f'<ul class="vtag-legend">{legend}</ul></figure>'
     )
 

@@ -65,13 +65,24 @@ def model_report(name: str, metrics: Mapping[str, Any], history: Mapping[str, Se
 
 
 def training_curves(history: Mapping[str, Sequence[float]]) -> str:
-    """Loss and accuracy over epochs."""
+    """Loss and accuracy over epochs, on what is learned from and on what is kept for validation."""
     shown = ""
     for word in ("loss", "accuracy"):
-        lines = {column: values for column, values in history.items() if word in column and values}
+        named = {"training": history.get(word), "validation": history.get(f"val_{word}")}
+        lines = {name: values for name, values in named.items() if values}
         if lines:
             shown += curves(word.capitalize(), lines, 1.0 if word == "accuracy" else None)
-    return shown
+    return f'<div class="vtag-curves">{shown}</div>' if shown else ""
+
+
+def left_trainings(names: Sequence[str]) -> str:
+    """Trainings that were left before their end, to discard; the same again goes on with one."""
+    rows = "".join(
+        f"<li><strong>{text(name)}</strong> was left before its end: the same folder and settings go on with it. "
+        f"{button('drop', 'Discard', about=f'Discard the unfinished training of {name}', told={'name': name})}</li>"
+        for name in names
+    )
+    return f'<h3>Unfinished</h3><ul class="vtag-queue">{rows}</ul>' if rows else ""
 
 
 def _percent(share: float | None) -> str:

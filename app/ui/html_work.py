@@ -22,12 +22,18 @@ _STATES = {
     "paused": "‖ paused",
     "done": "✓ done",
     "failed": "✗ failed",
-    "interrupted": "◼ interrupted: the same scan goes on from there",
+    "interrupted": "◼ interrupted: the same again goes on from there",
 }
 
 
-def now_running(runs: Iterable[Run], starting: Job | None, waiting: Sequence[Job], trouble: str) -> str:
-    """What is under way with how far it is, what waits behind it, and why the last one failed."""
+def now_running(
+    runs: Iterable[Run],
+    starting: Job | None,
+    waiting: Sequence[Job],
+    trouble: str,
+    idle: str = "Nothing runs.",
+) -> str:
+    """What is under way with how far it is, what waits behind it, why the last one failed; else `idle`."""
     shown = [_progress(run) for run in runs]
     if starting and not shown:
         shown = [
@@ -41,36 +47,44 @@ def now_running(runs: Iterable[Run], starting: Job | None, waiting: Sequence[Job
         for job in waiting
     )
     waits = f'<h3>Waiting</h3><ol class="vtag-queue">{queue}</ol>' if queue else ""
-    idle = "" if shown or waits or trouble else note("Nothing runs.")
-    return f'<div aria-live="polite">{note(trouble, is_error=True)}</div>{"".join(shown)}{waits}{idle}'
+    rests = "" if shown or waits or trouble else note(idle)
+    return f'<div aria-live="polite">{note(trouble, is_error=True)}</div>{"".join(shown)}{waits}{rests}'
 
 
 def _progress(run: Run) -> str:
-    told, ahead = run.progress, outlook(run)
-    is_paused = run.state == "paused"
-    parts = ["Paused"] if is_paused else []
-    if "videos" in told:
-        parts.append(f"{told['videos']:,} of {told.get('of', 0):,} videos")
-    if told.get("video_ms"):
-        parts.append(f"{duration(told['video_ms'] / 1000)} of video")
-    if ahead.speed and not is_paused:
-        parts.append(f"{ahead.speed:.1f}× real time")
-    if ahead.left_s is not None and not is_paused:
-        parts.append(f"about {duration(ahead.left_s)} left")
-    if "epoch" in told:
-        parts.append(f"epoch {told['epoch']} of {told.get('of', '?')}")
-        parts.append(f"loss {told.get('loss', 0):.3f}, accuracy {100 * told.get('accuracy', 0):.0f} %")
+    told = run.progress
+    parts = (["Paused"] if run.state == "paused" else []) + _how_far(run)
     share = None
     if told.get("of_ms") and "video_ms" in told:
         share = min(1.0, told["video_ms"] / told["of_ms"])
-    elif told.get("of") and "epoch" in told:
-        share = min(1.0, told["epoch"] / told["of"])
+    elif "share" in told or told.get("to_look"):
+        share = told["share"] if "share" in told else told.get("looked", 0) / told["to_look"]
     return (
         f'<div class="vtag-job"><strong>{text(kind_of_run(run.kind))}</strong> '
         f'<span class="vtag-path">{text(run.command[:300])}</span><p>{text(" · ".join(parts) or "Beginning.")}</p>'
         f"{_bar(share, 'done')}{_buttons(run)}"
         f"{training_curves(_numbers(told.get('history')))}</div>"
     )
+
+
+def _how_far(run: Run) -> list[str]:
+    told, ahead = run.progress, outlook(run)
+    is_paused, parts = run.state == "paused", []
+    if "videos" in told:
+        parts.append(f"{told['videos']:,} of {told.get('of', 0):,} videos")
+    if told.get("video_ms"):
+        parts.append(f"{duration(told['video_ms'] / 1000)} of video")
+    if "epoch" in told:
+        parts.append(f"epoch {told['epoch']} of {told.get('of', '?')}")
+        parts.append(f"loss {told.get('loss', 0):.3f}, {100 * told.get('accuracy', 0):.0f} % right")
+    if told.get("to_look"):
+        does = "measuring" if "epoch" in told else "looking"
+        parts.append(f"{does}: {told.get('looked', 0):,} of {told['to_look']:,} {told.get('what', '')}")
+    if ahead.speed and not is_paused:
+        parts.append(f"{ahead.speed:.1f}× real time")
+    if ahead.left_s is not None and not is_paused and not told.get("to_look"):
+        parts.append(f"about {duration(ahead.left_s)} left")
+    return parts
 
 
 def _buttons(run: Run) -> str:

@@ -50,7 +50,9 @@ def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Bloc
             if content:
                 at_ms = number(request.query_params.get("t", ""))
                 shown = [*watch.opened_at(library, content, at_ms), gr.Tabs(selected="watch")]
-            return *asked, look.found(library, asked), look.suggestions(library), *shown
+            models = look.models(library)  # one may have come since the page was made
+            filled = asked._replace(model=gr.Dropdown(choices=models, value=asked.model))  # type: ignore[arg-type]
+            return *filled, look.found(library, asked), look.suggestions(library), *shown
 
         for cards in (finder.results, now, *teaching):
             on(cards.open, show, None, [*screen, tabs], turn="watch")

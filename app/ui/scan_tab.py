@@ -84,6 +84,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
     on(chooser.go, go, None, chooser)
     on(chooser.take, take, folders, folders)
     on(tab.select, lambda: (work.under_way(library, queue), work.history(library)), None, [now, before])
+    on(tab.select, lambda: gr.Dropdown(choices=look.scan_models()), None, model)  # one may have come
     on(
         gr.Timer(_TICK_S).tick,
         lambda: (work.under_way(library, queue), work.history(library)),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +10,7 @@ from typing import Any
 from vtag.app.ui.child import told_by
 from vtag.app.ui.html_moments import Place, gallery, place_card
 from vtag.app.ui.html_parts import note, text
-from vtag.app.ui.html_teach import change_form, figures_of, model_report, your_tags
+from vtag.app.ui.html_teach import change_form, figures_of, your_tags
 from vtag.engine.errors import QueryError, VtagError
 from vtag.engine.jobs import Jobs
 from vtag.engine.library import heads, served, words
@@ -21,10 +18,9 @@ from vtag.engine.library.database import Library, now, open_reader
 from vtag.engine.library.forget import forget_model
 from vtag.engine.library.search import search
 from vtag.engine.library.would_find import Found, would_find
-from vtag.engine.models import installed, is_here, remove
+from vtag.engine.models import is_here, remove
 from vtag.engine.paths import models_dir, private_dir
-from vtag.engine.swin.folders import SPEC_FILE
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path
 
 OWN_TAGS = "my-tags"  # all tags of a person's own words are taught together, so that they are told apart
 _TRIAL = "trial"  # the folder beside the library with the head that was tried last
@@ -170,37 +166,6 @@ def _changed(
     return note(said) + kept, True
 
 
-def from_folder(library: Path, queue: Jobs, folder: str) -> str:
-    """Teach tags from a folder of labelled clips, in the queue, and derive their moments after it."""
-    path = Path(folder.strip()).expanduser()
-    if not folder.strip() or not path.is_absolute() or not path.exists():
-        return note(
-            f"There is no {printable(folder)[:200]!r} on this machine: give the whole path.", is_error=True
-        )
-    name = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:50] + "-tags"
-    try:
-        teaching = ["finetune", "--db", str(library), "-o", str(models_dir() / name), "--", str(path)]
-        queue.ask("finetune", str(path), teaching)
-        finding = ["retag", "--db", str(library), "--model", name]
-        queue.ask("retag", f"with {name}", finding, needs=True)
-    except VtagError as error:
-        return note(str(error), is_error=True)
-    return note(
-        f"It is taught as the model {name}, and then found in all that was seen. Scan shows how far it is; what was "
-        "measured stands here afterwards."
-    )
-
-
-def measured() -> str:
-    """What was measured of the models that were taught here: per tag, what was confused, and how a training went."""
-    shown = ""
-    for model in installed():
-        metrics = _metrics(model.folder)
-        if metrics:
-            shown += model_report(model.name, metrics, _history(model.folder))
-    return f"<h2>What was measured</h2>{shown}" if shown else ""
-
-
 def _taught(library: Path, folder: Path) -> dict[str, Any]:
     """What `vtag finetune --from-library` says of the model that it wrote to `folder`. Raises VtagError."""
     command = ["finetune", "--from-library", "--json", "--db", str(library), "-o", str(folder)]
@@ -211,21 +176,3 @@ def _taught(library: Path, folder: Path) -> dict[str, Any]:
 
 def _score(found: Found) -> str:
     return f"{found.score:.2f}" if found.is_sure else f"{found.score:.2f}, too low"
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    try:
-        told = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("metrics", {})
-    except (OSError, ValueError):
-        return {}
-    return told if isinstance(told, dict) and isinstance(told.get("labels"), dict) else {}
-
-
-def _history(folder: Path) -> dict[str, list[float]]:
-    """Columns of a training's history.csv, by name; empty where there is none."""
-    try:
-        with open(folder / "history.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]} if rows else {}
-    except (OSError, ValueError, TypeError):
-        return {}

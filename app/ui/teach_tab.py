@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import gradio as gr
 
-from vtag.app.ui import teach
+from vtag.app.ui import teach, trainings, work
 from vtag.app.ui.html_moments import Place
 from vtag.app.ui.wiring import MOST_MS, at_once, number, on, script
 from vtag.engine.jobs import Jobs
 
 _DRAWN, _TAUGHT = "examples", "teaching"  # turns: what is shown at once, and what takes seconds
+_TRAINED = "training"
+_TICK_S = 2.0
+_PARTS = [  # what learns
+    ("the tags alone", trainings.HEAD),
+    ("the network's last stage, too", "stages=1"),
+    ("the network's last two stages", "stages=2"),
+    ("the whole network", "all"),
+]
 _FOUND, _CHOICES = "It would find", "Which of these show it?"
 
 
@@ -61,6 +70,32 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
         tag = str(event.tag)
         return tag, [], *drawn(tag, [], [])
 
+    def learn_from(path: str, part: str, epochs: float | None) -> tuple[str, str]:
+        said_ = trainings.from_folder(library, queue, path, part, number(epochs or trainings.EPOCHS))
+        return said_, trainings.under_way(library, queue)
+
+    def go_to(event: gr.EventData) -> str:
+        return work.folders(str(event.path))
+
+    def take(event: gr.EventData) -> str:
+        return str(event.path)
+
+    def told(act: Callable[[Jobs], str]) -> Callable[[], tuple[str, str]]:
+        return lambda: (act(queue), trainings.under_way(library, queue))
+
+    def withdraw(event: gr.EventData) -> str:
+        queue.withdraw(number(event.number))
+        return trainings.under_way(library, queue)
+
+    def discard(event: gr.EventData) -> str:
+        return trainings.discard_left(library, queue, str(event.name))
+
+    def follow(before: str) -> tuple[object, object]:
+        shown = trainings.under_way(library, queue)
+        if shown == before:
+            return gr.skip(), gr.skip()
+        return shown, gr.skip() if trainings.is_busy(library, queue) else trainings.measured()
+
     found, chosen = gr.State([]), gr.State([])
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -80,9 +115,27 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
                     placeholder="/home/me/labelled",
                     max_lines=1,
                 )
+                chooser = gr.HTML(work.folders(), js_on_load=script("acts.js"), elem_id="vtag-teach-chooser")
+                part = gr.Dropdown(
+                    choices=_PARTS,
+                    value=trainings.HEAD,
+                    label="What learns",
+                    info="The tags alone: in seconds, found in all that was seen. "
+                    "The network: wants a GPU and many clips, and looks anew.",
+                    elem_id="vtag-teach-part",
+                )
+                epochs = gr.Number(
+                    label="Epochs, at most",
+                    info="It ends ten epochs after the best one.",
+                    value=trainings.EPOCHS,
+                    minimum=1,
+                    precision=0,
+                    visible=False,
+                )
                 learn = gr.Button("Teach from this folder")
             said = gr.HTML(elem_id="vtag-teach-said")
         with gr.Column(scale=4, min_width=300, elem_id="vtag-teach"):
+            now = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-training")
             trial = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-trial")
             examples = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-examples")
             choices = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-choices")
@@ -92,8 +145,8 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
         on(event, look_for, [tag, query, found], [said, chosen, *shown], turn=_DRAWN)
     on(tag.blur, drawn, [tag, found, chosen], shown, turn=_DRAWN)
     on(tag.submit, drawn, [tag, found, chosen], shown, turn=_DRAWN)
-    for part in shown:
-        for verdict in (part.yes, part.no):
+    for cards in shown:
+        for verdict in (cards.yes, cards.no):
             on(verdict, say, [tag, found, chosen], [said, *shown], turn=_DRAWN)
     on(examples.teach, go_on, None, [tag, found, *shown], turn=_DRAWN)
     at_once(go.click, said, "Trying: this takes a few seconds.")
@@ -105,10 +158,19 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
     ):
         on(slow.then, drawn, [tag, found, chosen], shown, turn=_DRAWN)
     on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True, turn=_TAUGHT)
-    on(learn.click, lambda path: teach.from_folder(library, queue, path), folder, said, once=True)
+    on(chooser.go, go_to, None, chooser)
+    on(chooser.take, take, None, folder)
+    on(part.change, lambda learns: gr.Number(visible=learns != trainings.HEAD), part, epochs)
+    on(learn.click, learn_from, [folder, part, epochs], [said, now], turn=_TRAINED, once=True)
+    for event, act in ((now.end, work.end), (now.pause, work.pause), (now.resume, work.go_on)):
+        on(event, told(act), None, [said, now], turn=_TRAINED)
+    on(now.withdraw, withdraw, None, now, turn=_TRAINED)
+    on(now.drop, discard, None, now, turn=_TRAINED)
+    on(gr.Timer(_TICK_S).tick, follow, now, [now, measured], turn=_TRAINED, once=True)
+    on(tab.select, lambda: trainings.under_way(library, queue), None, now, turn=_TRAINED)
     on(
         tab.select,
-        lambda *asked: (teach.measured(), *drawn(*asked)),
+        lambda *asked: (trainings.measured(), *drawn(*asked)),
         [tag, found, chosen],
         [measured, *shown],
         turn=_DRAWN,

@@ -100,7 +100,7 @@ def end(queue: Jobs) -> str:
     """Cancel what runs."""
     ended = queue.end()
     return note(
-        "Ending: what is finished is kept, and the same scan goes on from there."
+        "Ending: what is finished is kept, and the same again goes on from there."
         if ended
         else "Nothing runs."
     )

@@ -1,0 +1,135 @@
+"""Tags from folders of labelled clips: a head or a network, trained in the queue, and what was measured of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from vtag.app.ui.html_parts import note
+from vtag.app.ui.html_teach import left_trainings, model_report
+from vtag.app.ui.html_work import now_running
+from vtag.engine import jobs
+from vtag.engine.errors import VtagError
+from vtag.engine.jobs import Job, Jobs
+from vtag.engine.library.database import open_reader
+from vtag.engine.library.runs import Run
+from vtag.engine.models import installed
+from vtag.engine.paths import models_dir
+from vtag.engine.swin.folders import SPEC_FILE
+from vtag.engine.text import printable
+from vtag.trainer.unfinished import discard, is_unfinished, unfinished
+
+HEAD = "head"
+EPOCHS = 30  # as `vtag finetune` has them
+_TRAININGS = ("finetune", "train")
+
+
+def from_folder(library: Path, queue: Jobs, folder: str, part: str = HEAD, epochs: int = EPOCHS) -> str:
+    """Teach tags from a folder of labelled clips, in the queue: the head alone, or `part` of the network, too.
+
+    The moments of a head are derived after it; a trained network is a model of its own, to scan with. A training
+    that was left goes on.
+    """
+    path = Path(folder.strip()).expanduser()
+    if not folder.strip() or not path.is_absolute() or not path.exists():
+        return note(
+            f"There is no {printable(folder)[:200]!r} on this machine: give the whole path.", is_error=True
+        )
+    stem = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:50]
+    name = f"{stem}-{'tags' if part == HEAD else 'network'}"
+    goes_on = part != HEAD and is_unfinished(models_dir() / name)
+    try:
+        _ask_to_teach(library, queue, path, name, _options(part, epochs, goes_on))
+    except VtagError as error:
+        return note(str(error), is_error=True)
+    if part == HEAD:
+        return note(
+            f"It is taught as the model {name}, and then found in all that was seen. How far it is stands here, and "
+            "what was measured afterwards."
+        )
+    does = "The training goes on" if goes_on else "It is trained"
+    return note(
+        f"{does} as the model {name}; its curves stand here meanwhile. It is a network of its own: to look at videos "
+        "with it, choose it under Model in Scan afterwards."
+    )
+
+
+def _options(part: str, epochs: int, goes_on: bool) -> list[str]:
+    if part == HEAD:
+        return []
+    return ["--train", part, "--epochs", str(max(1, epochs)), *["--resume"] * goes_on]
+
+
+def _ask_to_teach(library: Path, queue: Jobs, path: Path, name: str, options: list[str]) -> None:
+    """Raises VtagError where it runs or waits already, or too much waits."""
+    out = str(models_dir() / name)
+    known = [*queue.waiting(), *filter(None, [queue.current()])]
+    if any(job.kind == "finetune" and out in job.arguments for job in known):
+        raise VtagError(f"{name} is taught already: end it first to begin anew")
+    teaching = ["finetune", "--db", str(library), "-o", out, *options, "--", str(path)]
+    queue.ask("finetune", str(path), teaching)
+    if not options:
+        finding = ["retag", "--db", str(library), "--model", name]
+        queue.ask("retag", f"with {name}", finding, needs=True)
+
+
+def under_way(library: Path, queue: Jobs) -> str:
+    """The training that runs, with its curves, those that wait, and those that were left before their end."""
+    starting = _if_training(queue.current())
+    waiting = [job for job in queue.waiting() if _if_training(job)]
+    trouble = queue.trouble if _if_training(queue.last) else ""
+    left = [] if is_busy(library, queue) else list(unfinished(models_dir()))
+    return now_running(_running(library), starting, waiting, trouble, idle="") + left_trainings(left)
+
+
+def is_busy(library: Path, queue: Jobs) -> bool:
+    """Whether a training runs or begins, whoever asked for it."""
+    return _if_training(queue.current()) is not None or bool(_running(library))
+
+
+def discard_left(library: Path, queue: Jobs, name: str) -> str:
+    """What is under way, after the state of an unfinished training was deleted; one that runs keeps it."""
+    if name in unfinished(models_dir()) and not is_busy(library, queue):
+        discard(models_dir() / name)
+    return under_way(library, queue)
+
+
+def _if_training(job: Job | None) -> Job | None:
+    return job if job is not None and job.kind in _TRAININGS else None
+
+
+def _running(library: Path) -> list[Run]:
+    with closing(open_reader(library)) as reader:
+        return [run for run in jobs.running(reader) if run.kind in _TRAININGS]
+
+
+def measured() -> str:
+    """What was measured of the models that were taught here: per tag, what was confused, and how a training went."""
+    shown = ""
+    for model in installed():
+        metrics = _metrics(model.folder)
+        if metrics:
+            shown += model_report(model.name, metrics, _history(model.folder))
+    return f"<h2>What was measured</h2>{shown}" if shown else ""
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("metrics", {})
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) and isinstance(told.get("labels"), dict) else {}
+
+
+def _history(folder: Path) -> dict[str, list[float]]:
+    """Columns of a training's history.csv, by name; empty where there is none."""
+    try:
+        with open(folder / "history.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]} if rows else {}
+    except (OSError, ValueError, TypeError):
+        return {}
