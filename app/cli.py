@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from vtag.app.__main__ import INTERRUPTED, is_interruption
 from vtag.app.asking import QueryCommand
 from vtag.app.commands import (
     cut,
@@ -32,8 +33,6 @@ from vtag.app.commands import (
 )
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="vtag",
@@ -112,7 +111,9 @@ def main() -> None:
             traceback.print_exc()
         complain(str(error))
         sys.exit(1)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if is_interruption(error):
+            _leave_interrupted()
         if debug:
             raise
         complain(f"{type(error).__name__}: {error} (unexpected; --debug shows where it happened)")

@@ -50,3 +50,30 @@ def test_no_colour_where_none_is_wanted(vtag: Run, shelf: Path) -> None:
 def test_what_the_library_writes_is_its_owners_alone(shelf: Path) -> None:
     for file in shelf.rglob("*"):
         assert file.stat().st_mode & 0o077 == 0, file
+
+
+_PRESSED = """
+import functools, signal, sys
+from vtag.app.__main__ import main
+
+when, sys.argv[1:] = sys.argv[1], ["search", "yoga"]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever starts us may have told it to be ignored
+
+class Press:
+    def find_spec(self, name, path=None, target=None):
+        if name == when:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Press())
+if when == "a name that is set":
+    functools.cached_property.__set_name__ = lambda *_: signal.raise_signal(signal.SIGINT)
+main()
+"""
+
+
+@pytest.mark.parametrize("when", ["vtag.app.cli", "typer", "vtag.engine.library.search", "a name that is set"])
+def test_ctrl_c_while_a_command_starts_says_nothing(shelf: Path, when: str) -> None:
+    """Python 3.11 makes a RuntimeError of what interrupts a `__set_name__`."""
+    run = subprocess.run([sys.executable, "-c", _PRESSED, when], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "")

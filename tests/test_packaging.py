@@ -90,7 +90,7 @@ def test_the_wheel_that_is_built_from_the_sdist_has_every_file(sdist: Path, tmp_
     assert {f"vtag/{room}/py.typed" for room in ROOMS} <= in_wheel(wheel)
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = (n for n in archive.namelist() if n.endswith("entry_points.txt"))
-        assert "vtag = vtag.app.cli:main" in archive.read(entry_points).decode()
+        assert "vtag = vtag.app.__main__:main" in archive.read(entry_points).decode()
         assert any(name.endswith("licenses/LICENSE") for name in archive.namelist())
 
 
