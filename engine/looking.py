@@ -256,7 +256,7 @@ class Looking:
             look.task.duration_ms = event.info.duration_ms
             self._learn_length(event.job_id, event.info)
             yield from self._keep_if_complete(event.job_id)
-        elif isinstance(event, Undecoded):
+        elif isinstance(event, Undecoded) and event.job_id in self._looks:  # not one that was recognised
             yield from self._fail(event.job_id, event.reason)
 
     def _opened(self, event: VideoOpened, pool: DecodePool) -> Iterator[Event]:

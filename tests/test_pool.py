@@ -16,7 +16,6 @@ import pytest
 from footage import make_numbered, make_video, numbers
 
 from vtag.engine.errors import VideoError
-from vtag.engine.video import pool as pool_module
 from vtag.engine.video.arena import Arena
 from vtag.engine.video.events import ClipReady, Event, VideoDone, VideoFailed
 from vtag.engine.video.pool import DecodePool
@@ -28,7 +27,7 @@ CLIP_BYTES = 32 * 224 * 224 * 3
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, "it did not happen"
@@ -65,7 +64,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def held(videos: list[Path]) -> Iterator[tuple[DecodePool, ClipReady]]:
     """A pool with memory for one clip, whose worker waits for more while we hold the first clip of the video."""
-    with DecodePool(1, CLIP_BYTES, stall_s=1.0) as pool:
+    with DecodePool(1, CLIP_BYTES) as pool:
         pool.submit(7, videos[2], USUAL)
         clip = pool.next_event()
         assert isinstance(clip, ClipReady)
@@ -163,7 +162,9 @@ def test_the_memory_of_finished_clips_is_never_more_than_was_said(videos: list[P
 
 def test_a_worker_waits_for_memory_and_is_not_blamed_for_it(held: tuple[DecodePool, ClipReady]) -> None:
     pool, clip = held
-    assert pool.next_event(2.0) is None  # longer than a worker may make no progress
+    with pool._lock:
+        pool._watch(pool._workers[0], 1000.0)  # far longer than a worker may make no progress
+    assert pool.next_event(0.5) is None
     first = numbers(clip.pixels)
     clip.release()
     with pytest.raises(ValueError, match="released"):
@@ -217,7 +218,7 @@ def test_a_crash_costs_its_file_alone(
     (pid,) = pool.pids
     pool.submit(8, videos[0], USUAL)
     os.kill(pid, getattr(signal, sent))
-    event = pool.next_event(5)
+    event = pool.next_event(180)
     assert event == VideoFailed(7, f"the decoder crashed on it ({sent})", crashed=True)
     assert numbers(clip.pixels) == list(range(0, 64, 2))  # what was given out is still there
     clip.release()
@@ -233,9 +234,11 @@ def test_a_process_that_hangs_is_killed_and_replaced(
     pool, clip = held
     (pid,) = pool.pids
     pool.submit(8, videos[0], USUAL)
+    usual_s, pool._stall_s = pool._stall_s, 1.0
     os.kill(pid, signal.SIGSTOP)
     clip.release()  # now it could go on
-    event = pool.next_event(10)
+    event = pool.next_event(180)
+    pool._stall_s = usual_s  # a second is too little for a sound process on a busy machine
     assert event == VideoFailed(7, "the decoder made no progress for 1 seconds", crashed=True)
     until(lambda: not exists(pid))
     assert isinstance(drain(pool)[-1], VideoDone)
@@ -243,21 +246,26 @@ def test_a_process_that_hangs_is_killed_and_replaced(
 
 
 @posix
-def test_a_video_that_takes_too_long_for_its_length_is_given_up(
-    videos: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool_module, "LEAST_LIMIT_S", 0.5)
-    monkeypatch.setattr(pool_module, "_LIMIT_PER_SECOND", 0.1)
-    with DecodePool(1, CLIP_BYTES) as pool:
-        pool.submit(0, videos[2], USUAL)
-        clip = pool.next_event()
-        assert isinstance(clip, ClipReady)
-        until(lambda: any(worker.wants for worker in pool._workers))
-        os.kill(pool.pids[0], signal.SIGSTOP)
-        clip.release()
-        event = pool.next_event(10)
-    assert isinstance(event, VideoFailed) and event.crashed
-    assert event.reason == "decoding it took more than 1 seconds"
+def test_a_video_that_takes_too_long_for_its_length_is_given_up(held: tuple[DecodePool, ClipReady]) -> None:
+    pool, clip = held
+    (worker,) = pool._workers
+    assert worker.limit_s == 120 + 10 * 7  # a video of seven seconds
+    worker.limit_s = 1.0
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    clip.release()
+    event = pool.next_event(180)
+    assert event == VideoFailed(7, "decoding it took more than 1 seconds", crashed=True)
+
+
+@posix
+def test_a_video_is_not_blamed_for_a_worker_that_died_before_it_took_it(videos: list[Path]) -> None:
+    with DecodePool(1, 4 * CLIP_BYTES) as pool:
+        pool.submit(0, videos[0], USUAL)
+        drain(pool)
+        with pool._lock:  # nobody has noticed yet
+            os.kill(pool.pids[0], signal.SIGKILL)
+            pool.submit(1, videos[1], USUAL)
+        assert isinstance(drain(pool)[-1], VideoDone)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -368,7 +376,7 @@ def test_closing_in_the_middle_ends_all_processes_and_leaves_no_memory(videos: l
         pids = pool.pids
         os.kill(pids[-1], signal.SIGSTOP)  # one of them cannot even hear us
         began = time.monotonic()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     assert not any(exists(pid) for pid in pids)
     assert isinstance(clip, ClipReady) and clip.pixels.shape == (
         1,
@@ -441,7 +449,7 @@ def test_when_the_parent_is_killed_its_workers_end(tmp_path: Path, videos: list[
     assert len(pids) == 2 and all(exists(pid) for pid in pids)
     process.kill()
     process.communicate()
-    until(lambda: not any(exists(pid) for pid in pids), 30)
+    until(lambda: not any(exists(pid) for pid in pids))
 
 
 @posix
@@ -449,8 +457,8 @@ def test_ctrl_c_ends_everything_within_seconds(tmp_path: Path, videos: list[Path
     process, pids = _start(tmp_path, "run", videos * 20)
     began = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, errors = process.communicate(timeout=120)
-    assert time.monotonic() - began < 30
+    _, errors = process.communicate(timeout=180)
+    assert time.monotonic() - began < 120
     assert errors.strip().endswith("KeyboardInterrupt")
     assert not any(exists(pid) for pid in pids)
 

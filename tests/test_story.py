@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.search import Moment, search
 from vtag.engine.scan import ScanOptions, scan
 from vtag.engine.swin.checkpoints import load_checkpoint
+from vtag.engine.video.pool import DecodePool
 
 QUERY = 'archery OR "riding a bike" OR yoga OR grandma'
 
@@ -99,6 +101,27 @@ def test_a_container_that_a_tagger_rewrote_keeps_its_words_and_is_not_looked_at_
     # what is said of the new file is said of the old one, too
     words.undo(library)
     assert first.label in {m.label for m in found(library, "a.mp4")}
+
+
+def test_a_decoder_that_dies_on_a_video_that_was_recognised_ends_no_scan(
+    library: Library, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing more was wanted of it."""
+    (tmp_path / "v").mkdir()
+    video = make_video(tmp_path / "v" / "a.mp4", seconds=3)
+    assert looked(library, models[0], tmp_path / "v").scanned == 1
+    rewrite_metadata(video, "a holiday " * 20)
+    make_video(tmp_path / "v" / "b.mp4", seconds=3, seed=2)
+
+    def die(pool: DecodePool, job_id: int) -> None:
+        (worker,) = (w for w in pool._workers if w.job and w.job.id == job_id)
+        worker.process.kill()
+        while worker in pool._workers:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(DecodePool, "leave", die)
+    done = looked(library, models[0], tmp_path / "v")
+    assert (done.scanned, done.skipped) == (1, 1)
 
 
 def test_the_story_of_a_library(

@@ -29,7 +29,7 @@ from vtag.engine.video.events import (
 )
 from vtag.engine.video.packets import Fingerprint
 from vtag.engine.video.probe import VideoInfo
-from vtag.engine.video.process import LEAST_LIMIT_S, Job, Process, signal_name
+from vtag.engine.video.process import END_S, LEAST_LIMIT_S, Job, Process, signal_name
 from vtag.engine.video.sampling import Protocol, Sampling
 from vtag.engine.video.worker import private_bytes, swollen
 
@@ -38,7 +38,6 @@ _LONGEST_TICK_S = (
     1.0  # a longer pause was ours (suspended, stopped, overloaded): it is not held against a worker
 )
 _LIMIT_PER_SECOND = 10.0  # a file may take this much longer for every second of video
-_END_S = 0.5  # how long a worker may take to end by itself
 _FAILED_STARTS = 3
 
 
@@ -240,13 +239,13 @@ class DecodePool:
             self._wanting.clear()
         for worker in workers:
             worker.tell(None)
-        ends = time.monotonic() + _END_S
+        ends = time.monotonic() + END_S
         for worker in workers:
             worker.wait(max(0.0, ends - time.monotonic()))
         for worker in workers:
             worker.process.kill()
         for worker in workers:
-            worker.wait(_END_S / len(workers))
+            worker.wait(END_S / len(workers))
         self._supervisor.join()
         self._unfinished = 0
         self._arena.close()
@@ -263,9 +262,12 @@ class DecodePool:
             handler(worker, message)
 
     def _hear_ready(self, worker: Process, message: dict[str, Any]) -> None:
-        self._failed_starts = 0
         worker.ready = True
         self._hand_out()
+
+    def _hear_begun(self, worker: Process, message: dict[str, Any]) -> None:
+        self._failed_starts = 0
+        worker.begun = True
 
     def _hear_opened(self, worker: Process, message: dict[str, Any]) -> None:
         worker.limit_s = LEAST_LIMIT_S + _LIMIT_PER_SECOND * message["duration_ms"] / 1000
@@ -345,11 +347,12 @@ class DecodePool:
         with self._lock:
             if self._closed or worker not in self._workers:
                 return
-            code = worker.wait(_END_S)
-            if worker.job is not None:
+            code = worker.ended()
+            if worker.begun:
                 self._fail(worker, f"the decoder crashed on it ({signal_name(code)})", crashed=True)
-            elif not worker.ready:
+            elif worker.job is not None or not worker.ready:
                 self._failed_starts += 1
+                self._give_back(worker)
                 if self._failed_starts >= _FAILED_STARTS:
                     said = worker.last_words()
                     self._events.put(VideoError(f"no decoding process starts ({said or signal_name(code)})"))
@@ -387,6 +390,12 @@ class DecodePool:
             if not self._closed:
                 self._grant()
 
+    def _give_back(self, worker: Process) -> None:
+        """The video that a worker was given and never took, as it had died before: another one takes it."""
+        if worker.job is not None:
+            self._jobs.appendleft(worker.job)
+            worker.job = None
+
     def _fail(self, worker: Process, reason: str, *, crashed: bool) -> None:
         if worker.job is not None:
             self._events.put(VideoFailed(worker.job.id, reason, crashed))
@@ -412,7 +421,7 @@ class DecodePool:
         self._workers.remove(worker)
         self._take_back(worker)
         worker.process.kill()
-        worker.wait(_END_S)
+        worker.wait(END_S)
 
     # --- the clock --------------------------------------------------------------------------------------------
 

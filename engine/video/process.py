@@ -18,6 +18,8 @@ from typing import IO, Any, Protocol
 from vtag.engine.text import printable
 from vtag.engine.video.arena import Arena
 
+END_S = 0.5  # how long a process may take to end by itself
+_DYING_S = 30.0
 LEAST_LIMIT_S = 120.0  # a file may take this long; the pool adds to it by the video's length
 _BOOTSTRAP = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
@@ -47,6 +49,7 @@ class Process:
     def __init__(self, owner: Owner, arena: Arena, memory_bytes: int) -> None:
         self.ready = False
         self.job: Job | None = None
+        self.begun = False  # it took the video: what happens to it from here on, the video may have caused
         self.wants = False  # waits for memory, which is not its fault
         self.granted: int | None = None  # the range it fills
         self.idle_s = 0.0  # since it last said something
@@ -90,7 +93,7 @@ class Process:
 
     def begin(self, job: Job) -> None:
         """Have the worker read a video."""
-        self.job = job
+        self.job, self.begun = job, False
         self.idle_s = self.busy_s = 0.0
         self.limit_s = LEAST_LIMIT_S
         self.tell(job.message)
@@ -105,6 +108,14 @@ class Process:
             return self.process.wait(patience_s)
         except subprocess.TimeoutExpired:  # the system ends it when it can (a disk that hangs)
             return 0
+
+    def ended(self) -> int:
+        """The exit status of a process that closed its pipe: it is dying, which takes a while on a busy machine."""
+        code = self.wait(END_S)
+        if code == 0:  # or not yet
+            self.process.kill()
+            code = self.wait(_DYING_S)
+        return code
 
     def last_words(self) -> str:
         """The last line the process wrote on stderr."""

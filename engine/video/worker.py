@@ -72,6 +72,7 @@ class _Worker:
         self._say(say="ready")
         while True:
             job = self._jobs.get()
+            self._say(say="begun")
             try:
                 self._look(job)
             except UnusableVideo as error:
