@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _asked = False  # signals are the process's, and so is this
 
 
@@ -34,7 +35,7 @@ def heard() -> Iterator[None]:
             told(what)
 
     _asked = False
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, hear) for number in _SIGNALS}
     told, sys.unraisablehook = sys.unraisablehook, lost
     try:
         yield
@@ -53,15 +54,16 @@ def check() -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within, a SIGINT waits, and is delivered at the end; around the import of native libraries."""
+    """Within, SIGINT and SIGTERM wait, and are delivered at the end; around the import of native libraries."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's
         return
-    came = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: came.append(number)) for n in _SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(came):
+            signal.raise_signal(number)

@@ -78,7 +78,9 @@ class Jobs:
                 if self._current or not _waiting(reader) or running(reader):
                     return
             with Library.open(self._library) as library, library.transaction():
-                first, *rest = _waiting(library.connection)
+                if not (waiting := _waiting(library.connection)):
+                    return  # another server has started it meanwhile
+                first, *rest = waiting
                 _keep(library, rest)
             self.trouble = ""
             self._current = first, self._start(first)

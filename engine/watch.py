@@ -45,7 +45,7 @@ def watch(
     """
     rest = _Rest(rest_s)
     options = replace(options, leave=rest.leaves, watching=True)
-    told = None
+    told, trouble = None, ""
     while True:
         there = _there(paths)
         changes = None if poll or not there else _changes(list(there), library.path.parent)
@@ -58,12 +58,16 @@ def watch(
                 rest.begin()
                 if there:
                     yield from _with_something_to_do(scan(library, list(there), checkpoint, options))
+                    trouble = ""
                     options = replace(options, force=False, retry_failed=False)  # that was meant once
                 usual_s = poll_s if changes is None else _ANYWAY_S
                 _wait(paths, there, None if rest.waiting else changes, rest_s if rest.waiting else usual_s)
-        except LibraryError:
-            if there == _there(paths):
+        except LibraryError as error:
+            if there == _there(paths) and trouble == str(
+                error
+            ):  # else it may have gone away, and be back already
                 raise
+            trouble = str(error)
         finally:
             if changes is not None:
                 changes.close()

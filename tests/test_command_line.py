@@ -72,7 +72,9 @@ main()
 """
 
 
-@pytest.mark.parametrize("when", ["vtag.app.cli", "typer", "vtag.engine.library.search", "a name that is set"])
+@pytest.mark.parametrize(
+    "when", ["vtag.app.cli", "typer", "vtag.engine.library.search", "a name that is set"]
+)
 def test_ctrl_c_while_a_command_starts_says_nothing(shelf: Path, when: str) -> None:
     """Python 3.11 makes a RuntimeError of what interrupts a `__set_name__`."""
     run = subprocess.run([sys.executable, "-c", _PRESSED, when], capture_output=True, text=True)

@@ -153,3 +153,27 @@ def test_a_file_that_is_gone_from_a_disk_below_the_scanned_folder_is_marked(
     add_video(library, disk / "a.mp4")
     (disk / "a.mp4").unlink()
     assert files.mark_missing(library, [os.fsencode(disk.parent)], set()) == 1
+
+
+def test_a_folder_that_goes_away_while_it_is_asked_for_its_files_loses_none(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that goes offline does so at any moment."""
+    share = tmp_path / "share"
+    for name in ("a.mp4", "b.mp4"):
+        add_video(library, share / name)
+    is_gone = files.is_gone
+
+    def goes_offline(path: bytes) -> bool:
+        if share.exists():
+            share.rename(tmp_path / "offline")
+        return is_gone(path)
+
+    monkeypatch.setattr(files, "is_gone", goes_offline)
+    assert files.mark_missing(library, [os.fsencode(share)], set()) == 0
+    assert set(states(library).values()) == {"present"}
+    (tmp_path / "offline").rename(share)
+    (share / "a.mp4").unlink()
+    monkeypatch.setattr(files, "is_gone", is_gone)
+    assert files.mark_missing(library, [os.fsencode(share)], set()) == 1
+    assert states(library) == {"a.mp4": "missing", "b.mp4": "present"}

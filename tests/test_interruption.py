@@ -45,17 +45,20 @@ def test_other_lost_errors_are_said_as_ever(monkeypatch: pytest.MonkeyPatch) -> 
     assert reference() is None and told == [ZeroDivisionError]
 
 
-def test_an_interruption_waits_until_a_library_is_loaded() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_until_a_library_is_loaded(number: signal.Signals) -> None:
     done = []
-    with pytest.raises(KeyboardInterrupt), interruption.held():
-        signal.raise_signal(signal.SIGINT)
-        done.append("loaded")
-    assert done == ["loaded"]
     with interruption.heard():
         with pytest.raises(KeyboardInterrupt), interruption.held():
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
+            done.append("loaded")
+        assert done == ["loaded"]
         with pytest.raises(KeyboardInterrupt):
             interruption.check()
+    with pytest.raises(KeyboardInterrupt), interruption.held():  # where only Python itself listens
+        signal.raise_signal(signal.SIGINT)
+        done.append("again")
+    assert done == ["loaded", "again"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,8 +14,10 @@ import pytest
 from footage import make_video
 from sample import make_model
 
+from vtag.engine import jobs as engine_jobs
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import Jobs, running, scan_arguments
+from vtag.engine.library import runs
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.runs import Run, recent
 
@@ -123,6 +125,27 @@ def test_a_job_that_was_killed_does_not_seem_to_run(place: Path, tmp_path: Path)
     os.kill(latest(place).pid, signal.SIGKILL)
     until(lambda: latest(place).state == "interrupted")
     assert running_runs(place) == []
+
+
+def test_a_job_that_another_server_started_meanwhile_is_not_started_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Library.open(place) as library:
+        row = runs.start(library, "scan", "x")  # by this process, which runs: the job has to wait
+        queue, other = Jobs(place), Jobs(place)
+        queue.ask("scan", "it", ["--version"])
+        runs.finish(library, row, "done")
+
+    def nothing(reader: object) -> list[Run]:
+        monkeypatch.setattr(engine_jobs, "running", running)
+        other.advance()  # just then
+        return []
+
+    monkeypatch.setattr(engine_jobs, "running", nothing)
+    queue.advance()
+    assert queue.current() is None and queue.waiting() == []
+    until(lambda: other.current() is None)
+    assert other.trouble == ""
 
 
 @pytest.mark.slow  # three processes, one after the other

@@ -6,6 +6,8 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from shelf import LABELS, MADE_BY, SAMPLING, add_model, add_video
 
 from vtag.engine.errors import LibraryError, QueryError
-from vtag.engine.library import derive, files, forget, heads, migrations, observations
+from vtag.engine.library import derive, files, forget, heads, migrations, observations, runs
 from vtag.engine.library.database import OBSERVATIONS_SCHEMA, SCHEMA, Library, open_reader
 from vtag.engine.library.labels import nearest
 from vtag.engine.library.matches import labels_of
@@ -307,3 +309,34 @@ def test_forgetting_a_folder_leaves_nothing_but_what_lies_elsewhere(library: Lib
     assert len(observations.keys_with(library, "backbone", SAMPLING)) == 1
     with pytest.raises(LibraryError, match="nothing is known"):
         forget.look(library, os.fsencode(tmp_path / "gone"))
+
+
+# --- runs -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_ends_while_it_is_asked_for_is_not_called_interrupted(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = runs.start(library, "scan", "/videos")
+
+    def has_just_ended(pid: int) -> bool:
+        with Library.open(tmp_path / "home" / "library.db") as theirs:
+            runs.report(theirs, run_id, {"videos": 2})
+            runs.finish(theirs, run_id, "done")
+        return False
+
+    monkeypatch.setattr(runs, "_is_running", has_just_ended)
+    (run,) = runs.recent(library.connection)
+    assert (run.state, run.progress) == ("done", {"videos": 2})
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="has no such processes")
+def test_a_dead_process_that_nobody_waited_for_does_not_run(library: Library) -> None:
+    """Where the first process of a container waits for nobody, it would keep its number for ever."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        run_id = runs.start(library, "scan", "/videos")
+        library.connection.execute("UPDATE runs SET pid = ? WHERE id = ?", (process.pid, run_id))
+        assert runs.recent(library.connection)[0].state == "running"
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert runs.recent(library.connection)[0].state == "interrupted"

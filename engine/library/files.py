@@ -211,9 +211,10 @@ def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> 
     A root that itself is gone, and a volume that is not mounted, mark nothing: a disk that was unplugged is no
     deletion. Returns how many files were marked.
     """
-    folders = tuple(os.path.join(real_path(root), b"") for root in roots if os.path.isdir(root))
+    below = {root: os.path.join(real_path(root), b"") for root in roots if os.path.isdir(root)}
+    folders = tuple(below.values())
     volumes = Volumes()
-    gone = []
+    gone: list[tuple[Volume, bytes, int]] = []
     for volume_id, key, mount in library.connection.execute("SELECT id, key, mount FROM volumes").fetchall():
         volume = Volume(key, mount)
         if not volumes.is_there(volume):
@@ -224,10 +225,15 @@ def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> 
         for file_id, relative in rows:
             path = volume.absolute(relative)
             if path.startswith(folders) and path not in seen and is_gone(path):
-                gone.append((file_id,))
+                gone.append((volume, path, file_id))
+    # what went away meanwhile took its files along
+    still, volumes = tuple(folder for root, folder in below.items() if os.path.isdir(root)), Volumes()
+    surely = [
+        (number,) for volume, path, number in gone if path.startswith(still) and volumes.is_there(volume)
+    ]
     with library.transaction() as db:
-        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
-    return len(gone)
+        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", surely)
+    return len(surely)
 
 
 def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> None:

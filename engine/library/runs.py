@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from vtag.engine.library.database import Library, now
 
+_COLUMNS = "id, kind, command, pid, host, state, started_at, updated_at, progress"
 _SPEED = "speed of "  # begins the names of settings that hold one
 
 
@@ -109,13 +110,8 @@ def recent(reader: sqlite3.Connection, count: int = 20) -> list[Run]:
 
     One whose process was stopped, by whatever (a pause, Ctrl-Z), is paused.
     """
-    rows = reader.execute(
-        "SELECT id, kind, command, pid, host, state, started_at, updated_at, progress FROM runs "
-        "ORDER BY id DESC LIMIT ?",
-        (count,),
-    )
-    found = [Run._make([*row[:-1], json.loads(row[-1])]) for row in rows]
-    return [run._replace(state=_state(run)) for run in found]
+    rows = reader.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY id DESC LIMIT ?", (count,)).fetchall()
+    return [_as_it_is(reader, _run(row)) for row in rows]
 
 
 def settle(library: Library) -> None:
@@ -130,27 +126,33 @@ def settle(library: Library) -> None:
                 )
 
 
-def _state(run: Run) -> str:
+def _run(row: tuple[Any, ...]) -> Run:
+    return Run._make([*row[:-1], json.loads(row[-1])])
+
+
+def _as_it_is(reader: sqlite3.Connection, run: Run) -> Run:
     """Only this machine's processes can be asked; after a restart a number may belong to another one."""
     if run.state != "running" or not run.is_here:
-        return run.state
-    if not _is_running(run.pid):
-        return "interrupted"
-    return "paused" if _is_stopped(run.pid) else "running"
+        return run
+    if _is_running(run.pid):
+        return run._replace(state="paused") if _letter(run.pid) in ("T", "t") else run
+    # its last word may have come after its row was read
+    run = _run(reader.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (run.id,)).fetchone())
+    return run._replace(state="interrupted") if run.state == "running" else run
 
 
-def _is_stopped(pid: int) -> bool:
-    """Whether a process was told to stop for a while."""
+def _letter(pid: int) -> str:
+    """What a process does, as `ps` and proc(5) call it; "" where the system does not tell."""
     if sys.platform == "win32":
-        return False
+        return ""
     if sys.platform == "linux":
         try:
             told = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
         except OSError:
-            return False
-        return told.rpartition(")")[2].lstrip()[:1] in ("T", "t")  # after the name, which may hold anything
+            return ""
+        return told.rpartition(")")[2].lstrip()[:1]  # after the name, which may hold anything
     told = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True).stdout
-    return told.strip().startswith("T")
+    return told.strip()[:1]
 
 
 def _is_running(pid: int) -> bool:
@@ -166,5 +168,5 @@ def _is_running(pid: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return _letter(pid) not in ("Z", "X")  # dead, only that nobody waited for it
