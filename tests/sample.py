@@ -12,6 +12,7 @@ from vtag.engine.swin.spec import ModelSpec, SwinSizes
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+LONG = ("--stride", "0.1")
 LABELS = ("archery", "riding a bike", "yoga")
 
 
@@ -33,6 +34,17 @@ def make_model(folder: Path, *, seed: int = 0, labels: tuple[str, ...] = LABELS)
     spec = ModelSpec(name=folder.name, sizes=sizes, labels=labels, frames=8, rate=8.0, short_side=40, crop=32)
     save_model_folder(Checkpoint(spec, tensors), folder)
     return folder
+
+
+def make_long(folder: Path, count: int = 4) -> None:
+    """Videos that `make_model` looks at for a minute with `LONG`: what is to be interrupted must not be over before.
+
+    Ten windows a second of footage, of which one frame a second is quickly made and decoded.
+    """
+    from footage import make_video
+
+    for number in range(count):
+        make_video(folder / f"long{number}.mp4", seconds=400, fps=1, width=64, height=48, seed=number)
 
 
 def main(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from footage import make_video
-from sample import make_model
+from sample import LONG, make_long, make_model
 
 from vtag.engine import jobs as engine_jobs
 from vtag.engine.errors import VtagError
@@ -35,7 +35,7 @@ def latest(library: Path) -> Run:
         return recent(reader, 1)[0]
 
 
-def until(holds: Callable[[], bool], patience_s: float = 120) -> None:
+def until(holds: Callable[[], bool], patience_s: float = 180) -> None:
     deadline = time.monotonic() + patience_s
     while not holds():
         assert time.monotonic() < deadline
@@ -62,9 +62,10 @@ def test_a_scan_that_reached_its_end_is_done(vtag: Callable, place: Path, tmp_pa
 
 
 def asked(place: Path, folder: Path, model: Path) -> Jobs:
-    """A scan of `folder` that has a row of its own by now."""
+    """A long scan of `folder` that has a row of its own by now."""
+    make_long(folder)
     jobs = Jobs(place)
-    assert jobs.ask("scan", str(folder), scan_arguments(place, [str(folder)], "--model", str(model)))
+    assert jobs.ask("scan", str(folder), scan_arguments(place, [str(folder)], "--model", str(model), *LONG))
     until(lambda: running_runs(place) != [])
     return jobs
 
@@ -75,8 +76,6 @@ def running_runs(place: Path) -> list[Run]:
 
 
 def test_a_job_is_seen_while_it_runs_and_is_ended_as_by_ctrl_c(place: Path, tmp_path: Path) -> None:
-    for number in range(8):
-        make_video(tmp_path / f"{number}.mp4", seconds=30, width=64, height=48, seed=number)
     jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
     arguments = scan_arguments(place, [str(tmp_path)])
     assert not jobs.ask("scan", str(tmp_path), arguments)  # one at a time: it waits
@@ -89,8 +88,6 @@ def test_a_job_is_seen_while_it_runs_and_is_ended_as_by_ctrl_c(place: Path, tmp_
 
 
 def test_a_paused_job_rests_goes_on_and_can_be_ended(place: Path, tmp_path: Path) -> None:
-    for number in range(8):
-        make_video(tmp_path / f"{number}.mp4", seconds=30, fps=8, width=64, height=48, seed=number)
     jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
     until(lambda: latest(place).progress.get("video_ms", 0) > 0)
     assert jobs.pause()
@@ -120,7 +117,6 @@ def worked(pid: int) -> int:
 
 def test_a_job_that_was_killed_does_not_seem_to_run(place: Path, tmp_path: Path) -> None:
     """Also while its parent has not asked for it: a dead child keeps its number until then."""
-    make_video(tmp_path / "0.mp4", seconds=30)
     asked(place, tmp_path, make_model(tmp_path / "model"))
     os.kill(latest(place).pid, signal.SIGKILL)
     until(lambda: latest(place).state == "interrupted")
@@ -151,7 +147,6 @@ def test_a_job_that_another_server_started_meanwhile_is_not_started_again(
 @pytest.mark.slow  # three processes, one after the other
 def test_what_needs_a_job_goes_with_it(place: Path, tmp_path: Path) -> None:
     """Else a model that could not be taught would be asked for, and that failure would hide the first."""
-    make_video(tmp_path / "0.mp4", seconds=30, fps=8, width=64, height=48)
     jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
     for number in range(2):  # a job that fails, what needs it, and another one
         jobs.ask("finetune", f"{number}", ["finetune", str(tmp_path / "nowhere"), "--db", str(place)])

@@ -74,16 +74,15 @@ def test_the_cache_stays_bounded(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_dies_costs_its_picture_alone(tmp_path: Path) -> None:
-    video = make_video(tmp_path / "v.mkv", seconds=60, fps=30, width=640, height=480)
+    video = make_video(tmp_path / "v.mkv", seconds=2)
     with PictureCache(tmp_path / "cache") as cache:
         cache.picture("key", os.fsencode(video), 0)
         assert cache._process is not None
         (worker,) = cache._process._processes
+        os.kill(worker, signal.SIGSTOP)  # else it may be done before it is killed
         threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
-        started = time.monotonic()
         with pytest.raises(VideoError, match="crashed"):
-            cache.moment("key", os.fsencode(video), 0, 60_000)
-        assert time.monotonic() - started < 60
+            cache.moment("key", os.fsencode(video), 0, 2000)
         cache.picture("key", os.fsencode(video), 500)
 
 

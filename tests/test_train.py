@@ -196,8 +196,8 @@ def test_a_lost_process_ends_the_others_with_one_line_and_a_restart_resumes(
             break
     second.send_signal(signal.SIGKILL)
     said = first.stderr.read()
-    assert first.wait(60) == 1
-    second.wait(10)
+    assert first.wait(180) == 1
+    second.wait(180)
     lines = [line for line in said.splitlines() if "epoch" not in line]
     assert len(lines) == 1, said
     assert "another process of this training is gone" in lines[0]
@@ -339,7 +339,7 @@ def test_ctrl_c_keeps_the_state(balls: Path, tmp_path: Path) -> None:
             break
     running.send_signal(signal.SIGINT)  # between the saves of every minute
     said = running.stderr.read()
-    assert running.wait(60) == 130
+    assert running.wait(180) == 130
     assert "with --resume goes on from there" in said
     assert "Traceback" not in said
     assert (tmp_path / "out" / "state" / "state.safetensors").is_file()
