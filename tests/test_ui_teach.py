@@ -126,7 +126,11 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
         page.locator("#vtag-teach-said", has_text="taught already").wait_for()
         training.get_by_text("epoch").first.wait_for()
         seen = wait_for_epochs(page, 1)
-        wait_for_epochs(page, seen + 1)  # the curve grows by itself
+        page.keyboard.press("Tab")  # by keyboard from here on
+        training.get_by_role("button", name="Pause what runs").focus()
+        wait_for_epochs(page, seen + 1)  # the curve grows by itself, and the focus stays where it is
+        page.keyboard.press("Enter")
+        training.get_by_role("button", name="Go on with what is paused").click()
         for measure in ("Loss", "Accuracy"):
             assert training.locator(f"svg[aria-label={measure}] polyline").count() == 2  # and of validation
         training.get_by_role("button", name="Cancel what runs").click()

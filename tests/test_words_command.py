@@ -54,6 +54,24 @@ def test_a_person_corrects_and_takes_it_back(vtag: Vtag, videos: Path, tmp_path:
     ]
 
 
+def test_a_label_is_renamed_and_removed_as_a_whole_and_brought_back(vtag: Vtag, videos: Path) -> None:
+    def found(label: str) -> int:
+        return len(vtag("search", f'label:"{label}" source:user').stdout.splitlines())
+
+    for number in range(2):
+        ran(vtag("tag", "add", videos / f"{number}.mp4", "waving"))
+    assert ran(vtag("words", "rename", "waving", "greeting")).stderr == "renamed 2 words\n"
+    assert (found("waving"), found("greeting")) == (0, 2)
+    assert ran(vtag("words", "remove", "greeting")).stderr == "forgotten 2 words\n"
+    assert found("greeting") == 0
+    for _ in range(2):
+        ran(vtag("tag", "undo"))
+    assert found("waving") == 2
+    assert "you said nothing of 'greeting'" in ran(vtag("words", "remove", "greeting"), 1).stderr
+    ran(vtag("tag", "confirm", ran(vtag("search", "yoga")).stdout.split()[0]))
+    assert "still finds yoga" in ran(vtag("words", "remove", "yoga")).stderr
+
+
 def test_a_video_that_was_never_scanned_can_be_tagged(vtag: Vtag, tmp_path: Path) -> None:
     (tmp_path / "new.mp4").write_bytes(b"some bytes")
     ran(vtag("tag", "add", tmp_path / "new.mp4", "birthday"))

@@ -210,6 +210,44 @@ def import_words(
         say(f"{_count(lost)} {'waits' if lost == 1 else 'wait'} for a scan to find the video")
 
 
+Said = Annotated[
+    str, typer.Argument(metavar="LABEL", help="A label that you used, such as a tag of your own.")
+]
+
+
+@words.command("rename")
+def rename_words(
+    label: Said,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called from now on.")],
+    db: Db = None,
+) -> None:
+    """Call LABEL by another NAME in all that you said; `vtag tag undo` takes it back."""
+    from vtag.engine.library import words as spoken
+
+    with open_library(db) as library:
+        _say_change(spoken.rename_label(library, label, name))
+        _say_taught(library, label)
+
+
+@words.command("remove")
+def remove_words(label: Said, db: Db = None) -> None:
+    """Take away all that you said of LABEL; `vtag tag undo` brings it back."""
+    from vtag.engine.library import words as spoken
+
+    with open_library(db) as library:
+        _say_change(spoken.withdraw_label(library, label))
+        _say_taught(library, label)
+
+
+def _say_taught(library: Library, label: str) -> None:
+    """A model that learned a label before goes on finding it under that name: that is not left unsaid."""
+    from vtag.engine.library import heads
+
+    for model in heads.with_label(library, label):
+        name = printable(heads.head(library, model).name)
+        say(f"the model {name} still finds {printable(label)}; taught anew (`vtag finetune`), it would not")
+
+
 @contextmanager
 def open_library(db: Path | None, *, new: bool = False) -> Iterator[Library]:
     """The library, open for writing. Raises LibraryError where there is none, unless a `new` one may be made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from vtag.app.ui.html_parts import button, duration, kind_of_run, note, size, table, text
@@ -123,7 +124,7 @@ def runs_table(runs: Iterable[Run]) -> str:
     """What ran, newest first."""
     rows = [
         (
-            text(run.started_at.replace("T", " ")[:16]),
+            text(datetime.fromisoformat(run.started_at).astimezone().strftime("%Y-%m-%d %H:%M")),
             text(kind_of_run(run.kind)),
             f'<span class="vtag-path">{text(run.command[:200])}</span>',
             text(_STATES.get(run.state, run.state)),
@@ -133,7 +134,7 @@ def runs_table(runs: Iterable[Run]) -> str:
         )
         for run in runs
     ]
-    heads = ("Started (UTC)", "What", "Of", "State", "Videos")
+    heads = ("Started", "What", "Of", "State", "Videos")
     return table("Scans and trainings", heads, rows) if rows else note("Nothing was scanned yet.")
 
 

@@ -57,6 +57,19 @@
     dialog.showModal();
   }
 
+  // lists are drawn anew, also while somebody stands in them with the keyboard: the focus goes back to the same button
+  let stood = null;
+  document.addEventListener("focusin", ({ target }) => {
+    const list = target.matches("button[data-do][aria-label]:focus-visible") && target.closest("[id^=vtag-]");
+    stood = list ? { list, what: target.dataset.do, name: target.ariaLabel } : null;
+  });
+  document.addEventListener("pointerdown", () => { stood = null; });
+  new MutationObserver(() => {
+    if (!stood || document.activeElement !== document.body) return;
+    const { list, what, name } = stood;
+    [...list.querySelectorAll(`button[data-do=${what}]`)].find((each) => each.ariaLabel === name)?.focus({ preventScroll: true });
+  }).observe(document.body, { childList: true, subtree: true });
+
   document.addEventListener("vtag-help", help);
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;

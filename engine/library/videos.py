@@ -38,8 +38,8 @@ class Videos:
     def dates(self) -> dict[int, float]:
         """When each was recorded, seconds since 1970: by the container, else the oldest date of its files."""
         rows = self._reader.execute(
-            "SELECT c.id, c.recorded_at, min(f.mtime_ns) FROM contents c "
-            "LEFT JOIN files f ON f.content_id = c.id GROUP BY c.id"
+            "SELECT id, recorded_at, iif(coalesce(recorded_at, '') = '', "
+            "(SELECT min(mtime_ns) FROM files WHERE content_id = contents.id), NULL) FROM contents"
         )
         dated = ((content, _date(recorded, mtime_ns)) for content, recorded, mtime_ns in rows)
         return {content: date for content, date in dated if date is not None}
