@@ -103,6 +103,16 @@ class Jobs:
             self._reap()
             return self._current[0] if self._current else None
 
+    def starting(self) -> Job | None:
+        """The job of ours that runs and has no row yet."""
+        with self._lock:
+            self._reap()
+            job, process = self._current or (None, None)
+        if process is None:
+            return None
+        with closing(open_reader(self._library)) as reader:
+            return None if process.pid in {run.pid for run in recent(reader)} else job
+
     def end(self) -> bool:
         """Interrupt what runs, as Ctrl-C does: what it finished is kept. False where nothing runs on this machine."""
         with self._lock:

@@ -142,6 +142,7 @@ class Looking:
         self._moments: dict[int, int] = {}
         self._failed: list[VideoFailed] = list(plan.unreadable)
         self._reported = 0.0
+        self._began = 0.0  # when the model got its first window to look at
         self._lengths = Lengths(plan.tasks)
         self._windows = self._seen_ms = 0
         self._store_s = self._looking_s = 0.0
@@ -185,7 +186,7 @@ class Looking:
             "of": len(self._plan.tasks),
             "video_ms": done.video_ms_done,
             "of_ms": done.video_ms,
-            "worked_s": worked_s() - self._started,
+            "worked_s": worked_s() - self._began if self._began else 0.0,
         }
         runs.report(self._library, self.run_id, told)
 
@@ -211,9 +212,9 @@ class Looking:
             )
             self._lengths.wait(pool)
             yield planned(self._plan, self._found, self._lengths.total_ms, speed)
-            began = worked_s()
+            self._began = worked_s()
             yield from self._pass_by_pass(pool)
-            self._looking_s = worked_s() - began
+            self._looking_s = worked_s() - self._began
         self._decode_s = _children_s() - self._decode_s
         if self._seen_ms > _TELLING_MS and self._looking_s:
             runs.remember_speed(self._library, by, self._seen_ms / 1000 / self._looking_s)

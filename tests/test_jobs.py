@@ -77,6 +77,7 @@ def running_runs(place: Path) -> list[Run]:
 
 def test_a_job_is_seen_while_it_runs_and_is_ended_as_by_ctrl_c(place: Path, tmp_path: Path) -> None:
     jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
+    assert jobs.current() and not jobs.starting()  # it has a row
     arguments = scan_arguments(place, [str(tmp_path)])
     assert not jobs.ask("scan", str(tmp_path), arguments)  # one at a time: it waits
     (waits,) = jobs.waiting()

@@ -284,3 +284,18 @@ def test_a_folder_is_trained_as_asked_once_and_what_was_left_goes_on(
     assert left.exists()
     assert "was left" not in trainings.discard_left(shelf, queue, "clips-network")
     assert not left.exists()
+
+
+def test_a_library_without_moments_shows_its_videos_and_says_what_to_do(
+    library: Library, tmp_path: Path
+) -> None:
+    """As after a scan with the starter, which is silent on most footage: else there was nothing to press."""
+    for number in range(2):
+        add_video(library, tmp_path / "clips" / f"{number} <b>.mp4", seed=number)
+    shown = look.found(library.path, look.Asked())
+    assert shown.count("vtag-card") == 2 and "&lt;b&gt;" in shown and "<b>" not in shown
+    assert "retag --threshold" in shown and 'data-do="similar"' in shown
+    places, said = teach.candidates(library.path, " ")
+    assert [place.display.rsplit("/", 1)[1] for place in places] == ["1 <b>.mp4", "0 <b>.mp4"] and said == ""
+    runs.start(library, "scan", "clips")
+    assert "Scan shows what runs" in look.found(library.path, look.Asked())

@@ -147,6 +147,12 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
         for measure in ("Loss", "Accuracy"):
             page.locator(f"#vtag-measured svg[aria-label={measure}]").wait_for()
         page.locator("#vtag-measured").get_by_text("Rows: what it was.").wait_for()
+        page.set_viewport_size({"width": 390, "height": 850})
+        matrix = page.locator("#vtag-measured .vtag-confusion td:visible")
+        assert (
+            matrix.count() == 1 + 2 * 2
+        )  # on a phone, too, every number stands below its tag, also beside empty ones
+        page.set_viewport_size({"width": 1100, "height": 760})
         memory = Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]
         assert int(memory) < 400 * 1024  # kB
         tab(page, "Scan")  # and can be scanned with, without another start of the server

@@ -9,7 +9,7 @@ from vtag.app.ui.html_parts import note, text
 _WIDE, _HIGH = 720, 190  # units of the drawing
 _CURVE_WIDE = 400  # two stand beside each other
 _LEFT, _TOP, _BOTTOM = 46, 10, 26
-_NAME_WIDE = 52
+_NAME_WIDE = 120  # of a period, as large as it is written on a phone
 _MOST_NAMED = 9  # periods below the columns: more would run into each other
 
 
@@ -25,6 +25,7 @@ def over_time(counted: Sequence[tuple[str, str, int]]) -> str:
     number_of = {(period, label): number for period, label, number in counted}
     most = max(sum(number_of.get((period, label), 0) for label in labels) for period in periods)
     step = (_WIDE - _LEFT) / len(periods)
+    named_every = -(-len(periods) // _MOST_NAMED)
     drawn = ""
     for i, period in enumerate(periods):
         y = float(_HIGH - _BOTTOM)
@@ -38,9 +39,11 @@ def over_time(counted: Sequence[tuple[str, str, int]]) -> str:
                     f'width="{min(0.8 * step, 60):.1f}" height="{max(high - 1, 0.5):.1f}">'
                     f"<title>{text(period)}: {text(label)} {number:,}</title></rect>"
                 )
-        if i % -(-len(periods) // _MOST_NAMED) == 0:
-            x = min(_LEFT + (i + 0.1) * step, _WIDE - _NAME_WIDE)
-            drawn += f'<text x="{x:.1f}" y="{_HIGH - 8}">{text(period)}</text>'
+        if i % named_every == 0:
+            x = _LEFT + (i + 0.1) * step
+            place = f'x="{x:.1f}"' if x < _WIDE - _NAME_WIDE else f'x="{_WIDE}" text-anchor="end"'
+            odd = ' class="vtag-second"' if i // named_every % 2 else ""
+            drawn += f'<text{odd} {place} y="{_HIGH - 8}">{text(period)}</text>'
     axis = "".join(
         f'<line x1="{_LEFT}" x2="{_WIDE}" y1="{_at(share):.1f}" y2="{_at(share):.1f}"/>'
         f'<text text-anchor="end" x="{_LEFT - 6}" y="{_at(share) + 4:.1f}">{most * share:,.0f}</text>'
@@ -51,7 +54,8 @@ def over_time(counted: Sequence[tuple[str, str, int]]) -> str:
         for k, label in enumerate(labels)
     )
     return (
-        f'<figure class="vtag-chart"><svg viewBox="0 0 {_WIDE} {_HIGH}" role="img" aria-label="Moments over time">'
+        f'<figure class="vtag-chart vtag-over-time"><svg viewBox="0 0 {_WIDE} {_HIGH}" role="img" '
+        f'aria-label="Moments over time">'
         f'{axis}{drawn}</svg><ul class="vtag-legend">{legend}</ul></figure>'
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from vtag.app.ui.html_moments import Place, card, gallery, place_card
 from vtag.app.ui.html_parts import chips, note, quoted, welcome
 from vtag.engine.errors import QueryError, VtagError
+from vtag.engine.jobs import running
 from vtag.engine.library import labels, served, similar
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.query import parse
@@ -66,13 +68,7 @@ def found(library: Path, asked: Asked, pages: int = 1) -> str:
         if served.is_empty(reader):
             return welcome()
         if asked.is_nothing:
-            latest = served.latest(reader, PAGE)
-            hint = "" if latest else note("No moment was found yet: Scan shows what runs.")
-            return (
-                f"<h2>Found last</h2>{gallery(map(card, latest), name='Moments found last')}"
-                if latest
-                else hint
-            )
+            return _newest(reader)
         try:
             parse(asked.q)  # so that an error points into what the person wrote
             limit = min(pages, _MOST_PAGES) * PAGE
@@ -84,6 +80,24 @@ def found(library: Path, asked: Asked, pages: int = 1) -> str:
         near = labels.nearest(reader, asked.q)
         hint = f" Near to it: {', '.join(near)}." if near else ""
         return note(f"No moment fits this search.{hint}")
+
+
+def _newest(reader: sqlite3.Connection) -> str:
+    """The moments found last; where they fill no page, the videos, to watch all the same, and what finds more."""
+    latest, shown = served.latest(reader, PAGE), ""
+    if latest:
+        shown = f"<h2>Found last</h2>{gallery(map(card, latest), name='Moments found last')}"
+    elif running(reader):
+        shown = note("No moment was found yet: Scan shows what runs.")
+    else:
+        shown = note(
+            "Nothing that was seen reached the threshold of its label. A fuller model (Library) sees more, a lower "
+            "threshold (`vtag retag --threshold 0.2`) says more, and tags of your own can be added in Watch "
+            "and taught."
+        )
+    videos = served.newest_videos(reader, PAGE) if len(latest) < PAGE else []
+    cards = [place_card(Place(video, display, 0, ms, ""), is_like=True) for video, display, ms in videos]
+    return f"{shown}<h2>Videos</h2>{gallery(cards, name='Videos seen last')}" if cards else shown
 
 
 def similar_to(library: Path, moment_id: int) -> str:

@@ -63,9 +63,13 @@ def _verdict(place: Place, said: list[served.Said]) -> str:
 
 
 def candidates(library: Path, query: str) -> tuple[list[Place], str]:
-    """Moments of the library to choose examples from, and why there are none."""
+    """Moments of the library to choose examples from, whole videos where nothing is asked; and why there are none."""
     try:
         with closing(open_reader(library)) as reader:
+            if not query.strip():
+                return [
+                    Place(c, d, 0, ms, "all of it") for c, d, ms in served.newest_videos(reader, _SHOWN)
+                ], ""
             found = search(reader, query, limit=_SHOWN)
             at = [served.content_of_moment(reader, moment.id) for moment in found]
     except QueryError as error:
@@ -117,7 +121,8 @@ def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
         return [], note(str(error) if isinstance(error, VtagError) else missing, is_error=True)
     places = [Place(f.content_id, f.display, f.start_ms, f.end_ms, _score(f)) for f in found]
     sure = sum(f.is_sure for f in found)
-    what = f"It would find {sure} moments of {tag}" if sure else f"It would not find any {tag} yet"
+    moments = "moment" if sure == 1 else "moments"
+    what = f"It would find {sure} {moments} of {tag}" if sure else f"It would not find any {tag} yet"
     return places, note(f"{what}; below are the best. Say Yes or No, try again, then keep it.") + figures_of(
         told
     )

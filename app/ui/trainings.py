@@ -79,7 +79,7 @@ def _ask_to_teach(library: Path, queue: Jobs, path: Path, name: str, options: li
 
 def under_way(library: Path, queue: Jobs) -> str:
     """The training that runs, with its curves, those that wait, and those that were left before their end."""
-    starting = _if_training(queue.current())
+    starting = _if_training(queue.starting())
     waiting = [job for job in queue.waiting() if _if_training(job)]
     trouble = queue.trouble if _if_training(queue.last) else ""
     left = [] if is_busy(library, queue) else list(unfinished(models_dir()))

@@ -82,7 +82,7 @@ def under_way(library: Path, queue: Jobs) -> str:
     with closing(open_reader(library)) as reader:
         now = jobs.running(reader)
         latest = served.latest(reader, _FOUND) if now else []
-    shown = now_running(now, queue.current(), queue.waiting(), queue.trouble)
+    shown = now_running(now, queue.starting(), queue.waiting(), queue.trouble)
     if latest:
         shown += "<h3>Found so far</h3>" + gallery(map(card, latest), name="Found so far")
     return shown

@@ -200,6 +200,17 @@ def models(reader: sqlite3.Connection) -> list[str]:
     return [row[0] for row in reader.execute("SELECT name FROM models GROUP BY name ORDER BY max(id) DESC")]
 
 
+def newest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
+    """Content id, display path and length in ms of the videos that were seen last; those without a file left out."""
+    rows = reader.execute(
+        "SELECT c.id, (SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1) AS place, "
+        "c.duration_ms FROM contents c WHERE c.error IS NULL AND c.duration_ms > 0 AND place IS NOT NULL "
+        "ORDER BY c.id DESC LIMIT ?",
+        (limit,),
+    )
+    return list(rows)
+
+
 def found_labels(reader: sqlite3.Connection) -> list[str]:
     """The labels of which there is a moment, by name: one look into the index for each."""
     rows = reader.execute(
