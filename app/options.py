@@ -14,6 +14,20 @@ Db = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
+Model = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="The model.")]
+Protocol = Annotated[
+    Literal["clip", "test"],
+    typer.Option("--protocol", help="clip: one clip from the middle; test: 4 clips x 3 crops, averaged."),
+]
+Backend = Annotated[Literal["auto", "torch", "onnx"], typer.Option("--backend", help="What computes.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps, tensorrt")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option("--precision", help="Of what computes.")
+]
+ExactPrecision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
+    typer.Option("--precision", help="fp32, or an ONNX file's own, where left out."),
+]
 Threshold = Annotated[
     str | None,
     typer.Option(

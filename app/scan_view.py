@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, talk_console
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import counted, display_path, printable
 from vtag.engine.worktime import worked_s
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Drawing:
 
 
 def _plan_line(plan: Planned) -> str:
-    parts = [f"{plan.videos} {'video' if plan.videos == 1 else 'videos'} to look at"]
+    parts = [f"{counted(plan.videos, 'video')} to look at"]
     if plan.videos and plan.video_ms:
         parts.append(f"{_hours(plan.video_ms)} of video")
     if plan.estimate_s:
@@ -182,8 +182,9 @@ def profile_line(profile: Profile) -> str:
 
 def _sum_line(done: Finished) -> str:
     speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
+    seen = f"{counted(done.windows, 'window')}, {counted(done.moments, 'moment')}"
     return (
-        f"{done.scanned} scanned ({_hours(done.video_ms)}, {done.windows} windows, {done.moments} moments), "
+        f"{done.scanned} scanned ({_hours(done.video_ms)}, {seen}), "
         f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "
         f"in {_span(done.wall_s)}{speed}"
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from vtag.engine.errors import VtagError
 from vtag.engine.models import installed, verify
 from vtag.engine.paths import home, library_path
-from vtag.engine.text import display_path
+from vtag.engine.text import counted, display_path
 
 _CODECS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "prores", "mjpeg")
 _LITTLE_DISK_BYTES = 2**30
@@ -181,8 +181,8 @@ def _library(path: Path) -> Iterator[Finding]:
     except (VtagError, sqlite3.Error) as error:
         yield Finding("library", "wrong", str(error), "bring back a backup, or name another file with --db")
         return
-    seen = "1 video" if videos == 1 else f"{videos} videos"
-    said = f"{display_path(path)}: {seen}, {moments} moments, SQLite {sqlite3.sqlite_version}"
+    holds = f"{counted(videos, 'video')}, {counted(moments, 'moment')}"
+    said = f"{display_path(path)}: {holds}, SQLite {sqlite3.sqlite_version}"
     yield Finding("library", "ok" if sound == "ok" else "wrong", said if sound == "ok" else str(sound))
     for file in (path, path.parent / OBSERVATIONS):
         if sys.platform != "win32" and file.exists() and file.stat().st_mode & 0o077:

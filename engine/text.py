@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(number: int, one: str) -> str:
+    """`1 video`, `2 videos`."""
+    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
 def display_path(path: str | bytes | os.PathLike[str]) -> str:
     """A path as a person reads it: bytes that are no text, and control characters, as escapes."""
     raw = os.fsencode(path)

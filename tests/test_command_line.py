@@ -79,3 +79,19 @@ def test_ctrl_c_while_a_command_starts_says_nothing(shelf: Path, when: str) -> N
     """Python 3.11 makes a RuntimeError of what interrupts a `__set_name__`."""
     run = subprocess.run([sys.executable, "-c", _PRESSED, when], capture_output=True, text=True)
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
+
+
+def test_a_narrow_terminal_is_filled_and_not_passed(vtag: Run, shelf: Path, tmp_path: Path) -> None:
+    for arguments in (["show", tmp_path / "0.mp4"], ["stats"]):
+        for columns in (40, 80):
+            run = vtag(*arguments, env={**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"})
+            assert 12 < max(map(len, run.stdout.splitlines())) <= columns, run.stdout
+
+
+@pytest.mark.parametrize("option", ["--backend", "--precision", "--view"])
+def test_a_word_that_an_option_does_not_know_is_a_mistake_of_usage(
+    vtag: Run, tmp_path: Path, option: str
+) -> None:
+    run = vtag("scan", tmp_path, option, "nonsense")  # also where there is nothing to look at
+    assert run.returncode == 2
+    assert "nonsense" in run.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -246,3 +247,19 @@ def test_templates_and_mistakes_are_said(vtag: Run, tagged: Path, tmp_path: Path
     tagged.unlink()
     gone = vtag("cut", "yoga", "-o", tmp_path / "d")
     assert gone.returncode == 3 and "3 could not be" in gone.stderr and os.listdir(tmp_path / "d") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits no files")
+def test_where_there_is_no_room_encoding_is_no_advice(tmp_path: Path) -> None:
+    import resource
+
+    video = make_video(tmp_path / "v.mp4", seconds=4)
+    (tmp_path / "out").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # as a full disk, or FAT beyond 4 GB
+    try:
+        with pytest.raises(VideoError, match="cannot be written: File too large$"):
+            cut(os.fsencode(video), 0, 4000, os.fsencode(tmp_path / "out" / "clip"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "out").iterdir()) == []

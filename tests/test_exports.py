@@ -238,6 +238,8 @@ def test_a_format_of_one_video_makes_a_file_for_each(
     assert sorted(os.listdir(out)) == [f"a #1 %20; é{suffix}", f"b{suffix}"]
     single = vtag("export", "path:b.mov", "--format", name)
     assert single.stdout == (out / f"b{suffix}").read_text(encoding="utf-8")
+    assert vtag("export", "path:b.mov", "--format", name, "-o", f"{tmp_path}/one/").returncode == 0
+    assert os.listdir(tmp_path / "one") == [f"b{suffix}"]
     (out / f"b{suffix}").write_text("precious")
     assert "there already" in vtag("export", "score>0", "--format", name, "-o", out).stderr
     assert (out / f"b{suffix}").read_text() == "precious"

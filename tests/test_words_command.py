@@ -93,11 +93,13 @@ def test_a_video_that_was_never_scanned_can_be_tagged(vtag: Vtag, tmp_path: Path
         (["words", "import", "none"], 1, "cannot be read"),
         (["words", "export", "v/0.mp4"], 1, "is there already"),
         (["words", "export", "v/none/x"], 1, "cannot be written"),
+        (["words", "export", "v/busy"], 1, "v/busy cannot be written"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
     vtag: Vtag, videos: Path, arguments: list[str], code: int, said: str
 ) -> None:
+    (videos / "busy.part").mkdir()
     done = ran(vtag(*arguments, cwd=videos.parent), code)
     assert said in " ".join(done.stderr.replace("│", " ").split()) and not done.stdout
     assert code == 2 or done.stderr.count("\n") == 1

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vtag.app.console import complain, is_terminal, out_console, put, put_json, say, talk_console
-from vtag.app.options import Json
-from vtag.engine.text import display_path, printable
+from vtag.app.options import Backend, Device, ExactPrecision, Json, Model, Protocol
+from vtag.engine.text import counted, display_path, printable
 
 if TYPE_CHECKING:
     from vtag.trainer.dataset import Dataset
@@ -28,32 +28,23 @@ def evaluate(
         Path,
         typer.Argument(metavar="DATA", help="One folder of clips a label; or a list of `path label` lines."),
     ],
-    model: Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="The model.")],
-    protocol: Annotated[
-        str, typer.Option(help="clip: one clip from the middle; test: 4 clips x 3 crops, averaged.")
-    ] = "clip",
+    model: Model,
+    protocol: Protocol = "clip",
     among_classes: Annotated[
         bool, typer.Option("--among-classes", help="Choose among DATA's labels alone.")
     ] = False,
     root: Annotated[Path | None, typer.Option(help="Where a list's paths begin.", file_okay=False)] = None,
-    backend: Annotated[str, typer.Option(help="auto, torch, onnx")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, tensorrt")] = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16, fp16, int8; fp32, or an ONNX file's own, where left out")
-    ] = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: ExactPrecision = None,
     json: Json = False,
 ) -> None:
     """Measure how often a model is right on labelled clips."""
     from vtag.engine.backends.base import open_backend
-    from vtag.engine.predict import PROTOCOLS
     from vtag.trainer.dataset import read_dataset
     from vtag.trainer.evaluate import evaluate as run
     from vtag.trainer.evaluate import known_labels
 
-    if protocol not in PROTOCOLS:
-        raise typer.BadParameter(
-            f"{protocol!r} is not one of {', '.join(PROTOCOLS)}", param_hint="--protocol"
-        )
     dataset = read_dataset(data, root=root)
     opened = open_backend(model, backend=backend, device=device, precision=precision)
     known = known_labels(dataset, opened.spec)
@@ -63,7 +54,7 @@ def evaluate(
             run(
                 dataset,
                 opened,
-                protocol="test" if protocol == "test" else "clip",
+                protocol=protocol,
                 among_classes=among_classes,
             )
         )
@@ -88,8 +79,7 @@ def evaluate(
         )
         put(f"protocol {protocol} ({_VIEWS[protocol]}); {printable(opened.spec.name)}, {opened.precision}")
     if found.failed:
-        few = "1 clip" if len(found.failed) == 1 else f"{len(found.failed)} clips"
-        say(f"{few} could not be read: in no figure")
+        say(f"{counted(len(found.failed), 'clip')} could not be read: in no figure")
         raise typer.Exit(3)
 
 
@@ -130,12 +120,12 @@ class _Progress:
         if is_terminal():
             self._bar = Progress(
                 BarColumn(),
-                TextColumn("{task.completed}/{task.total} clips  {task.description}"),
+                TextColumn("{task.description}"),
                 TimeRemainingColumn(),
                 console=talk_console(),
                 transient=True,
             )
-            self._task = self._bar.add_task("", total=None)
+            self._task = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> _Progress:
         if self._bar:
@@ -153,12 +143,12 @@ class _Progress:
             say(line)
 
     def show(self, event: Scored) -> None:
-        right = f"{_percent(event.right / event.done)} right"
+        said = f"{event.done} of {event.of} clips, {_percent(event.right / event.done)} right"
         if self._bar:
-            self._bar.update(self._task, completed=event.done, total=event.of, description=right)
+            self._bar.update(self._task, completed=event.done, total=event.of, description=said)
         elif time.monotonic() - self._last >= _PLAIN_EVERY_S:
             self._last = time.monotonic()
-            say(f"{event.done} of {event.of} clips, {right}")
+            say(said)
 
 
 def _put(found: Evaluation) -> None:

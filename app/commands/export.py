@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,7 +12,7 @@ from vtag.app.asking import MinScore, OfModel, Query, query_text, reading
 from vtag.app.console import complain, put, say
 from vtag.app.options import Db
 from vtag.engine.errors import VtagError
-from vtag.engine.text import display_path
+from vtag.engine.text import counted, display_path
 
 if TYPE_CHECKING:
     from vtag.engine.library.exports.items import Item
@@ -28,8 +27,8 @@ def export(
         ),
     ],
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="PATH", help="A file, or a folder for one file a video."),
+        str | None,
+        typer.Option("--output", "-o", metavar="PATH", help="A file, or a FOLDER/ for one file a video."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over files that are there.")] = False,
     min_score: MinScore = 0.0,
@@ -51,7 +50,7 @@ def export(
         return
     videos = files.by_video(moments)
     kind = FORMATS[format]
-    if not kind.is_of_one_video or (len(videos) <= 1 and not (target and os.path.isdir(target))):
+    if not kind.is_of_one_video or (len(videos) <= 1 and not _is_folder(target)):
         one = moments if not kind.is_of_one_video else [m for of_one in videos.values() for m in of_one]
         _write_one(writer(format)(one), target, overwrite)
         return
@@ -97,9 +96,14 @@ def _write_sidecars(moments: list[Item], folder: bytes | None) -> None:
         except VtagError as error:
             failed += 1
             complain(str(error))
-    say(f"{changed} sidecars written, {len(videos) - changed - failed} had all keywords already")
+    say(f"{counted(changed, 'sidecar')} written, {len(videos) - changed - failed} had all keywords already")
     if failed:
         raise typer.Exit(3)
+
+
+def _is_folder(target: bytes | None) -> bool:
+    """Whether it is one, or is named as one: `subtitles/`."""
+    return target is not None and (not os.path.basename(target) or os.path.isdir(target))
 
 
 def _make_folder(path: bytes) -> None:

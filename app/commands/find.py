@@ -22,6 +22,8 @@ from vtag.engine.text import display_path, printable
 if TYPE_CHECKING:
     from vtag.engine.library.search import Moment, SeenContent
 
+_LEAST = 8  # columns of a timeline's bars, and of its labels
+
 
 def search(
     query: Query,
@@ -145,10 +147,13 @@ def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:
         rows.setdefault(m.label, []).append(m)
     drawable = (sys.stdout.encoding or "").lower().startswith("utf")
     full, empty, cut = ("█", "·", "…") if drawable else ("#", ".", "~")
-    names = {label: fitted(printable(label), MOST_CELLS, cut) for label in rows}
+    columns = min(shutil.get_terminal_size().columns, 120)
+    most = max(_LEAST, min(MOST_CELLS, columns - 17 - _LEAST))
+    names = {label: fitted(printable(label), most, cut) for label in rows}
     wide = max(map(cells, names.values()))
-    width = max(16, min(shutil.get_terminal_size().columns, 120) - wide - 17)
-    put(f"{'':{wide}}  {clock(0)}{end_clock(duration_ms):>{width - len(clock(0))}}")
+    width = max(_LEAST, columns - wide - 17)
+    begin = clock(0) if width >= 2 * _LEAST else ""
+    put(f"{'':{wide}}  {begin}{end_clock(duration_ms):>{width - len(begin)}}")
     for label, seen in rows.items():
         bar = [empty] * width
         for m in seen:

@@ -11,7 +11,7 @@ import typer
 
 from vtag.app.console import complain, out_console, put_json, say
 from vtag.app.options import Db, Json
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import counted, display_path, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.database import Library
@@ -234,9 +234,7 @@ def _put(taught: Taught) -> None:
 
 def _put_preview(found: list[tuple[str, str, int, float]]) -> None:
     for path, label, moments, score in found[:_MOST_PREVIEWED]:
-        say(
-            f"{score:.2f}  {printable(label)}  {moments} {'moment' if moments == 1 else 'moments'}  {printable(path)}"
-        )
+        say(f"{score:.2f}  {printable(label)}  {counted(moments, 'moment')}  {printable(path)}")
     if len(found) > _MOST_PREVIEWED:
         say(f"and {len(found) - _MOST_PREVIEWED} more")
     if not found:

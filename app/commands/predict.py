@@ -9,32 +9,23 @@ from typing import Annotated
 import typer
 
 from vtag.app.console import put, put_json
-from vtag.app.options import Json
+from vtag.app.options import Backend, Device, ExactPrecision, Json, Model, Protocol
 
 
 def predict(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The video.")],
-    model: Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="The model.")],
+    model: Model,
     top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 5,
-    protocol: Annotated[
-        str, typer.Option(help="clip: one clip from the middle; test: 4 clips x 3 crops, averaged.")
-    ] = "clip",
-    backend: Annotated[str, typer.Option(help="auto, torch, onnx")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, tensorrt")] = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16, fp16, int8; fp32, or an ONNX file's own, where left out")
-    ] = None,
+    protocol: Protocol = "clip",
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: ExactPrecision = None,
     json: Json = False,
 ) -> None:
     """Classify one FILE as the published tools do."""
     from vtag.engine.backends.base import open_backend
-    from vtag.engine.predict import PROTOCOLS
     from vtag.engine.predict import predict as classify
 
-    if protocol not in PROTOCOLS:
-        raise typer.BadParameter(
-            f"{protocol!r} is not one of {', '.join(PROTOCOLS)}", param_hint="--protocol"
-        )
     classifier = open_backend(model, backend=backend, device=device, precision=precision)
     best = classify(file, classifier, protocol=protocol, top=top)
     if json:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from vtag.app.console import agreed, can_ask, complain, is_terminal, put_json, say
-from vtag.app.options import Db, Json, Threshold, threshold_of
+from vtag.app.options import Backend, Db, Device, Json, Precision, Threshold, threshold_of
 from vtag.app.scan_view import Drawing, profile_line
 from vtag.engine.text import display_path, printable
 
@@ -28,15 +28,16 @@ def scan(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME|PATH", help="The model; the library remembers it.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, torch, onnx")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps, tensorrt")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16, int8")] = "auto",
+    backend: Backend = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     stride: Annotated[
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="From window to window; default: one after the other."),
     ] = None,
     view: Annotated[
-        str | None, typer.Option(help="center (default), full (the whole frame), three (crops, averaged)")
+        Literal["center", "full", "three"] | None,
+        typer.Option(help="Of each frame: its centre (default), all of it, or three crops, averaged."),
     ] = None,
     threshold: Threshold = None,
     force: Annotated[bool, typer.Option("--force", help="Look again at what was looked at.")] = False,

@@ -44,9 +44,11 @@ def _draw(found: History) -> None:
     """One row a label: a column a period, as high as the label's own most; then how often in all."""
     drawable = (sys.stdout.encoding or "").lower().startswith("utf")
     levels, cut = (" ▁▂▃▄▅▆▇█", "…") if drawable else (" .:-=+*#@", "~")
-    names = [fitted(printable(row.label), MOST_CELLS, cut) for row in found.labels]
+    columns, least = min(shutil.get_terminal_size().columns, 160), len(found.periods[0])
+    fits = max(least, min(MOST_CELLS, columns - 12 - least))
+    names = [fitted(printable(row.label), fits, cut) for row in found.labels]
     wide = max(map(cells, names))
-    most = max(len(found.periods[0]), min(shutil.get_terminal_size().columns, 160) - wide - 12)
+    most = max(least, columns - wide - 12)
     each = -(-len(found.periods) // most)  # periods a column, where there are too many
     repeat = max(1, min(4, most // len(found.periods)))  # columns a period, where there are few
     for row, name in zip(found.labels, names, strict=True):

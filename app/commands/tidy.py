@@ -12,7 +12,7 @@ from vtag.app.commands.words import open_library
 from vtag.app.console import agreed, can_ask, put_json, say
 from vtag.app.options import Db, Json, Threshold, threshold_of
 from vtag.engine.errors import LibraryError
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import counted, display_path, printable
 
 _SHOWN = 20
 
@@ -50,7 +50,7 @@ def retag(
         )
     if json:
         put_json({"model": name, "videos": len(counts), "moments": sum(counts)})
-    videos = "1 video" if len(counts) == 1 else f"{len(counts)} videos"
+    videos = counted(len(counts), "video")
     say(f"{printable(name)}: {sum(counts)} moments in {videos}, none of which was opened")
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ import typer
 from vtag.app.console import clock, complain, put, put_json, say
 from vtag.app.options import Db, Json
 from vtag.engine.errors import LibraryError
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import counted, display_path, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.database import Library
@@ -183,7 +183,7 @@ def export_words(
     if file.exists() and not force:
         raise LibraryError(f"{display_path(file)} is there already: say --force to write over it")
     _write(file, lines)
-    say(f"wrote {_count(len(lines))} to {display_path(file)}")
+    say(f"wrote {counted(len(lines), 'word')} to {display_path(file)}")
 
 
 @words.command("import")
@@ -205,9 +205,11 @@ def import_words(
         except OSError as error:
             raise LibraryError(f"{display_path(file)} cannot be read: {error.strerror or error}") from error
         waiting = {word.content for word, _ in homeless(library.connection)}
-    say(f"read {_count(count)}: {len(change.after)} taken, {count - len(change.after)} known already")
+    say(
+        f"read {counted(count, 'word')}: {len(change.after)} taken, {count - len(change.after)} known already"
+    )
     if lost := sum(word.content in waiting for word in change.after):
-        say(f"{_count(lost)} {'waits' if lost == 1 else 'wait'} for a scan to find the video")
+        say(f"{counted(lost, 'word')} {'waits' if lost == 1 else 'wait'} for a scan to find the video")
 
 
 Said = Annotated[
@@ -271,7 +273,8 @@ def _write(file: Path, lines: Iterable[str]) -> None:
             target.writelines(f"{line}\n" for line in lines)
         part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise LibraryError(f"{display_path(file)} cannot be written: {error.strerror or error}") from error
 
 
@@ -285,17 +288,13 @@ def _line(change: Change) -> str:
     touched = touched or list(change.before)
     if len(touched) == 1:
         return f"{change.action} {_named(touched[0])}"
-    return f"{change.action} {_count(len(touched))}"
+    return f"{change.action} {counted(len(touched), 'word')}"
 
 
 def _named(word: Word) -> str:
     if word.start_ms is None or word.end_ms is None:
         return f"{printable(word.label)} (all of it)"
     return f"{printable(word.label)} {clock(word.start_ms)}-{clock(-(-word.end_ms // 1000) * 1000)}"
-
-
-def _count(number: int) -> str:
-    return f"{number} {'word' if number == 1 else 'words'}"
 
 
 def _when(date: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 _SEEK_MARGINS_S = (0, 3, 12, 60)  # some containers lead to any packet: then a place earlier has to be tried
 _LATE_S = 2  # how far behind the video's packets the sound's may lie in a file
 _GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS: AVI has none, and a container that is written needs them
+_NO_ROOM = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+)  # no other container changes that
 _ENCODED = ".mp4"
 _USUAL = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
 _KINDS = {  # endings, and libavformat's names for what is written into such a file
@@ -74,17 +82,21 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
             _appear(part, target)
             return Cut(target, begun_ms, end_ms)
         except (av.error.FFmpegError, UnusableVideo, ValueError) as error:
+            if getattr(error, "errno", 0) in _NO_ROOM:
+                raise _unwritten(target, error) from error
             failure = failure or error
         except OSError as error:
-            raise VideoError(
-                f"{display_path(target)} cannot be written: {error.strerror or error}"
-            ) from error
+            raise _unwritten(target, error) from error
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(part)
     assert failure is not None
     advice = "" if reencode else "; --reencode may do it"
     raise VideoError(f"{display_path(source)} cannot be cut ({why(failure)}){advice}") from failure
+
+
+def _unwritten(target: bytes, error: Exception) -> VideoError:
+    return VideoError(f"{display_path(target)} cannot be written: {getattr(error, 'strerror', '') or error}")
 
 
 def _appear(part: bytes, target: bytes) -> None:
