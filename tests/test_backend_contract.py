@@ -14,6 +14,7 @@ import torch
 from reference import wild_tensors
 
 from vtag.engine.backends.base import Backend, open_backend
+from vtag.engine.backends.bf16 import processor_has_bf16
 from vtag.engine.backends.clips import generated
 from vtag.engine.backends.export import (
     AGREEMENT,
@@ -26,7 +27,6 @@ from vtag.engine.backends.export import (
     write,
 )
 from vtag.engine.backends.runtime import cuda_cards
-from vtag.engine.backends.torch_backend import processor_has_bf16
 from vtag.engine.errors import ModelError
 from vtag.engine.models import load
 from vtag.engine.predict import predict

@@ -13,7 +13,8 @@ import torch
 from reference import formula, normalised
 
 import vtag.engine
-from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers, processor_has_bf16
+from vtag.engine.backends.bf16 import processor_has_bf16
+from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.checkpoints import load_checkpoint
 

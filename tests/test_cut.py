@@ -258,7 +258,7 @@ def test_where_there_is_no_room_encoding_is_no_advice(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # as a full disk, or FAT beyond 4 GB
     try:
-        with pytest.raises(VideoError, match="cannot be written: File too large$"):
+        with pytest.raises(VideoError, match=r"cannot be written: File too large$"):
             cut(os.fsencode(video), 0, 4000, os.fsencode(tmp_path / "out" / "clip"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

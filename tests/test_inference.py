@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import any_sizes, formula, golden_input, normalised, wild_tensors
 
+from vtag.engine.backends import bf16
 from vtag.engine.backends.base import open_backend
-from vtag.engine.backends.torch_backend import choose_precision, processor_has_bf16
+from vtag.engine.backends.torch_backend import choose_precision
 from vtag.engine.models import load
 from vtag.engine.predict import softmax
 from vtag.engine.swin.architecture import VideoSwin
@@ -43,7 +44,7 @@ EXACT = {
     "masked by hand": MASKED_BY_HAND,
 }
 GOLDEN = ["torchvision_mini.pth", "torchvision_w255.pth", "official_mini.pth", "paddle_w255_p2.pdparams"]
-needs_bf16 = pytest.mark.skipif(not processor_has_bf16(), reason="this processor has no bf16 units")
+needs_bf16 = pytest.mark.skipif(not bf16.processor_has_bf16(), reason="this processor has no bf16 units")
 
 
 def fast(sizes: SwinSizes, way: Way, seed: int = 0) -> FastSwin:
@@ -225,7 +226,21 @@ def _compared(checkpoint: object, files: list[Path]) -> tuple[float, float, int]
 
 def test_auto_is_bf16_only_where_the_processor_has_the_units() -> None:
     chosen = choose_precision("auto", torch.device("cpu"))
-    assert chosen == "fp32" or (chosen == "bf16" and processor_has_bf16())
+    assert chosen == "fp32" or (chosen == "bf16" and bf16.processor_has_bf16())
+
+
+def test_a_scan_computes_as_the_one_before_it_however_busy_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch, vtag_home: Path
+) -> None:
+    monkeypatch.setattr(bf16, "processor_has_bf16", lambda: True)
+    assert bf16._measured_gain() > 0
+    for gain, wanted in ((2.0, "bf16"), (0.9, "fp32")):
+        monkeypatch.setattr(bf16, "_measured_gain", lambda gain=gain: gain)
+        assert choose_precision("auto", torch.device("cpu")) == wanted
+        monkeypatch.setattr(bf16, "_measured_gain", lambda: 1 / 0)  # it is not measured again
+        assert choose_precision("auto", torch.device("cpu")) == wanted
+        (kept,) = (vtag_home / "cache").iterdir()
+        kept.unlink()
 
 
 def test_a_way_without_packing_answers_the_same() -> None:

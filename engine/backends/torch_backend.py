@@ -6,18 +6,18 @@ import ctypes
 import logging
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vtag.engine.backends import bf16
 from vtag.engine.backends.base import MOST_LANES, Output, check_clips
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.architecture import VideoSwin
@@ -33,7 +33,6 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _CPU_WAYS = {"fp32": FLOAT32_CPU, "bf16": BFLOAT16_CPU}
-_PAYS = 1.2  # so much faster have bf16's products to be than fp32's, before its rounding is accepted
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -185,12 +184,12 @@ def choose_precision(precision: str, device: torch.device) -> str:
         raise ModelError(f"there is no precision {printable(precision)!r}; the choices are {choices}")
     cuda_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "auto":
-        return "bf16" if cuda_bf16 or (device.type == "cpu" and bf16_pays()) else "fp32"
+        return "bf16" if cuda_bf16 or (device.type == "cpu" and bf16.pays()) else "fp32"
     if precision == "int8":
         raise ModelError("the precision int8 is not there yet; use fp32, bf16 or fp16")
     if precision == "bf16" and device.type == "cuda" and not cuda_bf16:
         raise ModelError("this CUDA card has no bf16 units; use fp16 or fp32")
-    if precision == "bf16" and device.type == "cpu" and not processor_has_bf16():
+    if precision == "bf16" and device.type == "cpu" and not bf16.processor_has_bf16():
         # measured with AVX2 alone: 26.7 s for a clip of Swin-T in bf16, 5.1 s in fp32
         raise ModelError(
             "this processor has no bf16 units, and without them bf16 is slower than fp32: use fp32"
@@ -198,34 +197,6 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if precision == "fp16" and device.type == "cpu":
         raise ModelError("fp16 needs a GPU; on the processor use fp32")
     return precision
-
-
-def processor_has_bf16() -> bool:
-    """Whether the processor multiplies matrices of bfloat16 itself: AVX512-BF16, AMX, or ARM's units.
-
-    Not what oneDNN calls supported: that is true for any AVX-512, where it computes in fp32 with conversions.
-    """
-    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(told.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16", "sve_bf16"))
-
-
-@cache
-def bf16_pays() -> bool:
-    """Whether this processor has bf16 units, and products of matrices are seen to be faster on them: 20 ms, once."""
-    if not processor_has_bf16():
-        return False
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        one, other = torch.ones(1024, 384, dtype=dtype), torch.ones(384, 384, dtype=dtype)
-        torch.mm(one, other)
-        seconds[dtype] = min(_seconds(partial(torch.mm, one, other)) for _ in range(4))
-    return seconds[torch.float32] > _PAYS * seconds[torch.bfloat16]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 @cache

@@ -20,9 +20,10 @@ import torch
 from machine import facts, matrix_rate, median_s, print_table, torchvision_swin3d
 
 from vtag.engine.backends.base import Backend
+from vtag.engine.backends.bf16 import processor_has_bf16
 from vtag.engine.backends.export import ExportOptions, write
 from vtag.engine.backends.onnx_backend import OnnxBackend
-from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers, processor_has_bf16
+from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers
 from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.checkpoint import Checkpoint, identified
 from vtag.engine.swin.inference import FastSwin, Way
