@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -19,6 +20,12 @@ def say(message: str) -> None:
     """One line of talk on stderr."""
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
+
+
+def say_at_once(message: str) -> None:
+    """One line of talk from a signal handler: the stream may be in the middle of another line, and refuse it."""
+    with suppress(OSError, ValueError):
+        os.write(sys.stderr.fileno(), f"{message}\n".encode())
 
 
 def complain(message: str) -> None:

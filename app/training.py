@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from vtag.app.console import is_terminal, say, talk_console
+from vtag.app.console import is_terminal, say, say_at_once, talk_console
 from vtag.engine.worktime import worked_s
 
 if TYPE_CHECKING:
@@ -131,4 +131,4 @@ class Ending:
         if self.asked or not self._begun:
             raise KeyboardInterrupt
         self.asked = True
-        say("ending after this step; again ends at once")
+        say_at_once("ending after this step; again ends at once")

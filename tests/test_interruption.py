@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import sys
 import weakref
+from typing import Any
 
 import pytest
 
+from vtag.app.console import say
+from vtag.app.training import Ending
 from vtag.engine import interruption
 
 
@@ -59,6 +64,40 @@ def test_an_interruption_waits_until_a_library_is_loaded(number: signal.Signals)
         signal.raise_signal(signal.SIGINT)
         done.append("again")
     assert done == ["loaded", "again"]
+
+
+class Interrupted(io.RawIOBase):
+    """A terminal at which Ctrl-C is pressed while it is written to, as it often is where it is slow."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.pressed = False
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: Any) -> int:
+        if not self.pressed:
+            self.pressed = True
+            signal.raise_signal(signal.SIGINT)
+        return os.write(self._descriptor, data)
+
+
+def test_a_training_is_ended_also_in_the_middle_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is being written to takes nothing else from the same thread."""
+    read, write = os.pipe()
+    terminal = io.TextIOWrapper(io.BufferedWriter(Interrupted(write)), line_buffering=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Ending() as ending:
+        ending.begin()
+        say("epoch 1 of 9")
+        assert ending.asked
+    os.close(write)
+    assert os.read(read, 1000).decode() == "ending after this step; again ends at once\nepoch 1 of 9\n"
+    os.close(read)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
