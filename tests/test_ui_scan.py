@@ -57,7 +57,15 @@ def test_an_empty_library_is_filled_from_the_page_and_outlives_a_killed_server(
     (clips / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(5000))
     with serving(home, killed=True) as (address, server), closing(open_page(at=address)) as page:
         page.get_by_role("button", name="Choose a folder").click()
-        page.locator("#vtag-chooser").get_by_role("button", name="Take", exact=False).first.wait_for()
+        chooser = page.locator("#vtag-chooser")
+        chooser.get_by_role("button", name="One folder up").click()
+        chooser.get_by_role("button", name=f"Take {Path.home().parent}", exact=True).wait_for()
+        chooser.get_by_role("button", name=f"Go to {Path.home()}", exact=True).click()
+        chooser.get_by_role("button", name=f"Take {Path.home()}", exact=True).click()
+        page.wait_for_function(
+            "home => document.querySelector('textarea[placeholder=\"/home/me/Videos\"]').value === home",
+            arg=str(Path.home()),
+        )
         page.get_by_label("Folders on this machine").fill("/nowhere/at/all")
         page.get_by_role("button", name="Start scan").click()
         page.get_by_text("there is no '/nowhere/at/all'").wait_for()

@@ -149,24 +149,28 @@ def failures_table(failed: Sequence[tuple[str, str]]) -> str:
 def chooser(
     here: str, parent: str | None, folders: Iterable[tuple[str, str]], places: Iterable[tuple[str, str]]
 ) -> str:
-    """Folders of this machine to go into, and a button that takes the one that is shown."""
+    """Folders of this machine to go into, and a button that takes the one that is shown.
+
+    The buttons carry a `folder`: what is called a path is a file to Gradio, which refuses it.
+    """
     starts = "".join(
-        f"<li>{button('go', name, about=f'Go to {path}', told={'path': path})}</li>" for name, path in places
+        f"<li>{button('go', name, about=f'Go to {path}', told={'folder': path})}</li>"
+        for name, path in places
     )
     up = (
-        f"<li>{button('go', '↑ up', about='One folder up', told={'path': parent})}</li>"
+        f"<li>{button('go', '↑ up', about='One folder up', told={'folder': parent})}</li>"
         if parent is not None
         else ""
     )
     inside = "".join(
-        f"<li>{button('go', name, about=f'Go into {name}', told={'path': path})}</li>"
+        f"<li>{button('go', name, about=f'Go into {name}', told={'folder': path})}</li>"
         for name, path in folders
     )
     return (
         f'<details class="vtag-chooser" open><summary>Choose a folder</summary>'
         f'<ul class="vtag-chips" aria-label="Places">{starts}</ul>'
         f'<p class="vtag-here"><span class="vtag-path">{text(here)}</span> '
-        f"{button('take', 'Take this folder', about=f'Take {here}', kind='vtag-primary', told={'path': here})}</p>"
+        f"{button('take', 'Take this folder', about=f'Take {here}', kind='vtag-primary', told={'folder': here})}</p>"
         f'<ul class="vtag-chips vtag-folders" aria-label="Folders in {text(here)}">{up}{inside}</ul></details>'
     )
 

@@ -36,10 +36,10 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
         return work.under_way(library, queue)
 
     def go(event: gr.EventData) -> str:
-        return work.folders(str(event.path))
+        return work.folders(str(event.folder))
 
     def take(event: gr.EventData, lines: str) -> str:
-        return work.taken(lines, str(event.path))
+        return work.taken(lines, str(event.folder))
 
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
@@ -81,7 +81,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
     for event, act in ((now.end, work.end), (now.pause, work.pause), (now.resume, work.go_on)):
         on(event, told(act), None, [said, now])
     on(now.withdraw, withdraw, None, now)
-    on(chooser.go, go, None, chooser)
+    on(chooser.go, go, None, chooser, turn="folders")
     on(chooser.take, take, folders, folders)
     on(tab.select, lambda: (work.under_way(library, queue), work.history(library)), None, [now, before])
     on(tab.select, lambda: gr.Dropdown(choices=look.scan_models()), None, model)  # one may have come

@@ -75,10 +75,10 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
         return said_, trainings.under_way(library, queue)
 
     def go_to(event: gr.EventData) -> str:
-        return work.folders(str(event.path))
+        return work.folders(str(event.folder))
 
     def take(event: gr.EventData) -> str:
-        return str(event.path)
+        return str(event.folder)
 
     def told(act: Callable[[Jobs], str]) -> Callable[[], tuple[str, str]]:
         return lambda: (act(queue), trainings.under_way(library, queue))
@@ -158,7 +158,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
     ):
         on(slow.then, drawn, [tag, found, chosen], shown, turn=_DRAWN)
     on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True, turn=_TAUGHT)
-    on(chooser.go, go_to, None, chooser)
+    on(chooser.go, go_to, None, chooser, turn="folders to teach")
     on(chooser.take, take, None, folder)
     on(part.change, lambda learns: gr.Number(visible=learns != trainings.HEAD), part, epochs)
     on(learn.click, learn_from, [folder, part, epochs], [said, now], turn=_TRAINED, once=True)
