@@ -187,6 +187,21 @@ def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
             assert page.locator("#vtag-measured tr", has_text=name).count() >= 2
         page.locator("#vtag-measured").get_by_text("Rows: what it was.").wait_for()
 
+        # what is scanned from now on is looked at with what was taught, too
+        (tmp_path / "more").mkdir()
+        picture = striped(2, 1)
+        make_video(
+            tmp_path / "more" / "sea.mp4", seconds=5, fps=8, width=64, height=48, draw=lambda _: picture
+        )
+        tab(page, "Scan")
+        page.get_by_label("Folders on this machine").fill(str(tmp_path / "more"))
+        page.get_by_role("button", name="Start scan").click()
+        page.locator("#vtag-runs tr", has_text="more").get_by_text("done").wait_for()
+        tab(page, "Search")
+        find(page, "model:labelled-tags label:blue")
+        page.locator("#vtag-results .vtag-card", has_text="sea.mp4").first.wait_for()
+        tab(page, "Teach")
+
         page.get_by_label("Tag to teach").fill("lines")
         page.get_by_label("Find examples by a search").fill("archery OR yoga OR bike")
         page.get_by_role("button", name="Find", exact=True).click()
