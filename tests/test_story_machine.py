@@ -43,7 +43,8 @@ class Years(RuleBasedStateMachine):
         self.library = Library.open(self.home / "library" / "library.db")
         self.files: dict[str, int] = {}  # path below the folder, and which video it shows
         self.said: list[set[words.Word]] = [set()]  # after each change that was not undone
-        self.seen: set[tuple[int, str]] = set()  # video and model
+        self.seen: set[tuple[int, str]] = set()  # video and model, as far as they may be known
+        self.surely_seen: set[tuple[int, str]] = set()  # and as far as they have to be
         self.tagger = 0
 
     def teardown(self) -> None:
@@ -103,10 +104,10 @@ class Years(RuleBasedStateMachine):
     def scan(self, model: str) -> None:
         done = looked(self.library, self.material / model, self.root)
         now = {(video, model) for video in self.files.values()}
-        new = now - self.seen
         # two files that show the same and were met in one scan may both be looked at where one was rewritten
-        assert len(new) <= done.scanned <= (len(self.files) if new else 0)
+        assert len(now - self.seen) <= done.scanned <= (0 if now <= self.surely_seen else len(self.files))
         self.seen |= now
+        self.surely_seen |= now
 
     @rule()
     def retag(self) -> None:
@@ -146,6 +147,8 @@ class Years(RuleBasedStateMachine):
         # what no file held is looked at again if it comes back
         held = set(self.files.values())
         self.seen = {entry for entry in self.seen if entry[0] in held}
+        # nor is known of a file that was rewritten, and spoken of before a scan, that it shows what no file held
+        self.surely_seen = set() if gone.contents else self.surely_seen & self.seen
 
     @rule()
     def import_what_was_exported(self) -> None:
