@@ -228,9 +228,8 @@ def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> 
                 gone.append((volume, path, file_id))
     # what went away meanwhile took its files along
     still, volumes = tuple(folder for root, folder in below.items() if os.path.isdir(root)), Volumes()
-    surely = [
-        (number,) for volume, path, number in gone if path.startswith(still) and volumes.is_there(volume)
-    ]
+    there = {volume for volume in {volume for volume, *_ in gone} if volumes.is_there(volume)}
+    surely = [(number,) for volume, path, number in gone if path.startswith(still) and volume in there]
     with library.transaction() as db:
         db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", surely)
     return len(surely)
