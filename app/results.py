@@ -13,7 +13,7 @@ from vtag.engine.library.exports.json import moment_as_json, path_as_json
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.search import Moment
+    from vtag.engine.library.search.moments import Moment
 
 MOST_CELLS = 28  # of a label, in a column
 

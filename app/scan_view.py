@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, talk_console
+from vtag.engine.system.clock import worked_s
 from vtag.engine.text import counted, display_path, printable
-from vtag.engine.worktime import worked_s
 
 if TYPE_CHECKING:
-    from vtag.engine.events import Event, Finished, PassDone, Planned, Profile, VideoFailed
+    from vtag.engine.scan.events import Event, Finished, PassDone, Planned, Profile, VideoFailed
 
 _PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
 
@@ -25,7 +25,7 @@ class Drawing:
 
     def show(self, event: Event) -> None:
         """Draw one event."""
-        from vtag.engine.events import Finished, Planned, Running, VideoDone, VideoFailed
+        from vtag.engine.scan.events import Finished, Planned, Running, VideoDone, VideoFailed
 
         if isinstance(event, Finished):
             self.close()
@@ -98,7 +98,7 @@ class _Lines:
         self._start = self._last = worked_s()
 
     def show(self, event: Event) -> None:
-        from vtag.engine.events import PassDone, Progress, VideoFailed
+        from vtag.engine.scan.events import PassDone, Progress, VideoFailed
 
         if isinstance(event, PassDone):
             self.say(_pass_line(event))
@@ -141,7 +141,7 @@ class _Bar:
         self._progress.start()
 
     def show(self, event: Event) -> None:
-        from vtag.engine.events import PassDone, Progress, VideoFailed
+        from vtag.engine.scan.events import PassDone, Progress, VideoFailed
 
         if isinstance(event, PassDone):
             self.say(_pass_line(event))

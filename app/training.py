@@ -7,13 +7,13 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, say_at_once, talk_console
-from vtag.engine.worktime import worked_s
+from vtag.engine.system.clock import worked_s
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from vtag.trainer.loop import EpochDone, Resumed, Stepped
-    from vtag.trainer.relook import Looked
+    from vtag.trainer.heads.window_features import Looked
+    from vtag.trainer.loop.loop import EpochDone, Resumed, Stepped
 
 _PLAIN_EVERY_S = 10.0
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vtag.engine.backends.base import Backend, Output, open_backend
-    from vtag.engine.swin.spec import ModelSpec
+    from vtag.engine.swin.config import ModelSpec
 
 __all__ = ["Backend", "ModelSpec", "Output", "open_backend"]
 
 _HOMES = {
     "Backend": "vtag.engine.backends.base",
-    "ModelSpec": "vtag.engine.swin.spec",
+    "ModelSpec": "vtag.engine.swin.config",
     "Output": "vtag.engine.backends.base",
     "open_backend": "vtag.engine.backends.base",
 }

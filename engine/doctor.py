@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vtag.engine.errors import VtagError
-from vtag.engine.models import installed, verify
+from vtag.engine.models.registry import installed, verify
 from vtag.engine.paths import home, library_path
 from vtag.engine.text import counted, display_path
 
@@ -97,24 +97,24 @@ def _onnxruntime() -> Iterator[Finding]:
         if find_spec(name) is None:
             yield Finding(name, "wrong", "is not installed", f"pip install {name}")
             return
-    from vtag.engine.backends import runtime
+    from vtag.engine.backends import onnx_session
 
-    took = runtime.try_out("cpu")
-    said = f"{runtime.import_runtime().__version__}, the processor computes (tried in {took:.2f} s)"
+    took = onnx_session.try_out("cpu")
+    said = f"{onnx_session.import_runtime().__version__}, the processor computes (tried in {took:.2f} s)"
     yield Finding("onnxruntime", "ok", said)
     yield from _onnx_on_cuda()
 
 
 def _onnx_on_cuda() -> Iterator[Finding]:
-    from vtag.engine.backends import runtime
+    from vtag.engine.backends import onnx_session
 
-    missing = runtime.missing_cuda_libraries()
+    missing = onnx_session.missing_cuda_libraries()
     libraries = f"CUDA 13's libraries: {'missing ' + ', '.join(missing) if missing else 'all found'}"
-    if not runtime.cuda_cards():
+    if not onnx_session.cuda_cards():
         yield Finding("onnx cuda", "ok", f"no CUDA card here; {libraries}")
         return
     try:
-        took = runtime.try_out("cuda")
+        took = onnx_session.try_out("cuda")
         yield Finding("onnx cuda", "ok", f"computes (tried in {took:.2f} s); {libraries}")
     except VtagError as error:
         mend = "pip install --upgrade 'onnxruntime-gpu[cuda,cudnn]'"
@@ -123,14 +123,14 @@ def _onnx_on_cuda() -> Iterator[Finding]:
 
 def _backend() -> Iterator[Finding]:
     """What `--backend auto` means: the user's word, and what was measured."""
-    from vtag.engine.backends import choose
+    from vtag.engine.backends import autotune
 
     try:
-        if pinned := choose.pinned():
-            yield Finding("backend", "ok", f"auto is {pinned}: {choose.PIN} says so")
+        if pinned := autotune.pinned():
+            yield Finding("backend", "ok", f"auto is {pinned}: {autotune.PIN} says so")
     except VtagError as error:
-        yield Finding("backend", "wrong", str(error), f"unset {choose.PIN}")
-    for choice in choose.choices():
+        yield Finding("backend", "wrong", str(error), f"unset {autotune.PIN}")
+    for choice in autotune.choices():
         other = "gives other answers" if choice.onnx_s is None else f"{choice.onnx_s:.2g} s"
         said = f"{choice.backend} (torch {choice.torch_s:.2g} s a clip, onnx {other}; both fp32)"
         yield Finding("backend", "ok", f"{choice.model} {choice.clip}: {said}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.backends.base import Backend
-from vtag.engine.video.published import predict_clip
+from vtag.engine.video.read.published import predict_clip
 
 PROTOCOLS = ("clip", "test")
 _AT_ONCE = {"cuda": 16}  # views a call; on a CPU more than two gain nothing and cost their memory

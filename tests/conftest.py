@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from browser import Open
+    from helpers.browser import Open
     from playwright.sync_api import Browser
 
     from vtag.engine.library.database import Library
 
 # Tests run side by side, one a core: threads of their own beside that only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-sys.path.insert(0, str(Path(__file__).parent))  # tests/footage.py and its like are plain modules
 
 SHARED = Path(os.environ.get("VTAG_SHARED", Path(__file__).parents[2] / "shared")).absolute()
 
@@ -69,7 +67,7 @@ def vtag(vtag_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The machine's browser; modules that use it begin with browser.need_browser()."""
-    from browser import browser
+    from helpers.browser import browser
 
     with browser() as opened:
         yield opened
@@ -78,7 +76,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def open_page(chromium: Browser) -> Iterator[Open]:
     """Opens pages of any server, and holds at the end that nothing went wrong in them."""
-    from browser import pages
+    from helpers.browser import pages
 
     with pages(chromium, "") as open_:
         yield open_

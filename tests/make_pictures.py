@@ -11,14 +11,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from browser import PLAYING, browser
-from page_server import serving
-from scenes import SCENES, make_film
+from helpers.browser import PLAYING, browser
+from helpers.page_server import serving
+from helpers.scenes import SCENES, make_film
 
-from vtag.engine.discover import discover
-from vtag.engine.library import derive, files, heads, observations, words
+from vtag.engine.library.analysis import derive
+from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
-from vtag.engine.video.probe import probe
+from vtag.engine.library.store import files, heads, observations
+from vtag.engine.scan.discover import discover
+from vtag.engine.video.read.probe import probe
 
 FILMS = {
     "Lake, August.mp4": ([("sailing", 12), ("flying kite", 8)], "2025-08-09T18:20:00Z"),
@@ -66,11 +68,11 @@ def make_library(folder: Path) -> Path:
             observations.add(library, key, "drawn", "drawn", windows, features, made_by)
             derive.derive(library, content, head, derive.rules_for(library, head), "drawn")
         files.add_roots(library, [os.fsencode(clips)])
-        words.add(library, 1, "sunset", 2_000, 9_000)
+        annotation_log.add(library, 1, "sunset", 2_000, 9_000)
         first = library.connection.execute(
             "SELECT id FROM segments WHERE content_id = 1 ORDER BY id"
         ).fetchone()
-        words.confirm(library, [first[0]])
+        annotation_log.confirm(library, [first[0]])
     return home
 
 

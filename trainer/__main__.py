@@ -10,11 +10,11 @@ from contextlib import closing
 from types import FrameType
 
 from vtag.engine.errors import VtagError
-from vtag.trainer.config import find_config
-from vtag.trainer.loop import Stepped
-from vtag.trainer.ranks import joined
-from vtag.trainer.told import told_of
-from vtag.trainer.train import train
+from vtag.trainer.loop.distributed import joined
+from vtag.trainer.loop.log_format import told_of
+from vtag.trainer.loop.loop import Stepped
+from vtag.trainer.network.config import find_config
+from vtag.trainer.network.train import train
 
 _LOG = logging.getLogger("vtag.trainer")
 _INTERRUPTED = 130

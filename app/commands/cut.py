@@ -17,7 +17,7 @@ from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.text import counted, display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.search import Moment
+    from vtag.engine.library.search.moments import Moment
 
 
 def cut(
@@ -43,8 +43,8 @@ def cut(
     db: Db = None,
 ) -> None:
     """Write the clips that QUERY finds: copied from the key frame before each, unless --reencode."""
-    from vtag.engine.library.search import search
-    from vtag.engine.video.clip_names import check_template
+    from vtag.engine.library.search.moments import search
+    from vtag.engine.video.write.clip_names import check_template
 
     check_template(name)
     with reading(db) as reader:
@@ -72,7 +72,7 @@ def cut(
 
 
 def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
-    from vtag.engine.video import cut as cutting
+    from vtag.engine.video.write import cut as cutting
 
     if any(os.path.lexists(stem + end.encode()) for end in cutting.suffixes(moment.path, reencode=reencode)):
         return "there"
@@ -87,7 +87,7 @@ def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
 
 def _stems(found: list[Moment], template: str, folder: bytes) -> list[tuple[Moment, bytes]]:
     """Each moment with its clip's path without the ending; of several with that name with a number."""
-    from vtag.engine.video.clip_names import clip_name, clock_name
+    from vtag.engine.video.write.clip_names import clip_name, clock_name
 
     taken: set[str] = set()
     stems = []

@@ -14,8 +14,8 @@ from vtag.app.options import Json
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.trainer.checks import Checked
-    from vtag.trainer.kinetics import Found
+    from vtag.trainer.data.checks import Checked
+    from vtag.trainer.data.kinetics import Found
 
 app = typer.Typer(
     help="Data sets to train from: the lists of Kinetics, and checks of any list.", no_args_is_help=True
@@ -38,7 +38,7 @@ def k400(
     json: Json = False,
 ) -> None:
     """Find the videos of the official lists, name what is missing or broken, write train, val, test and labels."""
-    from vtag.trainer.kinetics import LISTS, find_kinetics, write_lists
+    from vtag.trainer.data.kinetics import LISTS, find_kinetics, write_lists
 
     found = find_kinetics(folder)
     paths = sorted({sample.path for samples in found.samples.values() for sample in samples})
@@ -80,7 +80,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Hold any list against what is there: clips and classes, what is missing, what cannot be decoded."""
-    from vtag.trainer.dataset import read_dataset
+    from vtag.trainer.data.dataset import read_dataset
 
     dataset = read_dataset(data, root=root)
     broken = _check([clip.path.absolute() for clip in dataset.clips], Path("/"))
@@ -108,7 +108,7 @@ def check(
 
 
 def _check(paths: Sequence[Path], root: Path) -> list[Checked]:
-    from vtag.trainer.checks import check as look
+    from vtag.trainer.data.checks import check as look
 
     return [one for one in _counted(look(paths, root), len(paths)) if one.problem]
 

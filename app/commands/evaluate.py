@@ -15,8 +15,8 @@ from vtag.app.options import Backend, Device, ExactPrecision, Json, Model, Proto
 from vtag.engine.text import counted, display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.trainer.dataset import Dataset
-    from vtag.trainer.evaluate import ClipFailed, Evaluation, Scored
+    from vtag.trainer.data.dataset import Dataset
+    from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation, Scored
 
 _PLAIN_EVERY_S = 10.0
 _MOST_COLUMNS = 30  # of a confusion matrix in a terminal
@@ -41,9 +41,9 @@ def evaluate(
 ) -> None:
     """Measure how often a model is right on labelled clips."""
     from vtag.engine.backends.base import open_backend
-    from vtag.trainer.dataset import read_dataset
-    from vtag.trainer.evaluate import evaluate as run
-    from vtag.trainer.evaluate import known_labels
+    from vtag.trainer.data.dataset import read_dataset
+    from vtag.trainer.evaluation.evaluate import evaluate as run
+    from vtag.trainer.evaluation.evaluate import known_labels
 
     dataset = read_dataset(data, root=root)
     opened = open_backend(model, backend=backend, device=device, precision=precision)
@@ -84,7 +84,7 @@ def evaluate(
 
 
 def _say_remarks(dataset: Dataset, unknown: list[str]) -> None:
-    from vtag.engine.swin.spec import NONE_OF_THESE
+    from vtag.engine.swin.config import NONE_OF_THESE
 
     for remark in dataset.remarks:
         complain(remark)
@@ -96,7 +96,7 @@ def _say_remarks(dataset: Dataset, unknown: list[str]) -> None:
 
 
 def _draw(events: Iterator[Scored | ClipFailed | Evaluation]) -> Evaluation:
-    from vtag.trainer.evaluate import ClipFailed, Evaluation
+    from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation
 
     with _Progress() as progress:
         for event in events:

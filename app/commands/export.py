@@ -37,7 +37,7 @@ def export(
 ) -> None:
     """Write what QUERY finds for another program; on stdout where no file is named."""
     from vtag.engine.library.exports import FORMATS, files, items, writer
-    from vtag.engine.library.search import search
+    from vtag.engine.library.search.moments import search
 
     with reading(db) as reader:
         found = search(reader, query_text(query), min_score=min_score, model=model, limit=None)

@@ -20,7 +20,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.search import Moment, SeenContent
+    from vtag.engine.library.search.moments import Moment, SeenContent
 
 _LEAST = 8  # columns of a timeline's bars, and of its labels
 
@@ -47,8 +47,8 @@ def search(
 ) -> None:
     """Find moments, best first; nothing found is no error. docs/search.md explains the language."""
     from vtag.app import player, results
-    from vtag.engine.library.search import search as find
-    from vtag.engine.library.search import search_videos
+    from vtag.engine.library.search.moments import search as find
+    from vtag.engine.library.search.moments import search_videos
 
     paths_only = paths_only or print0
     if json + csv + paths_only > 1:
@@ -79,7 +79,7 @@ def search(
 
 def _how_far(reader: sqlite3.Connection) -> str:
     """What a search has to say of videos that were looked at only here and there so far; mostly nothing."""
-    from vtag.engine.library.unfinished import how_far
+    from vtag.engine.library.store.coverage import how_far
 
     so_far = how_far(reader)
     if so_far is None:
@@ -92,8 +92,8 @@ def _how_far(reader: sqlite3.Connection) -> str:
 
 
 def _why_nothing(reader: sqlite3.Connection, text: str) -> str:
-    from vtag.engine.library.labels import nearest
-    from vtag.engine.library.search import labels_fit
+    from vtag.engine.library.search.labels import nearest
+    from vtag.engine.library.search.moments import labels_fit
 
     for term, fits in labels_fit(reader, text):
         if not fits:
@@ -109,7 +109,7 @@ def show(
 ) -> None:
     """Draw one video's timeline."""
     from vtag.engine.library.exports.json import moment_as_json
-    from vtag.engine.library.search import moments_of
+    from vtag.engine.library.search.moments import moments_of
 
     path = os.path.abspath(os.fsencode(file))
     with reading(db) as reader:
@@ -125,8 +125,8 @@ def show(
 
 def _content(reader: sqlite3.Connection, path: bytes) -> SeenContent:
     """What the file at `path` holds, as the library knows it; of one that was moved since, by its bytes."""
-    from vtag.engine.library.files import content_key
-    from vtag.engine.library.search import content_of, content_with_key
+    from vtag.engine.library.search.moments import content_of, content_with_key
+    from vtag.engine.library.store.files import content_key
 
     content = content_of(reader, path)
     if content is None and os.path.isfile(path):

@@ -15,8 +15,8 @@ from vtag.engine.text import counted, display_path, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.database import Library
-    from vtag.trainer.finetune import Base, Told
-    from vtag.trainer.judge import Taught
+    from vtag.trainer.evaluation.judge import Taught
+    from vtag.trainer.heads.finetune import Base, Told
 
 _MOST_PREVIEWED = 50
 _FROM_LIBRARY = "from-library"
@@ -77,14 +77,14 @@ def finetune(
 ) -> None:
     """Teach tags of your own from a few clips; then `vtag retag --model NAME` finds them in all that was scanned."""
     from vtag.engine.library.database import Library
-    from vtag.engine.models import load
+    from vtag.engine.models.registry import load
     from vtag.engine.paths import library_path, models_dir
-    from vtag.trainer.backbone import NetworkSettings
-    from vtag.trainer.dataset import Dataset, read_dataset
-    from vtag.trainer.finetune import Settings
-    from vtag.trainer.finetune import finetune as teach
-    from vtag.trainer.preview import preview as would_tag
-    from vtag.trainer.unfinished import state_folder
+    from vtag.trainer.data.dataset import Dataset, read_dataset
+    from vtag.trainer.heads.finetune import Settings
+    from vtag.trainer.heads.finetune import finetune as teach
+    from vtag.trainer.heads.preview import preview as would_tag
+    from vtag.trainer.loop.state_paths import state_folder
+    from vtag.trainer.network.backbone import NetworkSettings
 
     if data is None and not from_library:
         raise typer.BadParameter("name a FOLDER of clips, or --from-library", param_hint="FOLDER")
@@ -152,10 +152,10 @@ def _part(train: str) -> Any:
 
 def _base(library: Library, base: str | None, seed: int) -> Base:
     """What to stand on: the model that was asked for, the library's, or random weights of its sizes."""
-    from vtag.engine.choice import choose_model
-    from vtag.engine.models import whole_model
-    from vtag.trainer.finetune import Base
-    from vtag.trainer.network import random_base
+    from vtag.engine.models.registry import whole_model
+    from vtag.engine.scan.model_selection import choose_model
+    from vtag.trainer.heads.finetune import Base
+    from vtag.trainer.network.network import random_base
 
     checkpoint, source = choose_model(library, None if base == _NONE else base)
     if base == _NONE:
@@ -165,14 +165,14 @@ def _base(library: Library, base: str | None, seed: int) -> Base:
 
 def _name_of(data: Path) -> str:
     """A model's name from the folder's."""
-    from vtag.engine.models import STARTER
+    from vtag.engine.models.registry import STARTER
 
     name = re.sub(r"[^a-z0-9._-]+", "-", data.absolute().stem.lower()).strip("-._")[:64]
     return f"{name or 'tags'}-tags" if name in ("", STARTER) or _is_published(name) else name
 
 
 def _is_published(name: str) -> bool:
-    from vtag.engine.catalogue import catalogue
+    from vtag.engine.models.catalog import catalogue
 
     return name in catalogue()
 
@@ -180,9 +180,9 @@ def _is_published(name: str) -> bool:
 def _draw(steps: Generator[Told, None, None]) -> Taught:
     from vtag.app.scan_view import Drawing
     from vtag.app.training import Ending, TrainingView
-    from vtag.trainer.judge import Taught
-    from vtag.trainer.loop import EpochDone, Resumed, Stepped, Trained
-    from vtag.trainer.relook import Looked
+    from vtag.trainer.evaluation.judge import Taught
+    from vtag.trainer.heads.window_features import Looked
+    from vtag.trainer.loop.loop import EpochDone, Resumed, Stepped, Trained
 
     with Ending() as ending, Drawing() as drawing, TrainingView() as view:
         for event in steps:

@@ -40,8 +40,8 @@ def list_labels(
     db: Db = None,
 ) -> None:
     """List labels, how often each was found, and the groups that it is in (this is what `vtag labels` does)."""
-    from vtag.engine.library.labels import vocabulary
-    from vtag.engine.library.search import label_counts
+    from vtag.engine.library.search.labels import vocabulary
+    from vtag.engine.library.search.moments import label_counts
 
     known = vocabulary()
     with reading(db) as reader:
@@ -85,8 +85,9 @@ def reset_threshold(
 
 
 def _change(db: Any, label: str, threshold: float | None) -> None:
-    from vtag.engine.library import derive, heads
-    from vtag.engine.library.labels import nearest, set_threshold
+    from vtag.engine.library.analysis import derive
+    from vtag.engine.library.search.labels import nearest, set_threshold
+    from vtag.engine.library.store import heads
 
     with open_library(db) as library:
         if not set_threshold(library, label, threshold):

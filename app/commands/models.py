@@ -27,9 +27,9 @@ from vtag.engine.errors import ModelError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.catalogue import CatalogueEntry
-    from vtag.engine.download import Progress
-    from vtag.engine.models import Installed
+    from vtag.engine.models.catalog import CatalogueEntry
+    from vtag.engine.models.download import Progress
+    from vtag.engine.models.registry import Installed
 
 app = typer.Typer(help="Models from elsewhere: what there is, and what is here.", no_args_is_help=True)
 
@@ -48,7 +48,7 @@ _MB = 2**20
 @app.command("list")
 def list_models(json: Json = False) -> None:
     """List the catalogue and the models that are here."""
-    from vtag.engine.models import catalogue, installed
+    from vtag.engine.models.registry import catalogue, installed
 
     here = {model.name: model for model in installed()}
     entries = catalogue()
@@ -96,7 +96,7 @@ def _notes(own: list[Installed], entries: list[CatalogueEntry], here: dict[str, 
 @app.command()
 def pull(name: Name, labels: Labels = None) -> None:
     """Download a model of the catalogue; an interrupted download goes on where it stopped."""
-    from vtag.engine.models import catalogue, is_here
+    from vtag.engine.models.registry import catalogue, is_here
 
     entry = catalogue().get(name)
     if entry and is_here(name):
@@ -114,7 +114,7 @@ def pull(name: Name, labels: Labels = None) -> None:
 
 def fetch_shown(name: str, labels: list[str] | None = None) -> None:
     """Download a model of the catalogue, and show how far that is."""
-    from vtag.engine.models import pull as fetch
+    from vtag.engine.models.registry import pull as fetch
 
     with _progress(name) as on_progress:
         folder = fetch(name, labels, on_progress)
@@ -128,7 +128,7 @@ def import_model(
     labels: Labels = None,
 ) -> None:
     """Bring a checkpoint in by hand."""
-    from vtag.engine.models import import_file
+    from vtag.engine.models.registry import import_file
 
     say(f"{import_file(file, name, _read_labels(labels))} is here now")
 
@@ -156,7 +156,7 @@ def export(
     db: Db = None,
 ) -> None:
     """Write a model as an ONNX file that runs without torch, compared with torch on real videos first."""
-    from vtag.engine.onnx_export import export_model
+    from vtag.engine.export_model import export_model
 
     if batch != "dynamic" and not (batch.isdecimal() and 1 <= int(batch) <= _MOST_CLIPS):
         raise typer.BadParameter(f"{batch!r} is neither dynamic nor 1 to {_MOST_CLIPS}", param_hint="--batch")
@@ -184,8 +184,8 @@ def verify(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="All where left out.")] = None,
 ) -> None:
     """Hold models against the hashes that were recorded; exit 1 where one is broken."""
-    from vtag.engine.models import installed
-    from vtag.engine.models import verify as check
+    from vtag.engine.models.registry import installed
+    from vtag.engine.models.registry import verify as check
 
     broken = 0
     for each in [name] if name else [model.name for model in installed()]:
@@ -202,7 +202,7 @@ def verify(
 @app.command()
 def path(name: Name) -> None:
     """Print the folder of a model."""
-    from vtag.engine.models import path_of
+    from vtag.engine.models.registry import path_of
 
     put(str(path_of(name)))
 
@@ -213,8 +213,8 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a model that is here, and what came of an interrupted download."""
-    from vtag.engine.models import remove as delete
-    from vtag.engine.models import size_of
+    from vtag.engine.models.registry import remove as delete
+    from vtag.engine.models.registry import size_of
 
     size_bytes = size_of(name)
     if not yes:
@@ -294,8 +294,8 @@ def _here(model: Installed | None) -> str:
 
 
 def _what(model: Installed) -> str:
-    from vtag.engine.models import STARTER
-    from vtag.engine.swin.spec import ModelSpec
+    from vtag.engine.models.registry import STARTER
+    from vtag.engine.swin.config import ModelSpec
 
     if model.problem:
         return printable(model.problem)

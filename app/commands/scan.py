@@ -15,10 +15,10 @@ from vtag.app.scan_view import Drawing, profile_line
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.events import Event, Finished, Planned, Watching
+    from vtag.engine.checkpoints.load import Checkpoint
     from vtag.engine.library.database import Library
-    from vtag.engine.scan import ScanOptions
-    from vtag.engine.swin.checkpoints import Checkpoint
+    from vtag.engine.scan.events import Event, Finished, Planned, Watching
+    from vtag.engine.scan.scan import ScanOptions
 
 Effort = Literal["fast", "normal", "thorough"]
 
@@ -79,12 +79,12 @@ def scan(
     db: Db = None,
 ) -> None:
     """Look at the videos in PATHS and keep what happens in them."""
-    from vtag.engine.choice import choose_model, remember
-    from vtag.engine.interruption import heard
     from vtag.engine.library.database import Library
     from vtag.engine.paths import library_path
-    from vtag.engine.scan import ScanOptions
-    from vtag.engine.scan import scan as run
+    from vtag.engine.scan.model_selection import choose_model, remember
+    from vtag.engine.scan.scan import ScanOptions
+    from vtag.engine.scan.scan import scan as run
+    from vtag.engine.system.signals import heard
 
     options = ScanOptions(
         backend=backend,
@@ -127,7 +127,7 @@ def scan(
 def _starter_note(library: Library, model: str | None, device: str, *, ask: bool) -> str:
     """Offers a new library the model that serves it best; what there is to say where the starter has to do."""
     from vtag.app.commands.models import fetch_shown
-    from vtag.engine.choice import first_choice_to_fetch
+    from vtag.engine.scan.model_selection import first_choice_to_fetch
 
     entry = first_choice_to_fetch(library, model, device)
     if entry is None:
@@ -154,8 +154,8 @@ def _follow(
     verbose: bool,
 ) -> NoReturn:
     """Draw scan after scan until it is interrupted."""
-    from vtag.engine.events import Finished, Watching
-    from vtag.engine.watch import watch
+    from vtag.engine.scan.events import Finished, Watching
+    from vtag.engine.scan.watch import watch
 
     drawing = None
     try:
@@ -184,7 +184,7 @@ def _say_watching(now: Watching) -> None:
 
 
 def _draw(events: Iterator[Event], note: str, *, verbose: bool) -> tuple[Planned | None, Finished]:
-    from vtag.engine.events import Finished, Planned
+    from vtag.engine.scan.events import Finished, Planned
 
     planned = None
     with Drawing(note) as drawing:

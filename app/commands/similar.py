@@ -17,7 +17,7 @@ from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.similar import Like, Similar
+    from vtag.engine.library.analysis.similar import Like, Similar
 
 
 def similar(
@@ -32,7 +32,7 @@ def similar(
     db: Db = None,
 ) -> None:
     """Find more like this: every window that was ever looked at is compared by what the model saw in it."""
-    from vtag.engine.library.similar import similar as ranked
+    from vtag.engine.library.analysis.similar import similar as ranked
     from vtag.engine.paths import library_path
 
     library = library_path(db)
@@ -52,9 +52,9 @@ def similar(
 
 
 def _asked(library: Path, file: Path, at_ms: int | None, device: str, db: Path | None) -> Like:
-    from vtag.engine.library.files import content_key
-    from vtag.engine.library.search import content_of, content_with_key
-    from vtag.engine.library.similar import like_moment
+    from vtag.engine.library.analysis.similar import like_moment
+    from vtag.engine.library.search.moments import content_of, content_with_key
+    from vtag.engine.library.store.files import content_key
 
     path = os.path.abspath(os.fsencode(file))
     with reading(db) as reader:
@@ -67,8 +67,8 @@ def _asked(library: Path, file: Path, at_ms: int | None, device: str, db: Path |
     if like is None:
         if not os.path.isfile(path):
             raise VtagError(f"{display_path(path)} is neither in the library nor there: name another file")
-        from vtag.engine.glance import like_clip
         from vtag.engine.library.database import Library
+        from vtag.engine.scan.embed_clip import like_clip
 
         say("the library has not seen it with its model: looking at it")
         with Library.open(library) as opened:

@@ -15,7 +15,7 @@ from vtag.app.results import MOST_CELLS, cells, fitted
 from vtag.engine.text import printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.history import History
+    from vtag.engine.library.analysis.history import History
 
 
 def stats(
@@ -27,7 +27,7 @@ def stats(
     db: Db = None,
 ) -> None:
     """Draw how often each label was found in videos of each year, month or day."""
-    from vtag.engine.library.history import history
+    from vtag.engine.library.analysis.history import history
 
     with reading(db) as reader:
         found = history(reader, query_text(query) if query else None, most=top)

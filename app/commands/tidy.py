@@ -27,11 +27,12 @@ def retag(
     db: Db = None,
 ) -> None:
     """Derive all moments anew from what was seen; opens no video."""
-    from vtag.engine.choice import remembered_or_loaded
-    from vtag.engine.library import derive, heads
+    from vtag.engine.library.analysis import derive
     from vtag.engine.library.database import Library
-    from vtag.engine.library.forget import forget_replaced
+    from vtag.engine.library.maintenance.forget import forget_replaced
+    from vtag.engine.library.store import heads
     from vtag.engine.paths import library_path
+    from vtag.engine.scan.model_selection import remembered_or_loaded
 
     told = threshold_of(threshold)
     path = library_path(db)
@@ -66,7 +67,7 @@ def forget(
     db: Db = None,
 ) -> None:
     """Remove all that is known of a file or folder, or what a model said; the videos themselves stay."""
-    from vtag.engine.library import forget as forgetting
+    from vtag.engine.library.maintenance import forget as forgetting
 
     if (path is None) == (model is None):
         raise typer.BadParameter("say what to forget: a PATH or a --model")
@@ -85,8 +86,8 @@ def forget(
 
 
 def _forget_model(model: str, yes: bool, db: Path | None) -> None:
-    from vtag.engine.library import forget as forgetting
-    from vtag.engine.library import heads
+    from vtag.engine.library.maintenance import forget as forgetting
+    from vtag.engine.library.store import heads
 
     with open_library(db) as library:
         model_id = heads.needed(library, model)
@@ -102,7 +103,7 @@ def clean(
     db: Db = None,
 ) -> None:
     """Clear away what is known of files that are gone; what you said of them stays."""
-    from vtag.engine.library import clean as cleaning
+    from vtag.engine.library.maintenance import clean as cleaning
 
     with open_library(db) as library:
         gone = cleaning.look(library)
@@ -134,7 +135,7 @@ def relocate(
     db: Db = None,
 ) -> None:
     """Say that a folder is somewhere else now: a disk that came back under another name."""
-    from vtag.engine.library.clean import relocate as move
+    from vtag.engine.library.maintenance.clean import relocate as move
 
     with open_library(db) as library:
         count, there = move(library, os.fsencode(old), os.fsencode(new))

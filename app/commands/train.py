@@ -30,7 +30,7 @@ def train(
     show: Annotated[bool, typer.Option("--show", help="Print the recipe and stop.")] = False,
 ) -> None:
     """Train a network as the papers did; `torchrun … -m vtag.trainer CONFIG.toml` does it on many cards."""
-    from vtag.trainer.config import find_config
+    from vtag.trainer.network.config import find_config
 
     told = [*(changes or []), *([] if amp is None else [f"run.amp={str(amp).lower()}"])]
     text, recipe = find_config(config, told)
@@ -38,10 +38,10 @@ def train(
         put(text.rstrip())
         return
     from vtag.app.training import Ending, TrainingView
-    from vtag.trainer.loop import Stepped
-    from vtag.trainer.told import told_of
-    from vtag.trainer.train import Begun, Ended
-    from vtag.trainer.train import train as run
+    from vtag.trainer.loop.log_format import told_of
+    from vtag.trainer.loop.loop import Stepped
+    from vtag.trainer.network.train import Begun, Ended
+    from vtag.trainer.network.train import train as run
 
     with Ending() as ending, TrainingView() as view, closing(run(recipe, resume=resume)) as events:
         for event in events:

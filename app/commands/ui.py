@@ -60,7 +60,7 @@ def _say_paused(library: Path) -> None:
     """What was paused outlives the page, and holds its memory: that is not left unsaid."""
     from contextlib import closing
 
-    from vtag.engine.jobs import running
+    from vtag.engine.jobs.job_queue import running
     from vtag.engine.library.database import open_reader
 
     with closing(open_reader(library)) as reader:

@@ -19,8 +19,8 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.text import counted, display_path, printable
 
 if TYPE_CHECKING:
+    from vtag.engine.library.annotations.annotation_log import Change, Word
     from vtag.engine.library.database import Library
-    from vtag.engine.library.words import Change, Word
 
 tag = typer.Typer(
     help="Say what a moment is, and what it is not; no model overrules it.", no_args_is_help=True
@@ -58,8 +58,8 @@ def add(
     db: Db = None,
 ) -> None:
     """Say that LABEL is seen in FILE, in all of it or from TIME to TIME."""
-    from vtag.engine.library import words as spoken
-    from vtag.engine.library.files import hold
+    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.store.files import hold
 
     with open_library(db, new=True) as library:
         content_id = hold(library, os.fsencode(file))
@@ -69,7 +69,7 @@ def add(
 @tag.command()
 def confirm(ids: Ids, db: Db = None) -> None:
     """Say that moments are what they are called."""
-    from vtag.engine.library import words as spoken
+    from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
         _say_change(spoken.confirm(library, ids))
@@ -78,7 +78,7 @@ def confirm(ids: Ids, db: Db = None) -> None:
 @tag.command()
 def reject(ids: Ids, db: Db = None) -> None:
     """Say that moments are not what they are called: they are not found any more."""
-    from vtag.engine.library import words as spoken
+    from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
         _say_change(spoken.reject(library, ids))
@@ -91,7 +91,7 @@ def rename(
     db: Db = None,
 ) -> None:
     """Say that moments are LABEL and not what they are called."""
-    from vtag.engine.library import words as spoken
+    from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
         _say_change(spoken.rename(library, ids, label))
@@ -100,7 +100,7 @@ def rename(
 @tag.command()
 def undo(db: Db = None) -> None:
     """Take back the latest change that was not taken back yet."""
-    from vtag.engine.library import words as spoken
+    from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
         change = spoken.undo(library)
@@ -115,8 +115,8 @@ def log(
 ) -> None:
     """List what you changed, the latest first."""
     from vtag.app.asking import reading
-    from vtag.engine.library import words as spoken
-    from vtag.engine.library.words_file import places
+    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.annotations.annotation_file import places
 
     with reading(db) as reader:
         changes = spoken.log(reader, limit)
@@ -145,15 +145,15 @@ def list_words(
     if context.invoked_subcommand:
         return
     from vtag.app.asking import reading
-    from vtag.engine.library import words as spoken
-    from vtag.engine.library import words_file
+    from vtag.engine.library.annotations import annotation_file
+    from vtag.engine.library.annotations import annotation_log as spoken
 
     with reading(db) as reader:
         if homeless:
-            found = words_file.homeless(reader)
+            found = annotation_file.homeless(reader)
         else:
             said = spoken.said(reader)
-            where = words_file.places(reader, (word.content for word in said))
+            where = annotation_file.places(reader, (word.content for word in said))
             found = [(word, where[word.content][1]) for word in said]
     if json:
         put_json([{**word._asdict(), "path": path} for word, path in found])
@@ -172,7 +172,7 @@ def export_words(
 ) -> None:
     """Write all that you said into FILE, one JSON object a line."""
     from vtag.app.asking import reading
-    from vtag.engine.library.words_file import export
+    from vtag.engine.library.annotations.annotation_file import export
 
     with reading(db) as reader:
         lines = list(export(reader))
@@ -192,7 +192,7 @@ def import_words(
     db: Db = None,
 ) -> None:
     """Add what FILE says to what you said; of two words on the same moment the later counts."""
-    from vtag.engine.library.words_file import LONGEST_LINE, homeless, import_lines
+    from vtag.engine.library.annotations.annotation_file import LONGEST_LINE, homeless, import_lines
 
     def lines() -> Iterator[bytes]:
         with sys.stdin.buffer if str(file) == "-" else file.open("rb") as source:
@@ -224,7 +224,7 @@ def rename_words(
     db: Db = None,
 ) -> None:
     """Call LABEL by another NAME in all that you said; `vtag tag undo` takes it back."""
-    from vtag.engine.library import words as spoken
+    from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
         _say_change(spoken.rename_label(library, label, name))
@@ -234,7 +234,7 @@ def rename_words(
 @words.command("remove")
 def remove_words(label: Said, db: Db = None) -> None:
     """Take away all that you said of LABEL; `vtag tag undo` brings it back."""
-    from vtag.engine.library import words as spoken
+    from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
         _say_change(spoken.withdraw_label(library, label))
@@ -243,7 +243,7 @@ def remove_words(label: Said, db: Db = None) -> None:
 
 def _say_taught(library: Library, label: str) -> None:
     """A model that learned a label before goes on finding it under that name: that is not left unsaid."""
-    from vtag.engine.library import heads
+    from vtag.engine.library.store import heads
 
     for model in heads.with_label(library, label):
         name = printable(heads.head(library, model).name)

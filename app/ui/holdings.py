@@ -10,16 +10,16 @@ from vtag.app.ui.html_charts import over_time
 from vtag.app.ui.html_moments import labels_list
 from vtag.app.ui.html_parts import duration, figures, note, size, table, text
 from vtag.app.ui.html_work import models_table
-from vtag.engine.catalogue import catalogue
 from vtag.engine.errors import VtagError
-from vtag.engine.library import served
+from vtag.engine.jobs.downloads import Pulls
+from vtag.engine.library import page_queries
+from vtag.engine.library.analysis.history import history
 from vtag.engine.library.database import OBSERVATIONS, open_reader
-from vtag.engine.library.history import history
-from vtag.engine.library.search import label_counts
-from vtag.engine.library.volumes import Volume, Volumes
-from vtag.engine.models import installed
+from vtag.engine.library.search.moments import label_counts
+from vtag.engine.library.store.volumes import Volume, Volumes
+from vtag.engine.models.catalog import catalogue
+from vtag.engine.models.registry import installed
 from vtag.engine.paths import models_dir
-from vtag.engine.pulls import Pulls
 
 _LABELS = 60
 _LINES = 7  # labels in the chart over time
@@ -28,8 +28,8 @@ _LINES = 7  # labels in the chart over time
 def holdings(library: Path, cache: Path) -> str:
     """What is quickly said: counts, volumes and disk."""
     with closing(open_reader(library)) as reader:
-        count = served.count(reader)
-        places = served.volumes(reader)
+        count = page_queries.count(reader)
+        places = page_queries.volumes(reader)
     shown = figures(
         [
             (f"{count.videos:,}", "videos"),
@@ -43,7 +43,7 @@ def holdings(library: Path, cache: Path) -> str:
 def found(library: Path) -> str:
     """The labels by how often each was found, and over time: counted anew where anything was found since."""
     with closing(open_reader(library)) as reader:
-        return _counted(library, served.last_moment(reader))
+        return _counted(library, page_queries.last_moment(reader))
 
 
 @lru_cache(maxsize=4)
@@ -84,7 +84,7 @@ def stop(pulls: Pulls, name: str) -> str:
     return models(pulls)
 
 
-def _volumes(places: list[served.Place]) -> str:
+def _volumes(places: list[page_queries.Place]) -> str:
     now = Volumes()
     rows = []
     for place in places:

@@ -12,9 +12,9 @@ from vtag.app.ui.html_parts import button, note, options, quoted, short_clock, s
 from vtag.engine.text import display_path
 
 if TYPE_CHECKING:
-    from vtag.engine.library.curves import Curve
-    from vtag.engine.library.search import Moment
-    from vtag.engine.library.served import Told, Video
+    from vtag.engine.library.analysis.curves import Curve
+    from vtag.engine.library.page_queries import Told, Video
+    from vtag.engine.library.search.moments import Moment
 
 _HUES = 8  # colours of labels in page.css
 _STATUS = {"confirmed": "✓ confirmed", "rejected": "✗ rejected"}

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from vtag.app.ui.html_parts import button, duration, kind_of_run, note, size, table, text
 from vtag.app.ui.html_teach import training_curves
-from vtag.engine.jobs import CAN_PAUSE
-from vtag.engine.library.runs import outlook
+from vtag.engine.jobs.job_queue import CAN_PAUSE
+from vtag.engine.library.store.runs import outlook
 
 if TYPE_CHECKING:
-    from vtag.engine.catalogue import CatalogueEntry
-    from vtag.engine.jobs import Job
-    from vtag.engine.library.runs import Run
-    from vtag.engine.models import Installed
-    from vtag.engine.pulls import Pulling
+    from vtag.engine.jobs.downloads import Pulling
+    from vtag.engine.jobs.job_queue import Job
+    from vtag.engine.library.store.runs import Run
+    from vtag.engine.models.catalog import CatalogueEntry
+    from vtag.engine.models.registry import Installed
 
 _STATES = {
     "running": "● running",

@@ -8,7 +8,7 @@ import gradio as gr
 
 from vtag.app.ui import holdings
 from vtag.app.ui.wiring import on, script
-from vtag.engine.pulls import Pulls
+from vtag.engine.jobs.downloads import Pulls
 
 _TICK_S = 2.0
 

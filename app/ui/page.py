@@ -6,10 +6,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from vtag.app.ui import library_tab, look, scan_tab, search_tab, teach_tab, watch, watch_tab
+from vtag.app.ui import library_tab, scan_tab, search, search_tab, teach_tab, watch, watch_tab
 from vtag.app.ui.wiring import KEEP_ADDRESS, MOST_MS, number, on
-from vtag.engine.jobs import Jobs
-from vtag.engine.pulls import Pulls
+from vtag.engine.jobs.downloads import Pulls
+from vtag.engine.jobs.job_queue import Jobs
 
 
 def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Blocks:
@@ -36,23 +36,23 @@ def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Bloc
             return *_chosen(library, event), gr.Tabs(selected="watch")
 
         def ask(event: gr.EventData) -> tuple[object, ...]:
-            asked = look.Asked(q=str(event.query))
-            return *asked, look.found(library, asked), 1, gr.Tabs(selected="search")
+            asked = search.Asked(q=str(event.query))
+            return *asked, search.found(library, asked), 1, gr.Tabs(selected="search")
 
         def similar(event: gr.EventData) -> tuple[str, int, gr.Tabs]:
             return _alike(library, event._data or {}), 1, gr.Tabs(selected="search")
 
         def arrive(request: gr.Request) -> tuple[object, ...]:
-            asked = look.from_address(request.query_params)
+            asked = search.from_address(request.query_params)
             # whoever went to another tab before this is answered stays there
             shown: list[object] = [gr.skip()] * (len(screen) + 1)
             content = number(request.query_params.get("v", ""))
             if content:
                 at_ms = number(request.query_params.get("t", ""))
                 shown = [*watch.opened_at(library, content, at_ms), gr.Tabs(selected="watch")]
-            models = look.models(library)  # one may have come since the page was made
+            models = search.models(library)  # one may have come since the page was made
             filled = asked._replace(model=gr.Dropdown(choices=models, value=asked.model))  # type: ignore[arg-type]
-            return *filled, look.found(library, asked), look.suggestions(library), *shown
+            return *filled, search.found(library, asked), search.suggestions(library), *shown
 
         for cards in (finder.results, now, *teaching):
             on(cards.open, show, None, [*screen, tabs], turn="watch")
@@ -72,10 +72,10 @@ def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Bloc
 def _alike(library: Path, told: dict[str, object]) -> str:
     """More like a moment by its id, or like the middle of a stretch of a video."""
     if "moment" in told:
-        return look.similar_to(library, number(told["moment"]))
+        return search.similar_to(library, number(told["moment"]))
     start_ms = min(number(told.get("at")), MOST_MS)
     end_ms = min(max(number(told.get("to")), start_ms), MOST_MS)
-    return look.similar_at(library, number(told.get("content")), (start_ms + end_ms) // 2)
+    return search.similar_at(library, number(told.get("content")), (start_ms + end_ms) // 2)
 
 
 def _chosen(library: Path, event: gr.EventData) -> watch.Shown:

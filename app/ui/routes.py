@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from vtag.engine.errors import LibraryError, VideoError
 from vtag.engine.library.database import open_reader
-from vtag.engine.library.served import Video, content_of_moment, video
-from vtag.engine.video.picture_cache import PictureCache
+from vtag.engine.library.page_queries import Video, content_of_moment, video
+from vtag.engine.video.write.picture_cache import PictureCache
 
 # what every browser plays: codecs by container, as PyAV names them
 _PLAYABLE = {

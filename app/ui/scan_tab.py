@@ -7,9 +7,9 @@ from pathlib import Path
 
 import gradio as gr
 
-from vtag.app.ui import look, work
+from vtag.app.ui import search, work
 from vtag.app.ui.wiring import at_once, number, on, script
-from vtag.engine.jobs import Jobs
+from vtag.engine.jobs.job_queue import Jobs
 
 _TICK_S = 2.0
 _VIEWS = [
@@ -48,7 +48,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
             )
             chooser = gr.HTML(work.folders(), js_on_load=script("acts.js"), elem_id="vtag-chooser")
             model = gr.Dropdown(
-                choices=look.scan_models(),
+                choices=search.scan_models(),
                 value="",
                 label="Model",
                 info="The library remembers its model.",
@@ -84,7 +84,7 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
     on(chooser.go, go, None, chooser, turn="folders")
     on(chooser.take, take, folders, folders)
     on(tab.select, lambda: (work.under_way(library, queue), work.history(library)), None, [now, before])
-    on(tab.select, lambda: gr.Dropdown(choices=look.scan_models()), None, model)  # one may have come
+    on(tab.select, lambda: gr.Dropdown(choices=search.scan_models()), None, model)  # one may have come
     on(
         gr.Timer(_TICK_S).tick,
         lambda: (work.under_way(library, queue), work.history(library)),

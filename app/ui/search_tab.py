@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from vtag.app.ui import look
+from vtag.app.ui import search
 from vtag.app.ui.wiring import KEEP_ADDRESS, on, script
 
 
@@ -24,10 +24,10 @@ def build(library: Path) -> Finder:
     """Lay out the tab."""
 
     def fresh(*asked: str | float) -> tuple[str, int]:
-        return look.found(library, look.Asked(*asked)), 1  # type: ignore[arg-type]
+        return search.found(library, search.Asked(*asked)), 1  # type: ignore[arg-type]
 
     def more(shown: int, *asked: str | float) -> tuple[str, int]:
-        return look.found(library, look.Asked(*asked), shown + 1), shown + 1  # type: ignore[arg-type]
+        return search.found(library, search.Asked(*asked), shown + 1), shown + 1  # type: ignore[arg-type]
 
     pages = gr.State(1)
     with gr.Row(elem_id="vtag-query"):
@@ -46,7 +46,7 @@ def build(library: Path) -> Finder:
             gr.Accordion("Filters", open=True, elem_id="vtag-filters"),
         ):
             score = gr.Slider(0, 1, value=0, step=0.05, label="Least score")
-            model = gr.Dropdown(choices=look.models(library), value="", label="Model")
+            model = gr.Dropdown(choices=search.models(library), value="", label="Model")
             source = gr.Dropdown(
                 choices=[("anybody", ""), ("a model", "model"), ("you", "user")],
                 value="",

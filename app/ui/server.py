@@ -24,10 +24,10 @@ from vtag.app.ui.routes import routes
 from vtag.app.ui.wiring import scripts
 from vtag.assets import asset
 from vtag.engine.errors import VtagError
-from vtag.engine.jobs import Jobs
+from vtag.engine.jobs.downloads import Pulls
+from vtag.engine.jobs.job_queue import Jobs
 from vtag.engine.library.database import Library
-from vtag.engine.pulls import Pulls
-from vtag.engine.video.picture_cache import PictureCache
+from vtag.engine.video.write.picture_cache import PictureCache
 
 _NEXT_JOB_S = 2.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

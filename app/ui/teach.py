@@ -12,13 +12,15 @@ from vtag.app.ui.html_moments import Place, gallery, place_card
 from vtag.app.ui.html_parts import note, text
 from vtag.app.ui.html_teach import change_form, figures_of, your_tags
 from vtag.engine.errors import QueryError, VtagError
-from vtag.engine.jobs import Jobs
-from vtag.engine.library import heads, served, words
+from vtag.engine.jobs.job_queue import Jobs
+from vtag.engine.library import page_queries
+from vtag.engine.library.analysis.head_preview import Found, would_find
+from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library, now, open_reader
-from vtag.engine.library.forget import forget_model
-from vtag.engine.library.search import search
-from vtag.engine.library.would_find import Found, would_find
-from vtag.engine.models import is_here, remove
+from vtag.engine.library.maintenance.forget import forget_model
+from vtag.engine.library.search.moments import search
+from vtag.engine.library.store import heads
+from vtag.engine.models.registry import is_here, remove
 from vtag.engine.paths import models_dir, private_dir
 from vtag.engine.text import display_path
 
@@ -32,8 +34,8 @@ def examples(library: Path, tag: str) -> str:
     """What the person said of a tag: its examples, and what is none of it; without a tag, all their tags."""
     with closing(open_reader(library)) as reader:
         if not tag.strip():
-            return your_tags(served.own_labels(reader))
-        said = served.words_of(reader, tag.strip())
+            return your_tags(page_queries.own_labels(reader))
+        said = page_queries.words_of(reader, tag.strip())
     if not said:
         return note("No example yet: find moments that show it and say Yes, or add the tag in Watch.")
     yes = sum(each.verdict != "rejected" for each in said)
@@ -47,12 +49,12 @@ def choices(library: Path, tag: str, places: list[Place], name: str) -> str:
     if not places:
         return ""
     with closing(open_reader(library)) as reader:
-        said = served.words_of(reader, tag.strip()) if tag.strip() else []
+        said = page_queries.words_of(reader, tag.strip()) if tag.strip() else []
     cards = [place_card(place, _verdict(place, said)) for place in places]
     return f"<h2>{text(name)}</h2>{gallery(cards, name=name)}"
 
 
-def _verdict(place: Place, said: list[served.Said]) -> str:
+def _verdict(place: Place, said: list[page_queries.Said]) -> str:
     """What was said of a place already: of the words that overlap it by half, the last."""
     verdict = ""
     for each in said:
@@ -68,10 +70,10 @@ def candidates(library: Path, query: str) -> tuple[list[Place], str]:
         with closing(open_reader(library)) as reader:
             if not query.strip():
                 return [
-                    Place(c, d, 0, ms, "all of it") for c, d, ms in served.newest_videos(reader, _SHOWN)
+                    Place(c, d, 0, ms, "all of it") for c, d, ms in page_queries.newest_videos(reader, _SHOWN)
                 ], ""
             found = search(reader, query, limit=_SHOWN)
-            at = [served.content_of_moment(reader, moment.id) for moment in found]
+            at = [page_queries.content_of_moment(reader, moment.id) for moment in found]
     except QueryError as error:
         return [], note(str(error), is_error=True)
     places = [
@@ -90,16 +92,16 @@ def say(library: Path, tag: str, content: int, start_ms: int, end_ms: int, *, is
     try:
         with Library.open(library) as opened:
             if is_it:
-                words.add(opened, content, tag, start_ms, end_ms)
+                annotation_log.add(opened, content, tag, start_ms, end_ms)
             else:
                 row = opened.connection.execute(
                     "SELECT key FROM contents WHERE id = ?", (content,)
                 ).fetchone()
                 if row is None:
                     raise VtagError("this video is gone: search again")
-                label = words.checked_label(opened, tag)
-                no = words.Word(row[0], label, start_ms, end_ms, "rejected", now())
-                words.merge(opened, [no], "rejected")
+                label = annotation_log.checked_label(opened, tag)
+                no = annotation_log.Word(row[0], label, start_ms, end_ms, "rejected", now())
+                annotation_log.merge(opened, [no], "rejected")
     except VtagError as error:
         return note(str(error), is_error=True)
     return ""
@@ -114,7 +116,7 @@ def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
     try:
         told = _taught(library, folder)
         with Library.open(library) as opened:
-            label = words.checked_label(opened, tag)
+            label = annotation_log.checked_label(opened, tag)
             found = would_find(opened, folder, label, _SHOWN)
     except (VtagError, ValueError) as error:
         missing = f"{tag} has no example that was seen by the library's model: say Yes to some moments first"
@@ -143,23 +145,23 @@ def keep(library: Path, queue: Jobs) -> str:
 def rename_tag(library: Path, queue: Jobs, tag: str, name: str) -> tuple[str, bool]:
     """Call a tag by another name in all that was said, and in the model that was kept; whether that was done."""
     return _changed(
-        library, queue, lambda opened: words.rename_label(opened, tag, name), f"{tag} is {name} now."
+        library, queue, lambda opened: annotation_log.rename_label(opened, tag, name), f"{tag} is {name} now."
     )
 
 
 def drop_tag(library: Path, queue: Jobs, tag: str) -> tuple[str, bool]:
     """Take a tag away with all its examples, also out of the model that was kept; whether that was done."""
     said = f"{tag} is gone with its examples; Undo in Watch, or `vtag tag undo`, brings them back."
-    return _changed(library, queue, lambda opened: words.withdraw_label(opened, tag), said)
+    return _changed(library, queue, lambda opened: annotation_log.withdraw_label(opened, tag), said)
 
 
 def _changed(
-    library: Path, queue: Jobs, act: Callable[[Library], words.Change], said: str
+    library: Path, queue: Jobs, act: Callable[[Library], annotation_log.Change], said: str
 ) -> tuple[str, bool]:
     try:
         with Library.open(library) as opened:
             act(opened)
-            left = served.own_labels(opened.connection)
+            left = page_queries.own_labels(opened.connection)
             model = heads.find(opened, OWN_TAGS)
             if model is not None and not left:  # nothing to teach it from any more
                 forget_model(opened, model)

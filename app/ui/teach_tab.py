@@ -11,7 +11,7 @@ import gradio as gr
 from vtag.app.ui import teach, trainings, work
 from vtag.app.ui.html_moments import Place
 from vtag.app.ui.wiring import MOST_MS, at_once, number, on, script
-from vtag.engine.jobs import Jobs
+from vtag.engine.jobs.job_queue import Jobs
 
 _DRAWN, _TAUGHT = "examples", "teaching"  # turns: what is shown at once, and what takes seconds
 _TRAINED = "training"

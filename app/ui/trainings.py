@@ -12,16 +12,16 @@ from typing import Any
 from vtag.app.ui.html_parts import note
 from vtag.app.ui.html_teach import left_trainings, model_report
 from vtag.app.ui.html_work import now_running
-from vtag.engine import jobs
+from vtag.engine.checkpoints.model_folder import SPEC_FILE
 from vtag.engine.errors import VtagError
-from vtag.engine.jobs import Job, Jobs
+from vtag.engine.jobs import job_queue
+from vtag.engine.jobs.job_queue import Job, Jobs
 from vtag.engine.library.database import open_reader
-from vtag.engine.library.runs import Run
-from vtag.engine.models import installed
+from vtag.engine.library.store.runs import Run
+from vtag.engine.models.registry import installed
 from vtag.engine.paths import models_dir
-from vtag.engine.swin.folders import SPEC_FILE
 from vtag.engine.text import printable
-from vtag.trainer.unfinished import discard, is_unfinished, unfinished
+from vtag.trainer.loop.state_paths import discard, is_unfinished, unfinished
 
 HEAD = "head"
 EPOCHS = 30  # as `vtag finetune` has them
@@ -104,7 +104,7 @@ def _if_training(job: Job | None) -> Job | None:
 
 def _running(library: Path) -> list[Run]:
     with closing(open_reader(library)) as reader:
-        return [run for run in jobs.running(reader) if run.kind in _TRAININGS]
+        return [run for run in job_queue.running(reader) if run.kind in _TRAININGS]
 
 
 def measured() -> str:

@@ -12,8 +12,9 @@ from vtag.app.ui.html_moments import player, tag_list, timeline
 from vtag.app.ui.html_parts import note, span
 from vtag.app.ui.routes import playable, proxy_span
 from vtag.engine.errors import VtagError
-from vtag.engine.library import served, words
-from vtag.engine.library.curves import curve
+from vtag.engine.library import page_queries
+from vtag.engine.library.analysis.curves import curve
+from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library, open_reader
 
 _TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,5}):)?(\d{1,6}(?:[.,]\d{1,3})?)")
@@ -36,7 +37,7 @@ def nothing() -> str:
 def opened(library: Path, moment_id: int) -> Shown:
     """The video of a moment, played from it, with everything that was found in the video."""
     with closing(open_reader(library)) as reader:
-        place = served.content_of_moment(reader, moment_id)
+        place = page_queries.content_of_moment(reader, moment_id)
     if place is None:
         return Shown(note(_GONE, is_error=True), "", "")
     return opened_at(library, *place, chosen=moment_id)
@@ -47,7 +48,7 @@ def opened_at(
 ) -> Shown:
     """A video, played from `start_ms`."""
     with closing(open_reader(library)) as reader:
-        shown = served.video(reader, content)
+        shown = page_queries.video(reader, content)
     if shown is None:
         return Shown(note(_GONE, is_error=True), "", "")
     source, offset_ms = "", 0
@@ -66,31 +67,35 @@ def with_curve(library: Path, content: int, label: str) -> tuple[str, str]:
 
 def confirm(library: Path, content: int, moment: int, label: str) -> tuple[str, str]:
     """Timeline and tags after a moment was confirmed."""
-    return _corrected(library, content, moment, label, lambda opened: words.confirm(opened, [moment]))
+    return _corrected(
+        library, content, moment, label, lambda opened: annotation_log.confirm(opened, [moment])
+    )
 
 
 def reject(library: Path, content: int, moment: int, label: str) -> tuple[str, str]:
     """Timeline and tags after a moment was rejected."""
-    return _corrected(library, content, moment, label, lambda opened: words.reject(opened, [moment]))
+    return _corrected(library, content, moment, label, lambda opened: annotation_log.reject(opened, [moment]))
 
 
 def rename(library: Path, content: int, moment: int, name: str, label: str) -> tuple[str, str]:
     """Timeline and tags after a moment got another label."""
-    return _corrected(library, content, moment, label, lambda opened: words.rename(opened, [moment], name))
+    return _corrected(
+        library, content, moment, label, lambda opened: annotation_log.rename(opened, [moment], name)
+    )
 
 
 def add(library: Path, content: int, name: str, start: str, end: str, label: str) -> tuple[str, str]:
     """Timeline and tags after a tag was added from `start` to `end`, as a person writes times; empty: all of it."""
 
-    def act(opened: Library) -> words.Change:
-        return words.add(opened, content, name, milliseconds(start), milliseconds(end))
+    def act(opened: Library) -> annotation_log.Change:
+        return annotation_log.add(opened, content, name, milliseconds(start), milliseconds(end))
 
     return _corrected(library, content, None, label, act)
 
 
 def undo(library: Path, content: int, label: str) -> tuple[str, str]:
     """Timeline and tags after the last correction was taken back."""
-    return _corrected(library, content, None, label, words.undo, "Taken back: ")
+    return _corrected(library, content, None, label, annotation_log.undo, "Taken back: ")
 
 
 def milliseconds(written: str) -> int | None:
@@ -110,7 +115,7 @@ def _corrected(
     content: int,
     chosen: int | None,
     label: str,
-    act: Callable[[Library], words.Change],
+    act: Callable[[Library], annotation_log.Change],
     before: str = "",
 ) -> tuple[str, str]:
     """Timeline and tags after `act`, with one sentence that says what was done or why not."""
@@ -122,7 +127,7 @@ def _corrected(
     return _spoken(library, content, chosen, label, said)
 
 
-def _sentence(change: words.Change) -> str:
+def _sentence(change: annotation_log.Change) -> str:
     if not change.before and not change.after:
         return "That was said already."
     word = (change.after or change.before)[-1]
@@ -134,11 +139,11 @@ def _spoken(
     library: Path, content: int, chosen: int | None, label: str, said: str, *, is_error: bool = False
 ) -> tuple[str, str]:
     with Library.open(library) as opened:
-        shown = served.video(opened.connection, content)
+        shown = page_queries.video(opened.connection, content)
         if shown is None:
             return "", note(_GONE, is_error=True)
-        told = served.told(opened.connection, content)
-        labels = served.labels(opened.connection)
+        told = page_queries.told(opened.connection, content)
+        labels = page_queries.labels(opened.connection)
         drawn = curve(opened, content, label) if label in labels else None
     if label and drawn is None:
         said, is_error = f"No label is called {label!r}.", True

@@ -11,11 +11,12 @@ from vtag.app.ui.child import told_by
 from vtag.app.ui.html_moments import card, gallery
 from vtag.app.ui.html_parts import duration, note
 from vtag.app.ui.html_work import chooser, failures_table, now_running, runs_table
-from vtag.engine import jobs
 from vtag.engine.errors import VtagError
-from vtag.engine.jobs import Jobs, scan_arguments
-from vtag.engine.library import runs, served
+from vtag.engine.jobs import job_queue
+from vtag.engine.jobs.job_queue import Jobs, scan_arguments
+from vtag.engine.library import page_queries
 from vtag.engine.library.database import open_reader
+from vtag.engine.library.store import runs
 from vtag.engine.text import display_path
 
 _RUNS = 10
@@ -80,8 +81,8 @@ def _cost_sentence(plan: dict[str, Any]) -> str:
 def under_way(library: Path, queue: Jobs) -> str:
     """What runs, what waits, and what was found last."""
     with closing(open_reader(library)) as reader:
-        now = jobs.running(reader)
-        latest = served.latest(reader, _FOUND) if now else []
+        now = job_queue.running(reader)
+        latest = page_queries.latest(reader, _FOUND) if now else []
     shown = now_running(now, queue.starting(), queue.waiting(), queue.trouble)
     if latest:
         shown += "<h3>Found so far</h3>" + gallery(map(card, latest), name="Found so far")
@@ -92,7 +93,7 @@ def history(library: Path) -> str:
     """What ran, and the files that could not be read."""
     with closing(open_reader(library)) as reader:
         ran = runs.recent(reader, _RUNS)
-        failed = served.failures(reader, _FAILURES)
+        failed = page_queries.failures(reader, _FAILURES)
     return f"<h2>Before</h2>{runs_table(ran)}<h2>Files that cannot be read</h2>{failures_table(failed)}"
 
 

@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import ModelError
-from vtag.engine.interruption import held
-from vtag.engine.models import load
-from vtag.engine.swin.checkpoint import Checkpoint
-from vtag.engine.swin.spec import ModelSpec
+from vtag.engine.models.registry import load
+from vtag.engine.swin.config import ModelSpec
+from vtag.engine.system.signals import held
 from vtag.engine.text import printable
 
 MOST_LANES = 8  # clips that a processor works on at one time: each costs memory
@@ -107,13 +107,13 @@ def open_backend(
 
 def _chosen(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: bool) -> tuple[Checkpoint, str]:
     """What auto means: a runtime, and the checkpoint with the graph that it is to run."""
-    from vtag.engine.backends import choose
+    from vtag.engine.backends import autotune
 
-    if checkpoint.is_whole and (pinned := choose.pinned()):
+    if checkpoint.is_whole and (pinned := autotune.pinned()):
         return checkpoint, pinned
     if checkpoint.onnx:
         return checkpoint, "onnx"
-    if not sizes_vary and find_spec("torch") and (graph := choose.choose(checkpoint, device, precision)):
+    if not sizes_vary and find_spec("torch") and (graph := autotune.choose(checkpoint, device, precision)):
         return replace(checkpoint, onnx=graph), "onnx"
     return checkpoint, "torch"
 
@@ -124,12 +124,12 @@ def _open_onnx(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: 
             raise ModelError(
                 f"an ONNX model runs with {package}: `pip install {package}`, or use --backend torch"
             )
-    from vtag.engine.backends import choose
+    from vtag.engine.backends import autotune
     from vtag.engine.backends.onnx_backend import OnnxBackend
 
     opened = OnnxBackend(checkpoint, device=device, precision=precision, sizes_vary=sizes_vary)
     if checkpoint.onnx is None and opened.device == "cpu" and not sizes_vary:
-        choose.measure(checkpoint, opened)
+        autotune.measure(checkpoint, opened)
     return opened
 
 

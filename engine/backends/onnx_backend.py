@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.backends import runtime
+from vtag.engine.backends import onnx_session
 from vtag.engine.backends.base import Output, check_clips
-from vtag.engine.backends.runtime import Session
+from vtag.engine.backends.onnx_session import Session
+from vtag.engine.checkpoints.checkpoint import Checkpoint, OnnxGraph
+from vtag.engine.checkpoints.formats.onnx_files import FEATURES
 from vtag.engine.errors import ModelError
-from vtag.engine.swin.checkpoint import Checkpoint, OnnxGraph
-from vtag.engine.swin.onnx_files import FEATURES
-from vtag.engine.swin.spec import ModelSpec
+from vtag.engine.swin.config import ModelSpec
 from vtag.engine.text import printable
 
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
@@ -105,7 +105,7 @@ class OnnxBackend:
 
     def _first_that_runs(self, size: tuple[int, int, int]) -> str:
         """cuda where there is a card that ONNX Runtime can use, else cpu; says why where there is a card."""
-        if not runtime.cuda_cards():
+        if not onnx_session.cuda_cards():
             return "cpu"
         try:
             self.device = "cuda:0"
@@ -138,9 +138,9 @@ class OnnxBackend:
                 f"this ONNX model takes clips of {_by(graph.size)} alone, not {_by(size)}: use --view center, "
                 f"or export the original with --size"
             )
-        from vtag.engine.backends import twins  # exporting needs torch, running does not
+        from vtag.engine.backends import onnx_cache  # exporting needs torch, running does not
 
-        return twins.twin(self._checkpoint, size)
+        return onnx_cache.twin(self._checkpoint, size)
 
     def _batches(self, session: Session, clips: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         """Features of the clips, batch by batch; a graph of a fixed batch gets the last one filled up."""

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from vtag.engine.backends import bf16
 from vtag.engine.backends.base import MOST_LANES, Output, check_clips
+from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import ModelError
-from vtag.engine.swin.architecture import VideoSwin
-from vtag.engine.swin.checkpoint import Checkpoint
-from vtag.engine.swin.inference import BFLOAT16_CPU, FLOAT32_CPU, FastSwin, Way
-from vtag.engine.swin.spec import ModelSpec
+from vtag.engine.swin.config import ModelSpec
+from vtag.engine.swin.fast.model import BFLOAT16_CPU, FLOAT32_CPU, FastSwin, Way
+from vtag.engine.swin.model import VideoSwin
 from vtag.engine.text import printable
 
 log = logging.getLogger(__name__)

@@ -21,13 +21,13 @@ from machine import facts, matrix_rate, median_s, print_table, torchvision_swin3
 
 from vtag.engine.backends.base import Backend
 from vtag.engine.backends.bf16 import processor_has_bf16
-from vtag.engine.backends.export import ExportOptions, write
+from vtag.engine.backends.export.onnx_writer import ExportOptions, write
 from vtag.engine.backends.onnx_backend import OnnxBackend
 from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers
-from vtag.engine.swin.architecture import VideoSwin
-from vtag.engine.swin.checkpoint import Checkpoint, identified
-from vtag.engine.swin.inference import FastSwin, Way
-from vtag.engine.swin.spec import ModelSpec, SwinSizes
+from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
+from vtag.engine.swin.config import ModelSpec, SwinSizes
+from vtag.engine.swin.fast.model import FastSwin, Way
+from vtag.engine.swin.model import VideoSwin
 
 SIZES = {
     "t": SwinSizes(96, (2, 2, 6, 2), (3, 6, 12, 24), 400),

@@ -21,12 +21,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from big_library import build
-from browser import CHROMIUM, browser
-from page_server import serving
+from helpers.browser import CHROMIUM, browser
+from helpers.page_server import serving
 
-from vtag.app.ui import holdings, look, watch, work
+from vtag.app.ui import holdings, search, watch, work
 from vtag.assets import kinetics400_labels
-from vtag.engine.jobs import Jobs
+from vtag.engine.jobs.job_queue import Jobs
 
 _COMMON = kinetics400_labels()[0]
 
@@ -35,12 +35,12 @@ def views(library: Path) -> dict[str, Callable[[], object]]:
     """What a person waits for, by what it is."""
     queue = Jobs(library)
     return {
-        "the first paint": lambda: (look.found(library, look.Asked()), look.suggestions(library)),
-        "a search for a common label": lambda: look.found(library, look.Asked(f'"{_COMMON}"')),
-        "the same with filters": lambda: look.found(
-            library, look.Asked(f'"{_COMMON}"', score=0.5, after="2015")
+        "the first paint": lambda: (search.found(library, search.Asked()), search.suggestions(library)),
+        "a search for a common label": lambda: search.found(library, search.Asked(f'"{_COMMON}"')),
+        "the same with filters": lambda: search.found(
+            library, search.Asked(f'"{_COMMON}"', score=0.5, after="2015")
         ),
-        "its tenth page": lambda: look.found(library, look.Asked(f'"{_COMMON}"'), 10),
+        "its tenth page": lambda: search.found(library, search.Asked(f'"{_COMMON}"'), 10),
         "a video": lambda: watch.opened_at(library, 5, 0),
         "what runs (every 2 s)": lambda: work.under_way(library, queue),
         "what ran": lambda: work.history(library),

@@ -20,15 +20,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from sample import make_model
+from helpers.sample import make_model
 
-from vtag.engine.choice import remember
-from vtag.engine.discover import discover
-from vtag.engine.events import Finished
-from vtag.engine.library import derive, files, heads
+from vtag.engine.checkpoints.load import Checkpoint, load_checkpoint
+from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
-from vtag.engine.scan import ScanOptions, sampling_of, scan
-from vtag.engine.swin.checkpoints import Checkpoint, load_checkpoint
+from vtag.engine.library.store import files, heads
+from vtag.engine.scan.discover import discover
+from vtag.engine.scan.events import Finished
+from vtag.engine.scan.model_selection import remember
+from vtag.engine.scan.scan import ScanOptions, sampling_of, scan
 
 
 def make_tree(folder: Path, count: int) -> None:

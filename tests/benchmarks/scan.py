@@ -27,16 +27,16 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from footage import make_video, picture
+from helpers.footage import make_video, picture
 
 from vtag.engine.backends.base import open_backend
-from vtag.engine.models import STARTER
-from vtag.engine.swin.architecture import VideoSwin
-from vtag.engine.swin.checkpoint import identified
-from vtag.engine.swin.checkpoints import save_model_folder
-from vtag.engine.swin.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SwinSizes
-from vtag.engine.video.reader import read_clips
-from vtag.engine.video.sampling import Sampling
+from vtag.engine.checkpoints.checkpoint import identified
+from vtag.engine.checkpoints.load import save_model_folder
+from vtag.engine.models.registry import STARTER
+from vtag.engine.swin.config import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SwinSizes
+from vtag.engine.swin.model import VideoSwin
+from vtag.engine.video.read.reader import read_clips
+from vtag.engine.video.read.sampling import Sampling
 
 SWIN_T = SwinSizes(96, (2, 2, 6, 2), (3, 6, 12, 24), 400)
 

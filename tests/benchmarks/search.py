@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from big_library import BACKBONE, build
 
 from vtag.assets import kinetics400_labels
+from vtag.engine.library.analysis.similar import like_moment, similar
 from vtag.engine.library.database import open_reader
-from vtag.engine.library.feature_cache import folder_of
-from vtag.engine.library.search import search, search_videos
-from vtag.engine.library.similar import like_moment, similar
+from vtag.engine.library.search.moments import search, search_videos
+from vtag.engine.library.store.feature_cache import folder_of
 
 _LABELS = kinetics400_labels()  # in the order of their frequency in the library
 _COMMON, _RARE = _LABELS[:20], _LABELS[380:]

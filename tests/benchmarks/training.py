@@ -24,13 +24,13 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from vtag.engine.discover import discover
-from vtag.engine.swin.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SwinSizes
-from vtag.engine.video.sampling import Sampling
-from vtag.trainer.augment import Augmentation
-from vtag.trainer.loader import ClipSource, Item
-from vtag.trainer.loop import LoopSettings, Stepped, Training
-from vtag.trainer.network import build, random_base
+from vtag.engine.scan.discover import discover
+from vtag.engine.swin.config import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SwinSizes
+from vtag.engine.video.read.sampling import Sampling
+from vtag.trainer.data.augment import Augmentation
+from vtag.trainer.data.loader import ClipSource, Item
+from vtag.trainer.loop.loop import LoopSettings, Stepped, Training
+from vtag.trainer.network.network import build, random_base
 
 CLASSES = 10
 SIZES = {

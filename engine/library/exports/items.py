@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from vtag.engine.library.search import Moment
+    from vtag.engine.library.search.moments import Moment
 
 
 _USUAL_RATE = 25.0  # where a video's is not known

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vtag.engine.library.exports.items import Item
-    from vtag.engine.library.search import Moment
+    from vtag.engine.library.search.moments import Moment
 
 
 def write(items: Sequence[Item]) -> str:

@@ -1,0 +1,216 @@
+"""A Video Swin as an ONNX graph is made of: fixed T, H, W, plain operators, pixels in, features and logits out.
+
+The same weights and the same numbers as `engine.swin.architecture`, in another order of work. What a graph does
+badly is done by tables: padding, rolling and cutting into windows are one gather of tokens, and so is the way back.
+Windows lie sorted by what the shift mask hides from them, so that each kind of window adds one bias to all of its
+scores; a bias is gathered from the model's own table, and no mask is stored.
+"""
+
+from __future__ import annotations
+
+# mypy: disable-error-code="no-any-return"
+# torch does not say what calling a module returns
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vtag.engine.swin.model import Block, PatchMerging, Stage, VideoSwin
+from vtag.engine.swin.windows import (
+    BLOCKED,
+    Size,
+    fit_window,
+    pad_to,
+    padded_size,
+    partition,
+    relative_position_index,
+    shift_mask,
+)
+
+
+class Graph(nn.Module):
+    """`network` for clips uint8 [B, T, H, W, 3] of one T, H, W: features [B, D] and logits [B, K].
+
+    Args:
+        network: the weights, in eval mode.
+        frames: T.
+        height: H.
+        width: W.
+        mean: of each channel of the pixels, 0..255.
+        std: the same.
+        dtype: of the blocks' matrices; norms, softmax, sums and head stay in float32. They are cast in place.
+    """
+
+    def __init__(
+        self,
+        network: VideoSwin,
+        *,
+        frames: int,
+        height: int,
+        width: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.dtype = dtype
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        sizes = network.sizes
+        self.tables = nn.ModuleDict()
+        patch = sizes.patch_size
+        size = _over(padded_size((frames, height, width), patch), patch)
+        self.maps = []
+        for stage in _stages(network):
+            self.maps.append(size)
+            if stage.downsample is not None:
+                stage.downsample.reduction.to(dtype)
+            for block in _blocks(stage):
+                for layer in (block.attn.qkv, block.attn.proj, block.mlp):
+                    layer.to(dtype)
+                kind = _kind(size, block)
+                if kind not in self.tables:
+                    self.tables[kind] = tables = _Tables(size, block)
+                    index = f"index{tables.tokens}"  # the same for all maps, and larger than all else
+                    if not hasattr(self, index):
+                        rows = relative_position_index(block.window, tables.tokens)
+                        self.register_buffer(index, torch.from_numpy(rows.astype(np.int32)))
+            size = _over(padded_size(size, (1, 2, 2)), (1, 2, 2))
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        x = (clips.to(torch.float32) - self.mean) / self.std
+        x = self.network.patch_embed(x)
+        for size, stage in zip(self.maps, _stages(self.network), strict=True):
+            tokens = x.flatten(1, 3)
+            for block in _blocks(stage):
+                tables = self.tables[_kind(size, block)]
+                assert isinstance(tables, _Tables)
+                tokens = self._block(tokens, block, tables)
+            x = tokens.unflatten(1, size)
+            if stage.downsample is not None:
+                x = _merged(x, stage.downsample)
+        features = self.network.norm(x).mean((1, 2, 3))
+        head = self.network.head  # written out: as one operator its weight would be quantised
+        return features, features @ head.weight.t() + head.bias
+
+    def _block(self, x: Tensor, block: Block, tables: _Tables) -> Tensor:
+        """[B, T*H*W, C] -> the same."""
+        windows = tables.into_windows(block.norm1(x).to(self.dtype))
+        heads = block.attn.heads
+        qkv = block.attn.qkv(windows).unflatten(-1, (3, heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        q, k, v = qkv.unbind(0)  # [B, windows, heads, tokens, d]
+        q = q * q.shape[-1] ** -0.5
+        bias = block.attn.bias(getattr(self, f"index{tables.tokens}")).to(self.dtype)
+        parts = [
+            self._attend(q[:, of], k[:, of], v[:, of], tables.seen(bias, number))
+            for number, of in enumerate(tables.kinds)
+        ]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        out = block.attn.proj(out.transpose(2, 3).flatten(3))
+        x = x + tables.out_of_windows(out).float()
+        return x + block.mlp(block.norm2(x).to(self.dtype)).float()
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        scores = q @ k.transpose(-2, -1) + bias
+        return torch.softmax(scores.float(), -1).to(self.dtype) @ v
+
+
+class _Tables(nn.Module):
+    """Where each token of a map goes, and what its windows hide; one for all blocks of a stage with the same shift.
+
+    Windows that hide the same pairs lie side by side; `kinds` are their ranges.
+    """
+
+    there: Tensor
+    back: Tensor
+
+    def __init__(self, size: Size, block: Block) -> None:
+        super().__init__()
+        window, shift = fit_window(size, block.window, block.shift)
+        padded = padded_size(size, window)
+        there = _windows_of(size, padded, window, shift)
+        self.kinds = [slice(0, len(there))]
+        hidden = np.zeros((1, 1, 1), np.bool_)
+        if any(shift):
+            masks = shift_mask(padded, window, shift)
+            hidden, kind = np.unique(masks, axis=0, return_inverse=True)
+            order = np.argsort(kind.ravel(), kind="stable")
+            there = there[order]
+            ends = np.cumsum(np.bincount(kind.ravel())).tolist()
+            self.kinds = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        count, self.tokens = there.shape
+        flat = there.ravel()
+        back = np.zeros(int(np.prod(size)), np.int64)
+        back[flat[flat < len(back)]] = np.flatnonzero(flat < len(back))
+        self.padding = padded != size
+        self.windows = count
+        self.hides = [bool(mask.any()) for mask in hidden]
+        self.register_buffer("there", torch.from_numpy(flat))
+        self.register_buffer("back", torch.from_numpy(back))
+        for number, mask in enumerate(hidden):
+            if self.hides[number]:
+                regions = torch.from_numpy(_regions(mask))
+                self.register_buffer(f"regions{number}", regions)
+
+    def into_windows(self, x: Tensor) -> Tensor:
+        """[B, T*H*W, C] -> [B, windows, tokens, C]; tokens of padding are zero."""
+        if self.padding:
+            x = F.pad(x, (0, 0, 0, 1))
+        return x.index_select(1, self.there).unflatten(1, (self.windows, self.tokens))
+
+    def out_of_windows(self, x: Tensor) -> Tensor:
+        """The inverse of `into_windows`."""
+        return x.flatten(1, 2).index_select(1, self.back)
+
+    def seen(self, bias: Tensor, number: int) -> Tensor:
+        """`bias` [heads, tokens, tokens], with pairs blocked that windows of this kind hide from each other."""
+        if not self.hides[number]:
+            return bias
+        regions = getattr(self, f"regions{number}")
+        return bias + (regions[:, None] != regions[None, :]).to(bias.dtype) * BLOCKED
+
+
+def _windows_of(size: Size, padded: Size, window: Size, shift: Size) -> NDArray[np.int64]:
+    """Which token of the map lies where in which window: [windows, tokens]; one past the last is padding."""
+    number = np.full(padded, int(np.prod(size)), np.int64)
+    number[: size[0], : size[1], : size[2]] = np.arange(int(np.prod(size))).reshape(size)
+    rolled = np.roll(number, [-s for s in shift], (0, 1, 2))
+    return partition(torch.from_numpy(rolled)[None, ..., None], window)[0, :, :, 0].numpy()
+
+
+def _regions(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A number for each token [tokens], so that `mask` is where two of them differ."""
+    return np.argmin(mask, axis=1).astype(np.float32)  # the first token that it sees
+
+
+def _stages(network: VideoSwin) -> list[Stage]:
+    return [stage for stage in network.stages if isinstance(stage, Stage)]
+
+
+def _blocks(stage: Stage) -> list[Block]:
+    return [block for block in stage.blocks if isinstance(block, Block)]
+
+
+def _merged(x: Tensor, merging: PatchMerging) -> Tensor:
+    """PatchMerging by one transposition: [B, T, H, W, C] -> [B, T, H/2, W/2, 2C]."""
+    x = pad_to(x, padded_size((x.shape[1], x.shape[2], x.shape[3]), (1, 2, 2)))
+    t, h, w, c = x.shape[1:]
+    corners = x.reshape(-1, t, h // 2, 2, w // 2, 2, c).permute(0, 1, 2, 4, 5, 3, 6)  # 00, 10, 01, 11
+    x = merging.norm(corners.flatten(4)).to(merging.reduction.weight.dtype)
+    return merging.reduction(x).float()
+
+
+def _kind(size: Size, block: Block) -> str:
+    window, shift = fit_window(size, block.window, block.shift)
+    return "_".join(map(str, (*size, *window, *shift)))
+
+
+def _over(size: Size, by: Size) -> Size:
+    t, h, w = (s // b for s, b in zip(size, by, strict=True))
+    return t, h, w

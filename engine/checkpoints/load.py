@@ -1,0 +1,147 @@
+"""Checkpoints as they are published, read without their frameworks: recognised by content, nothing in them is
+run.
+
+torchvision's and the official repository's `.pth` (both of torch's containers), PaddleVideo's `.pdparams`,
+and our own model folder. The sizes come out of the tensors; loading is strict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vtag.assets import kinetics400_labels
+from vtag.engine.checkpoints.assemble import Weights, read_all, video_sizes
+from vtag.engine.checkpoints.checkpoint import Checkpoint, backbone_hash, file_hash, head_hash, identified
+from vtag.engine.checkpoints.formats.paddle_files import read_paddle
+from vtag.engine.checkpoints.formats.safetensors_files import looks_like_safetensors
+from vtag.engine.checkpoints.formats.torch_files import MAGIC, TorchTensor, read_torch_legacy, read_torch_zip
+from vtag.engine.checkpoints.model_folder import (
+    is_weights_of_folder,
+    read_model_folder,
+    read_onnx_model,
+    save_model_folder,
+)
+from vtag.engine.checkpoints.safe_open import open_regular, said_of
+from vtag.engine.errors import ModelError
+from vtag.engine.swin.config import ModelSpec
+from vtag.engine.text import printable
+
+__all__ = [
+    "Checkpoint",
+    "backbone_hash",
+    "head_hash",
+    "identified",
+    "load_checkpoint",
+    "read_weights",
+    "save_model_folder",
+]
+
+_HEAD_BYTES = 512
+_KINETICS_CLASSES = 400
+_WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict")
+
+
+def load_checkpoint(
+    path: Path,
+    *,
+    name: str | None = None,
+    labels: Sequence[str] | None = None,
+    window_size: tuple[int, int, int] | None = None,
+) -> Checkpoint:
+    """The model at `path`: a published checkpoint, a model folder, or the weights' file of one.
+
+    Args:
+        name: what to call it; the file's or folder's name otherwise.
+        labels: one for each class, in the order of the class ids. Without them a checkpoint of 400 classes
+        takes
+            Kinetics-400's, another `class 0`, `class 1`, ...
+        window_size: T, H, W of a published checkpoint's window, where its tensors tell it wrongly.
+
+    Raises ModelError, one sentence that begins with the path: what is not sound and what it is instead.
+    """
+    path = Path(path)
+    with said_of(path):
+        if path.is_dir():
+            return read_model_folder(path, name=name, labels=labels)
+        with open_regular(path) as (handle, size):
+            head = handle.read(_HEAD_BYTES)
+            if looks_like_safetensors(head, size) and size:
+                if not is_weights_of_folder(path):
+                    raise ModelError(
+                        "safetensors weights without the model.json that describes them beside it"
+                    )
+                return read_model_folder(path.parent, name=name, labels=labels)
+            if looks_like_onnx(head):
+                if is_weights_of_folder(path):
+                    return read_model_folder(path.parent, name=name, labels=labels)
+                return read_onnx_model(path)
+            weights = read_weights(handle, size)
+            sizes = video_sizes(weights, window_size)
+            tensors = read_all(weights, sizes)
+            sha256 = file_hash(handle)
+        named = tuple(labels) if labels is not None else labels_for(sizes.num_classes)
+        spec = ModelSpec(name=printable(name or path.stem), sizes=sizes, labels=named, sha256=sha256)
+        return identified(spec, tensors)
+
+
+def labels_for(num_classes: int) -> tuple[str, ...]:
+    """The names that a checkpoint without labels takes."""
+    if num_classes == _KINETICS_CLASSES:
+        return kinetics400_labels()
+    return tuple(f"class {i}" for i in range(num_classes))
+
+
+def read_weights(handle: BinaryIO, size: int) -> Weights:
+    """The tensors of a published checkpoint in an open file, by its content. They read from `handle` later.
+
+    Raises ModelError for anything else, and says what it is where that can be told.
+    """
+    handle.seek(0)
+    head = handle.read(_HEAD_BYTES)
+    handle.seek(0)
+    if head.startswith(b"PK"):
+        return Weights(_state_dict(read_torch_zip(handle, size)), transposed=False, file_bytes=size)
+    if head.startswith(MAGIC):
+        return Weights(_state_dict(read_torch_legacy(handle, size)), transposed=False, file_bytes=size)
+    if head.startswith(b"\x80") and size > 1:
+        return Weights(read_paddle(handle, size), transposed=True, file_bytes=size)
+    raise ModelError(_what_it_is(head))
+
+
+def looks_like_onnx(head: bytes) -> bool:
+    """Whether a file begins as ONNX models do: with the version of their format, and what follows it there."""
+    return re.match(rb"\x08[\x01-\x1f][\x12\x1a\x22\x3a\x42]", head) is not None
+
+
+def _state_dict(tree: Any) -> dict[str, Any]:
+    """The weights in what torch had saved: the tree itself, or under one of the usual keys."""
+    if isinstance(tree, TorchTensor):
+        raise ModelError("a torch file with a single tensor, not a model's weights")
+    if not isinstance(tree, dict):
+        raise ModelError("a torch file, but not of named weights")
+    for wrapper in _WRAPPERS:
+        if wrapper in tree:
+            tree = tree[wrapper]
+            break
+    if not isinstance(tree, dict):
+        raise ModelError("a torch file, but not of named weights")
+    return {str(name): tensor for name, tensor in tree.items()}
+
+
+def _what_it_is(head: bytes) -> str:
+    """What a file is that is no checkpoint, and what to do about it."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "the file is empty: download it again"
+    if re.match(rb"<(!doctype html|html|head|\?xml|!--)", text):
+        return "a web page, not a checkpoint: the download went wrong, fetch it again"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the checkpoint itself: fetch it with `git lfs pull`"
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!")):
+        return "a compressed file: unpack it first"
+    if head[257:262] == b"ustar":
+        return "a tar archive: unpack it first"
+    return "not a checkpoint that vtag knows (torch .pth, Paddle .pdparams, a model folder)"

@@ -1,0 +1,290 @@
+"""Our model folder: `model.safetensors` beside `model.json`, read with suspicion and written in one move."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from safetensors.numpy import save_file
+
+from vtag.engine.checkpoints.assemble import Weights, read_all
+from vtag.engine.checkpoints.checkpoint import Checkpoint, file_hash, identified
+from vtag.engine.checkpoints.formats.safetensors_files import read_json, read_safetensors
+from vtag.engine.checkpoints.safe_open import open_regular, said_of
+from vtag.engine.errors import ModelError
+from vtag.engine.swin.config import ModelSpec
+from vtag.engine.swin.weight_names import OURS, is_head, parameter_shapes
+from vtag.engine.text import printable
+
+SPEC_FILE = "model.json"
+WEIGHTS_FILE = "model.safetensors"
+ONNX_FILE = "model.onnx"
+ONNX_ENDING = ".onnx"
+_MAX_SPEC_BYTES = 32 << 20  # 100,000 labels of 200 characters, with room
+
+
+def read_model_folder(
+    folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
+) -> Checkpoint:
+    """The model in `folder`. Raises ModelError where it is not sound."""
+    if base := backbone_of(folder):
+        raise ModelError(f"it is a head alone, on the backbone of {printable(base)}: name it as a --model")
+    spec, weights_file = read_spec(folder, name=name, labels=labels)
+    if weights_file.name.endswith(ONNX_ENDING):
+        return read_onnx_model(weights_file, spec, _read_spec_file(folder))
+    with open_regular(weights_file) as (handle, size):
+        weights = Weights(read_safetensors(handle, size), transposed=False, file_bytes=size)
+        if weights.naming is not OURS:
+            raise ModelError("the weights of a model folder have vtag's own names, these have not")
+        tensors = read_all(weights, spec.sizes)
+        sha256 = file_hash(handle)
+    _hold_against(spec, sha256)
+    return identified(replace(spec, sha256=sha256), tensors)
+
+
+def read_onnx_model(
+    file: Path, spec: ModelSpec | None = None, said: Mapping[str, Any] | None = None
+) -> Checkpoint:
+    """The model of an ONNX file, as its model.json `said`; without one, as the file says of itself.
+
+    Of a network in float32 all weights are read, and it is the model that they were exported from. Raises
+    ModelError.
+    """
+    try:
+        from vtag.engine.checkpoints.formats import onnx_files
+    except ImportError as error:
+        raise ModelError("an ONNX file is read with the package onnx: `pip install onnx`") from error
+
+    with open_regular(file) as (handle, size):
+        parsed = onnx_files.read_onnx(handle, size)
+        sha256 = file_hash(handle)
+        said = parsed.metadata if said is None else said
+        spec = spec or ModelSpec.from_json({**said, "sha256": ""}, name=file.stem)
+        _hold_against(spec, sha256)
+        graph = onnx_files.fitting(parsed, spec.sizes, file, said, sha256)
+        head_alone = graph.precision != "fp32"
+        stored = onnx_files.weights_of(parsed, spec.sizes, head_alone=head_alone)
+        weights = Weights(stored, transposed=False, file_bytes=size)
+        shapes = parameter_shapes(spec.sizes)
+        if head_alone:
+            tensors = {name: weights.read(name, shapes[name]) for name in shapes if is_head(name)}
+        else:
+            tensors = read_all(weights, spec.sizes)
+    return identified(replace(spec, sha256=sha256), tensors, graph)
+
+
+def _hold_against(spec: ModelSpec, sha256: str) -> None:
+    if spec.sha256 and spec.sha256 != sha256:
+        raise ModelError(
+            "its weights are not those that model.json describes (another SHA-256): copy it again"
+        )
+
+
+def read_spec(
+    folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
+) -> tuple[ModelSpec, Path]:
+    """The spec of the model in `folder`, and its weights' file, which is not opened. Raises ModelError."""
+    said = _read_spec_file(folder)
+    called = name or _plain_name(said.get("name")) or folder.absolute().name
+    if labels is not None:
+        said["labels"] = list(labels)
+    return ModelSpec.from_json(said, name=printable(called)), folder / weights_name(said)
+
+
+def weights_name(said: Mapping[str, Any]) -> str:
+    """The weights' file name of a parsed model.json. Raises ModelError for one that leaves the folder."""
+    name = said.get("weights", WEIGHTS_FILE)
+    plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+    if not plain or not name.isprintable():
+        raise ModelError(
+            f"model.json's weights {str(name)[:80]!r} is not the plain name of a file in the folder"
+        )
+    return str(name)
+
+
+def is_weights_of_folder(path: Path) -> bool:
+    """Whether `path` is the weights' file of the model folder that it lies in."""
+    try:
+        return weights_name(_read_spec_file(path.parent)) == path.name
+    except ModelError:
+        return False
+
+
+def save_head_folder(
+    checkpoint: Checkpoint, folder: Path, *, base: str, told: Mapping[str, Any] | None = None
+) -> None:
+    """Write the head of `checkpoint` alone, with a reference to its backbone: `base`, a model's name or path.
+
+    `told` goes into `model.json` beside the spec. As `save_model_folder` else.
+    """
+    spec = identified(checkpoint.spec, checkpoint.tensors, checkpoint.onnx).spec
+    stored = {name: checkpoint.tensors[name] for name in checkpoint.tensors if is_head(name)}
+    _save(
+        folder,
+        Checkpoint(spec, checkpoint.tensors),
+        stored,
+        {"backbone": {"model": base}, **(told or {})},
+        {},
+    )
+
+
+def backbone_of(folder: Path) -> str | None:
+    """The name or path of the model whose backbone a folder's head stands on; None of a whole model.
+
+    Raises ModelError.
+    """
+    said = _read_spec_file(folder).get("backbone")
+    if said is None:
+        return None
+    model = said.get("model") if isinstance(said, dict) else None
+    if not isinstance(model, str) or not model or not model.isprintable():
+        raise ModelError("model.json's backbone does not name a model")
+    return model
+
+
+def read_head_folder(folder: Path, base: Checkpoint, *, name: str | None = None) -> Checkpoint:
+    """The model whose head lies in `folder` and whose backbone is `base`'s. Raises ModelError."""
+    spec, weights_file = read_spec(folder, name=name)
+    if spec.backbone_hash != base.spec.backbone_hash:
+        raise ModelError(f"its head was taught on another {base.spec.name} than the one that is here")
+    with open_regular(weights_file) as (handle, size):
+        stored = read_safetensors(handle, size)
+        shapes = {key: tensor.shape for key, tensor in stored.items()}
+        classes, dim = spec.sizes.num_classes, spec.sizes.feature_dim
+        if shapes != {"head.weight": (classes, dim), "head.bias": (classes,)}:
+            raise ModelError(f"its weights are no head of {classes} labels on {dim} features")
+        head = {key: np.ascontiguousarray(tensor.read(), np.float32) for key, tensor in stored.items()}
+        sha256 = file_hash(handle)
+    _hold_against(spec, sha256)
+    if not all(np.isfinite(array).all() for array in head.values()):
+        raise ModelError("its weights are no numbers")
+    return identified(replace(spec, sha256=sha256), {**base.tensors, **head}, base.onnx)
+
+
+def save_model_folder(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    dtype: DTypeLike = np.float32,
+    told: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write `checkpoint` to `folder`, which appears whole or not at all; a model folder there is replaced.
+
+    Args:
+        dtype: float32, or float16 for half the size. What is rounded is a new model, with hashes of its own.
+        told: what goes into `model.json` beside the spec.
+        files: what else lies in the folder, by plain names.
+
+    Raises ModelError where the folder holds something else, cannot be written, or float16 cannot hold a
+    weight.
+    """
+    if not checkpoint.is_whole:
+        raise ModelError("the backbone of an ONNX model cannot be taken out of its network")
+    stored = {name: _stored_as(array, dtype, name) for name, array in checkpoint.tensors.items()}
+    kept = identified(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
+    _save(folder, kept, stored, told or {}, files or {})
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """An empty folder to build a model folder in; afterwards it is `folder`, in one move.
+
+    A model folder there is replaced; where something is raised within, nothing is left. Raises ModelError where
+    `folder` holds something else or cannot be written.
+    """
+    folder = folder.absolute()
+    with said_of(folder):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
+            raise ModelError("the folder is not empty and holds no model: choose another")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
+        try:
+            (beside / "new").mkdir()
+            yield beside / "new"
+            for written in (beside / "new").iterdir():
+                with open(written, "rb+") as handle:
+                    os.fsync(handle.fileno())
+            _move_into_place(beside, folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_spec(folder: Path, spec: ModelSpec, weights: str, told: Mapping[str, Any]) -> ModelSpec:
+    """Write the `model.json` of the weights' file in `folder`; `told` stands in it beside the spec."""
+    with open_regular(folder / weights) as (handle, _):
+        spec = replace(spec, sha256=file_hash(handle))
+    said = json.dumps({**spec.to_json(), "weights": weights, **told}, ensure_ascii=False, indent=1)
+    (folder / SPEC_FILE).write_text(said + "\n", encoding="utf-8")
+    return spec
+
+
+def save_onnx_folder(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a model that came as an ONNX file to `folder`: the file as it is. As `save_model_folder` else."""
+    assert checkpoint.onnx is not None
+    with building(folder) as new:
+        with open_regular(checkpoint.onnx.file) as (handle, _), open(new / ONNX_FILE, "wb") as copy:
+            shutil.copyfileobj(handle, copy)
+        write_spec(new, checkpoint.spec, ONNX_FILE, {"onnx": {"precision": checkpoint.onnx.precision}})
+
+
+def _save(
+    folder: Path,
+    kept: Checkpoint,
+    stored: Mapping[str, NDArray[Any]],
+    told: Mapping[str, Any],
+    files: Mapping[str, bytes],
+) -> None:
+    with building(folder) as new:
+        save_file(dict(stored), new / WEIGHTS_FILE)
+        write_spec(new, kept.spec, WEIGHTS_FILE, told)
+        for name, content in files.items():
+            (new / name).write_bytes(content)
+
+
+def _read_spec_file(folder: Path) -> dict[str, Any]:
+    if not (folder / SPEC_FILE).exists():
+        raise ModelError(f"a folder without {SPEC_FILE}, so no model")
+    with open_regular(folder / SPEC_FILE) as (handle, size):
+        if size > _MAX_SPEC_BYTES:
+            raise ModelError(f"its {SPEC_FILE} is absurdly large")
+        said = read_json(handle.read(), f"its {SPEC_FILE}")
+    if not isinstance(said, dict):
+        raise ModelError(f"its {SPEC_FILE} is not an object")
+    return said
+
+
+def _plain_name(name: object) -> str | None:
+    return name if isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() else None
+
+
+def _stored_as(array: NDArray[np.float32], dtype: DTypeLike, name: str) -> NDArray[Any]:
+    if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float16)):
+        raise ValueError(f"weights are kept as float32 or float16, not {np.dtype(dtype)}")
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(array, dtype)
+    if not np.isfinite(stored).all():
+        raise ModelError(f"the weights in {name} do not fit {np.dtype(dtype)}")
+    return stored
+
+
+def _move_into_place(beside: Path, folder: Path) -> None:
+    """`beside/new` becomes `folder`; what was there is put aside first and put back where that fails."""
+    there = folder.exists()
+    if there:
+        folder.rename(beside / "old")
+    try:
+        (beside / "new").rename(folder)
+    except OSError:
+        if there:
+            (beside / "old").rename(folder)
+        raise

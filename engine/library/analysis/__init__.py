@@ -1,0 +1,1 @@
+"""Derived data: segments, curves, history, similar moments. Imports store and annotations."""

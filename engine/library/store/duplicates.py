@@ -1,0 +1,42 @@
+"""Contents that show the same although their bytes differ: the same video packets in a rewritten container."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from vtag.engine.library.database import Library
+from vtag.engine.library.store import observations
+
+_SAME_LENGTH_MS = 100  # containers round times in their own ways
+
+
+def packets_keys(library: Library) -> set[str]:
+    """The packets of all contents of which they are known."""
+    rows = library.connection.execute("SELECT packets_key FROM contents WHERE packets_key IS NOT NULL")
+    return {row[0] for row in rows}
+
+
+def looks_like(
+    library: Library, packets: str, shown_as: str, duration_ms: int, backbone_hash: str, sampling: str
+) -> str | None:
+    """The key of a content that shows the same for the same time and was seen already with this backbone."""
+    rows = library.connection.execute(
+        "SELECT key FROM contents WHERE packets_key = ? AND shown_as = ? AND abs(duration_ms - ?) <= ? "
+        "AND error IS NULL",
+        (packets, shown_as, duration_ms, _SAME_LENGTH_MS),
+    ).fetchall()
+    for (key,) in rows:
+        if observations.get(library, key, backbone_hash, sampling) is not None:
+            return str(key)
+    return None
+
+
+def twins(db: sqlite3.Connection, content_id: int) -> list[int]:
+    """A content and those with the same video packets and duration, by id."""
+    rows = db.execute(
+        "SELECT b.id FROM contents a JOIN contents b ON b.packets_key = a.packets_key "
+        "AND abs(coalesce(b.duration_ms, a.duration_ms, 0) - coalesce(a.duration_ms, b.duration_ms, 0)) <= ? "
+        "WHERE a.id = ? AND b.id <> a.id",
+        (_SAME_LENGTH_MS, content_id),
+    )
+    return sorted({content_id, *(row[0] for row in rows)})

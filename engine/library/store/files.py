@@ -1,0 +1,269 @@
+"""Identity: what a file holds (its content key), on which volume it lies, and which files are known."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from vtag.engine.errors import LibraryError
+from vtag.engine.library.database import Library, now
+from vtag.engine.library.store.volumes import Volume, Volumes, real_path
+from vtag.engine.text import display_path
+
+__all__ = ["Volume", "Volumes", "real_path"]
+
+_BLOCK = 64 * 1024
+_BETWEEN = 16  # blocks between head and tail
+
+
+def content_key(path: bytes) -> str:
+    """What a file holds, as text: its size and a hash of blocks at head, tail and sixteen places between.
+
+    A file of at most eighteen blocks (1.2 MB) is hashed whole. Raises OSError where it cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= (_BETWEEN + 2) * _BLOCK:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        else:
+            last = size - _BLOCK
+            for i in range(_BETWEEN + 2):
+                file.seek(last * i // (_BETWEEN + 1))
+                digest.update(file.read(_BLOCK))
+    return f"{size}-{digest.hexdigest()}"
+
+
+class KnownFile(NamedTuple):
+    """A file as the library remembers it."""
+
+    size_bytes: int
+    mtime_ns: int
+    state: str
+    content_id: int
+    content_key: str
+    content_error: str | None
+    duration_ms: int | None
+
+
+class Content(NamedTuple):
+    """A content as the library remembers it."""
+
+    id: int
+    error: str | None
+    duration_ms: int | None
+
+
+class FileFacts(Protocol):
+    """What a folder listing tells of a file."""
+
+    @property
+    def path(self) -> bytes: ...  # absolute
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def mtime_ns(self) -> int: ...
+    @property
+    def inode(self) -> int: ...
+
+
+class _Facts(NamedTuple):
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+
+
+def hold(library: Library, path: bytes) -> int:
+    """The id of what the file at `path` holds now; a file that was never scanned is written down.
+
+    Raises LibraryError where there is no file that can be read.
+    """
+    path = real_path(path)
+    try:
+        info = os.stat(path)
+        if not stat.S_ISREG(info.st_mode):
+            raise LibraryError(f"{display_path(path)} is no file")
+        facts = _Facts(path, info.st_size, info.st_mtime_ns, info.st_ino)
+        volume = Volumes().of(path)
+        known = library.connection.execute(
+            "SELECT f.size_bytes, f.mtime_ns, f.state, f.content_id FROM files f "
+            "JOIN volumes v ON v.id = f.volume_id WHERE v.key = ? AND f.path = ?",
+            (volume.key, volume.relative(path)),
+        ).fetchone()
+        if known and known[:3] == (info.st_size, info.st_mtime_ns, "present"):
+            return int(known[3])
+        key = content_key(path)
+    except OSError as error:
+        raise LibraryError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
+    with library.transaction():
+        content_id = keep_content(library, key, {})
+        record_file(library, volume, facts, content_id)
+    return content_id
+
+
+def known_files(library: Library, volume: Volume) -> dict[bytes, KnownFile]:
+    """All known files of a volume by their path below its mount point."""
+    rows = library.connection.execute(
+        """
+        SELECT f.path, f.size_bytes, f.mtime_ns, f.state, c.id, c.key, c.error, c.duration_ms
+        FROM files f JOIN volumes v ON v.id = f.volume_id JOIN contents c ON c.id = f.content_id WHERE v.key = ?
+        """,
+        (volume.key,),
+    )
+    return {row[0]: KnownFile(*row[1:]) for row in rows}
+
+
+def content_by_key(library: Library, key: str) -> Content | None:
+    """The content with this key, if it is known."""
+    row = library.connection.execute(
+        "SELECT id, error, duration_ms FROM contents WHERE key = ?", (key,)
+    ).fetchone()
+    return Content(*row) if row else None
+
+
+def keep_content(library: Library, key: str, facts: dict[str, object]) -> int:
+    """Write down what is known of a content (a column each) and return its id."""
+    size = int(key.split("-")[0])
+    with library.transaction() as db:
+        db.execute(
+            "INSERT INTO contents (key, size_bytes, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            (key, size, now()),
+        )
+        columns = ", ".join(f"{name} = :{name}" for name in facts)
+        if columns:
+            db.execute(f"UPDATE contents SET {columns} WHERE key = :key", {**facts, "key": key})
+        return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
+
+
+def note_mount(library: Library, volume: Volume) -> None:
+    """Write down where a volume is mounted now: its files are known by it, wherever that is."""
+    db = library.connection
+    row = db.execute("SELECT id, mount FROM volumes WHERE key = ?", (volume.key,)).fetchone()
+    if row is None or row[1] == volume.mount:
+        return
+    with library.transaction():
+        db.execute(
+            "UPDATE volumes SET mount = ?, display = ? WHERE id = ?",
+            (volume.mount, display_path(volume.mount), row[0]),
+        )
+        for table in ("files", "roots"):
+            paths = db.execute(f"SELECT id, path FROM {table} WHERE volume_id = ?", (row[0],)).fetchall()
+            db.executemany(
+                f"UPDATE {table} SET display = ? WHERE id = ?",
+                [(display_path(volume.absolute(path)), row_id) for row_id, path in paths],
+            )
+
+
+def record_file(library: Library, volume: Volume, found: FileFacts, content_id: int) -> None:
+    """Write down that a path holds a content; what it held before stays known by itself."""
+    with library.transaction() as db:
+        db.execute(
+            "INSERT INTO volumes (key, mount, display) VALUES (?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET mount = excluded.mount, display = excluded.display",
+            (volume.key, volume.mount, display_path(volume.mount)),
+        )
+        db.execute(
+            """
+            INSERT INTO files (volume_id, path, display, size_bytes, mtime_ns, inode, content_id, seen_at)
+            SELECT id, ?, ?, ?, ?, ?, ?, ? FROM volumes WHERE key = ?
+            ON CONFLICT (volume_id, path) DO UPDATE SET
+                size_bytes = excluded.size_bytes, mtime_ns = excluded.mtime_ns, inode = excluded.inode,
+                content_id = excluded.content_id, state = 'present', seen_at = excluded.seen_at
+            """,
+            (
+                volume.relative(found.path),
+                display_path(found.path),
+                found.size_bytes,
+                found.mtime_ns,
+                _signed(found.inode),
+                content_id,
+                now(),
+                volume.key,
+            ),
+        )
+
+
+def add_roots(library: Library, roots: Iterable[bytes]) -> None:
+    """Remember what was scanned."""
+    volumes = Volumes()
+    with library.transaction() as db:
+        for root in roots:
+            volume = volumes.of(root)
+            db.execute(
+                "INSERT INTO volumes (key, mount, display) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (volume.key, volume.mount, display_path(volume.mount)),
+            )
+            db.execute(
+                "INSERT INTO roots (volume_id, path, display, added_at) "
+                "SELECT id, ?, ?, ? FROM volumes WHERE key = ? ON CONFLICT DO NOTHING",
+                (volume.relative(root), display_path(root), now(), volume.key),
+            )
+
+
+def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> int:
+    """Files below scanned folders that were not `seen` (absolute paths) and are gone: marked, never deleted.
+
+    A root that itself is gone, and a volume that is not mounted, mark nothing: a disk that was unplugged is no
+    deletion. Returns how many files were marked.
+    """
+    below = {root: os.path.join(real_path(root), b"") for root in roots if os.path.isdir(root)}
+    folders = tuple(below.values())
+    volumes = Volumes()
+    gone: list[tuple[Volume, bytes, int]] = []
+    for volume_id, key, mount in library.connection.execute("SELECT id, key, mount FROM volumes").fetchall():
+        volume = Volume(key, mount)
+        if not volumes.is_there(volume):
+            continue
+        rows = library.connection.execute(
+            "SELECT id, path FROM files WHERE volume_id = ? AND state = 'present'", (volume_id,)
+        )
+        for file_id, relative in rows:
+            path = volume.absolute(relative)
+            if path.startswith(folders) and path not in seen and is_gone(path):
+                gone.append((volume, path, file_id))
+    # what went away meanwhile took its files along
+    still, volumes = tuple(folder for root, folder in below.items() if os.path.isdir(root)), Volumes()
+    there = {volume for volume in {volume for volume, *_ in gone} if volumes.is_there(volume)}
+    surely = [(number,) for volume, path, number in gone if path.startswith(still) and volume in there]
+    with library.transaction() as db:
+        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", surely)
+    return len(surely)
+
+
+def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> None:
+    """Of contents that were just found at some place, mark the places as missing at which they are no more."""
+    gone = []
+    for content_id in contents:
+        rows = library.connection.execute(
+            "SELECT f.id, v.key, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id "
+            "WHERE f.content_id = ? AND f.state = 'present'",
+            (content_id,),
+        ).fetchall()
+        for file_id, key, mount, path in rows:
+            volume = Volume(key, mount)
+            if is_gone(volume.absolute(path)) and volumes.is_there(volume):
+                gone.append((file_id,))
+    with library.transaction() as db:
+        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
+
+
+def is_gone(path: bytes) -> bool:
+    """Whether there surely is nothing: a folder that may not be read may still hold the file."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _signed(inode: int) -> int:
+    """SQLite's integers are signed and of 64 bits; some file systems number with all of them, or more."""
+    inode &= 2**64 - 1
+    return inode - 2**64 if inode >= 2**63 else inode

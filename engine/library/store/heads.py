@@ -1,0 +1,173 @@
+"""The heads that the library keeps: what a model says of a feature, without the model's files or its network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.errors import LibraryError
+from vtag.engine.library.database import Library, now
+from vtag.engine.swin.config import NONE_OF_THESE, TAUGHT
+from vtag.engine.text import printable
+
+_MODEL = "model"  # the setting that holds the id of the library's model
+
+
+@dataclass(frozen=True)
+class Head:
+    """One model of the library: `weight` float32 [K, D], `bias` float32 [K], K labels."""
+
+    id: int
+    name: str
+    backbone_hash: str
+    labels: tuple[str, ...]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    threshold: float | None  # of the model, for all labels
+    label_thresholds: Mapping[str, float]
+    told_threshold: float | None  # by the last scan or retag
+
+
+def remember_model(
+    library: Library,
+    *,
+    name: str,
+    source: str,
+    backbone_hash: str,
+    head_hash: str,
+    spec: dict[str, Any],
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+) -> int:
+    """Keep a model's head and spec; the same backbone and head again give the same id."""
+    with library.transaction() as db:
+        db.execute(
+            "INSERT INTO models (name, source, backbone_hash, head_hash, spec, weight, bias, added_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (backbone_hash, head_hash) "
+            "DO UPDATE SET name = excluded.name, source = excluded.source, spec = excluded.spec",
+            (
+                name,
+                source,
+                backbone_hash,
+                head_hash,
+                json.dumps(spec),
+                weight.astype("<f4").tobytes(),
+                bias.astype("<f4").tobytes(),
+                now(),
+            ),
+        )
+        db.executemany(
+            "INSERT INTO labels (name) VALUES (?) ON CONFLICT DO NOTHING",
+            [(label,) for label in spec["labels"] if label != NONE_OF_THESE],  # that one is never found
+        )
+        row = db.execute(
+            "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
+        )
+        return int(row.fetchone()[0])
+
+
+def head(library: Library, model_id: int) -> Head:
+    """A model's head out of the library."""
+    name, backbone, spec_text, weight, bias, told = library.connection.execute(
+        "SELECT name, backbone_hash, spec, weight, bias, threshold FROM models WHERE id = ?", (model_id,)
+    ).fetchone()
+    spec = json.loads(spec_text)
+    labels: Sequence[str] = spec["labels"]
+    return Head(
+        model_id,
+        name,
+        backbone,
+        tuple(labels),
+        np.frombuffer(weight, "<f4").reshape(len(labels), -1),
+        np.frombuffer(bias, "<f4"),
+        spec.get("threshold"),
+        spec.get("label_thresholds", {}),
+        told,
+    )
+
+
+def find(library: Library, name: str) -> int | None:
+    """The id of the model that was kept last under a name or from a source."""
+    row = library.connection.execute(
+        "SELECT id FROM models WHERE name = ?1 OR source = ?1 ORDER BY id DESC LIMIT 1", (name,)
+    ).fetchone()
+    return int(row[0]) if row else None
+
+
+def with_hashes(library: Library, backbone_hash: str, head_hash: str) -> int | None:
+    """The id of the model that was remembered with these hashes."""
+    row = library.connection.execute(
+        "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
+    ).fetchone()
+    return int(row[0]) if row else None
+
+
+def taught_beside(library: Library, model_id: int) -> list[int]:
+    """The ids of the heads that a person taught on a model's backbone, without itself and what it replaced."""
+    rows = library.connection.execute(
+        "SELECT t.id FROM models t JOIN models m ON m.backbone_hash = t.backbone_hash AND m.source <> t.source "
+        "WHERE m.id = ?1 AND substr(json_extract(t.spec, '$.source'), 1, length(?2)) = ?2 ORDER BY t.id",
+        (model_id, TAUGHT),
+    )
+    return [row[0] for row in rows]
+
+
+def replaced_by(library: Library, model_id: int) -> list[int]:
+    """The ids of what a person taught before in the place of a model that they taught anew."""
+    rows = library.connection.execute(
+        "SELECT old.id FROM models old JOIN models m ON m.source = old.source AND m.id <> old.id WHERE m.id = ?1 "
+        "AND substr(json_extract(old.spec, '$.source'), 1, length(?2)) = ?2 "
+        "AND substr(json_extract(m.spec, '$.source'), 1, length(?2)) = ?2",
+        (model_id, TAUGHT),
+    )
+    return [row[0] for row in rows]
+
+
+def library_model(library: Library) -> int | None:
+    """The id of the model that the library uses, None in a new library."""
+    row = library.connection.execute("SELECT value FROM settings WHERE key = ?", (_MODEL,)).fetchone()
+    return int(row[0]) if row else None
+
+
+def library_model_source(library: Library) -> str | None:
+    """Where the library's model was loaded from: a path or a name."""
+    model_id = library_model(library)
+    if model_id is None:
+        return None
+    row = library.connection.execute("SELECT source FROM models WHERE id = ?", (model_id,)).fetchone()
+    return str(row[0])
+
+
+def use_model(library: Library, model_id: int) -> None:
+    """Make a model the library's."""
+    with library.transaction() as db:
+        db.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (_MODEL, str(model_id)))
+
+
+def tell_threshold(library: Library, model_id: int, threshold: float | None) -> None:
+    """Remember the threshold that a scan or retag was told, so that later scans say the same."""
+    with library.transaction() as db:
+        db.execute("UPDATE models SET threshold = ? WHERE id = ?", (threshold, model_id))
+
+
+def with_label(library: Library, label: str) -> list[int]:
+    """The ids of the models that have a label and were derived from."""
+    rows = library.connection.execute(
+        "SELECT DISTINCT m.id, m.spec FROM models m JOIN derivations d ON d.model_id = m.id ORDER BY m.id"
+    )
+    return [row[0] for row in rows if label in json.loads(row[1])["labels"]]
+
+
+def needed(library: Library, model: str | None) -> int:
+    """The id of the model called `model`, else the library's. Raises LibraryError where there is none."""
+    model_id = find(library, model) if model else library_model(library)
+    if model_id is None:
+        known = [row[0] for row in library.connection.execute("SELECT DISTINCT name FROM models")]
+        what = f"this library knows no model {printable(model)!r}" if model else "nothing was scanned yet"
+        raise LibraryError(f"{what}; it knows {', '.join(map(printable, known)) or 'none: vtag scan FOLDER'}")
+    return model_id

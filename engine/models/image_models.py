@@ -1,0 +1,88 @@
+"""Image models that are here to start a training from: the published file as it came, and what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vtag.engine.checkpoints.assemble import sizes_of
+from vtag.engine.checkpoints.formats.safetensors_files import read_json
+from vtag.engine.checkpoints.load import read_weights
+from vtag.engine.checkpoints.safe_open import open_regular, said_of
+from vtag.engine.errors import ModelError
+from vtag.engine.swin.weight_names import is_head, parameter_shapes
+
+IMAGE_SPEC = "image.json"  # in an image model's folder, where a video model has its model.json
+_MOST_SPEC_BYTES = 64 << 10
+_PATCH = "patch_embed.proj.weight"
+_WINDOW = (8, 7, 7)  # any: the position tables are resized when the model is inflated
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What is kept of an image model: its file's name in the folder, that file's hash, where it came from."""
+
+    file: str
+    sha256: str
+    source: str = ""
+    licence: str = ""
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether `path` is an image Swin's checkpoint."""
+    try:
+        check_image_file(path)
+    except ModelError:
+        return False
+    return True
+
+
+def check_image_file(path: Path) -> None:
+    """Raise ModelError unless `path` is an image Swin's checkpoint with all of its tensors."""
+    with said_of(path), open_regular(path) as (handle, size):
+        weights = read_weights(handle, size)
+        kernel = weights.shape(_PATCH)
+        if len(kernel) != 4:
+            raise ModelError("not an image Swin, but a video model")
+        sizes = sizes_of(
+            weights,
+            embed_dim=kernel[0],
+            patch_size=(2, kernel[2], kernel[3]),
+            window_size=_WINDOW,
+            num_classes=1,
+        )
+        for name in parameter_shapes(sizes):
+            if not is_head(name):
+                weights.shape(name)
+
+
+def read_image_spec(folder: Path) -> ImageSpec:
+    """What `folder` says of its image model. Raises ModelError."""
+    with open_regular(folder / IMAGE_SPEC) as (handle, size):
+        if size > _MOST_SPEC_BYTES:
+            raise ModelError(f"its {IMAGE_SPEC} is absurdly large")
+        said = read_json(handle.read(), f"its {IMAGE_SPEC}")
+    keys = ("file", "sha256", "source", "licence")
+    if not isinstance(said, dict) or not all(isinstance(said.get(key), str) for key in keys):
+        raise ModelError(f"its {IMAGE_SPEC} lacks one of {', '.join(keys)}")
+    spec = ImageSpec(*(said[key] for key in keys))
+    if not spec.file.isprintable() or spec.file in ("", ".", "..") or set(spec.file) & set("/\\:"):
+        raise ModelError(f"its {IMAGE_SPEC} names no file in the folder: {spec.file[:80]!r}")
+    return spec
+
+
+def save_image_folder(file: Path, spec: ImageSpec, folder: Path) -> None:
+    """Write a copy of `file` and its `spec` to the new `folder`. Raises ModelError."""
+    with said_of(folder):
+        folder.mkdir()
+        with open_regular(file) as (source, _), open(folder / spec.file, "xb") as copy:
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        with open(folder / IMAGE_SPEC, "x", encoding="utf-8") as opened:
+            json.dump({"format": 1, **asdict(spec)}, opened, ensure_ascii=False, indent=1)
+            opened.flush()
+            os.fsync(opened.fileno())

@@ -1,0 +1,152 @@
+"""From a decoded frame to the pixels of its views: cut, scaled, turned upright, 8-bit RGB, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, cast
+
+import av
+import av.filter
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.video.read.hdr import is_hdr, to_sdr
+from vtag.engine.video.read.sampling import Sampling
+from vtag.engine.video.read.views import Geometry, Orientation, geometry
+
+if TYPE_CHECKING:
+    from av.sidedata.sidedata import SideData
+    from av.video.frame import VideoFrame
+
+_UNSPECIFIED_SPACE = 2
+_RGB_SPACE = 0
+_SPACES = {
+    0: "gbr",
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    9: "bt2020nc",
+    10: "bt2020c",
+}
+_RANGES = {1: "tv", 2: "pc"}
+_RESERVED_TRC = 3  # swscale refuses what it does not know
+
+
+def orientation_of(frame: VideoFrame) -> Orientation:
+    """How `frame` has to be turned: its display matrix, upright where it has none."""
+    data = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
+    if data is None or data.buffer_size < 36:
+        return Orientation()
+    matrix = np.frombuffer(bytes(data)[:36], dtype=np.int32)
+    return Orientation.of_matrix(tuple(int(v) for v in matrix))
+
+
+class Converter:
+    """Turns the frames of one video into the views of one sampling; adapts where the stream changes on its way."""
+
+    def __init__(
+        self, sampling: Sampling, orientation: Orientation, aspect: Fraction, size: tuple[int, int]
+    ) -> None:
+        """`size` is the height and width of a view's pixels; a stream that changes its shape keeps it."""
+        self._sampling = sampling
+        self._orientation = orientation
+        self._aspect = aspect
+        self._size = size
+        self._key: tuple[object, ...] = ()
+        self._scale: Callable[[VideoFrame], NDArray[np.uint8]] | None = None
+        self._geometry: Geometry | None = None
+
+    def convert(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """The views of `frame`: uint8 [V, H, W, 3]. Raises av.error.FFmpegError where libav cannot scale it."""
+        key = (
+            frame.width,
+            frame.height,
+            frame.format.name,
+            frame.colorspace,
+            frame.color_range,
+            frame.color_trc,
+            frame.interlaced_frame,
+        )
+        if key != self._key or self._scale is None or self._geometry is None:
+            found = geometry(frame.width, frame.height, self._aspect, self._orientation, self._sampling)
+            self._geometry = self._fit(found)
+            self._scale = _Scaler(frame, self._geometry)
+            self._key = key
+        upright = turn(self._scale(frame), self._orientation)
+        g = self._geometry
+        return np.stack([upright[y : y + g.crop_height, x : x + g.crop_width] for x, y in g.crops])
+
+    def _fit(self, found: Geometry) -> Geometry:
+        """A stream that changes from wide to high in its middle still gives the clip's shape (view `full`)."""
+        height, width = self._size
+        if (found.crop_height, found.crop_width) == (height, width):
+            return found
+        stored = (height, width) if self._orientation.transpose else (width, height)
+        return Geometry(found.x, found.y, found.width, found.height, *stored, width, height, ((0, 0),))
+
+
+class _Scaler:
+    """One libav filter graph: field, crop, scale, RGB. Takes a frame, gives uint8 [H, W, 3] as stored."""
+
+    def __init__(self, frame: VideoFrame, g: Geometry) -> None:
+        self._transfer = frame.color_trc if is_hdr(frame.color_trc) else 0
+        enlarges = g.scaled_width > g.width and g.scaled_height > g.height
+        scaler = "bilinear" if enlarges else "area"
+        y, rows = g.y, g.height
+        steps: list[tuple[str, str]] = []
+        if frame.interlaced_frame and frame.height >= 4:
+            # One field of the two: no combing, no memory of other frames, and more lines than the model wants.
+            steps.append(("field", "type=top"))
+            y, rows = g.y // 2, max(1, min(g.height // 2, (frame.height + 1) // 2 - g.y // 2))
+        steps.append(("crop", f"w={g.width}:h={rows}:x={g.x}:y={y}"))
+        steps.append(
+            (
+                "scale",
+                f"w={g.scaled_width}:h={g.scaled_height}:flags={scaler}+accurate_rnd+full_chroma_int",
+            )
+        )
+        steps.append(("format", f"pix_fmts={'rgb48' if self._transfer else 'rgb24'}"))
+        self._graph = av.filter.Graph()
+        self._graph.threads = 1
+        nodes = [self._graph.add("buffer", _buffer(frame))]
+        nodes += [self._graph.add(name, arguments) for name, arguments in steps]
+        nodes.append(self._graph.add("buffersink"))
+        self._graph.link_nodes(*nodes)
+        self._graph.configure()
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        frame.color_trc = frame.color_primaries = _UNSPECIFIED_SPACE  # converted here or not at all
+        self._graph.vpush(frame)
+        picture = self._graph.vpull().to_ndarray()
+        if self._transfer:
+            return to_sdr(cast("NDArray[np.uint16]", picture), self._transfer)
+        return cast("NDArray[np.uint8]", picture)
+
+
+def _buffer(frame: VideoFrame) -> str:
+    """The filter graph's source for frames like `frame`."""
+    parts = [
+        f"video_size={frame.width}x{frame.height}",
+        f"pix_fmt={frame.format.name}",
+        "time_base=1/1000000",
+        "pixel_aspect=1/1",
+    ]
+    if space := _SPACES.get(frame.colorspace):
+        parts.append(f"colorspace={space}")
+    if kind := _RANGES.get(frame.color_range):
+        parts.append(f"range={kind}")
+    return ":".join(parts)
+
+
+def turn(picture: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.uint8]:
+    """`picture` [H, W, C] upright, as a view of the same memory."""
+    if orientation.transpose:
+        picture = picture.transpose(1, 0, 2)
+    if orientation.mirror_x:
+        picture = picture[:, ::-1]
+    if orientation.mirror_y:
+        picture = picture[::-1]
+    return picture

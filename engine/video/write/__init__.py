@@ -1,0 +1,1 @@
+"""Clips, encodings and pictures out of a video. Imports video.read."""

@@ -1,0 +1,1 @@
+"""Generated footage, models, servers and a browser that several tests share."""

@@ -1,0 +1,62 @@
+"""A page that is really served: `vtag ui` as a process, with a library of generated videos."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def serving(
+    home: Path, *arguments: str, password: str | None = None, killed: bool = False
+) -> Iterator[tuple[str, int]]:
+    """The address of a running `vtag ui` over the library at `home`, and the server's process id.
+
+    It ends by Ctrl-C, cleanly, unless the caller has `killed` it.
+    """
+    environment = {**os.environ, "VTAG_HOME": str(home)}
+    environment.pop("VTAG_UI_PASSWORD", None)
+    if password:
+        environment["VTAG_UI_PASSWORD"] = password
+    command = [sys.executable, "-m", "vtag.app", "ui", "--port", "0", "--no-browser", *arguments]
+    server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    said = []
+    try:
+        for line in server.stderr:
+            said.append(line)
+            if match := re.search(r"vtag is at (http://\S+)/ ", line):
+                threading.Thread(target=server.stderr.read, daemon=True).start()
+                yield match[1], server.pid
+                break
+        else:
+            raise AssertionError("".join(said))
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == (-signal.SIGKILL if killed else 0)
+
+
+def make_library(folder: Path, *, videos: int = 3, seconds: float = 6, names: tuple[str, ...] = ()) -> Path:
+    """A home with a scanned library of generated videos, all of whose windows are moments; returns it."""
+    from helpers.footage import make_video
+    from helpers.sample import make_model
+
+    clips = folder / "clips"
+    clips.mkdir(parents=True)
+    for seed, name in enumerate(names or tuple(f"video{number}.mp4" for number in range(videos))):
+        make_video(clips / name, seconds=seconds, seed=seed)
+    scan_into(folder / "home", clips, make_model(folder / "model"))
+    return folder / "home"
+
+
+def scan_into(home: Path, clips: Path, model: Path) -> None:
+    """Scan `clips` into the library at `home`, with a threshold at which hardly anything is silent."""
+    scan = [sys.executable, "-m", "vtag.app", "scan", str(clips), "--model", str(model), "--threshold", "0.1"]
+    subprocess.run(scan, env={**os.environ, "VTAG_HOME": str(home)}, check=True, capture_output=True)

@@ -1,0 +1,175 @@
+"""Scans as processes of their own: what their rows say while they run, when they are done, and when they die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from helpers.footage import make_video
+from helpers.sample import LONG, make_long, make_model
+
+from vtag.engine.errors import VtagError
+from vtag.engine.jobs import job_queue as engine_jobs
+from vtag.engine.jobs.job_queue import Jobs, running, scan_arguments
+from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.store import runs
+from vtag.engine.library.store.runs import Run, recent
+
+
+@pytest.fixture
+def place(vtag_home: Path) -> Path:
+    """The path of an empty library."""
+    path = vtag_home / "library.db"
+    Library.open(path).close()
+    return path
+
+
+def latest(library: Path) -> Run:
+    with closing(open_reader(library)) as reader:
+        return recent(reader, 1)[0]
+
+
+def until(holds: Callable[[], bool], patience_s: float = 180) -> None:
+    deadline = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_scan_that_reached_its_end_is_done(vtag: Callable, place: Path, tmp_path: Path) -> None:
+    """Whoever draws a scan stops listening at its sum: the row has to say so by then."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    make_video(videos / "a.mp4", seconds=2)
+    (videos / "b.mp4").write_bytes(b"no video")
+    model = make_model(tmp_path / "model")
+    assert vtag("scan", videos, "--model", model).returncode == 3
+    run = latest(place)
+    assert (run.state, run.progress["videos"], run.progress["of"], run.progress["video_ms"]) == (
+        "done",
+        2,
+        2,
+        2000,
+    )
+    assert vtag("scan", videos).returncode == 0
+    assert (latest(place).state, latest(place).progress["of"]) == ("done", 0)
+
+
+def asked(place: Path, folder: Path, model: Path) -> Jobs:
+    """A long scan of `folder` that has a row of its own by now."""
+    make_long(folder)
+    jobs = Jobs(place)
+    assert jobs.ask("scan", str(folder), scan_arguments(place, [str(folder)], "--model", str(model), *LONG))
+    until(lambda: running_runs(place) != [])
+    return jobs
+
+
+def running_runs(place: Path) -> list[Run]:
+    with closing(open_reader(place)) as reader:
+        return running(reader)
+
+
+def test_a_job_is_seen_while_it_runs_and_is_ended_as_by_ctrl_c(place: Path, tmp_path: Path) -> None:
+    jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
+    assert jobs.current() and not jobs.starting()  # it has a row
+    arguments = scan_arguments(place, [str(tmp_path)])
+    assert not jobs.ask("scan", str(tmp_path), arguments)  # one at a time: it waits
+    (waits,) = jobs.waiting()
+    jobs.withdraw(waits.number)
+    assert jobs.end()
+    until(lambda: latest(place).state == "interrupted" and jobs.current() is None)
+    assert "interrupted" in jobs.last_words()
+    assert jobs.trouble == ""  # a person ended it
+
+
+def test_a_paused_job_rests_goes_on_and_can_be_ended(place: Path, tmp_path: Path) -> None:
+    jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
+    until(lambda: latest(place).progress.get("video_ms", 0) > 0)
+    assert jobs.pause()
+    until(lambda: latest(place).state == "paused")
+    assert len(running_runs(place)) == 1  # nothing else gets its turn
+    until(lambda: worked(latest(place).pid) == (time.sleep(0.5), worked(latest(place).pid))[1])
+    seen = latest(place).progress
+    assert jobs.go_on()
+    until(lambda: latest(place).progress != seen or latest(place).state == "done")
+    jobs.pause()
+    jobs.end()  # also where it is paused
+    until(lambda: latest(place).state in ("interrupted", "done") and jobs.current() is None)
+    assert not jobs.pause() and not jobs.go_on()
+
+
+def worked(pid: int) -> int:
+    """Processor time of a process and its children, in clock ticks."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            number, _, told = stat.read_text("utf-8", "replace").partition(" ")
+            fields = told.rpartition(")")[2].split()
+            if pid in (int(number), int(fields[1])):
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks
+
+
+def test_a_job_that_was_killed_does_not_seem_to_run(place: Path, tmp_path: Path) -> None:
+    """Also while its parent has not asked for it: a dead child keeps its number until then."""
+    asked(place, tmp_path, make_model(tmp_path / "model"))
+    os.kill(latest(place).pid, signal.SIGKILL)
+    until(lambda: latest(place).state == "interrupted")
+    assert running_runs(place) == []
+
+
+def test_a_job_that_another_server_started_meanwhile_is_not_started_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Library.open(place) as library:
+        row = runs.start(library, "scan", "x")  # by this process, which runs: the job has to wait
+        queue, other = Jobs(place), Jobs(place)
+        queue.ask("scan", "it", ["--version"])
+        runs.finish(library, row, "done")
+
+    def nothing(reader: object) -> list[Run]:
+        monkeypatch.setattr(engine_jobs, "running", running)
+        other.advance()  # just then
+        return []
+
+    monkeypatch.setattr(engine_jobs, "running", nothing)
+    queue.advance()
+    assert queue.current() is None and queue.waiting() == []
+    until(lambda: other.current() is None)
+    assert other.trouble == ""
+
+
+@pytest.mark.slow  # three processes, one after the other
+def test_what_needs_a_job_goes_with_it(place: Path, tmp_path: Path) -> None:
+    """Else a model that could not be taught would be asked for, and that failure would hide the first."""
+    jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
+    for number in range(2):  # a job that fails, what needs it, and another one
+        jobs.ask("finetune", f"{number}", ["finetune", str(tmp_path / "nowhere"), "--db", str(place)])
+        jobs.ask("retag", f"with {number}", ["retag", "--db", str(place), "--model", "none"], needs=True)
+    first, _, second, _ = jobs.waiting()
+    jobs.withdraw(second.number)
+    assert [job.of for job in jobs.waiting()] == ["0", "with 0"]
+    jobs.end()
+
+    def all_ran() -> bool:
+        jobs.advance()
+        return jobs.current() is None and not jobs.waiting()
+
+    until(all_ran)
+    assert "nowhere" in jobs.trouble and first.of == "0"
+
+
+def test_a_job_that_cannot_start_says_why(place: Path, tmp_path: Path) -> None:
+    for paths, said in (([], "name a folder"), (["/nowhere"], "no '/nowhere'"), (["relative"], "whole path")):
+        with pytest.raises(VtagError, match=said):
+            scan_arguments(place, paths)
+    jobs = Jobs(place)
+    jobs.ask("scan", str(tmp_path), scan_arguments(place, [str(tmp_path)], "--model", "no-such-model"))
+    until(lambda: jobs.current() is None)
+    assert "no model" in jobs.trouble

@@ -1,0 +1,180 @@
+"""Files that are gone for good, folders that came back elsewhere, and models that are not wanted any more."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers.shelf import add_model, add_video
+
+from vtag.engine.errors import LibraryError
+from vtag.engine.library.analysis import derive
+from vtag.engine.library.annotations import annotation_file, annotation_log
+from vtag.engine.library.database import Library
+from vtag.engine.library.maintenance import clean, forget
+from vtag.engine.library.search.moments import search
+from vtag.engine.library.store import files, heads
+from vtag.engine.library.store.volumes import Volumes
+
+EVERYTHING = 'archery OR "riding a bike" OR yoga'
+Vtag = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def tagged(library: Library, tmp_path: Path) -> Library:
+    """Three videos below each of two roots, `a` and `b`."""
+    model_id = add_model(library)
+    for i in range(6):
+        add_video(library, tmp_path / "ab"[i % 2] / f"{i}.mp4", seed=i)
+    files.add_roots(library, [os.fsencode(tmp_path / root) for root in "ab"])
+    heads.tell_threshold(library, model_id, 0.4)
+    heads.use_model(library, model_id)
+    list(derive.retag(library, model_id))
+    return library
+
+
+def names(library: Library) -> set[str]:
+    return {Path(os.fsdecode(m.path)).name for m in search(library.connection, EVERYTHING, limit=999)}
+
+
+def counts(library: Library) -> tuple[int, int, int]:
+    tables = [
+        (library.connection, "files"),
+        (library.connection, "contents"),
+        (library.observations, "observations"),
+    ]
+    return tuple(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for db, table in tables)
+
+
+def test_a_file_that_is_gone_is_cleared_away_and_what_was_said_of_it_stays(
+    tagged: Library, tmp_path: Path
+) -> None:
+    annotation_log.add(tagged, files.hold(tagged, os.fsencode(tmp_path / "a" / "0.mp4")), "grandma")
+    for name in ("a/0.mp4", "b/1.mp4"):
+        (tmp_path / name).unlink()
+    gone = clean.look(tagged)
+    assert {Path(path).name for _, path in gone.files} == {"0.mp4", "1.mp4"}
+    assert (len(gone.contents), gone.words, gone.stale, gone.absent) == (2, 1, 0, ())
+    clean.clean(tagged, gone)
+    assert names(tagged) == {"2.mp4", "3.mp4", "4.mp4", "5.mp4"}
+    assert counts(tagged) == (4, 5, 4)  # the content with the word stays
+    ((word, place),) = annotation_file.homeless(tagged.connection)
+    assert word.label == "grandma" and place == str(tmp_path / "a" / "0.mp4")
+    again = clean.look(tagged)
+    assert not (again.files or again.contents or again.stale)
+    add_video(tagged, tmp_path / "b" / "back.mp4", seed=0)
+    assert [m.label for m in search(tagged.connection, "grandma")] == ["grandma"]
+
+
+@pytest.mark.parametrize("how", ["the folder is gone", "it is empty"])
+def test_a_root_that_is_gone_as_a_whole_is_left_alone(tagged: Library, tmp_path: Path, how: str) -> None:
+    shutil.rmtree(tmp_path / "a")
+    if how == "it is empty":
+        (tmp_path / "a").mkdir()
+    gone = clean.look(tagged)
+    assert gone.files == () == gone.contents
+    assert gone.absent == ((str(tmp_path / "a"), 3),)
+    clean.clean(tagged, gone)
+    assert counts(tagged) == (6, 6, 6)
+
+
+def test_a_root_that_was_renamed_leaves_nothing_behind(tagged: Library, tmp_path: Path) -> None:
+    (tmp_path / "a").rename(tmp_path / "c")
+    for i in (0, 2, 4):
+        add_video(tagged, tmp_path / "c" / f"{i}.mp4", seed=i, look=False)
+    gone = clean.look(tagged)
+    assert len(gone.files) == 3 and not gone.contents
+    clean.clean(tagged, gone)
+    assert counts(tagged) == (6, 6, 6)
+
+
+def test_a_content_that_was_replaced_is_cleared_away(tagged: Library, tmp_path: Path) -> None:
+    add_video(tagged, tmp_path / "a" / "0.mp4", seed=77)
+    gone = clean.look(tagged)
+    assert not gone.files and len(gone.contents) == 1
+    clean.clean(tagged, gone)
+    assert counts(tagged) == (6, 6, 6)
+
+
+def test_forgetting_a_model_leaves_what_was_seen_and_said(tagged: Library) -> None:
+    list(derive.retag(tagged, add_model(tagged, seed=3, name="other")))
+    first = search(tagged.connection, EVERYTHING, model="m")[0]
+    annotation_log.confirm(tagged, [first.id])
+    said = annotation_log.said(tagged.connection)
+    assert forget.forget_model(tagged, heads.needed(tagged, "m")) > 0
+    left = search(tagged.connection, EVERYTHING, limit=999)
+    assert {m.model for m in left} <= {"other", None}
+    assert any((m.path, m.label) == (first.path, first.label) for m in left)
+    assert annotation_log.said(tagged.connection) == said and counts(tagged) == (6, 6, 6)
+    assert heads.library_model(tagged) is None
+    assert clean.look(tagged).stale == 0  # the other model shares the backbone
+    forget.forget_model(tagged, heads.needed(tagged, "other"))
+    assert clean.look(tagged).stale == 6
+
+
+def test_a_disk_that_came_back_elsewhere_is_known_at_once(tagged: Library, tmp_path: Path) -> None:
+    before = names(tagged)
+    (tmp_path / "a").rename(tmp_path / "new")
+    assert {m.present for m in search(tagged.connection, EVERYTHING, limit=999)} == {True, False}
+    assert clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new")) == (3, 3)
+    found = search(tagged.connection, EVERYTHING, limit=999)
+    assert names(tagged) == before and all(m.present for m in found)
+    assert any(m.path.startswith(os.fsencode(tmp_path / "new")) for m in found)
+    with pytest.raises(LibraryError, match="nothing is known below"):
+        clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LibraryError, match="none of the 3 files"):
+        clean.relocate(tagged, os.fsencode(tmp_path / "b"), os.fsencode(tmp_path / "empty"))
+    with pytest.raises(LibraryError, match="no folder"):
+        clean.relocate(tagged, os.fsencode(tmp_path / "b"), os.fsencode(tmp_path / "none"))
+
+
+def test_what_is_known_at_the_new_place_is_newer(tagged: Library, tmp_path: Path) -> None:
+    (tmp_path / "a").rename(tmp_path / "new")
+    add_video(tagged, tmp_path / "new" / "0.mp4", seed=0, look=False)
+    assert clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new")) == (3, 3)
+    assert counts(tagged)[0] == 6
+
+
+def test_a_volume_that_is_known_by_itself_is_followed(tagged: Library, tmp_path: Path) -> None:
+    volume = Volumes().of(os.fsencode(tmp_path / "a" / "0.mp4"))
+    tagged.connection.execute("UPDATE volumes SET mount = x'2f6f6c64', display = '/old'")  # /old
+    files.note_mount(tagged, volume)
+    assert all(m.present for m in search(tagged.connection, EVERYTHING, limit=999))
+    displays = {row[0] for row in tagged.connection.execute("SELECT display FROM files")}
+    assert displays == {str(tmp_path / "ab"[i % 2] / f"{i}.mp4") for i in range(6)}
+
+
+def test_the_commands_show_ask_and_say(vtag: Vtag, tmp_path: Path, vtag_home: Path) -> None:
+    with Library.open(vtag_home / "library.db") as library:
+        model_id = add_model(library)
+        for i in range(3):
+            add_video(library, tmp_path / "a" / f"{i}.mp4", seed=i)
+        files.add_roots(library, [os.fsencode(tmp_path / "a")])
+        heads.use_model(library, model_id)
+        list(derive.retag(library, model_id))
+    (tmp_path / "a" / "0.mp4").unlink()
+    asked = vtag("clean")
+    assert (
+        asked.returncode == 1 and f"gone: {tmp_path}/a/0.mp4" in asked.stderr and "say --yes" in asked.stderr
+    )
+    assert vtag("clean", "--yes").stderr.endswith("cleared away\n")
+    assert vtag("clean").stderr == "there is nothing to clear away\n"
+    (tmp_path / "a").rename(tmp_path / "b")
+    left = vtag("clean", "--yes").stderr
+    assert f"{tmp_path}/a is gone as a whole, with 2 files: left alone" in left
+    assert "2 files are taken to be in" in vtag("relocate", tmp_path / "a", tmp_path / "b").stderr
+    changed = vtag("labels", "set", "yoga", "--threshold", "0.99")
+    assert changed.returncode == 0 and "yoga is found from 0.99 on" in changed.stderr
+    listed = {row["label"]: row for row in json.loads(vtag("labels", "--json").stdout)}
+    assert listed["yoga"]["threshold"] == 0.99 and listed["yoga"]["groups"] == ["gym"]
+    assert "gym  (from 0.99)" in vtag("labels", "yoga").stdout
+    assert "as its model says" in vtag("labels", "reset", "yoga").stderr
+    assert "near to it: yoga" in vtag("labels", "set", "yogi", "--threshold", "0.5").stderr
+    assert vtag("forget", "--model", "m", "--yes").stderr.startswith("forgot m and its ")
+    assert vtag("forget").returncode == 2

@@ -1,0 +1,179 @@
+"""What a file is: its volume, its name through links, what is missing and what only is not there now."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.shelf import add_video
+
+from vtag.engine.library.database import Library
+from vtag.engine.library.store import files, volumes
+from vtag.engine.library.store.volumes import Volume, Volumes, real_path
+from vtag.engine.scan.discover import discover
+
+
+def states(library: Library) -> dict[str, str]:
+    rows = library.connection.execute(
+        "SELECT v.mount, f.path, f.state FROM files f JOIN volumes v ON v.id = volume_id"
+    )
+    return {Path(os.fsdecode(os.path.join(mount, path))).name: state for mount, path, state in rows}
+
+
+def test_a_path_is_put_together_again_from_its_volume(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "a" / "b.mp4")
+    volume = Volumes().of(path)
+    assert volume.absolute(volume.relative(path)) == path
+    assert not volume.relative(path).startswith(b"/")
+
+
+@pytest.mark.parametrize("mount", [b"/", b"/mnt/a disk"])
+def test_a_path_below_any_mount_point_comes_back(mount: bytes) -> None:
+    volume = Volume("k", mount)
+    path = os.path.join(mount, b"x\xff/y.mp4")
+    assert volume.relative(path) == b"x\xff/y.mp4"
+    assert volume.absolute(b"x\xff/y.mp4") == path
+
+
+def test_a_folder_reached_through_a_link_is_the_same_folder(tmp_path: Path, library: Library) -> None:
+    add_video(library, tmp_path / "real" / "a.mp4")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (through,) = discover([os.fsencode(tmp_path / "link")]).files
+    volume = Volumes().of(through.path)
+    known = files.known_files(library, volume)
+    assert volume.relative(through.path) in known
+    assert len(known) == 1
+
+
+def test_a_link_to_a_file_keeps_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "3f2a").write_bytes(b"x")
+    (tmp_path / "holiday.mp4").symlink_to(tmp_path / "store" / "3f2a")
+    assert real_path(os.fsencode(tmp_path / "holiday.mp4")) == os.fsencode(tmp_path / "holiday.mp4")
+    assert [os.path.basename(f.path) for f in discover([os.fsencode(tmp_path)]).files] == [b"holiday.mp4"]
+
+
+def test_the_mount_table_is_read_with_its_escapes(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_bytes(
+        b"36 35 0:40 / / rw - btrfs /dev/sda1 rw\n"
+        b"37 36 0:41 /@home /home rw shared:1 master:2 - btrfs /dev/sda1 rw\n"
+        b"38 36 0:42 / /mnt/a\\040disk rw - nfs4 nas:/films rw\n"
+        b"39 36 0:43 / /mnt/\xff rw - ext4 /dev/sdb1 rw\n"
+        b"what is this\n"
+    )
+    found = volumes._mounts(str(table))
+    assert found[b"/home"] == ("/@home", "btrfs", "/dev/sda1")
+    assert found[b"/mnt/a disk"] == ("/", "nfs4", "nas:/films")
+    assert b"/mnt/\xff" in found
+    assert volumes._mounts(str(tmp_path / "nothing")) == {}
+
+
+def test_a_volume_is_named_by_what_stays_when_it_is_mounted_elsewhere(tmp_path: Path) -> None:
+    here = os.fsencode(tmp_path)
+    asked = Volumes()
+    device = os.stat(tmp_path).st_dev
+    asked._mounts, asked._uuids = {here: volumes._Mount("/", "nfs4", "nas:/films")}, {}
+    assert asked._key(here) == "share:nas:/films"
+    asked._mounts, asked._uuids = (
+        {here: volumes._Mount("/@home", "btrfs", "/dev/sda1")},
+        {device: "1234-ABCD"},
+    )
+    assert asked._key(here) == "uuid:1234-ABCD/@home"
+    asked._mounts, asked._uuids = {}, {}
+    assert asked._key(here) == f"mount:{tmp_path}"
+
+
+def test_files_that_are_gone_are_marked_and_those_that_came_back_are_present(
+    tmp_path: Path,
+    library: Library,
+) -> None:
+    for name in ("kept", "gone", "elsewhere"):
+        add_video(library, tmp_path / ("v" if name != "elsewhere" else "w") / f"{name}.mp4", seed=len(name))
+    root = os.fsencode(tmp_path / "v")
+    (tmp_path / "v" / "gone.mp4").rename(tmp_path / "aside")
+    (tmp_path / "w" / "elsewhere.mp4").unlink()
+    assert files.mark_missing(library, [root], {f.path for f in discover([root]).files}) == 1
+    assert states(library) == {"kept.mp4": "present", "gone.mp4": "missing", "elsewhere.mp4": "present"}
+    (tmp_path / "aside").rename(tmp_path / "v" / "gone.mp4")
+    add_video(library, tmp_path / "v" / "gone.mp4", seed=4)
+    assert states(library)["gone.mp4"] == "present"
+
+
+def test_a_folder_that_was_not_scanned_is_left_alone_though_its_name_begins_alike(
+    tmp_path: Path,
+    library: Library,
+) -> None:
+    add_video(library, tmp_path / "films 2" / "a.mp4")
+    (tmp_path / "films").mkdir()
+    shutil.rmtree(tmp_path / "films 2")
+    assert files.mark_missing(library, [os.fsencode(tmp_path / "films")], set()) == 0
+
+
+@pytest.mark.parametrize("inode", [0, 2**63 - 1, 2**63, 2**64 - 1, 2**100 + 7])
+def test_any_file_number_is_kept(tmp_path: Path, library: Library, inode: int) -> None:
+    content = add_video(library, tmp_path / "a.mp4")
+    found = discover([os.fsencode(tmp_path / "a.mp4")]).files[0]
+    numbered = type(found)(found.path, found.size_bytes, found.mtime_ns, inode, found.root)
+    files.record_file(library, Volumes().of(found.path), numbered, content)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, mounted in a folder."""
+    point = tmp_path / "disk"
+    point.mkdir()
+    mount = shutil.which("mount")
+    if not mount or subprocess.run([mount, "-t", "tmpfs", "none", point], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    yield point
+    subprocess.run(["umount", "-l", point], capture_output=True)
+
+
+def test_a_disk_that_was_unplugged_is_no_deletion(disk: Path, library: Library) -> None:
+    add_video(library, disk / "films" / "a.mp4")
+    volume = Volumes().of(os.fsencode(disk / "films" / "a.mp4"))
+    assert volume.mount == os.fsencode(disk)
+    assert Volumes().is_there(volume)
+    subprocess.run(["umount", disk], check=True)
+    assert not Volumes().is_there(volume)
+    for root in (disk, disk.parent, disk / "films"):  # the mount point is an empty folder now
+        assert files.mark_missing(library, [os.fsencode(root)], set()) == 0
+    assert states(library) == {"a.mp4": "present"}
+
+
+def test_a_file_that_is_gone_from_a_disk_below_the_scanned_folder_is_marked(
+    disk: Path,
+    library: Library,
+) -> None:
+    add_video(library, disk / "a.mp4")
+    (disk / "a.mp4").unlink()
+    assert files.mark_missing(library, [os.fsencode(disk.parent)], set()) == 1
+
+
+def test_a_folder_that_goes_away_while_it_is_asked_for_its_files_loses_none(
+    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that goes offline does so at any moment."""
+    share = tmp_path / "share"
+    for name in ("a.mp4", "b.mp4"):
+        add_video(library, share / name)
+    is_gone = files.is_gone
+
+    def goes_offline(path: bytes) -> bool:
+        if share.exists():
+            share.rename(tmp_path / "offline")
+        return is_gone(path)
+
+    monkeypatch.setattr(files, "is_gone", goes_offline)
+    assert files.mark_missing(library, [os.fsencode(share)], set()) == 0
+    assert set(states(library).values()) == {"present"}
+    (tmp_path / "offline").rename(share)
+    (share / "a.mp4").unlink()
+    monkeypatch.setattr(files, "is_gone", is_gone)
+    assert files.mark_missing(library, [os.fsencode(share)], set()) == 1
+    assert states(library) == {"a.mp4": "missing", "b.mp4": "present"}

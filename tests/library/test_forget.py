@@ -1,0 +1,101 @@
+"""Forgetting: everything of a file or folder, nothing of its neighbours, and no word without being told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers.shelf import add_model, add_video
+
+from vtag.engine.errors import LibraryError
+from vtag.engine.library.analysis import derive
+from vtag.engine.library.database import Library
+from vtag.engine.library.maintenance.forget import THUMBNAILS, forget, look
+from vtag.engine.library.store import files, observations
+from vtag.engine.scan.discover import discover
+
+
+def count(library: Library, table: str) -> int:
+    return library.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+@pytest.fixture
+def tagged(library: Library, tmp_path: Path) -> Library:
+    """Two videos in `v`, one in `v 2`, all seen and tagged."""
+    model_id = add_model(library)
+    for i, name in enumerate(("v/a.mp4", "v/b.mp4", "v 2/c.mp4")):
+        add_video(library, tmp_path / name, seed=i)
+    files.add_roots(library, [os.fsencode(tmp_path / "v"), os.fsencode(tmp_path / "v 2")])
+    list(derive.retag(library, model_id))
+    return library
+
+
+def test_a_file_is_forgotten_with_all_that_was_seen_and_said_of_it(tagged: Library, tmp_path: Path) -> None:
+    forget(tagged, look(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
+    assert [count(tagged, t) for t in ("files", "contents", "derivations", "roots")] == [2, 2, 2, 2]
+    orphans = tagged.connection.execute(
+        "SELECT count(*) FROM segments WHERE content_id NOT IN (SELECT id FROM contents)"
+    )
+    assert orphans.fetchone() == (0,)
+    assert tagged.observations.execute("SELECT count(*) FROM observations").fetchone() == (2,)
+
+
+def test_a_folder_that_is_gone_from_the_disk_is_forgotten_with_its_root(
+    tagged: Library, tmp_path: Path
+) -> None:
+    for file in (tmp_path / "v").iterdir():
+        file.unlink()
+    (tmp_path / "v").rmdir()
+    what = look(tagged, os.fsencode(tmp_path / "v"))
+    assert len(what.files) == 2
+    forget(tagged, what)
+    assert [count(tagged, t) for t in ("files", "contents", "roots")] == [1, 1, 1]
+
+
+def test_through_a_link_the_same_is_forgotten(tagged: Library, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "v")
+    assert look(tagged, os.fsencode(tmp_path / "link")) == look(tagged, os.fsencode(tmp_path / "v"))
+
+
+def test_a_word_is_lost_only_when_told(tagged: Library, tmp_path: Path) -> None:
+    tagged.connection.execute(
+        "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
+        "((SELECT content_id FROM files WHERE display LIKE '%/a.mp4'), 'archery', 'added', '')"
+    )
+    what = look(tagged, os.fsencode(tmp_path / "v"))
+    assert what.words == 1
+    with pytest.raises(LibraryError, match="--words"):
+        forget(tagged, what)
+    assert [count(tagged, t) for t in ("files", "words")] == [3, 1]
+    forget(tagged, what, words=True)
+    assert [count(tagged, t) for t in ("files", "words")] == [1, 0]
+
+
+def test_a_copy_elsewhere_keeps_the_content_and_its_words(tagged: Library, tmp_path: Path) -> None:
+    add_video(tagged, tmp_path / "elsewhere" / "copy.mp4", seed=0, look=False)
+    tagged.connection.execute(
+        "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
+        "((SELECT content_id FROM files WHERE display LIKE '%/a.mp4'), 'archery', 'added', '')"
+    )
+    forget(tagged, look(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
+    assert [count(tagged, t) for t in ("files", "contents", "words")] == [3, 3, 1]
+
+
+def test_thumbnails_go_with_their_content(tagged: Library, tmp_path: Path) -> None:
+    folder = tagged.path.parent / THUMBNAILS
+    folder.mkdir()
+    keys = [files.content_key(os.fsencode(tmp_path / "v" / name)) for name in ("a.mp4", "b.mp4")]
+    for key in keys:
+        (folder / f"{key}_1000.jpg").touch()
+        (folder / f"{key}.webp").touch()
+    forget(tagged, look(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
+    assert {f.name for f in folder.iterdir()} == {f"{keys[1]}_1000.jpg", f"{keys[1]}.webp"}
+
+
+def test_what_was_forgotten_can_be_seen_again(tagged: Library, tmp_path: Path) -> None:
+    path = tmp_path / "v" / "a.mp4"
+    forget(tagged, look(tagged, os.fsencode(path)))
+    assert len(discover([os.fsencode(path)]).files) == 1
+    add_video(tagged, path, seed=0)
+    assert len(observations.keys_with(tagged, "backbone", "sampling")) == 3

@@ -1,0 +1,111 @@
+"""A person's own tags in scans to come: found whatever model looks, as they were taught last, until forgotten."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.footage import make_video
+from helpers.sample import make_model
+
+from vtag.engine.checkpoints.checkpoint import Checkpoint
+from vtag.engine.library.analysis import derive
+from vtag.engine.library.database import Library
+from vtag.engine.library.maintenance.forget import forget_model, forget_replaced
+from vtag.engine.library.search.moments import search
+from vtag.engine.library.store import heads
+from vtag.engine.models.registry import load
+from vtag.engine.scan.model_selection import remember, remembered_or_loaded
+from vtag.engine.scan.runner import ScanOptions
+from vtag.engine.scan.scan import scan
+from vtag.trainer.data.dataset import read_dataset
+from vtag.trainer.heads.finetune import Base, Settings, finetune
+
+
+def red(width: int) -> Callable[[int], np.ndarray]:
+    """Stripes that tell themselves from noise even for random weights."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, np.arange(64) // width % 2 == 0, 0] = 255
+    return lambda _: picture
+
+
+def clip(file: Path, draw: Callable[[int], np.ndarray], seconds: float = 2) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    make_video(file, seconds=seconds, fps=8, width=64, height=48, draw=draw)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Checkpoint:
+    return load(make_model(tmp_path / "base", seed=3))
+
+
+def look(library: Library, base: Checkpoint, folder: Path) -> None:
+    remember(library, base, "base")
+    list(scan(library, [os.fsencode(folder)], base, ScanOptions(device="cpu")))
+
+
+def teach(library: Library, base: Checkpoint, data: Path, out: Path) -> None:
+    """As `vtag finetune` and `vtag retag --model` do."""
+    *_, _ = finetune(
+        read_dataset(data),
+        Base(base, str(data.parent / "base")),
+        out,
+        Settings(device="cpu"),
+        library=library,
+    )
+    model = remembered_or_loaded(library, str(out))
+    list(derive.retag(library, model))
+    forget_replaced(library, model)
+
+
+def found(library: Library, label: str) -> set[str]:
+    return {Path(os.fsdecode(moment.path)).name for moment in search(library.connection, f'label:"{label}"')}
+
+
+def test_own_tags_are_found_in_what_is_scanned_later(
+    library: Library, base: Checkpoint, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        noise = np.repeat(rng.integers(60, 200, (48, 64, 1), np.uint8), 3, axis=2)
+        clip(tmp_path / "seen" / f"noise{number}.mp4", lambda _, n=noise: n, 20)
+        clip(tmp_path / "data" / "stripes" / f"{number}.mp4", red(6 + number), 3)
+    look(library, base, tmp_path / "seen")
+    teach(library, base, tmp_path / "data", tmp_path / "own")
+    # taught anew in the same place, under another name: the old one has no say any more
+    (tmp_path / "data" / "stripes").rename(tmp_path / "data" / "lines")
+    teach(library, base, tmp_path / "data", tmp_path / "own")
+    clip(tmp_path / "later" / "first.mp4", red(10))
+    look(library, base, tmp_path / "later")
+    assert found(library, "stripes") == set()
+    assert found(library, "lines") == {"first.mp4"}
+
+    # what was scanned while the head was not known catches up at the next scan, and no video is opened
+    own = heads.needed(library, str(tmp_path / "own"))
+    with library.transaction() as db:
+        db.execute("DELETE FROM segments WHERE model_id = ?", (own,))
+        db.execute("DELETE FROM derivations WHERE model_id = ?", (own,))
+    look(library, base, tmp_path / "later")
+    assert found(library, "lines") == {"first.mp4"}
+
+    forget_model(library, own)
+    look(library, base, tmp_path / "later")
+    assert found(library, "lines") == set()
+
+
+def test_the_library_follows_its_own_model_when_that_is_taught_anew(
+    library: Library, base: Checkpoint, tmp_path: Path
+) -> None:
+    for number in range(3):
+        clip(tmp_path / "data" / "stripes" / f"{number}.mp4", red(6 + number))
+        grey = np.full((48, 64, 3), 80 + 9 * number, np.uint8)
+        clip(tmp_path / "data" / "flat" / f"{number}.mp4", lambda _, grey=grey: grey)
+    teach(library, base, tmp_path / "data", tmp_path / "own")
+    first = heads.needed(library, str(tmp_path / "own"))
+    heads.use_model(library, first)
+    (tmp_path / "data" / "flat").rename(tmp_path / "data" / "plain")
+    teach(library, base, tmp_path / "data", tmp_path / "own")
+    assert heads.library_model(library) == heads.needed(library, str(tmp_path / "own")) != first

@@ -1,0 +1,185 @@
+"""Search as a library call: what fits, in which order, from which file; the index that keeps it quick."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.shelf import LABELS, add_model, add_video, fill
+
+from vtag.engine.errors import QueryError
+from vtag.engine.library.analysis import derive
+from vtag.engine.library.database import Library
+from vtag.engine.library.search.labels import nearest
+from vtag.engine.library.search.moments import content_of, label_counts, labels_fit, moments_of, search
+
+EVERYTHING = 'archery OR "riding a bike" OR yoga'
+
+
+@pytest.fixture
+def tagged(library: Library, tmp_path: Path) -> Library:
+    """Four videos with a moment of each label in some windows."""
+    fill(library, tmp_path / "v", 4)
+    return library
+
+
+def say(
+    library: Library, content_id: int, label: str, start_ms: int, end_ms: int, verdict: str = "added"
+) -> None:
+    """A person's own moment, as the library keeps it."""
+    db = library.connection
+    word = db.execute(
+        "INSERT INTO words (content_id, label, start_ms, end_ms, verdict, said_at) VALUES (?, ?, ?, ?, ?, '')",
+        (content_id, label, start_ms, end_ms, verdict),
+    ).lastrowid
+    if verdict == "added":
+        db.execute(
+            "INSERT INTO segments (content_id, label_id, word_id, start_ms, end_ms, score, verdict) "
+            "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, 1, 'confirmed')",
+            (content_id, label, word, start_ms, end_ms),
+        )
+
+
+def test_moments_of_several_labels_come_best_first_and_all_of_them(tagged: Library) -> None:
+    rows = tagged.connection.execute("SELECT id FROM segments ORDER BY score DESC, id").fetchall()
+    found = search(tagged.connection, EVERYTHING, limit=1000)
+    assert [m.id for m in found] == [row[0] for row in rows]
+    assert {m.label for m in found} == set(LABELS[:3])
+    assert [m.id for m in search(tagged.connection, EVERYTHING, limit=5)] == [m.id for m in found[:5]]
+
+
+def test_the_least_score_cuts_the_tail(tagged: Library) -> None:
+    found = search(tagged.connection, EVERYTHING, limit=1000)
+    least = found[len(found) // 2].score
+    assert search(tagged.connection, EVERYTHING, limit=1000, min_score=least) == [
+        m for m in found if m.score >= least
+    ]
+
+
+@pytest.mark.parametrize("name", ["m", "other"])
+def test_a_model_filter_leaves_what_that_model_saw(tagged: Library, name: str) -> None:
+    list(derive.retag(tagged, add_model(tagged, seed=1, name="other")))
+    found = search(tagged.connection, EVERYTHING, limit=1000, model=name)
+    assert found and {m.model for m in found} == {name}
+
+
+def test_an_unknown_model_is_said_with_those_that_are_known(tagged: Library) -> None:
+    with pytest.raises(QueryError, match="no model 'x'; it knows m"):
+        search(tagged.connection, "yoga", model="x")
+
+
+def test_a_persons_own_moment_is_found_and_outlives_a_retag(tagged: Library) -> None:
+    (content,) = tagged.connection.execute("SELECT min(id) FROM contents").fetchone()
+    say(tagged, content, "yoga", 0, 500)
+    for _ in range(2):
+        mine = [m for m in search(tagged.connection, "yoga") if m.source == "user"]
+        assert [(m.start_ms, m.end_ms, m.score, m.model) for m in mine] == [(0, 500, 1.0, None)]
+        list(derive.retag(tagged, 1))
+
+
+@pytest.mark.parametrize(("share", "hidden"), [(0.6, True), (0.5, True), (0.4, False)])
+def test_a_rejection_covers_what_it_overlaps_by_half(tagged: Library, share: float, hidden: bool) -> None:
+    moment = search(tagged.connection, EVERYTHING)[0]
+    (content,) = tagged.connection.execute(
+        "SELECT content_id FROM segments WHERE id = ?", (moment.id,)
+    ).fetchone()
+    end = moment.start_ms + int(share * (moment.end_ms - moment.start_ms))
+    say(tagged, content, moment.label, moment.start_ms, end, "rejected")
+    before = dict(label_counts(tagged.connection))[moment.label]
+    list(derive.retag(tagged, 1))
+    spans = {(m.path, m.label, m.start_ms) for m in search(tagged.connection, EVERYTHING, limit=1000)}
+    assert ((moment.path, moment.label, moment.start_ms) not in spans) == hidden
+    assert dict(label_counts(tagged.connection))[moment.label] == before - hidden
+
+
+def test_of_several_copies_one_that_is_there_is_shown(tagged: Library, tmp_path: Path) -> None:
+    add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, look=False)
+    first, second = (os.fsencode(tmp_path / p) for p in ("v/0.mp4", "copy/0.mp4"))
+    paths = {m.path for m in search(tagged.connection, EVERYTHING, limit=1000)}
+    assert first in paths and second not in paths
+    os.unlink(first)  # no scan has noticed yet
+    found = search(tagged.connection, EVERYTHING, limit=1000)
+    assert {m.path for m in found} == paths - {first} | {second}
+    assert all(m.present for m in found)
+    os.unlink(second)
+    assert {m.path for m in search(tagged.connection, EVERYTHING, limit=1000) if not m.present} == {first}
+
+
+def test_a_content_whose_files_were_all_forgotten_is_not_shown(tagged: Library) -> None:
+    tagged.connection.execute("DELETE FROM files")
+    assert search(tagged.connection, EVERYTHING) == []
+
+
+def test_one_videos_moments_come_by_time_under_the_name_that_was_asked_for(
+    tagged: Library, tmp_path: Path
+) -> None:
+    add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, look=False)
+    asked = os.fsencode(tmp_path / "copy" / "0.mp4")
+    content = content_of(tagged.connection, asked)
+    assert content is not None
+    found = moments_of(tagged.connection, content.id, asked)
+    assert found and {m.path for m in found} == {asked}
+    assert [m.start_ms for m in found] == sorted(m.start_ms for m in found)
+    assert content_of(tagged.connection, asked + b"x") is None
+
+
+def test_best_first_needs_no_sorting(tagged: Library) -> None:
+    plan = tagged.connection.execute(
+        "EXPLAIN QUERY PLAN SELECT id FROM segments WHERE label_id = 1 AND score >= 0 "
+        "AND verdict IS NOT 'rejected' ORDER BY score DESC, id"
+    ).fetchall()
+    assert "segments_by_label" in plan[0][3]
+    assert not [row for row in plan if "TEMP B-TREE" in row[3]]
+
+
+def test_a_filter_reads_nothing_but_the_index(tagged: Library) -> None:
+    told: list[str] = []
+    tagged.connection.set_trace_callback(told.append)
+    assert search(tagged.connection, "yoga longer:1s score<0.99 source:model -is:confirmed") is not None
+    tagged.connection.set_trace_callback(None)
+    (statement,) = [text for text in told if "FROM segments WHERE label_id" in text]
+    plan = [row[3] for row in tagged.connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert len(plan) == 1 and "USING COVERING INDEX segments_by_label (label_id=" in plan[0]
+
+
+def test_counting_reads_no_rows_but_the_index(tagged: Library) -> None:
+    plan = tagged.connection.execute(
+        "EXPLAIN QUERY PLAN SELECT label_id, count(*) FROM segments GROUP BY label_id"
+    ).fetchall()
+    assert [row[3] for row in plan] == ["SCAN segments USING COVERING INDEX segments_by_label"]
+
+
+_cached: list[sqlite3.Connection] = []
+
+
+def _labels_alone() -> sqlite3.Connection:
+    if not _cached:
+        from vtag.engine.library import migrations
+
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        migrations.apply(connection, "vtag")
+        connection.executemany("INSERT INTO labels (name) VALUES (?)", [(label,) for label in LABELS[:3]])
+        _cached.append(connection)
+    return _cached[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [("archry", "archery"), ("biker", "riding a bike"), ("YOG", "yoga"), ("xyzzy", None)]
+)
+def test_a_word_that_fits_nothing_has_near_ones(asked: str, near: str | None) -> None:
+    assert nearest(_labels_alone(), asked)[:1] == ([near] if near else [])
+
+
+def test_letters_with_marks_are_found_without_them(library: Library) -> None:
+    library.connection.execute("INSERT INTO labels (name) VALUES ('Prüfung schreiben')")
+    assert labels_fit(library.connection, "prufung") == [("prufung", True)]
+
+
+def test_scores_are_those_of_the_head(tagged: Library) -> None:
+    found = search(tagged.connection, EVERYTHING, limit=1000)
+    assert all(0.4 <= m.score <= 1 for m in found)
+    assert len({m.score for m in found}) > 1
+    assert np.isfinite([m.score for m in found]).all()

@@ -1,0 +1,218 @@
+"""Who may do what at the page: hostile requests to a server that really runs."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from helpers.page_server import make_library, serving
+
+
+class Client:
+    """Plain HTTP, with any header, path and method."""
+
+    def __init__(self, address: str) -> None:
+        self.netloc = urlsplit(address).netloc
+        self.cookie = ""
+
+    def ask(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        connection = http.client.HTTPConnection(self.netloc, timeout=180)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.cookie and "Cookie" not in sent:
+            sent["Cookie"] = self.cookie
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+    def open_page(self) -> None:
+        status, headers, _ = self.ask("/")
+        assert status == 200
+        self.cookie = headers["Set-Cookie"].split(";")[0]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_library(tmp_path_factory.mktemp("guard"), videos=1, seconds=3)
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    with serving(home) as (found, _):
+        yield found
+
+
+@pytest.fixture
+def client(address: str) -> Client:
+    client = Client(address)
+    client.open_page()
+    return client
+
+
+def test_a_video_is_served_in_place_with_ranges(client: Client, home: Path) -> None:
+    file = home.parent / "clips" / "video0.mp4"
+    status, headers, body = client.ask("/media/1")
+    assert (status, headers["Content-Type"], body) == (200, "video/mp4", file.read_bytes())
+    status, headers, body = client.ask("/media/1", Range="bytes=10-19")
+    assert (status, body) == (206, file.read_bytes()[10:20])
+    assert headers["Content-Range"] == f"bytes 10-19/{file.stat().st_size}"
+    assert client.ask("/media/1", Range=f"bytes={file.stat().st_size}-")[0] == 416
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/media/1",
+        "/picture/1",
+        "/still/1/0",
+        "/moment/1/0/1000",
+        "/config",
+        "/gradio_api/info",
+        "/theme.css",
+    ],
+)
+def test_a_foreign_name_for_this_machine_is_refused(client: Client, path: str) -> None:
+    """DNS rebinding: the attacker's name resolves to the loopback address."""
+    status, headers, _ = client.ask(path, Host="evil.example:80")
+    assert status == 403
+    assert "Set-Cookie" not in headers
+
+
+@pytest.mark.parametrize("path", ["/media/1", "/gradio_api/queue/join", "/gradio_api/run/predict", "/config"])
+def test_another_sites_page_is_refused(client: Client, path: str) -> None:
+    assert client.ask(path, "POST", b"{}", Origin="https://evil.example")[0] == 403
+    assert client.ask(path, Origin="null")[0] == 403
+    assert client.ask(path, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/media/1", "/picture/1", "/config", "/gradio_api/queue/data", "/assets/x"])
+def test_who_did_not_open_the_page_is_refused(address: str, path: str) -> None:
+    stranger = Client(address)
+    assert stranger.ask(path)[0] == 403
+    assert stranger.ask(path, Cookie="vtag_session=guess")[0] == 403
+    assert stranger.ask(path, Cookie='vtag_session="\\\x7f;;=')[0] == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/media/../../../../etc/passwd",
+        "/media/%2e%2e/%2e%2e/etc/passwd",
+        "/media//etc/passwd",
+        "/media/99999999999999999999999999",
+        "/media/-1",
+        "/media/2",
+        "/picture/987654321",
+        "/picture/99999999999999999999999999",
+        "/still/2/0",
+        "/still/1/-1",
+        "/gradio_api/file=/etc/passwd",
+        "/file=/etc/passwd",
+        "/gradio_api/upload",
+        "/gradio_api/proxy=http://169.254.169.254/",
+        "/docs",
+        "/openapi.json",
+    ],
+)
+def test_nothing_is_reachable_but_what_the_library_knows(client: Client, path: str) -> None:
+    status, _, body = client.ask(path)
+    assert (status, b"root:" in body) == (404, False)
+
+
+@pytest.mark.parametrize("beyond_ms", [1, 10**6, 10**30])
+def test_a_time_that_the_video_does_not_have_makes_no_picture(
+    client: Client, home: Path, beyond_ms: int
+) -> None:
+    """Else each number would leave one more file in the cache."""
+    assert client.ask("/still/1/0")[0] == client.ask("/still/1/3000")[0] == 200
+    made = sorted((home / "cache" / "pictures").iterdir())
+    assert client.ask(f"/still/1/{3000 + beyond_ms}")[0] == 404
+    assert client.ask(f"/moment/1/{3000 + beyond_ms}/{4000 + beyond_ms}")[0] == 404
+    assert client.ask(f"/moment/1/2000/{4000 + beyond_ms}")[0] == 200  # the rest of the video
+    assert len(sorted((home / "cache" / "pictures").iterdir())) - len(made) <= 1
+
+
+def test_a_link_that_leads_out_of_the_roots_is_not_followed(
+    client: Client, home: Path, tmp_path: Path
+) -> None:
+    file = home.parent / "clips" / "video0.mp4"
+    aside = tmp_path / "aside.mp4"
+    os.replace(file, aside)
+    try:
+        file.symlink_to(aside)
+        assert client.ask("/media/1")[0] == 404
+        file.unlink()
+        os.mkfifo(file)
+        assert client.ask("/media/1")[0] == 404
+    finally:
+        file.unlink()
+        os.replace(aside, file)
+    assert client.ask("/media/1")[0] == 200
+
+
+def test_no_callback_is_a_public_endpoint(client: Client) -> None:
+    status, _, body = client.ask("/gradio_api/info")
+    assert status == 200
+    assert b'"named_endpoints":{}' in body.replace(b" ", b"")
+    assert b'"unnamed_endpoints":{}' in body.replace(b" ", b"")
+
+
+def test_every_answer_says_that_nothing_comes_from_elsewhere(client: Client) -> None:
+    for path in ("/", "/media/1", "/nothing/here"):
+        _, headers, _ = client.ask(path)
+        assert "default-src 'self'" in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_session_outlives_the_server(home: Path) -> None:
+    with serving(home) as (address, _):
+        before = Client(address)
+        before.open_page()
+    with serving(home) as (address, _):
+        after = Client(address)
+        after.cookie = before.cookie
+        assert after.ask("/media/1")[0] == 200
+    assert (home / "session.key").stat().st_mode & 0o077 == 0
+
+
+def test_with_a_password_nothing_is_shown_without_it(home: Path) -> None:
+    with serving(home, password="right horse") as (address, _):
+        client = Client(address)
+        assert client.ask("/")[0] == 303
+        assert client.ask("/media/1", Sec_Fetch_Mode="no-cors")[0] == 401
+        form = {"Content_Type": "application/x-www-form-urlencoded"}
+        for _ in range(
+            20
+        ):  # a busy machine may need longer for two requests than is to be waited between them
+            began = time.monotonic()
+            assert client.ask("/login", "POST", b"password=wrong", **form)[0] == 401
+            soon = client.ask("/login", "POST", b"password=right+horse", **form)[0]
+            if soon == 429:
+                break
+            assert time.monotonic() - began > 1.0
+        assert soon == 429  # a second after a wrong one, nothing is tried
+        time.sleep(1.1)
+        status, headers, _ = client.ask("/login", "POST", b"password=right+horse", **form)
+        assert status == 303
+        client.cookie = headers["Set-Cookie"].split(";")[0]
+        assert client.ask("/media/1")[0] == 200
+        assert client.ask("/login", "POST", b"x" * 10_000, **form)[0] in (401, 413, 429)
+
+
+def test_the_network_needs_a_password(vtag) -> None:
+    run = vtag("ui", "--host", "0.0.0.0", "--port", "0", "--no-browser")
+    assert run.returncode == 1
+    assert "password" in run.stderr.splitlines()[-1]
+
+
+def test_a_port_that_is_taken_is_named(vtag, address: str) -> None:
+    run = vtag("ui", "--port", address.rsplit(":", 1)[1], "--no-browser")
+    assert run.returncode == 1
+    assert "choose another --port" in run.stderr.splitlines()[-1]

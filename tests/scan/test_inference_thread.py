@@ -1,0 +1,285 @@
+"""The way from clips to the library: batches across videos, passes over all of them, windows without news."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.footage import make_video, picture
+from helpers.sample import LONG, make_long, make_model
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlite_utils import Migrations
+
+from vtag.engine.backends.base import Output, open_backend
+from vtag.engine.checkpoints.load import load_checkpoint
+from vtag.engine.errors import ModelError
+from vtag.engine.jobs import job_queue
+from vtag.engine.library import database, migrations
+from vtag.engine.library.database import Library
+from vtag.engine.library.store import coverage, runs
+from vtag.engine.scan.inference_thread import ModelThread
+from vtag.engine.scan.passes import PASSES, starts_of
+from vtag.engine.scan.scan import ScanOptions, sampling_of
+from vtag.engine.video.decode.messages import ClipReady
+from vtag.engine.video.read.sampling import Sampling, plan_windows
+from vtag.engine.video.read.stillness import Stillness
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+SAMPLING = Sampling.of(32, 15.0)
+EVERYTHING = 'archery OR yoga OR "riding a bike"'
+
+
+# --- the model's thread -----------------------------------------------------------------------------------------
+
+
+class Freed:
+    """Counts the clips whose memory was given back."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def clip(self, job: int, start_ms: int, pixels: np.ndarray) -> ClipReady:
+        return ClipReady(job, start_ms, start_ms + 1000, pixels, self._free)
+
+    def _free(self) -> None:
+        self.count += 1
+
+
+def random_clip(seed: int, side: int = 32) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (1, 8, side, side, 3), np.uint8)
+
+
+def taken(model: ModelThread) -> list[object]:
+    seen: list[object] = []
+    while model.unseen:
+        seen += model.take(5)
+    return seen
+
+
+def test_clips_of_several_videos_and_shapes_come_back_with_their_own_features(tmp_path: Path) -> None:
+    backend = open_backend(make_model(tmp_path / "model"), device="cpu", precision="fp32")
+    pixels = [random_clip(seed, side) for seed, side in enumerate([32, 32, 40, 32, 40, 32, 32])]
+    freed = Freed()
+    with ModelThread(backend, 3) as model:
+        for number, clip in enumerate(pixels):
+            model.put(freed.clip(number % 2, number, clip))
+        seen = taken(model)
+    assert sorted(s.start_ms for s in seen) == list(range(7))
+    for s in seen:
+        assert s.job_id == s.start_ms % 2
+        wanted = backend.run(pixels[s.start_ms]).features
+        np.testing.assert_allclose(s.features, wanted, rtol=1e-5, atol=1e-5)
+    assert freed.count == 7
+    assert model.profile.clips == 7 and model.profile.batches >= 3
+
+
+class Broken:
+    def run(self, clips: np.ndarray) -> Output:
+        raise ModelError("the card fell off the bus")
+
+
+def test_what_the_model_raises_reaches_the_caller_and_the_memory_is_given_back() -> None:
+    freed = Freed()
+    with pytest.raises(ModelError, match="fell off"), ModelThread(Broken(), 2) as model:
+        for number in range(5):
+            model.put(freed.clip(0, number, random_clip(0)))
+        taken(model)
+    assert freed.count == 5
+
+
+# --- passes -----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40_000_000), st.integers(1, PASSES))
+def test_a_pass_looks_at_windows_of_the_video_and_the_last_at_all(length_ms: int, number: int) -> None:
+    starts = starts_of(number, length_ms, SAMPLING)
+    windows = [w.start_ms for w in plan_windows(length_ms, SAMPLING)] if length_ms < 1_000_000 else None
+    if number == PASSES:
+        assert starts is None
+    if starts is not None and windows is not None:
+        assert starts <= set(windows)
+        assert 3 <= len(starts) < len(windows)
+
+
+def test_an_hour_is_searchable_after_a_fortieth_and_a_clip_is_seen_whole() -> None:
+    hour = starts_of(1, 3_600_000, SAMPLING)
+    assert hour is not None and len(hour) == 42
+    gaps = np.diff(sorted(hour))
+    assert gaps.max() < 1.2 * gaps.mean()
+    assert starts_of(1, 6_000, SAMPLING) is None
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for i, seconds in enumerate([2, 24, 40]):
+        make_video(folder / f"v{i}.mp4", seconds=seconds, width=64, height=48, seed=i)
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_model(tmp_path / "model")
+
+
+def observed(home: Path) -> dict[str, tuple[bytes, bytes]]:
+    with sqlite3.connect(home / "observations.db") as db:
+        rows = db.execute("SELECT content_key, windows, features FROM observations")
+        return {key: (windows, features) for key, windows, features in rows}
+
+
+def test_passes_see_together_what_one_sees_and_a_search_says_how_far_it_has_come(
+    vtag: Run,
+    videos: Path,
+    model: Path,
+    vtag_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = ("--model", model, "--precision", "fp32", "--threshold", "0.05")
+    first = vtag("scan", videos, *options, "--passes", "1", "--json", "--profile")
+    assert first.returncode == 0, first.stderr
+    told = json.loads(first.stdout)
+    assert (told["scanned"], told["unfinished"]) == (3, 2)
+    assert "here and there" in first.stderr and "the model worked" in first.stderr
+    coarse = observed(vtag_home)
+    assert [len(w) // 16 for w, _ in sorted(coarse.values(), key=lambda o: len(o[0]))] == [2, 5, 7]
+    search = vtag("search", EVERYTHING)
+    assert search.stdout and "2 videos were looked at only here and there so far" in search.stderr
+
+    rest = vtag("scan", videos, "--precision", "fp32", "--json")
+    told = json.loads(rest.stdout)
+    assert (told["scanned"], told["skipped"], told["unfinished"]) == (2, 1, 0)
+    assert "here and there" not in vtag("search", EVERYTHING).stderr
+    assert json.loads(vtag("scan", videos, "--json").stdout)["skipped"] == 3
+    by_passes = observed(vtag_home)
+
+    monkeypatch.setenv("VTAG_HOME", str(tmp_path / "other"))
+    vtag("scan", videos, *options)
+    at_once = observed(tmp_path / "other")
+    for key, (windows, features) in at_once.items():
+        assert by_passes[key][0] == windows
+        halves = [np.frombuffer(f, "<f2").astype(float) for f in (by_passes[key][1], features)]
+        np.testing.assert_allclose(*halves, rtol=0, atol=2e-3)
+
+
+def test_forcing_passes_looks_at_everything_anew(vtag: Run, videos: Path, model: Path) -> None:
+    vtag("scan", videos, "--model", model)
+    forced = json.loads(vtag("scan", videos, "--force", "--passes", "3", "--json").stdout)
+    assert (forced["scanned"], forced["windows"], forced["unfinished"]) == (3, 66, 0)
+
+
+def test_an_older_library_learns_what_is_unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    older, steps = Migrations("vtag"), database.SCHEMA.steps[:3]
+    for name in steps:
+        older()(getattr(migrations, name))
+    path = tmp_path / "library.db"
+    with monkeypatch.context() as before:
+        before.setattr(migrations, "library_migrations", older)
+        before.setattr(database, "SCHEMA", database.Schema("vtag", steps))
+        with Library.open(path) as library:
+            library.connection.execute(
+                "INSERT INTO contents (key, size_bytes, added_at) VALUES ('1-a', 1, '')"
+            )
+    with Library.open(path) as library:
+        assert coverage.how_far(library.connection) is None
+        coverage.mark(library, 1, "b", "s", 1, 2)
+        assert coverage.contents(library, "b", "s") == {1}
+        library.connection.execute("DELETE FROM contents")
+        assert coverage.contents(library, "b", "s") == set()
+
+
+# --- windows that show nothing new --------------------------------------------------------------------------------
+
+
+def still(value: int = 90, noise: int = 2) -> np.ndarray:
+    random = np.random.default_rng(value)
+    picture = random.integers(0, 200, (1, 1, 100, 120, 3))
+    return np.clip(picture + random.integers(-noise, noise + 1, (1, 8, 100, 120, 3)), 0, 255).astype(np.uint8)
+
+
+def test_a_still_window_is_no_news_but_a_small_thing_that_moves_is() -> None:
+    stillness = Stillness()
+    assert stillness.is_news(still())  # the first is always looked at
+    assert not stillness.is_news(still(noise=3))
+    someone = still()
+    someone[:, 5, 60:72, 40:45] = 255
+    assert stillness.is_news(someone)
+    assert not stillness.is_news(still())  # that one is gone again, and the last frame seen was without
+    slide = still(91)
+    assert stillness.is_news(slide)  # each slide once
+    assert not stillness.is_news(slide)
+
+
+def test_only_what_changes_is_scanned_of_a_video_that_stands_still(
+    vtag: Run, model: Path, tmp_path: Path
+) -> None:
+    def draw(i: int) -> np.ndarray:
+        return picture(max(8.0, i / 30), 160, 120)  # the disc begins to move after eight seconds
+
+    make_video(tmp_path / "still.mp4", seconds=12, draw=draw)
+    assert (
+        json.loads(vtag("scan", tmp_path / "still.mp4", "--model", model, "--json").stdout)["windows"] == 12
+    )
+    skipped = vtag("scan", tmp_path / "still.mp4", "--force", "--skip-static", "--json")
+    assert 5 <= json.loads(skipped.stdout)["windows"] <= 6
+
+
+# --- how hard, how politely ---------------------------------------------------------------------------------------
+
+
+def test_effort_sets_stride_and_view_where_none_are_told(model: Path) -> None:
+    spec = load_checkpoint(model).spec if model.is_file() else open_backend(model).spec
+    found = {
+        effort: sampling_of(spec, ScanOptions(effort=effort)) for effort in ("fast", "normal", "thorough")
+    }
+    assert [s.stride_ms for s in found.values()] == [2000, 1000, 500]
+    assert [s.view for s in found.values()] == ["center", "center", "full"]
+    told = sampling_of(spec, ScanOptions(effort="thorough", stride_s=3.0, view="three"))
+    assert (told.stride_ms, told.view) == (3000, "three")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_a_scan_is_nice_can_be_paused_and_goes_on(tmp_path: Path, model: Path, vtag_home: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    make_long(tmp_path / "videos")
+    command = [sys.executable, "-m", "vtag.app", "scan", str(tmp_path / "videos"), "--model", str(model)]
+    library = vtag_home / "library.db"
+    with subprocess.Popen([*command, "--nice", *LONG], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # what runs where: it looks now
+        here = job_queue.Jobs(library)
+        before = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) > before or before > 9
+        assert here.pause()
+        wait_for(lambda: state_of(library) == "paused")
+        assert here.go_on()  # it was paused, not gone
+        wait_for(lambda: state_of(library) == "running")
+        assert here.end()
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    assert "what was finished is kept" in said
+    assert not here.pause()
+
+
+def state_of(library: Path) -> str:
+    with closing(database.open_reader(library)) as reader:
+        return runs.recent(reader, 1)[0].state
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 180
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -1,0 +1,227 @@
+"""The story of a library as a state machine: in whatever order things happen, no word is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.footage import make_video
+from helpers.sample import make_model
+from helpers.scans import looked, rewrite_metadata
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from vtag.engine.library.analysis import derive
+from vtag.engine.library.annotations import annotation_file, annotation_log
+from vtag.engine.library.database import Library
+from vtag.engine.library.maintenance import clean
+from vtag.engine.library.search.moments import search
+from vtag.engine.library.store import files, heads
+
+NAMES = ("a.mp4", "b.mp4", "c.mp4")
+FOLDERS = ("one", "two")
+EVERYTHING = 'archery OR "riding a bike" OR yoga OR grandma'
+
+
+class Years(RuleBasedStateMachine):
+    """A person's files, what happens to them, and what the person says; the model of it is in plain dicts."""
+
+    material: Path  # with videos 0.mp4 to 3.mp4, and models
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = Path(tempfile.mkdtemp(dir=self.material))
+        self.library = Library.open(self.home / "library" / "library.db")
+        self.files: dict[str, int] = {}  # path below the folder, and which video it shows
+        self.said: list[set[annotation_log.Word]] = [set()]  # after each change that was not undone
+        self.seen: set[tuple[int, str]] = set()  # video and model, as far as they may be known
+        self.surely_seen: set[tuple[int, str]] = set()  # and as far as they have to be
+        self.tagger = 0
+
+    def teardown(self) -> None:
+        self.library.close()
+        shutil.rmtree(self.home)
+
+    @property
+    def root(self) -> Path:
+        return self.home / "videos"
+
+    @initialize()
+    def begin(self) -> None:
+        for folder in FOLDERS:
+            (self.root / folder).mkdir(parents=True)
+        self.put("one/a.mp4", 0)
+        self.scan("first")
+
+    def put(self, name: str, video: int) -> None:
+        shutil.copyfile(self.material / f"{video}.mp4", self.root / name)
+        self.files[name] = video
+
+    @rule(folder=st.sampled_from(FOLDERS), name=st.sampled_from(NAMES), video=st.integers(0, 3))
+    def add_or_replace(self, folder: str, name: str, video: int) -> None:
+        self.put(f"{folder}/{name}", video)
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), folder=st.sampled_from(FOLDERS), name=st.sampled_from(NAMES), copy=st.booleans())
+    def move_or_copy(self, data: st.DataObject, folder: str, name: str, copy: bool) -> None:
+        source, target = data.draw(st.sampled_from(sorted(self.files))), f"{folder}/{name}"
+        if source != target:
+            (shutil.copy if copy else os.replace)(self.root / source, self.root / target)
+            self.files[target] = self.files[source] if copy else self.files.pop(source)
+
+    @rule()
+    def swap_folders(self) -> None:
+        one, two, aside = self.root / "one", self.root / "two", self.root / "aside"
+        one.rename(aside), two.rename(one), aside.rename(two)
+        turned = {"one": "two", "two": "one"}
+        self.files = {f"{turned[p.split('/')[0]]}/{p.split('/')[1]}": v for p, v in self.files.items()}
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data())
+    def rewrite_a_container(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.files)))
+        self.tagger += 1
+        rewrite_metadata(self.root / name, f"holiday {self.tagger}")
+
+    @precondition(lambda self: len(self.files) > 1)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.files)))
+        (self.root / name).unlink()
+        del self.files[name]
+
+    @precondition(lambda self: self.files)
+    @rule(model=st.sampled_from(["first", "first", "second"]))
+    def scan(self, model: str) -> None:
+        done = looked(self.library, self.material / model, self.root)
+        now = {(video, model) for video in self.files.values()}
+        # two files that show the same and were met in one scan may both be looked at where one was rewritten
+        assert len(now - self.seen) <= done.scanned <= (0 if now <= self.surely_seen else len(self.files))
+        self.seen |= now
+        self.surely_seen |= now
+
+    @rule()
+    def retag(self) -> None:
+        model = heads.library_model(self.library)
+        assert model is not None
+        heads.tell_threshold(self.library, model, 0.05)
+        list(derive.retag(self.library, model))
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), span=st.sampled_from([(None, None), (0, 400), (300, 900)]))
+    def say(self, data: st.DataObject, span: tuple[int | None, int | None]) -> None:
+        name = data.draw(st.sampled_from(sorted(self.files)))
+        content = files.hold(self.library, os.fsencode(self.root / name))
+        self.changed(annotation_log.add(self.library, content, "grandma", *span))
+
+    @rule(data=st.data(), how=st.sampled_from(["confirm", "reject", "rename"]))
+    def judge(self, data: st.DataObject, how: str) -> None:
+        found = search(self.library.connection, EVERYTHING, limit=100)
+        if found:
+            moment = data.draw(st.sampled_from(found))
+            if how == "rename":
+                if moment.label != "unicycle":
+                    self.changed(annotation_log.rename(self.library, [moment.id], "unicycle"))
+            else:
+                self.changed(getattr(annotation_log, how)(self.library, [moment.id]))
+
+    @precondition(lambda self: len(self.said) > 1)
+    @rule()
+    def undo(self) -> None:
+        annotation_log.undo(self.library)
+        self.said.pop()
+
+    @rule()
+    def clean_up(self) -> None:
+        gone = clean.look(self.library)
+        clean.clean(self.library, gone)
+        # what no file held is looked at again if it comes back
+        held = set(self.files.values())
+        self.seen = {entry for entry in self.seen if entry[0] in held}
+        # nor is known of a file that was rewritten, and spoken of before a scan, that it shows what no file held
+        self.surely_seen = set() if gone.contents else self.surely_seen & self.seen
+
+    @rule()
+    def import_what_was_exported(self) -> None:
+        lines = [line.encode() for line in annotation_file.export(self.library.connection)]
+        assert annotation_file.import_lines(self.library, lines, "f")[0].id == 0
+
+    @rule()
+    def restart(self) -> None:
+        path = self.library.path
+        self.library.close()
+        self.library = Library.open(path)
+
+    def changed(self, change: annotation_log.Change) -> None:
+        if change.id:
+            self.said.append((self.said[-1] - set(change.before)) | set(change.after))
+
+    @invariant()
+    def no_word_is_lost(self) -> None:
+        assert set(annotation_log.said(self.library.connection)) == self.said[-1]
+
+    @invariant()
+    def what_was_rejected_is_not_found(self) -> None:
+        for segment in self.library.connection.execute(
+            "SELECT s.start_ms, s.end_ms, s.verdict, l.name, c.key FROM segments s "
+            "JOIN labels l ON l.id = s.label_id JOIN contents c ON c.id = s.content_id WHERE s.model_id IS NOT NULL"
+        ):
+            start, end, verdict, label, key = segment
+            on = [w for w in self.said[-1] if (w.content, w.label) == (key, label)]
+            if on and (last := max(on, key=lambda w: w.said_at)).verdict == "rejected":
+                half = min(end, last.end_ms or end) - max(start, last.start_ms or 0) >= (end - start) / 2
+                assert not half or verdict == "rejected" or _twins(self.library, key)
+
+
+def _twins(library: Library, key: str) -> bool:
+    """Whether words on another content count for this one, too: then the latest of them may say otherwise."""
+    row: Any = library.connection.execute(
+        "SELECT count(*) FROM contents a JOIN contents b ON b.packets_key = a.packets_key WHERE a.key = ?",
+        (key,),
+    ).fetchone()
+    return int(row[0]) > 1
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("material")
+    for video in range(4):
+        make_video(folder / f"{video}.mp4", seconds=1, seed=video, width=64, height=48)
+    for seed, name in enumerate(("first", "second")):
+        make_model(folder / name, seed=seed)
+    return folder
+
+
+def run(material: Path, examples: int, steps: int) -> None:
+    Years.material = material
+    run_state_machine_as_test(
+        Years,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_no_word_is_lost_whatever_happens(material: Path) -> None:
+    run(material, 3, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_no_word_is_lost_whatever_happens_for_long(material: Path) -> None:
+    run(material, 60, 30)

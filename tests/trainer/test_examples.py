@@ -1,0 +1,139 @@
+"""Tags from a person's words: what was confirmed teaches, what was rejected is unlearned, nothing is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.sample import make_model
+from helpers.shelf import MADE_BY, add_video
+
+from vtag.engine.checkpoints.checkpoint import Checkpoint
+from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.database import Library
+from vtag.engine.library.store import observations
+from vtag.engine.models.registry import load
+from vtag.trainer.data.dataset import Dataset, DatasetError
+from vtag.trainer.evaluation.judge import Taught
+from vtag.trainer.heads.examples import from_words
+from vtag.trainer.heads.finetune import Base, Settings, finetune
+from vtag.trainer.heads.preview import preview
+
+SAMPLING = "v1 8@8 every 1000ms center 40/32"
+DIVE, JUMP = 0, 1  # the directions in which the features of what is shown point
+WINDOWS = 10  # of a second each
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return load(make_model(tmp_path_factory.mktemp("words") / "base", seed=3))
+
+
+def see(library: Library, base: Checkpoint, folder: Path, number: int, shown: dict[int, int]) -> int:
+    """A video that shows a thing in some windows (window -> direction); the content's id."""
+    content_id = add_video(library, folder / f"{number}.mp4", seed=number, look=False, windows=WINDOWS)
+    key = library.connection.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
+    rng = np.random.default_rng(number)
+    features = 0.3 * rng.normal(size=(WINDOWS, 1, base.spec.sizes.feature_dim)).astype(np.float32)
+    for window, direction in shown.items():
+        features[window, 0, direction] += 4
+    spans = np.array([(i * 1000, i * 1000 + 1000) for i in range(WINDOWS)])
+    observations.add(library, key, base.spec.backbone_hash, SAMPLING, spans, features, MADE_BY)
+    return content_id
+
+
+@pytest.fixture
+def told(library: Library, base: Checkpoint, tmp_path: Path) -> Iterator[Library]:
+    """Four videos with a dive and four with a jump that a person named; sixty that nobody looked into."""
+    for number in range(4):
+        annotation_log.add(library, see(library, base, tmp_path / "v", number, {2: DIVE}), "dive", 2100, 2900)
+        jump = see(library, base, tmp_path / "v", 10 + number, {5: JUMP, 6: JUMP})
+        annotation_log.add(library, jump, "jump", 5000, 7000)
+    for number in range(20, 80):
+        see(library, base, tmp_path / "v", number, {1: DIVE} if number == 20 else {})
+    yield library
+
+
+def teach(library: Library, base: Checkpoint, out: Path) -> Taught:
+    *_, taught = finetune(
+        Dataset((), ()), Base(base, "base"), out, Settings(device="cpu"), library=library, from_library=True
+    )
+    assert isinstance(taught, Taught)
+    return taught
+
+
+def test_words_become_examples_by_what_they_cover(told: Library, base: Checkpoint) -> None:
+    found = from_words(told, base)
+    assert sorted(clip.label for clip in found.clips) == ["dive"] * 4 + ["jump"] * 4
+    starts = {found.clips[n].label: set() for n in range(8)}
+    for (start, _), owner in zip(found.seen.windows, found.seen.owner, strict=True):
+        starts[found.clips[owner].label].add(int(start))
+    assert starts == {"dive": {2000}, "jump": {5000, 6000}}
+    assert len({clip.source for clip in found.clips}) == 8
+    assert not len(found.rejected.values) and not found.remarks
+
+
+def test_what_was_named_is_found_elsewhere_and_the_rest_is_silent(
+    told: Library, base: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vtag.engine.models.registry.locate", lambda model: tmp_path / "nowhere")
+    taught = teach(told, base, tmp_path / "model")
+    assert {label: row.clips for label, row in taught.labels.items()} == {"dive": 4, "jump": 4}
+    assert taught.accuracy == 1.0
+    assert taught.negative_hours > 0
+    made = _with_head(base, tmp_path / "model")
+    found = preview(told, made)
+    by_label = {label: {Path(row[0]).name for row in found if row[1] == label} for label in ("dive", "jump")}
+    assert "20.mp4" in by_label["dive"]  # nobody had named it
+    assert {f"{n}.mp4" for n in range(4)} <= by_label["dive"] <= {f"{n}.mp4" for n in (0, 1, 2, 3, 20)}
+    assert by_label["jump"] == {f"{10 + n}.mp4" for n in range(4)}
+
+
+def _with_head(base: Checkpoint, folder: Path) -> Checkpoint:
+    from vtag.engine.checkpoints.model_folder import read_head_folder
+
+    return read_head_folder(folder, base)
+
+
+def test_what_was_rejected_is_unlearned(told: Library, base: Checkpoint, tmp_path: Path) -> None:
+    decoy = see(told, base, tmp_path / "v", 90, {3: DIVE})
+    key = told.connection.execute("SELECT key FROM contents WHERE id = ?", (decoy,)).fetchone()[0]
+    seen = observations.get(told, key, base.spec.backbone_hash, SAMPLING)
+    assert seen is not None
+    features = seen.features.astype(np.float32).copy()
+    features[3, 0, 2] = 4.0  # what gives it away
+    observations.add(
+        told, key, base.spec.backbone_hash, SAMPLING, seen.windows, features, MADE_BY, replace=True
+    )
+    annotation_log.add(told, decoy, "dive", 3000, 4000)
+    score = []
+    for name in ("before", "after"):
+        teach(told, base, tmp_path / name)
+        made = _with_head(base, tmp_path / name)
+        logits = features[3, 0] @ made.tensors["head.weight"].T + made.tensors["head.bias"]
+        shares = np.exp(logits - logits.max())
+        score.append(float(shares[made.spec.labels.index("dive")] / shares.sum()))
+        moment = told.connection.execute("SELECT id FROM segments WHERE content_id = ?", (decoy,)).fetchone()
+        if moment:
+            annotation_log.reject(told, [moment[0]])
+    found = from_words(told, base)
+    assert found.rejected.windows.tolist() == [[3000, 4000]]
+    assert score[0] > 0.5 > 2 * score[1]
+
+
+def test_words_on_what_was_not_seen_are_counted_and_left_out(
+    told: Library, base: Checkpoint, tmp_path: Path
+) -> None:
+    annotation_log.add(told, add_video(told, tmp_path / "v" / "unseen.mp4", seed=99, look=False), "dive")
+    found = from_words(told, base)
+    assert len(found.clips) == 8
+    assert any("not scanned with this backbone" in remark for remark in found.remarks)
+
+
+def test_without_words_there_is_nothing_to_learn_from(
+    library: Library, base: Checkpoint, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match="no word of yours"):
+        teach(library, base, tmp_path / "model")

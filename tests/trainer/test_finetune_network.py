@@ -1,0 +1,231 @@
+"""Training the network for a person's tags: the model and what lies beside it, breaks, resuming, full disks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.sample import make_model
+from helpers.striped_clips import make_clips
+from typer.testing import CliRunner
+
+from vtag.app.cli import app
+from vtag.engine.errors import ModelError
+from vtag.engine.library.database import Library
+from vtag.engine.library.store.runs import recent
+from vtag.engine.models.registry import load
+from vtag.engine.scan.model_selection import remember
+from vtag.engine.scan.scan import ScanOptions, scan
+from vtag.trainer.data.dataset import DatasetError, read_dataset
+from vtag.trainer.evaluation.judge import Taught
+from vtag.trainer.heads.finetune import Base, Settings, finetune
+from vtag.trainer.loop.loop import EpochDone
+from vtag.trainer.loop.state_paths import STATE_FILE, state_folder
+from vtag.trainer.network.backbone import NetworkSettings
+from vtag.trainer.network.network import random_base
+
+NETWORK = NetworkSettings(epochs=3, batch_size=8)
+SETTINGS = Settings(seed=4, device="cpu", network=NETWORK)
+
+
+@pytest.fixture(autouse=True)
+def _fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found once, not once a home."""
+    monkeypatch.setenv("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "vtag-test-fonts"))
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two labels of four clips, a base, and a library of other things that was scanned with it."""
+    folder = tmp_path_factory.mktemp("network")
+    make_model(folder / "base", seed=3)
+    make_clips(folder / "labelled" / "red_stripes", "red", 4, seconds=1)
+    make_clips(folder / "labelled" / "green stripes", "green", 4, seconds=1)
+    make_clips(folder / "videos", "noise", 3, seconds=8)
+    base = load(folder / "base")
+    with Library.open(folder / "library" / "library.db") as library:
+        remember(library, base, str(folder / "base"))
+        list(scan(library, [os.fsencode(folder / "videos")], base, ScanOptions(device="cpu")))
+    return folder
+
+
+@pytest.fixture
+def scanned(material: Path) -> Iterator[Library]:
+    with Library.open(material / "library" / "library.db") as library:
+        yield library
+
+
+def begin(
+    material: Path, library: Library, out: Path, settings: Settings = SETTINGS, base: Base | None = None
+):  # type: ignore[no-untyped-def]
+    base = base or Base(load(material / "base"), str(material / "base"))
+    return finetune(read_dataset(material / "labelled"), base, out, settings, library=library)
+
+
+def teach(*arguments: object, **kwargs: object) -> Taught:
+    *_, taught = begin(*arguments, **kwargs)
+    assert isinstance(taught, Taught)
+    return taught
+
+
+def history(folder: Path) -> bytes:
+    return (folder / "history.csv").read_bytes()
+
+
+def test_a_trained_network_is_a_whole_model_that_knows_what_was_measured(
+    material: Path, scanned: Library, tmp_path: Path
+) -> None:
+    taught = teach(material, scanned, tmp_path / "model")
+    assert set(taught.labels) == {"red stripes", "green stripes"}
+    assert taught.negative_hours > 0 and taught.false_per_hour is not None
+    assert {f.name for f in tmp_path.iterdir()} == {"model"}  # nothing of the training is left
+    names = {f.name for f in (tmp_path / "model").iterdir()}
+    assert names == {"model.json", "model.safetensors", "history.csv", "curves.png", "confusion.png"}
+    assert (tmp_path / "model" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len(history(tmp_path / "model").splitlines()) == 4
+    made, base = load(tmp_path / "model").spec, load(material / "base").spec
+    assert made.labels == ("green stripes", "red stripes", "none of these")
+    assert made.backbone_hash != base.backbone_hash
+    assert set(made.label_thresholds) == {"green stripes", "red stripes"}
+    run = recent(scanned.connection)[0]
+    assert (run.kind, run.state) == ("finetune", "done")
+    told = run.progress["history"]  # what the page draws while it runs
+    assert told["epoch"] == [1, 2, 3] and len(told["val_loss"]) == len(told["accuracy"]) == 3
+    assert (run.progress["epoch"], run.progress["of"], run.progress["share"]) == (3, 3, 1.0)
+    part = replace(SETTINGS, network=replace(NETWORK, part=1, epochs=1))
+    teach(material, scanned, tmp_path / "part", part)
+    before, after = load(material / "base").tensors, load(tmp_path / "part").tensors
+    changed = {n for n in before if not n.startswith("head") and not (before[n] == after[n]).all()}
+    assert changed and all(n.startswith(("stages.1.", "norm.")) for n in changed)
+
+
+@pytest.mark.parametrize("leave_after", [1, 4])
+def test_left_and_resumed_it_ends_as_if_nothing_had_happened(
+    material: Path, scanned: Library, tmp_path: Path, leave_after: int
+) -> None:
+    teach(material, scanned, tmp_path / "whole")
+    steps, seen = begin(material, scanned, tmp_path / "part"), 0
+    for event in steps:
+        seen += type(event).__name__ in ("Stepped", "EpochDone")
+        if seen == leave_after:
+            break
+    steps.close()
+    assert not (tmp_path / "part").exists()
+    assert recent(scanned.connection)[0].state == "interrupted"
+    with pytest.raises(ModelError, match="unfinished training"):
+        teach(material, scanned, tmp_path / "part")
+    other = replace(SETTINGS, resume=True, network=replace(NETWORK, epochs=4))
+    with pytest.raises(ModelError, match="other settings"):
+        teach(material, scanned, tmp_path / "part", other)
+    teach(material, scanned, tmp_path / "part", replace(SETTINGS, resume=True))
+    assert recent(scanned.connection)[0].progress["history"]["epoch"] == [1, 2, 3]  # what was before, too
+    assert history(tmp_path / "part") == history(tmp_path / "whole")
+    one, two = (load(tmp_path / name).spec for name in ("part", "whole"))
+    assert (one.backbone_hash, one.head_hash) == (two.backbone_hash, two.head_hash)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_keeps_the_state_and_a_kill_leaves_nothing_half_written(
+    material: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    process = start(material, out)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 130, said
+    assert "--resume goes on" in said and "Traceback" not in said
+    state = (state_folder(out) / STATE_FILE).read_bytes()
+    process = start(material, out, "--resume")
+    process.kill()
+    process.communicate()
+    assert {f.name for f in tmp_path.iterdir()} == {state_folder(out).name}
+    assert {f.name for f in state_folder(out).iterdir()} == {STATE_FILE, "others.json"}
+    assert (state_folder(out) / STATE_FILE).read_bytes() == state
+
+
+def start(material: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    """A training in a process of its own that would go on for long, once its first epoch is over."""
+    command = [sys.executable, "-m", "vtag.app", "finetune", str(material / "labelled"), "-o", str(out)]
+    command += [
+        "--train",
+        "all",
+        "--epochs",
+        "400",
+        "--device",
+        "cpu",
+        "--base",
+        str(material / "base"),
+        *more,
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("epoch ") and " of " in line:
+            return process
+    raise AssertionError("".join(said))
+
+
+def test_a_full_disk_ends_it_with_one_sentence(material: Path, scanned: Library, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with pytest.raises(ModelError, match="No space left"):
+            teach(material, scanned, small / "model")
+        assert not (small / "model").exists()
+        assert not list(small.rglob("*.part"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_random_weights_can_be_stood_on(material: Path, scanned: Library, tmp_path: Path) -> None:
+    base = Base(random_base(load(material / "base").spec, seed=1), None)
+    taught = teach(material, scanned, tmp_path / "model", Settings(device="cpu"), base=base)
+    assert taught.negative_hours > 0  # the library's videos were decoded for it
+    made = load(tmp_path / "model").spec
+    assert made.backbone_hash == base.checkpoint.spec.backbone_hash
+    assert random_base(made, seed=1).spec.backbone_hash == made.backbone_hash
+
+
+def test_too_few_sources_for_a_validation_are_said(material: Path, scanned: Library, tmp_path: Path) -> None:
+    make_clips(tmp_path / "few" / "red", "red", 2, seconds=1)
+    base = Base(load(material / "base"), str(material / "base"))
+    settings = replace(SETTINGS, network=replace(NETWORK, epochs=1))
+    *events, taught = finetune(
+        read_dataset(tmp_path / "few"), base, tmp_path / "model", settings, library=scanned
+    )
+    assert isinstance(taught, Taught) and taught.accuracy is None
+    assert any("too few sources for a validation" in remark for remark in taught.remarks)
+    assert [e.row.val_loss for e in events if isinstance(e, EpochDone)] == [None]
+
+
+def test_there_is_no_such_stage(material: Path, scanned: Library, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="2 stages"):
+        teach(material, scanned, tmp_path / "m", replace(SETTINGS, network=replace(NETWORK, part=9)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x", "--train", "some"], "stages=N or all"),
+        (["x", "--resume"], "nothing to resume"),
+        ([], "--from-library"),
+    ],
+)
+def test_wrong_arguments_are_told(arguments: list[str], said: str) -> None:
+    run = CliRunner().invoke(app, ["finetune", *arguments])
+    assert run.exit_code == 2
+    assert said in " ".join(run.output.replace("│", " ").split())

@@ -1,0 +1,1 @@
+"""Labelled clips: folders, lists, splits, loading and augmentation. Imports the engine."""

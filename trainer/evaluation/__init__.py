@@ -1,0 +1,1 @@
+"""Accuracy, thresholds and reports. Imports data."""

@@ -1,0 +1,115 @@
+"""Examples out of a library: what a person added and confirmed shows its label, what was rejected does not."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.checkpoints.checkpoint import Checkpoint
+from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.database import Library
+from vtag.engine.library.page_queries import video
+from vtag.engine.library.store import observations
+from vtag.engine.library.store.files import content_by_key
+from vtag.trainer.data.dataset import Clip
+from vtag.trainer.heads.features import Features, no_features
+
+_COVERS = 0.5  # a word covers a window that it overlaps by half, or that holds half of it
+_ALL_MS = 1 << 53
+
+
+@dataclass(frozen=True)
+class FromWords:
+    """Clips (one a word) with their features, windows of rejected moments, and what a person should know."""
+
+    clips: tuple[Clip, ...]
+    seen: Features
+    rejected: Features
+    remarks: tuple[str, ...]
+
+
+def from_words(library: Library, base: Checkpoint) -> FromWords:
+    """The words of a library as examples, by what `base`'s backbone saw; nothing is decoded."""
+    by_content: dict[str, list[annotation_log.Word]] = defaultdict(list)
+    for word in annotation_log.said(library.connection):
+        by_content[word.content].append(word)
+    clips: list[Clip] = []
+    seen, rejected = _Parts(), _Parts()
+    unseen = 0
+    for number, (key, said) in enumerate(sorted(by_content.items())):
+        found = _observation(library, key, base.spec.backbone_hash)
+        if found is None:
+            unseen += len(said)
+            continue
+        shown = np.zeros(len(found.windows), bool)
+        for word in said:
+            covered = _covered(word, found.windows)
+            if word.verdict != "rejected":
+                clips.append(_clip(library, word))
+                seen.add(found, covered, len(clips) - 1)
+                shown |= covered
+        for word in said:
+            if word.verdict == "rejected":
+                rejected.add(found, _covered(word, found.windows) & ~shown, number)
+    remarks = []
+    if unseen:
+        remarks.append(
+            f"{unseen} words are of videos that were not scanned with this backbone: left out (`vtag scan`)"
+        )
+    dim = base.spec.sizes.feature_dim
+    return FromWords(tuple(clips), seen.features(dim), rejected.features(dim), tuple(remarks))
+
+
+class _Parts:
+    """Windows that are gathered, with their owners."""
+
+    def __init__(self) -> None:
+        self._values: list[NDArray[np.float32]] = []
+        self._owner: list[NDArray[np.int64]] = []
+        self._windows: list[NDArray[np.int64]] = []
+
+    def add(self, found: observations.Observation, which: NDArray[np.bool_], owner: int) -> None:
+        self._values.append(found.features[which].astype(np.float32).mean(1))
+        self._owner.append(np.full(int(which.sum()), owner, np.int64))
+        self._windows.append(found.windows[which])
+
+    def features(self, dim: int) -> Features:
+        if not self._values:
+            return no_features(dim)
+        return Features(
+            np.concatenate(self._values), np.concatenate(self._owner), np.concatenate(self._windows)
+        )
+
+
+def _observation(library: Library, key: str, backbone: str) -> observations.Observation | None:
+    """What the backbone saw of a content, by the sampling with the most windows."""
+    row = library.observations.execute(
+        "SELECT sampling FROM observations WHERE content_key = ? AND backbone_hash = ? "
+        "ORDER BY window_count DESC, id DESC LIMIT 1",
+        (key, backbone),
+    ).fetchone()
+    return observations.get(library, key, backbone, row[0]) if row else None
+
+
+def _covered(word: annotation_log.Word, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which windows [W, 2] a word speaks of; at least the one that it overlaps most."""
+    start, end = word.start_ms or 0, _ALL_MS if word.end_ms is None else word.end_ms
+    overlap = np.minimum(windows[:, 1], end) - np.maximum(windows[:, 0], start)
+    shorter = np.minimum(windows[:, 1] - windows[:, 0], end - start)
+    covered = overlap >= _COVERS * shorter
+    if not covered.any() and len(windows) and overlap.max() > 0:
+        covered[overlap.argmax()] = True
+    return np.asarray(covered)
+
+
+def _clip(library: Library, word: annotation_log.Word) -> Clip:
+    content = content_by_key(library, word.content)
+    place = video(library.connection, content.id) if content else None
+    path = Path(os.fsdecode(place.path)) if place and place.path else Path(word.content)
+    span = (word.start_ms or 0, _ALL_MS if word.end_ms is None else word.end_ms)
+    return Clip(path, word.label, word.content, span_ms=span)

@@ -1,0 +1,102 @@
+"""Footage that shows none of the labels: windows of a library, seen already or to be looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.checkpoints.checkpoint import Checkpoint
+from vtag.engine.library.database import Library
+from vtag.engine.library.page_queries import video
+from vtag.engine.library.store import observations
+from vtag.engine.library.store.files import content_by_key
+from vtag.trainer.data.loader import Item
+from vtag.trainer.heads.features import Features, no_features
+
+
+def of_library(
+    library: Library, base: Checkpoint, labels: Sequence[str], own: Collection[str], *, most: int, seed: int
+) -> Features:
+    """Windows of a library that carry none of the labels, at most `most` of them, whole videos at random.
+
+    What was seen of the clips themselves (content keys `own`), and windows in which a moment of one of the labels is
+    known (a model's or a person's), are left out.
+    """
+    keys, sampling = _seen(library, base.spec.backbone_hash, own)
+    rng = np.random.default_rng(seed)
+    values, owner, windows, count = [], [], [], 0
+    for number in rng.permutation(len(keys)):
+        seen = observations.get(library, keys[number], base.spec.backbone_hash, sampling[keys[number]])
+        if seen is None or count >= most:
+            break
+        free = ~carrying(library, keys[number], labels, seen.windows)
+        values.append(seen.features[free].astype(np.float32).mean(1))
+        owner.append(np.full(int(free.sum()), number))
+        windows.append(seen.windows[free])
+        count += int(free.sum())
+    if not values:
+        return no_features(base.spec.sizes.feature_dim)
+    return Features(np.concatenate(values), np.concatenate(owner), np.concatenate(windows), tuple(keys))
+
+
+def carrying(
+    library: Library, key: str, labels: Sequence[str], windows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which windows [W, 2] of a content overlap a known moment of one of the labels."""
+    marks = ", ".join("?" * len(labels))
+    spans = library.connection.execute(
+        "SELECT s.start_ms, s.end_ms FROM segments s JOIN labels l ON l.id = s.label_id "
+        f"JOIN contents c ON c.id = s.content_id WHERE c.key = ? AND l.name IN ({marks}) "
+        "AND s.verdict IS NOT 'rejected'",
+        (key, *labels),
+    ).fetchall()
+    found = np.zeros(len(windows), bool)
+    for start, end in spans:
+        found |= (windows[:, 0] < end) & (start < windows[:, 1])
+    return found
+
+
+def to_look_at(
+    library: Library,
+    labels: Sequence[str],
+    own: Collection[str],
+    *,
+    most: int,
+    seed: int,
+) -> list[tuple[Item, int]]:
+    """Windows like those of `of_library`, one by one at random, of whatever backbone saw the videos: to be decoded.
+
+    Each with the number of its video. Videos that are not there now are left out.
+    """
+    keys, sampling = _seen(library, None, own)
+    rng = np.random.default_rng(seed)
+    found: list[tuple[Item, int]] = []
+    for number, key in enumerate(keys):
+        content = content_by_key(library, key)
+        place = video(library.connection, content.id) if content else None
+        seen = observations.get(library, key, *sampling[key].split("\n"))
+        if place is None or place.path is None or seen is None:
+            continue
+        free = seen.windows[~carrying(library, key, labels, seen.windows)]
+        path = Path(os.fsdecode(place.path))
+        found += [(Item(path, len(labels), int(start)), number) for start, _ in free]
+    chosen = rng.permutation(len(found))[:most]
+    return [found[i] for i in chosen]
+
+
+def _seen(library: Library, backbone: str | None, own: Collection[str]) -> tuple[list[str], dict[str, str]]:
+    """Contents that were seen, sorted, and of each the sampling with the most windows.
+
+    Of any backbone where none is asked for: then it stands before the sampling, on a line of its own.
+    """
+    rows = library.observations.execute(
+        "SELECT content_key, backbone_hash, sampling FROM observations WHERE ?1 IS NULL OR backbone_hash = ?1 "
+        "ORDER BY window_count, id",
+        (backbone,),
+    )
+    sampling = {key: of if backbone else f"{by}\n{of}" for key, by, of in rows if key not in own}
+    return sorted(sampling), sampling

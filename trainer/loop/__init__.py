@@ -1,0 +1,1 @@
+"""One training as a generator of events that resumes bit-identically. Imports data."""

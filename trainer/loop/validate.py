@@ -1,0 +1,54 @@
+"""Loss and accuracy of a network while it trains: one centre clip from the middle of every video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from vtag.trainer.data.loader import ClipSource, Pixels, Want
+from vtag.trainer.loop.distributed import Ranks
+from vtag.trainer.network.network import Network
+
+Validate = Callable[[Network], tuple[float, float]]  # loss, accuracy
+
+
+def validation(
+    source: ClipSource,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    half: bool = False,
+    clips_at_once: int = 4,
+    ranks: Ranks = Ranks(),
+) -> Validate:
+    """Measures a network on all of `source`'s items, shared out among `ranks`; the unreadable are in no figure."""
+    wants = [Want(item, source.places // 2) for item in range(ranks.rank, len(source.items), ranks.world)]
+    means, stds = (torch.tensor(v, dtype=torch.float32, device=device) for v in (mean, std))
+
+    @torch.inference_mode()
+    def look(network: Network, clips: Sequence[Pixels], labels: Sequence[int]) -> tuple[float, int]:
+        pixels = torch.from_numpy(np.stack(clips)).to(device).float()
+        truth = torch.tensor(labels, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            logits = network((pixels - means) / stds)
+        loss = F.cross_entropy(logits, truth, reduction="sum")
+        return float(loss), int((logits.argmax(1) == truth).sum())
+
+    def measure(network: Network) -> tuple[float, float]:
+        network.eval()
+        loss = right = count = 0.0
+        labels = (source.items[want.item].label for want in wants)
+        read = ((p, label) for p, label in zip(source.read(wants), labels, strict=True) if p is not None)
+        while batch := list(islice(read, clips_at_once)):
+            seen = look(network, [clip for clip, _ in batch], [label for _, label in batch])
+            loss, right, count = loss + seen[0], right + seen[1], count + len(batch)
+        network.train()
+        loss, right, count = ranks.add((loss, right, count), device)
+        return loss / max(count, 1), right / max(count, 1)
+
+    return measure

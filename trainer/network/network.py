@@ -1,0 +1,98 @@
+"""The network that is trained: what it starts from, which part learns, and how fast."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
+from vtag.engine.swin.config import ModelSpec
+from vtag.engine.swin.model import VideoSwin
+from vtag.engine.swin.weight_names import is_head
+from vtag.trainer.data.dataset import DatasetError
+
+Part = int | Literal["all"]  # the last so many stages, or everything; the head always learns
+
+
+class Network(nn.Module):
+    """A Video Swin with dropout before its head; logits are computed in float32 whatever the rest is in."""
+
+    def __init__(self, swin: VideoSwin, *, head_dropout: float = 0.0) -> None:
+        super().__init__()
+        self.swin = swin
+        self.head_dropout = head_dropout
+        self.frozen: list[nn.Module] = []
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Logits float32 [B, K] of normalised `clips` [B, T, H, W, 3]."""
+        features = self.swin.forward_features(clips).float()
+        with torch.autocast(features.device.type, enabled=False):
+            return F.linear(
+                F.dropout(features, self.head_dropout, self.training),
+                self.swin.head.weight,
+                self.swin.head.bias,
+            )
+
+    def train(self, mode: bool = True) -> Network:
+        """As any module; a frozen part leaves nothing out at random."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
+
+def random_base(spec: ModelSpec, *, seed: int) -> Checkpoint:
+    """A checkpoint of `spec`'s sizes with weights as the official repository draws them before training."""
+    torch.manual_seed(seed)
+    told = replace(spec, source="random weights", sha256="", threshold=None, label_thresholds={})
+    return identified(told, VideoSwin(spec.sizes).arrays())
+
+
+def build(
+    base: Checkpoint,
+    weight: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    *,
+    part: Part = "all",
+    drop_path: float = 0.1,
+    head_dropout: float = 0.0,
+    recompute: bool = False,
+) -> Network:
+    """`base`'s backbone under a head of `weight` [K, D] and `bias` [K]; of it `part` learns. Raises DatasetError.
+
+    With `recompute` activations are computed again in the backward pass: less memory, about a third more time.
+    """
+    sizes = replace(base.spec.sizes, num_classes=len(bias))
+    swin = VideoSwin(sizes, drop_path=drop_path)
+    backbone = {name: array for name, array in base.tensors.items() if not is_head(name)}
+    swin.load_arrays({**backbone, "head.weight": weight, "head.bias": bias})
+    network = Network(swin, head_dropout=head_dropout)
+    if part != "all":
+        if not 1 <= part <= len(swin.stages):
+            raise DatasetError(f"the network has {len(swin.stages)} stages: --train stages=N needs 1 to that")
+        network.frozen = [swin.patch_embed, *list(swin.stages)[: len(swin.stages) - part]]
+        for module in network.frozen:
+            module.requires_grad_(False)
+    for stage in swin.stages:
+        stage.recomputes = recompute  # type: ignore[assignment]  # nn.ModuleList says nothing of its members
+    return network
+
+
+def groups_of(network: Network, *, backbone_scale: float, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: `scale` of the learning rate for the backbone, no decay on biases, norms and tables."""
+    kept = network.swin.no_weight_decay()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.swin.named_parameters():
+        if parameter.requires_grad:
+            key = (1.0 if is_head(name) else backbone_scale, 0.0 if name in kept else weight_decay)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": parameters, "scale": scale, "weight_decay": decay}
+        for (scale, decay), parameters in groups.items()
+    ]

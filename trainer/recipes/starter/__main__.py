@@ -1,0 +1,62 @@
+"""The starter's recipe as one command: `python -m vtag.trainer.recipes.starter --shared DIR --work DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vtag.trainer.recipes.starter import pipeline
+from vtag.trainer.recipes.starter.finish import release
+
+STAGES = {
+    "views": pipeline.views,
+    "imitate": pipeline.imitate,
+    "tune": pipeline.tune,
+    "release": release,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the stages asked for, or all. A stage that was broken off goes on; `views` is not made twice."""
+    parser = argparse.ArgumentParser(prog="python -m vtag.trainer.recipes.starter", description=__doc__)
+    parser.add_argument("stages", nargs="*", help="default: all of them, in order")
+    parser.add_argument("--shared", type=Path, required=True, help="the folder that holds train and stills")
+    parser.add_argument("--work", type=Path, required=True, help="for decoded footage and states (10 GB)")
+    parser.add_argument("--out", type=Path, default=Path("assets/starter"), help="the model folder")
+    parser.add_argument("--begin", type=Path, help="an earlier starter's folder, to teach its backbone on")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: as torch finds right")
+    parser.add_argument("--imitate-minutes", type=float, default=49.0)
+    parser.add_argument("--tune-minutes", type=float, default=96.0)
+    parser.add_argument("--scale", type=int, default=1, help="batches this many times as large (8 on a GPU)")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if given.device == "auto" else given.device
+    given.work.mkdir(parents=True, exist_ok=True)
+    plan = pipeline.Plan(
+        shared=given.shared,
+        work=given.work,
+        out=given.out,
+        begin=given.begin,
+        device=torch.device(device),
+        seed=given.seed,
+        imitate_s=60 * given.imitate_minutes,
+        tune_s=60 * given.tune_minutes,
+    )
+    plan = replace(plan, imitate_batch=plan.imitate_batch * given.scale, tune_scale=given.scale)
+    for stage in given.stages or STAGES:
+        if stage == "views" and not given.stages and (plan.work / "footage.pkl").exists():
+            continue
+        STAGES[stage](plan)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The judged protocol on held-back sources, and what a scan shows the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vtag.trainer.recipes.starter.clips import SCAN_STEP
+from vtag.trainer.recipes.starter.data import Pixels
+from vtag.trainer.recipes.starter.imitate import normalise
+from vtag.trainer.recipes.starter.student import CROP, FRAMES, Student
+from vtag.trainer.recipes.starter.views import resize
+
+RATE = 7.5  # frames a second of a scan: a window is 1.07 s, twice as long as the test's at 30 frames a second
+
+
+def view_scores(student: Student, views: Tensor, *, batch: int = 96) -> Tensor:
+    """Logits float32 [N, V, K] of views uint8 [N, V, T, H, W, 3]."""
+    n, v = views.shape[:2]
+    parts = views.flatten(0, 1).split(batch)
+    weight = next(student.parameters())
+    with torch.inference_mode():
+        logits = torch.cat(
+            [
+                student(normalise(part.to(weight.device)).to(weight.dtype)).logits.float().cpu()
+                for part in parts
+            ]
+        )
+    return logits.view(n, v, -1)
+
+
+def top1(logits: Tensor, labels: Tensor, actions: int) -> float:
+    """The share of logits [N, V, K] that is right, asking for the first `actions` classes; a mean over the views."""
+    shares = torch.softmax(logits[..., :actions], -1).mean(1)
+    return (shares.argmax(1) == labels).float().mean().item()
+
+
+def scan_windows(footage: Pixels) -> Tensor:
+    """A scan's windows of footage [T, H, W, 3] of 30 frames a second, middle crop: uint8 [N, FRAMES, S, S, 3]."""
+    frames = footage[::SCAN_STEP]
+    height, width = frames.shape[1:3]
+    scale = CROP / min(height, width)
+    starts = list(range(0, max(1, len(frames) - FRAMES + 1), FRAMES))
+    if len(frames) > starts[-1] + FRAMES:
+        starts.append(len(frames) - FRAMES)
+    small = resize(frames, (max(CROP, int(height * scale)), max(CROP, int(width * scale))))
+    y, x = (small.shape[1] - CROP) // 2, (small.shape[2] - CROP) // 2
+    small = small[:, y : y + CROP, x : x + CROP]
+    order = [[min(start + i, len(small) - 1) for i in range(FRAMES)] for start in starts]
+    return torch.from_numpy(small[np.array(order)])
