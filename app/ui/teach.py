@@ -16,7 +16,8 @@ from vtag.engine.jobs.job_queue import Jobs
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.head_preview import Found, would_find
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library, now, open_reader
+from vtag.engine.library.annotations.apply import Said, verdict_on
+from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
@@ -55,13 +56,13 @@ def choices(library: Path, tag: str, places: list[Place], name: str) -> str:
 
 
 def _verdict(place: Place, said: list[page_queries.Said]) -> str:
-    """What was said of a place already: of the words that overlap it by half, the last."""
-    verdict = ""
-    for each in said:
-        overlap = min(each.end_ms, place.end_ms) - max(each.start_ms, place.start_ms)
-        if each.content == place.content and 2 * overlap >= place.end_ms - place.start_ms:
-            verdict = each.verdict
-    return verdict
+    """What was said of a place already, by the rule that judges moments."""
+    spoken = [
+        Said(number, each.start_ms, each.end_ms, each.verdict)
+        for number, each in enumerate(said)
+        if each.content == place.content
+    ]
+    return verdict_on(place.start_ms, place.end_ms, spoken) or ""
 
 
 def candidates(library: Path, query: str) -> tuple[list[Place], str]:
@@ -91,17 +92,7 @@ def say(library: Path, tag: str, content: int, start_ms: int, end_ms: int, *, is
         return note("Name the tag first.", is_error=True)
     try:
         with Library.open(library) as opened:
-            if is_it:
-                annotation_log.add(opened, content, tag, start_ms, end_ms)
-            else:
-                row = opened.connection.execute(
-                    "SELECT key FROM contents WHERE id = ?", (content,)
-                ).fetchone()
-                if row is None:
-                    raise VtagError("this video is gone: search again")
-                label = annotation_log.checked_label(opened, tag)
-                no = annotation_log.Word(row[0], label, start_ms, end_ms, "rejected", now())
-                annotation_log.merge(opened, [no], "rejected")
+            annotation_log.judge(opened, content, tag, "added" if is_it else "rejected", start_ms, end_ms)
     except VtagError as error:
         return note(str(error), is_error=True)
     return ""

@@ -8,12 +8,12 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.timestamps import now as now
 from vtag.engine.paths import private_dir
 from vtag.engine.text import display_path
 
@@ -34,15 +34,11 @@ SCHEMA = Schema(
         "m002_cover_searches",
         "m003_know_rewritten_files",
         "m004_know_what_is_unfinished",
+        "m005_give_timestamps_one_format",
     ),
 )
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))
 _BUSY_S = 30.0
-
-
-def now() -> str:
-    """The time in UTC as it is written into the library: ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Library:
@@ -188,6 +184,10 @@ def _bring_up_to_date(connection: sqlite3.Connection, file: Path, schema: Schema
             from vtag.engine.library.migrations import apply
 
             apply(connection, schema.name)
+            if schema == SCHEMA:
+                from vtag.engine.library.annotations.apply import settle_all
+
+                settle_all(connection)  # the order of words, or the rules, may be others than before
         connection.commit()
     except BaseException:
         connection.rollback()

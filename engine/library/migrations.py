@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from typing import Any
 
 from sqlite_utils import Database, Migrations
+
+from vtag.engine.library.timestamps import same_format
 
 library_migrations = Migrations("vtag")
 observation_migrations = Migrations("vtag-observations")
@@ -163,6 +167,50 @@ def m004_know_what_is_unfinished(db: Database) -> None:
         );
         """,
     )
+
+
+@library_migrations()
+def m005_give_timestamps_one_format(db: Database) -> None:
+    """Times of words and of their log: texts that sort as the times do.
+
+    A No of the page had the whole second in which it was said, and so came before a Yes of the same second. The log
+    knows when it was recorded.
+    """
+    changes = [
+        (change, action, at, [json.loads(text or "[]") for text in (before, after)])
+        for change, action, at, before, after in db.execute(
+            "SELECT id, action, at, before, after FROM word_log ORDER BY id"
+        ).fetchall()
+    ]
+    exact: dict[tuple[Any, ...], str] = {
+        _judgement(word): at
+        for _, action, at, (_, after) in changes
+        if action == "rejected"
+        for word in after
+        if "." not in word["said_at"]
+    }
+    for change, _, at, (before, after) in changes:
+        for word in (*before, *after):
+            word["said_at"] = same_format(exact.get(_judgement(word)) or word["said_at"])
+        texts = [json.dumps(words, ensure_ascii=False) for words in (before, after)]
+        db.execute(
+            "UPDATE word_log SET at = ?, before = ?, after = ? WHERE id = ?",
+            (same_format(at), *texts, change),
+        )
+    rows = db.execute(
+        "SELECT w.id, c.key AS content, w.start_ms, w.end_ms, w.verdict, w.said_at FROM words w "
+        "JOIN contents c ON c.id = w.content_id"
+    )
+    names = [column[0] for column in rows.description]
+    for row in rows.fetchall():
+        word = dict(zip(names, row, strict=True))
+        said_at = same_format(exact.get(_judgement(word)) or word["said_at"])
+        db.execute("UPDATE words SET said_at = ? WHERE id = ?", (said_at, word["id"]))
+
+
+def _judgement(word: dict[str, Any]) -> tuple[Any, ...]:
+    """What m005 knows a word by; not by its label, which may have been renamed."""
+    return tuple(word[name] for name in ("content", "start_ms", "end_ms", "verdict", "said_at"))
 
 
 @observation_migrations()

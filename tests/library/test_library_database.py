@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -14,6 +15,7 @@ from sqlite_utils import Database, Migrations
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library import database, migrations
+from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library, Schema, open_reader
 from vtag.engine.library.search.moments import search
 
@@ -116,8 +118,9 @@ def test_the_first_schemas_rows_are_all_there_in_todays_and_are_found(
                 "INSERT INTO contents (id, key, size_bytes, added_at) VALUES (1, 'k', 1, '')",
                 "INSERT INTO files VALUES (1, 1, x'612e6d7034', 'a.mp4', 1, 0, 0, 1, 'present', '')",
                 "INSERT INTO labels (name) VALUES ('archery')",
-                "INSERT INTO segments (content_id, label_id, start_ms, end_ms, score) VALUES (1, 1, 0, 9, 0.5)",
-                "INSERT INTO words (content_id, label, verdict, said_at) VALUES (1, 'archery', 'added', '')",
+                "INSERT INTO words VALUES (1, 1, 'archery', 0, 9, 'added', '')",
+                "INSERT INTO segments (content_id, label_id, word_id, start_ms, end_ms, score) "
+                "VALUES (1, 1, 1, 0, 9, 0.5)",
             ):
                 library.connection.execute(statement)
             before = set(library.connection.iterdump())
@@ -128,6 +131,75 @@ def test_the_first_schemas_rows_are_all_there_in_todays_and_are_found(
             ("archery", "added")
         ]
         assert [(m.path, m.end_ms) for m in search(library.connection, "archery")] == [(b"/a.mp4", 9)]
+
+
+SECOND = "2026-03-01T12:00:05"
+
+
+def logged(at: str, action: str, word: dict[str, object]) -> tuple[str, str, str, str]:
+    return at, action, "[]", json.dumps([word])
+
+
+def test_words_of_a_page_that_wrote_whole_seconds_are_in_the_order_of_their_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older page wrote the second of a No: the log knows the time in which it was recorded."""
+    path = tmp_path / "library.db"
+    yes = {"content": "9-a", "label": "wave", "start_ms": 0, "end_ms": 2000, "verdict": "added"}
+    no = {**yes, "start_ms": 500, "verdict": "rejected"}
+    brought = {**yes, "label": "yoga", "verdict": "rejected"}
+    with monkeypatch.context() as then:
+        then.setattr(migrations, "library_migrations", _first_steps(4))
+        then.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:4]))
+        with Library.open(path) as library:
+            db = library.connection
+            db.execute("INSERT INTO volumes VALUES (1, 'v', x'2f', '/')")
+            db.execute(
+                "INSERT INTO contents (id, key, size_bytes, duration_ms, added_at) VALUES (1, '9-a', 9, 8000, '')"
+            )
+            db.execute("INSERT INTO files VALUES (1, 1, x'612e6d7034', 'a.mp4', 1, 0, 0, 1, 'present', '')")
+            db.executemany(
+                "INSERT INTO words (content_id, label, start_ms, end_ms, verdict, said_at) "
+                "VALUES (1, :label, :start_ms, :end_ms, :verdict, :said_at)",
+                [
+                    yes | {"said_at": f"{SECOND}.300000+00:00"},
+                    no | {"said_at": f"{SECOND}+00:00"},
+                    brought | {"said_at": "2024-01-01T00:00:00+00:00"},
+                ],
+            )
+            db.executemany(
+                "INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)",
+                [
+                    logged(f"{SECOND}.310000+00:00", "added", yes | {"said_at": f"{SECOND}.300000+00:00"}),
+                    logged(f"{SECOND}.800000+00:00", "rejected", no | {"said_at": f"{SECOND}+00:00"}),
+                    logged(
+                        "2026-03-02T00:00:00+00:00",
+                        "imported",
+                        brought | {"said_at": "2024-01-01T00:00:00+00:00"},
+                    ),
+                ],
+            )
+    with Library.open(path) as library:
+        spoken = [
+            (word.label, word.verdict, word.said_at) for word in annotation_log.said(library.connection)
+        ]
+        assert spoken == [
+            ("yoga", "rejected", "2024-01-01T00:00:00.000000+00:00"),
+            ("wave", "added", f"{SECOND}.300000+00:00"),
+            ("wave", "rejected", f"{SECOND}.800000+00:00"),
+        ]
+        assert not search(library.connection, "wave")
+        changes = annotation_log.log(library.connection)
+        assert [change.after[0] for change in reversed(changes)] == [
+            word
+            for label in ("wave", "yoga")
+            for word in annotation_log.said(library.connection)
+            if word.label == label
+        ]
+        assert changes[0].at == "2026-03-02T00:00:00.000000+00:00"
+        annotation_log.undo(library)
+        annotation_log.undo(library)
+        assert [moment.end_ms for moment in search(library.connection, "wave")] == [2000]
 
 
 def test_a_step_that_fails_leaves_the_library_as_it_was(

@@ -123,6 +123,18 @@ def test_what_was_rejected_is_unlearned(told: Library, base: Checkpoint, tmp_pat
     assert score[0] > 0.5 > 2 * score[1]
 
 
+def test_what_was_rejected_since_is_no_example(told: Library, base: Checkpoint, tmp_path: Path) -> None:
+    """Also where the range is not quite the same: a whole video, and all of it from its beginning to its end."""
+    content = see(told, base, tmp_path / "v", 90, {3: DIVE})
+    annotation_log.add(told, content, "dive")
+    annotation_log.judge(told, content, "dive", "rejected", 0, WINDOWS * 1000)
+    found = from_words(told, base)
+    assert len(found.clips) == 8
+    assert len(found.rejected.windows) == WINDOWS
+    annotation_log.add(told, content, "dive")
+    assert len(from_words(told, base).clips) == 9
+
+
 def test_words_on_what_was_not_seen_are_counted_and_left_out(
     told: Library, base: Checkpoint, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations.apply import Said, verdict_on
 from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import video
 from vtag.engine.library.store import observations
@@ -49,7 +51,7 @@ def from_words(library: Library, base: Checkpoint) -> FromWords:
         shown = np.zeros(len(found.windows), bool)
         for word in said:
             covered = _covered(word, found.windows)
-            if word.verdict != "rejected":
+            if word.verdict != "rejected" and not _is_rejected_since(word, said, found.windows):
                 clips.append(_clip(library, word))
                 seen.add(found, covered, len(clips) - 1)
                 shown |= covered
@@ -105,6 +107,20 @@ def _covered(word: annotation_log.Word, windows: NDArray[np.int64]) -> NDArray[n
     if not covered.any() and len(windows) and overlap.max() > 0:
         covered[overlap.argmax()] = True
     return np.asarray(covered)
+
+
+def _is_rejected_since(
+    word: annotation_log.Word, said: Sequence[annotation_log.Word], windows: NDArray[np.int64]
+) -> bool:
+    """Whether later words reject half of what a word says, up to the last window [W, 2] of its content."""
+    end_ms = int(windows[:, 1].max(initial=0))
+    spoken = [
+        Said(number, other.start_ms or 0, end_ms if other.end_ms is None else other.end_ms, other.verdict)
+        for number, other in enumerate(said)
+        if other.label == word.label
+    ]
+    start_ms = word.start_ms or 0
+    return verdict_on(start_ms, end_ms if word.end_ms is None else word.end_ms, spoken) == "rejected"
 
 
 def _clip(library: Library, word: annotation_log.Word) -> Clip:

@@ -8,13 +8,14 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.annotation_log import Word
 from vtag.engine.library.database import Library
+from vtag.engine.library.timestamps import format_timestamp
 from vtag.engine.text import display_path
 
 LONGEST_LINE = 64 * 1024  # bytes; a path takes at most a few thousand
@@ -133,8 +134,6 @@ def _time(value: Any) -> bool:
 def _date(value: Any, where: str) -> str:
     """A date in UTC, as the library writes it."""
     try:
-        when = datetime.fromisoformat(value)
-        when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
+        return format_timestamp(datetime.fromisoformat(value))
     except (TypeError, ValueError, OverflowError):
         raise LibraryError(f"{where}: said_at {str(value)[:40]!r} is no date") from None
-    return when.isoformat()

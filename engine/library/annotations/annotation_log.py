@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations.apply import settle
 from vtag.engine.library.database import Library
-from vtag.engine.library.database import now as to_the_second
 from vtag.engine.library.search.labels import has_letters
 from vtag.engine.library.store.duplicates import twins
+from vtag.engine.library.timestamps import now, now_after, same_format
 from vtag.engine.swin.config import NONE_OF_THESE
 from vtag.engine.text import printable
 
@@ -38,7 +37,7 @@ class Word(NamedTuple):
     start_ms: int | None
     end_ms: int | None
     verdict: str
-    said_at: str  # ISO 8601, UTC
+    said_at: str  # as `timestamps` writes it
 
 
 class Change(NamedTuple):
@@ -55,12 +54,29 @@ class Change(NamedTuple):
 Place = tuple[str, str, int | None, int | None]  # content key, label, start_ms, end_ms: one word each
 
 
-def now() -> str:
-    """The time in UTC, so exact that of two words the later is known."""
-    return datetime.now(UTC).isoformat()
-
-
 # --- what a person does ---------------------------------------------------------------------------------------
+
+
+def judge(
+    library: Library,
+    content_id: int,
+    label: str,
+    verdict: str,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
+) -> Change:
+    """Record a verdict on `label` in a content: in all of it, or from `start_ms` to `end_ms`.
+
+    It counts before every verdict that was recorded earlier. Raises LibraryError if the label or the range is none.
+    """
+    row = library.connection.execute(
+        "SELECT key, duration_ms FROM contents WHERE id = ?", (content_id,)
+    ).fetchone()
+    if row is None:
+        raise LibraryError("this video is gone from the library: search again")
+    start_ms, end_ms = _checked_range(start_ms, end_ms, row[1])
+    place = (row[0], checked_label(library, label), start_ms, end_ms)
+    return _record_verdicts(library, verdict, {place: verdict})
 
 
 def add(
@@ -70,24 +86,18 @@ def add(
 
     Raises LibraryError where the label or the range is none.
     """
-    row = library.connection.execute(
-        "SELECT key, duration_ms FROM contents WHERE id = ?", (content_id,)
-    ).fetchone()
-    if row is None:
-        raise LibraryError("the library knows no such video (any more)")
-    start_ms, end_ms = _checked_range(start_ms, end_ms, row[1])
-    place = (row[0], checked_label(library, label), start_ms, end_ms)
-    return _say(library, "added", {place: "added"})
+    return judge(library, content_id, label, "added", start_ms, end_ms)
 
 
 def confirm(library: Library, moments: Iterable[int]) -> Change:
     """Say that moments (by their ids) are what they are called. Raises LibraryError where one is not there."""
-    return _say(library, "confirmed", {_place(m): m.own or "confirmed" for m in _moments(library, moments)})
+    verdicts = {_place(m): m.own or "confirmed" for m in _moments(library, moments)}
+    return _record_verdicts(library, "confirmed", verdicts)
 
 
 def reject(library: Library, moments: Iterable[int]) -> Change:
     """Say that moments are not what they are called. Raises LibraryError where one is not there."""
-    return _say(library, "rejected", {_place(m): "rejected" for m in _moments(library, moments)})
+    return _record_verdicts(library, "rejected", {_place(m): "rejected" for m in _moments(library, moments)})
 
 
 def rename(library: Library, moments: Iterable[int], label: str) -> Change:
@@ -99,7 +109,7 @@ def rename(library: Library, moments: Iterable[int], label: str) -> Change:
             raise LibraryError(f"moment {moment.id} is called {printable(label)} already")
         named[_place(moment)] = None if moment.own == "added" else "rejected"
         named[(moment.content, label, moment.start_ms, moment.end_ms)] = "added"
-    return _say(library, "renamed", named)
+    return _record_verdicts(library, "renamed", named)
 
 
 def undo(library: Library) -> Change:
@@ -113,7 +123,7 @@ def undo(library: Library) -> Change:
             raise LibraryError("there is nothing to undo")
         change = _change(row)
         _put(library, removed=change.after, written=change.before)
-        db.execute("UPDATE word_log SET undone_at = ? WHERE id = ?", (now(), change.id))
+        db.execute("UPDATE word_log SET undone_at = ? WHERE id = ?", (_next_time(db), change.id))
     return change
 
 
@@ -141,16 +151,27 @@ def merge(library: Library, words: Iterable[Word], action: str = "imported") -> 
     """
     with library.transaction() as db:
         known = {_at(word): word for word in said(db)}
-        latest, today = dict(known), now()
-        for word in words:
-            other = latest.get(_at(word))
-            # a date to come would count before whatever is said until then: it is taken for today, and only once
-            if word.said_at > today:
-                word = other if other and other.verdict == word.verdict else word._replace(said_at=today)
+        taken: dict[Place, Word] = {}
+        present = _next_time(db)
+        for word in _latest(words):
+            other = known.get(_at(word))
+            if word.said_at > present:
+                # a date to come would count before all that is said until then: the word is of today, and only once
+                if other and other.verdict == word.verdict and not _is_overruled(db, other):
+                    continue
+                present = now_after(present)
+                word = word._replace(said_at=present)
             if other is None or word.said_at > other.said_at:
-                latest[_at(word)] = word
-        taken = {at: word for at, word in latest.items() if word != known.get(at)}
+                taken[_at(word)] = word
         return _record(library, action, [known[at] for at in taken if at in known], list(taken.values()))
+
+
+def _latest(words: Iterable[Word]) -> list[Word]:
+    """The latest word of each place, by time."""
+    comparable = [word._replace(said_at=same_format(word.said_at)) for word in words]
+    by_time = sorted(comparable, key=lambda word: word.said_at)
+    latest = {_at(word): word for word in by_time}
+    return [word for word in by_time if latest[_at(word)] is word]
 
 
 def withdraw(library: Library, content_ids: Iterable[int]) -> Change:
@@ -218,15 +239,45 @@ def checked_label(library: Library, label: str) -> str:
 # --- writing --------------------------------------------------------------------------------------------------
 
 
-def _say(library: Library, action: str, verdicts: Mapping[Place, str | None]) -> Change:
+def _record_verdicts(library: Library, action: str, verdicts: Mapping[Place, str | None]) -> Change:
     """Write a verdict for each place; None takes the word there away. One entry of the log for all."""
-    at = now()
     with library.transaction() as db:
+        at = _next_time(db)
         before = [word for place in verdicts if (word := _known(db, place))]
         after = [Word(*place, verdict, at) for place, verdict in verdicts.items() if verdict is not None]
-        if [word._replace(said_at=at) for word in before] == after:
-            before = after = []  # all of it was said before
+        is_known = [word._replace(said_at=at) for word in before] == after
+        if is_known and not any(_is_overruled(db, word) for word in before):
+            before = after = []
         return _record(library, action, before, after)
+
+
+def _next_time(db: sqlite3.Connection) -> str:
+    """A timestamp that is later than those of all words and changes, whatever clocks they were given by."""
+    (latest,) = db.execute(
+        "SELECT max(coalesce((SELECT max(said_at) FROM words), ''), "
+        "coalesce((SELECT at FROM word_log ORDER BY id DESC LIMIT 1), ''))"
+    ).fetchone()
+    return now_after(latest)
+
+
+def _is_overruled(db: sqlite3.Connection, word: Word) -> bool:
+    """Whether a later word says something else of a part of its range: said again, the word counts anew."""
+    content_ids = twins(db, _content(db, word.content))
+    later = db.execute(
+        f"SELECT 1 FROM words WHERE content_id IN ({', '.join('?' * len(content_ids))}) AND label = ? "
+        "AND said_at >= ? AND (verdict = 'rejected') <> ? "
+        "AND coalesce(start_ms, 0) < ? AND coalesce(end_ms, ?) > ? LIMIT 1",
+        (
+            *content_ids,
+            word.label,
+            word.said_at,
+            word.verdict == "rejected",
+            _MOST_MS if word.end_ms is None else word.end_ms,
+            _MOST_MS,
+            word.start_ms or 0,
+        ),
+    )
+    return later.fetchone() is not None
 
 
 def _known(db: sqlite3.Connection, place: Place) -> Word | None:
@@ -239,9 +290,9 @@ def _known(db: sqlite3.Connection, place: Place) -> Word | None:
 def _record(library: Library, action: str, before: Sequence[Word], after: Sequence[Word]) -> Change:
     with library.transaction() as db:
         if not before and not after:
-            return Change(0, now(), action, (), (), None)
+            return Change(0, _next_time(db), action, (), (), None)
         _put(library, removed=before, written=after)
-        at = now()
+        at = _next_time(db)
         cursor = db.execute(
             "INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)",
             (at, action, _as_text(before), _as_text(after)),
@@ -276,7 +327,7 @@ def _content(db: sqlite3.Connection, key: str) -> int:
     """The id of the content with this key; one that is not known (any more) is written down to hold its words."""
     db.execute(
         "INSERT INTO contents (key, size_bytes, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (key, int(key.split("-")[0]), to_the_second()),
+        (key, int(key.split("-")[0]), now()),
     )
     return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
 

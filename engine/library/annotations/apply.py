@@ -19,32 +19,43 @@ def settle(library: Library, content_id: int) -> None:
     """Hold the segments of a content against the words on it and on its twins.
 
     Each derived segment takes the latest verdict that covers it by half. What a person added or confirmed and no
-    model sees (any more) is there as a segment of its own, of source user.
+    model sees (any more) is there as a segment of its own, of source user, unless it was rejected since.
     """
-    spoken: dict[str, list[Said]] = defaultdict(list)
     with library.transaction() as db:
-        kin = twins(db, content_id)
-        rows = db.execute(
-            "SELECT id, label, start_ms, end_ms, verdict FROM words "
-            f"WHERE content_id IN ({', '.join('?' * len(kin))}) ORDER BY said_at, id",
-            kin,
-        ).fetchall()
-        for row in rows:
-            spoken[row[1]].append(Said(row[0], row[2] or 0, _ALL_MS if row[3] is None else row[3], row[4]))
-        segments = db.execute(
-            "SELECT s.id, l.name, s.start_ms, s.end_ms, s.verdict, s.model_id FROM segments s "
-            "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ?",
-            (content_id,),
-        ).fetchall()
-        if not rows and all(s[4] is None and s[5] is not None for s in segments):
-            return
-        derived = [s for s in segments if s[5] is not None]
-        judged = [(s[0], s[4], verdict_on(s[2], s[3], spoken[s[1]])) for s in derived]
-        db.executemany(
-            "UPDATE segments SET verdict = ? WHERE id = ?",
-            [(now_, i) for i, was, now_ in judged if was != now_],
-        )
-        _show_own(db, content_id, spoken, derived)
+        _settle(db, content_id)
+
+
+def settle_all(db: sqlite3.Connection) -> None:
+    """Settle every content that a person spoke of, in the caller's transaction."""
+    spoken_of = [row[0] for row in db.execute("SELECT DISTINCT content_id FROM words")]
+    for content_id in sorted({twin for spoken in spoken_of for twin in twins(db, spoken)}):
+        _settle(db, content_id)
+
+
+def _settle(db: sqlite3.Connection, content_id: int) -> None:
+    spoken: dict[str, list[Said]] = defaultdict(list)
+    kin = twins(db, content_id)
+    rows = db.execute(
+        "SELECT id, label, start_ms, end_ms, verdict FROM words "
+        f"WHERE content_id IN ({', '.join('?' * len(kin))}) ORDER BY said_at, id",
+        kin,
+    ).fetchall()
+    for row in rows:
+        spoken[row[1]].append(Said(row[0], row[2] or 0, _ALL_MS if row[3] is None else row[3], row[4]))
+    segments = db.execute(
+        "SELECT s.id, l.name, s.start_ms, s.end_ms, s.verdict, s.model_id FROM segments s "
+        "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ?",
+        (content_id,),
+    ).fetchall()
+    if not rows and all(s[4] is None and s[5] is not None for s in segments):
+        return
+    derived = [s for s in segments if s[5] is not None]
+    judged = [(s[0], s[4], verdict_on(s[2], s[3], spoken[s[1]])) for s in derived]
+    db.executemany(
+        "UPDATE segments SET verdict = ? WHERE id = ?",
+        [(now_, i) for i, was, now_ in judged if was != now_],
+    )
+    _show_own(db, content_id, spoken, derived)
 
 
 class Said(NamedTuple):
@@ -98,7 +109,8 @@ def _show_own(
             if word.verdict == "added" or (word.verdict == "confirmed" and not seen):
                 whole = duration_ms or word.start_ms + _SHOWN_MS
                 end = whole if word.start_ms < whole < word.end_ms else word.end_ms
-                wanted.add((word.word_id, label, word.start_ms, end))
+                if verdict_on(word.start_ms, end, said_of) != "rejected":
+                    wanted.add((word.word_id, label, word.start_ms, end))
     there = {
         (word, label, start, end): segment
         for segment, word, label, start, end in db.execute(
