@@ -40,13 +40,13 @@ def list_labels(
     db: Db = None,
 ) -> None:
     """List labels, how often each was found, and the groups that it is in (this is what `vtag labels` does)."""
-    from vtag.engine.library.search.labels import vocabulary
+    from vtag.engine.library.search.labels import own_thresholds, vocabulary
     from vtag.engine.library.search.moments import label_counts
 
     known = vocabulary()
     with reading(db) as reader:
         counted = label_counts(reader, word)
-        own = dict(reader.execute("SELECT name, threshold FROM labels WHERE threshold IS NOT NULL"))
+        own = own_thresholds(reader)
     rows = [(name, count, known.groups_of(name), own.get(name)) for name, count in counted]
     if json:
         keys = ("label", "moments", "groups", "threshold")

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from vtag.engine.errors import VtagError
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.store.runs import Run, recent
+from vtag.engine.library.store.settings import keep_setting, setting
 from vtag.engine.paths import private_dir
 from vtag.engine.text import printable
 
@@ -206,12 +207,8 @@ def last_line(log: Path) -> str:
 
 
 def _waiting(connection: sqlite3.Connection) -> list[Job]:
-    row = connection.execute("SELECT value FROM settings WHERE key = ?", (_SETTING,)).fetchone()
-    return (
-        [Job(number, kind, of, tuple(rest), *more) for number, kind, of, rest, *more in json.loads(row[0])]
-        if row
-        else []
-    )
+    kept = json.loads(setting(connection, _SETTING) or "[]")
+    return [Job(number, kind, of, tuple(rest), *more) for number, kind, of, rest, *more in kept]
 
 
 def _without_needy(waiting: Sequence[Job]) -> list[Job]:
@@ -220,6 +217,4 @@ def _without_needy(waiting: Sequence[Job]) -> list[Job]:
 
 
 def _keep(library: Library, waiting: Sequence[Job]) -> None:
-    library.connection.execute(
-        "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (_SETTING, json.dumps(waiting))
-    )
+    keep_setting(library, _SETTING, json.dumps(waiting))

@@ -123,6 +123,22 @@ def open_reader(path: Path) -> sqlite3.Connection:
         raise _explained(path, error) from error
 
 
+class Health(NamedTuple):
+    """What SQLite says of the file ("ok", or what is wrong), and how much is in it."""
+
+    verdict: str
+    videos: int
+    moments: int
+
+
+def health(reader: sqlite3.Connection) -> Health:
+    """Check the library's file, which reads all of it."""
+    (verdict,) = reader.execute("PRAGMA quick_check(1)").fetchone()
+    (videos,) = reader.execute("SELECT count(*) FROM contents WHERE error IS NULL").fetchone()
+    (moments,) = reader.execute("SELECT count(*) FROM segments").fetchone()
+    return Health(str(verdict), videos, moments)
+
+
 def open_observations(path: Path) -> sqlite3.Connection:
     """A connection to observations.db for reading alone. Raises LibraryError where there is none."""
     if not path.is_file():

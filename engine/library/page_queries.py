@@ -200,6 +200,14 @@ def models(reader: sqlite3.Connection) -> list[str]:
     return [row[0] for row in reader.execute("SELECT name FROM models GROUP BY name ORDER BY max(id) DESC")]
 
 
+def shortest_first(reader: sqlite3.Connection) -> list[int]:
+    """Content ids of the videos that could be read, the shortest first."""
+    rows = reader.execute(
+        "SELECT id FROM contents WHERE error IS NULL AND duration_ms IS NOT NULL ORDER BY duration_ms, id"
+    )
+    return [row[0] for row in rows]
+
+
 def newest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
     """Content id, display path and length in ms of the videos that were seen last; those without a file left out."""
     rows = reader.execute(

@@ -54,9 +54,7 @@ def videos_of_library(library: Path, most: int) -> list[bytes]:
     if not library.is_file():
         return []
     with closing(open_reader(library)) as reader:
-        rows = reader.execute(
-            "SELECT id FROM contents WHERE error IS NULL AND duration_ms IS NOT NULL ORDER BY duration_ms, id"
-        )
-        paths = (page_queries.video(reader, row[0]) for row in rows.fetchall())
+        ids = page_queries.shortest_first(reader)
+        paths = (page_queries.video(reader, content_id) for content_id in ids)
         found = (video.path for video in paths if video and video.path and os.path.isfile(video.path))
         return [path for path, _ in zip(found, range(most), strict=False)]

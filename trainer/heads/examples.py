@@ -44,7 +44,7 @@ def from_words(library: Library, base: Checkpoint) -> FromWords:
     seen, rejected = _Parts(), _Parts()
     unseen = 0
     for number, (key, said) in enumerate(sorted(by_content.items())):
-        found = _observation(library, key, base.spec.backbone_hash)
+        found = observations.fullest(library, key, base.spec.backbone_hash)
         if found is None:
             unseen += len(said)
             continue
@@ -86,16 +86,6 @@ class _Parts:
         return Features(
             np.concatenate(self._values), np.concatenate(self._owner), np.concatenate(self._windows)
         )
-
-
-def _observation(library: Library, key: str, backbone: str) -> observations.Observation | None:
-    """What the backbone saw of a content, by the sampling with the most windows."""
-    row = library.observations.execute(
-        "SELECT sampling FROM observations WHERE content_key = ? AND backbone_hash = ? "
-        "ORDER BY window_count DESC, id DESC LIMIT 1",
-        (key, backbone),
-    ).fetchone()
-    return observations.get(library, key, backbone, row[0]) if row else None
 
 
 def _covered(word: annotation_log.Word, windows: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
+from vtag.engine.library.annotations.apply import standing_ranges
 from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import video
 from vtag.engine.library.store import observations
@@ -26,7 +27,8 @@ def of_library(
     What was seen of the clips themselves (content keys `own`), and windows in which a moment of one of the labels is
     known (a model's or a person's), are left out.
     """
-    keys, sampling = _seen(library, base.spec.backbone_hash, own)
+    sampling = observations.samplings(library, base.spec.backbone_hash)
+    keys = sorted(sampling.keys() - set(own))
     rng = np.random.default_rng(seed)
     values, owner, windows, count = [], [], [], 0
     for number in rng.permutation(len(keys)):
@@ -47,15 +49,8 @@ def carrying(
     library: Library, key: str, labels: Sequence[str], windows: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Which windows [W, 2] of a content overlap a known moment of one of the labels."""
-    marks = ", ".join("?" * len(labels))
-    spans = library.connection.execute(
-        "SELECT s.start_ms, s.end_ms FROM segments s JOIN labels l ON l.id = s.label_id "
-        f"JOIN contents c ON c.id = s.content_id WHERE c.key = ? AND l.name IN ({marks}) "
-        "AND s.verdict IS NOT 'rejected'",
-        (key, *labels),
-    ).fetchall()
     found = np.zeros(len(windows), bool)
-    for start, end in spans:
+    for start, end in standing_ranges(library.connection, key, labels):
         found |= (windows[:, 0] < end) & (start < windows[:, 1])
     return found
 
@@ -72,13 +67,14 @@ def to_look_at(
 
     Each with the number of its video. Videos that are not there now are left out.
     """
-    keys, sampling = _seen(library, None, own)
+    seen_by = observations.of_any_backbone(library)
+    keys = sorted(seen_by.keys() - set(own))
     rng = np.random.default_rng(seed)
     found: list[tuple[Item, int]] = []
     for number, key in enumerate(keys):
         content = content_by_key(library, key)
         place = video(library.connection, content.id) if content else None
-        seen = observations.get(library, key, *sampling[key].split("\n"))
+        seen = observations.get(library, key, *seen_by[key])
         if place is None or place.path is None or seen is None:
             continue
         free = seen.windows[~carrying(library, key, labels, seen.windows)]
@@ -86,17 +82,3 @@ def to_look_at(
         found += [(Item(path, len(labels), int(start)), number) for start, _ in free]
     chosen = rng.permutation(len(found))[:most]
     return [found[i] for i in chosen]
-
-
-def _seen(library: Library, backbone: str | None, own: Collection[str]) -> tuple[list[str], dict[str, str]]:
-    """Contents that were seen, sorted, and of each the sampling with the most windows.
-
-    Of any backbone where none is asked for: then it stands before the sampling, on a line of its own.
-    """
-    rows = library.observations.execute(
-        "SELECT content_key, backbone_hash, sampling FROM observations WHERE ?1 IS NULL OR backbone_hash = ?1 "
-        "ORDER BY window_count, id",
-        (backbone,),
-    )
-    sampling = {key: of if backbone else f"{by}\n{of}" for key, by, of in rows if key not in own}
-    return sorted(sampling), sampling

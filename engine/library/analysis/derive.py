@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vtag.engine.library.analysis.segments import DEFAULT_THRESHOLD, Rule, probabilities, segments_of
 from vtag.engine.library.annotations.apply import settle
 from vtag.engine.library.database import Library
+from vtag.engine.library.search.labels import own_thresholds
 from vtag.engine.library.store import heads, observations
 from vtag.engine.swin.config import NONE_OF_THESE
 
@@ -27,11 +28,7 @@ class Rules:
 
 def rules_for(library: Library, model: heads.Head) -> Rules:
     """Told threshold before the library's own per label, before the model's per label, before its default."""
-    own = dict(
-        library.connection.execute(
-            "SELECT name, threshold FROM labels WHERE threshold IS NOT NULL"
-        ).fetchall()
-    )
+    own = own_thresholds(library.connection)
     base = model.threshold if model.threshold is not None else DEFAULT_THRESHOLD
     chosen = [
         model.told_threshold

@@ -40,14 +40,11 @@ def would_find(library: Library, folder: Path, label: str, limit: int) -> list[F
         weight, bias = (np.asarray(stored[f"head.{part}"].read(), np.float32) for part in ("weight", "bias"))
     at = spec.labels.index(label)
     threshold = spec.label_thresholds.get(label, spec.threshold or DEFAULT_THRESHOLD)
-    rows = library.observations.execute(
-        "SELECT content_key, sampling FROM observations WHERE backbone_hash = ? ORDER BY window_count, id",
-        (spec.backbone_hash,),
-    )
-    places = _places(library)
+    samplings = observations.samplings(library, spec.backbone_hash)
+    places = videos_with_files(library)
 
     def found() -> Iterator[Found]:
-        for key, sampling in dict(rows.fetchall()).items():
+        for key, sampling in samplings.items():
             seen = observations.get(library, key, spec.backbone_hash, sampling)
             if seen is None or key not in places or not len(seen.windows):
                 continue
@@ -64,8 +61,8 @@ def would_find(library: Library, folder: Path, label: str, limit: int) -> list[F
     return heapq.nlargest(limit, found(), key=lambda each: (each.is_sure, each.score))
 
 
-def _places(library: Library) -> Mapping[str, tuple[int, str, int]]:
-    """Content keys to id, display path and end of those that have a file."""
+def videos_with_files(library: Library) -> Mapping[str, tuple[int, str, int]]:
+    """Content keys to id, display path and end in milliseconds, of the contents that have a file."""
     rows = library.connection.execute(
         "SELECT c.key, c.id, f.display, coalesce(c.duration_ms, 1 << 53) FROM contents c "
         "JOIN files f ON f.content_id = c.id ORDER BY f.state, f.id DESC"

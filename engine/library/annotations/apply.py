@@ -58,6 +58,18 @@ def _settle(db: sqlite3.Connection, content_id: int) -> None:
     _show_own(db, content_id, spoken, derived)
 
 
+def standing_ranges(reader: sqlite3.Connection, key: str, labels: Sequence[str]) -> list[tuple[int, int]]:
+    """Start and end in milliseconds of a content's moments of any of `labels`, without those that were rejected."""
+    marks = ", ".join("?" * len(labels))
+    rows = reader.execute(
+        "SELECT s.start_ms, s.end_ms FROM segments s JOIN labels l ON l.id = s.label_id "
+        f"JOIN contents c ON c.id = s.content_id WHERE c.key = ? AND l.name IN ({marks}) "
+        "AND s.verdict IS NOT 'rejected'",
+        (key, *labels),
+    )
+    return rows.fetchall()
+
+
 class Said(NamedTuple):
     """A word as `verdict_on` needs it; one on a whole video ends at the end of time."""
 

@@ -68,6 +68,11 @@ def matching(reader: sqlite3.Connection, words: Sequence[str], *, phrase: bool =
     return fits
 
 
+def own_thresholds(reader: sqlite3.Connection) -> dict[str, float]:
+    """The library's own thresholds by label, of the labels that have one."""
+    return dict(reader.execute("SELECT name, threshold FROM labels WHERE threshold IS NOT NULL").fetchall())
+
+
 def set_threshold(library: Library, label: str, threshold: float | None) -> bool:
     """Keep a threshold of the library's own for a label, None for none; whether there is such a label."""
     with library.transaction() as db:

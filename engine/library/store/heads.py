@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
+from vtag.engine.library.store.settings import keep_setting, setting
 from vtag.engine.swin.config import NONE_OF_THESE, TAUGHT
 from vtag.engine.text import printable
 
@@ -130,8 +131,8 @@ def replaced_by(library: Library, model_id: int) -> list[int]:
 
 def library_model(library: Library) -> int | None:
     """The id of the model that the library uses, None in a new library."""
-    row = library.connection.execute("SELECT value FROM settings WHERE key = ?", (_MODEL,)).fetchone()
-    return int(row[0]) if row else None
+    model_id = setting(library.connection, _MODEL)
+    return int(model_id) if model_id is not None else None
 
 
 def library_model_source(library: Library) -> str | None:
@@ -145,8 +146,7 @@ def library_model_source(library: Library) -> str | None:
 
 def use_model(library: Library, model_id: int) -> None:
     """Make a model the library's."""
-    with library.transaction() as db:
-        db.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (_MODEL, str(model_id)))
+    keep_setting(library, _MODEL, str(model_id))
 
 
 def tell_threshold(library: Library, model_id: int, threshold: float | None) -> None:

@@ -40,6 +40,33 @@ def keys_with(library: Library, backbone_hash: str, sampling: str) -> set[str]:
     return {row[0] for row in rows}
 
 
+def samplings(library: Library, backbone_hash: str) -> dict[str, str]:
+    """Content keys to the sampling with the most windows, of all that a backbone saw, fewest windows first."""
+    rows = library.observations.execute(
+        "SELECT content_key, sampling FROM observations WHERE backbone_hash = ? ORDER BY window_count, id",
+        (backbone_hash,),
+    )
+    return dict(rows.fetchall())
+
+
+def of_any_backbone(library: Library) -> dict[str, tuple[str, str]]:
+    """Content keys to the backbone and sampling with the most windows, fewest windows first."""
+    rows = library.observations.execute(
+        "SELECT content_key, backbone_hash, sampling FROM observations ORDER BY window_count, id"
+    )
+    return {key: (backbone_hash, sampling) for key, backbone_hash, sampling in rows}
+
+
+def fullest(library: Library, content_key: str, backbone_hash: str) -> Observation | None:
+    """What a backbone saw of a content, by the sampling with the most windows; None if it saw nothing."""
+    row = library.observations.execute(
+        "SELECT sampling FROM observations WHERE content_key = ? AND backbone_hash = ? "
+        "ORDER BY window_count DESC, id DESC LIMIT 1",
+        (content_key, backbone_hash),
+    ).fetchone()
+    return get(library, content_key, backbone_hash, row[0]) if row else None
+
+
 def get(library: Library, content_key: str, backbone_hash: str, sampling: str) -> Observation | None:
     """What was seen of a content, or None."""
     row = library.observations.execute(

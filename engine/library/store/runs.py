@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtag.engine.library.database import Library, now
+from vtag.engine.library.store.settings import keep_setting
 
 _COLUMNS = "id, kind, command, pid, host, state, started_at, updated_at, progress"
 _SPEED = "speed of "  # begins the names of settings that hold one
@@ -90,10 +91,7 @@ def finish(library: Library, run_id: int, state: str) -> None:
 
 def remember_speed(library: Library, of: str, speed: float) -> None:
     """Keep how fast a scan went: seconds of video a second; `of` says what looked, where and how."""
-    with library.transaction() as db:
-        db.execute(
-            "INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (_SPEED + of, f"{speed:.4g}")
-        )
+    keep_setting(library, _SPEED + of, f"{speed:.4g}")
 
 
 def speed(library: Library, of: str) -> float | None:
