@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, talk_console
-from vtag.engine.system.clock import worked_s
-from vtag.engine.text import counted, display_path, printable
+from vtag.engine.system.clock import active_seconds
+from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.engine.scan.events import Event, Finished, PassDone, Planned, Profile, VideoFailed
@@ -75,7 +75,7 @@ class Drawing:
 
 
 def _plan_line(plan: Planned) -> str:
-    parts = [f"{counted(plan.videos, 'video')} to look at"]
+    parts = [f"{pluralize(plan.videos, 'video')} to look at"]
     if plan.videos and plan.video_ms:
         parts.append(f"{_hours(plan.video_ms)} of video")
     if plan.estimate_s:
@@ -95,7 +95,7 @@ class _Lines:
 
     def __init__(self, plan: Planned) -> None:
         self._plan = plan
-        self._start = self._last = worked_s()
+        self._start = self._last = active_seconds()
 
     def show(self, event: Event) -> None:
         from vtag.engine.scan.events import PassDone, Progress, VideoFailed
@@ -104,8 +104,8 @@ class _Lines:
             self.say(_pass_line(event))
         elif isinstance(event, VideoFailed):
             self.say(_failed_line(event))
-        elif isinstance(event, Progress) and worked_s() - self._last >= _PLAIN_EVERY_S:
-            self._last = worked_s()
+        elif isinstance(event, Progress) and active_seconds() - self._last >= _PLAIN_EVERY_S:
+            self._last = active_seconds()
             passed = self._last - self._start
             say(
                 f"{event.videos_done} of {self._plan.videos} videos, "
@@ -127,7 +127,7 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._plan = plan
-        self._start = worked_s()
+        self._start = active_seconds()
         self._progress = Progress(
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
@@ -135,7 +135,7 @@ class _Bar:
             TimeRemainingColumn(),
             console=talk_console(),
             transient=True,
-            get_time=worked_s,
+            get_time=active_seconds,
         )
         self._task = self._progress.add_task("starting", total=plan.video_ms or None)
         self._progress.start()
@@ -148,7 +148,7 @@ class _Bar:
         elif isinstance(event, VideoFailed):
             self.say(_failed_line(event))
         elif isinstance(event, Progress):
-            speed = event.video_ms_done / 1000 / max(worked_s() - self._start, 1e-3)
+            speed = event.video_ms_done / 1000 / max(active_seconds() - self._start, 1e-3)
             text = (
                 f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
             )
@@ -182,7 +182,7 @@ def profile_line(profile: Profile) -> str:
 
 def _sum_line(done: Finished) -> str:
     speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
-    seen = f"{counted(done.windows, 'window')}, {counted(done.moments, 'moment')}"
+    seen = f"{pluralize(done.windows, 'window')}, {pluralize(done.moments, 'moment')}"
     return (
         f"{done.scanned} scanned ({_hours(done.video_ms)}, {seen}), "
         f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "

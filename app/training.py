@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, say_at_once, talk_console
-from vtag.engine.system.clock import worked_s
+from vtag.engine.system.clock import active_seconds
+from vtag.engine.system.signals import GracefulStop
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -24,7 +23,7 @@ class TrainingView:
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._began: float | None = None
-        self._said = worked_s()
+        self._said = active_seconds()
 
     def __enter__(self) -> TrainingView:
         return self
@@ -34,7 +33,7 @@ class TrainingView:
 
     def step(self, event: Stepped) -> None:
         """A part of a step is done."""
-        now = worked_s()
+        now = active_seconds()
         if self._began is None:
             self._began, self._first = now, event.clips
         speed = (event.clips - self._first) / max(now - self._began, 1e-3)
@@ -68,12 +67,12 @@ class TrainingView:
         if is_terminal():
             bar = self._opened()
             bar.update(bar.task_ids[0], description=text, completed=done, total=of)
-        elif worked_s() - self._said >= _PLAIN_EVERY_S:
+        elif active_seconds() - self._said >= _PLAIN_EVERY_S:
             self.line(text)
 
     def line(self, text: str) -> None:
         """Say one line, above the bar where there is one."""
-        self._said = worked_s()
+        self._said = active_seconds()
         if self._bar:
             self._bar.console.print(text)
         else:
@@ -89,7 +88,7 @@ class TrainingView:
                 TimeRemainingColumn(),
                 console=talk_console(),
                 transient=True,
-                get_time=worked_s,
+                get_time=active_seconds,
             )
             self._bar.add_task("", total=None)
             self._bar.start()
@@ -101,34 +100,6 @@ class TrainingView:
             self._bar = None
 
 
-class Ending:
-    """Ctrl-C and SIGTERM while a training runs: the first asks for an end after the step, the next ends at once.
-
-    Before `begin()` they interrupt, as everywhere. A context manager.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._begun = False
-
-    def begin(self) -> None:
-        """From here on there is a state that is worth keeping."""
-        self._begun = True
-
-    def over(self) -> None:
-        """From here on there is none."""
-        self._begun = False
-
-    def __enter__(self) -> Ending:
-        self._before = [signal.signal(s, self._hear) for s in (signal.SIGINT, signal.SIGTERM)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), self._before, strict=True):
-            signal.signal(number, handler)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self._begun:
-            raise KeyboardInterrupt
-        self.asked = True
-        say_at_once("ending after this step; again ends at once")
+def stop_after_step() -> GracefulStop:
+    """A context for a training: the first Ctrl-C ends it after the current step, the next at once."""
+    return GracefulStop(lambda: say_at_once("ending after this step; again ends at once"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from vtag.engine.errors import VtagError
 from vtag.engine.models.registry import installed, verify
 from vtag.engine.paths import home, library_path
-from vtag.engine.text import counted, display_path
+from vtag.engine.text import display_path, pluralize
 
 _CODECS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "prores", "mjpeg")
 _LITTLE_DISK_BYTES = 2**30
@@ -179,7 +179,7 @@ def _library(path: Path) -> Iterator[Finding]:
     except (VtagError, sqlite3.Error) as error:
         yield Finding("library", "wrong", str(error), "bring back a backup, or name another file with --db")
         return
-    holds = f"{counted(videos, 'video')}, {counted(moments, 'moment')}"
+    holds = f"{pluralize(videos, 'video')}, {pluralize(moments, 'moment')}"
     said = f"{display_path(path)}: {holds}, SQLite {sqlite3.sqlite_version}"
     yield Finding("library", "ok" if sound == "ok" else "wrong", said if sound == "ok" else sound)
     for file in (path, path.parent / OBSERVATIONS):

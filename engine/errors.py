@@ -1,27 +1,27 @@
-"""What can go wrong, as one small tree; a message is one sentence: what is wrong, where, what to do."""
+"""The exceptions. A message is one sentence: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
 
 class VtagError(Exception):
-    """A failure that a person can act on; the faces print its message on one line, without a traceback."""
+    """A failure that the user can act on. The command line and the page show its message without a traceback."""
 
 
 class ModelError(VtagError):
-    """A checkpoint, model folder or model name that cannot be used."""
+    """A checkpoint, a model folder or a model's name that cannot be used."""
 
 
 class DownloadError(ModelError):
-    """A model that could not be fetched, or is not what was promised."""
+    """A model that could not be downloaded, or a download that is not the published file."""
 
 
 class VideoError(VtagError):
-    """A video that cannot be read; it costs that video alone."""
+    """A video that cannot be read. Other videos are not affected."""
 
 
 class LibraryError(VtagError):
-    """A database that cannot be opened, is of a newer vtag, or is in use."""
+    """A library that cannot be opened, was written by a newer vtag, or is in use."""
 
 
 class QueryError(VtagError):
-    """A query that cannot be understood."""
+    """A query that cannot be parsed."""

@@ -1,4 +1,4 @@
-"""Where vtag keeps its files: one place that knows, one variable (VTAG_HOME) that moves everything."""
+"""Where vtag keeps its files. The variable VTAG_HOME moves all of them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from platformdirs import user_data_path
 
 def home() -> Path:
     """The folder of the library, the models and the caches: VTAG_HOME, else the user's data folder."""
-    chosen = os.environ.get("VTAG_HOME")
-    return Path(chosen).expanduser().absolute() if chosen else user_data_path("vtag", appauthor=False)
+    folder = os.environ.get("VTAG_HOME")
+    return Path(folder).expanduser().absolute() if folder else user_data_path("vtag", appauthor=False)
 
 
-def library_path(chosen: Path | None = None) -> Path:
-    """The library's file: `chosen` (from --db) where given, else `library.db` at home."""
-    return chosen.expanduser().absolute() if chosen else home() / "library.db"
+def library_path(path: Path | None = None) -> Path:
+    """The library's file: `path` (from --db), else `library.db` at home."""
+    return path.expanduser().absolute() if path else home() / "library.db"
 
 
 def models_dir() -> Path:
-    """The folder that holds one folder a model that was pulled, imported or trained."""
+    """The folder of the models that were downloaded, imported or trained; each has a folder in it."""
     return home() / "models"
 
 
-def private_dir(path: Path) -> Path:
-    """`path` as a folder that exists and, where we made it, is its owner's alone."""
+def make_private_dir(path: Path) -> Path:
+    """Create the folder `path` if it is missing, readable by its owner only; returns `path`."""
     if not path.is_dir():
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

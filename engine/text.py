@@ -1,4 +1,4 @@
-"""Text that came from a disk or a file, made safe to show on one line of a terminal."""
+"""Text from a disk or a file, made safe to show on one line of a terminal."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ import os
 import unicodedata
 
 # controls, format characters (bidirectional overrides among them), surrogates, line and paragraph separators
-_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JOINER = "\u200d"  # a format character that emoji need
 
 
 def printable(text: str) -> str:
-    """`text` with every character that could steer a terminal or break the line written as an escape."""
+    """`text` with an escape for every character that could steer a terminal or break the line."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        c.encode("unicode_escape").decode() if c != _JOINER and unicodedata.category(c) in _UNSAFE else c
+        c.encode("unicode_escape").decode()
+        if c != _JOINER and unicodedata.category(c) in _UNSAFE_CATEGORIES
+        else c
         for c in text
     )
 
 
-def counted(number: int, one: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """`1 video`, `2 videos`."""
-    return f"{number} {one}" if number == 1 else f"{number} {one}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def display_path(path: str | bytes | os.PathLike[str]) -> str:
-    """A path as a person reads it: bytes that are no text, and control characters, as escapes."""
+    """A path to show: escapes stand for control characters and for bytes that are not UTF-8."""
     raw = os.fsencode(path)
     return printable(raw.decode("utf-8", errors="backslashreplace"))

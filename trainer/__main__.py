@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from contextlib import closing
-from types import FrameType
 
 from vtag.engine.errors import VtagError
+from vtag.engine.system.signals import GracefulStop
 from vtag.trainer.loop.distributed import joined
 from vtag.trainer.loop.log_format import told_of
 from vtag.trainer.loop.loop import Stepped
@@ -32,18 +31,23 @@ def main(arguments: list[str] | None = None) -> int:
     told = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     changes = told.changes if told.amp is None else [*told.changes, f"run.amp={str(told.amp).lower()}"]
-    ending = _Ending()
+    with GracefulStop() as stop:
+        return _train(told.config, changes, resume=told.resume, stop=stop)
+
+
+def _train(config_name: str, changes: list[str], *, resume: bool, stop: GracefulStop) -> int:
     try:
-        _, config = find_config(told.config, changes)
+        _, config = find_config(config_name, changes)
         with (
             joined(config.run.device) as ranks,
-            closing(train(config, resume=told.resume, ranks=ranks)) as events,
+            closing(train(config, resume=resume, ranks=ranks)) as events,
         ):
             for event in events:
                 if ranks.rank == 0 and (line := told_of(event)):
                     _LOG.info("%s", line)
-                ending.begun |= isinstance(event, Stepped)
-                if ending.asked:
+                if isinstance(event, Stepped):
+                    stop.begin()
+                if stop.requested:
                     raise KeyboardInterrupt
     except VtagError as error:
         _LOG.error("%s", error)
@@ -52,21 +56,6 @@ def main(arguments: list[str] | None = None) -> int:
         _LOG.error("interrupted: what is finished is kept, and --resume goes on from there")
         return _INTERRUPTED
     return 0
-
-
-class _Ending:
-    """Ctrl-C, and SIGTERM, which torchrun sends when another process is lost: the step is finished first."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.begun = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._hear)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or not self.begun:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
 from vtag.app.console import clock, complain, is_terminal, put, say
 from vtag.app.options import Db
 from vtag.engine.errors import VideoError, VtagError
-from vtag.engine.text import counted, display_path, printable
+from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.search.moments import Moment
@@ -66,7 +66,7 @@ def cut(
         there += outcome == "there"
         failed += outcome == "failed"
     beside = f", {there} were there already" if there else ""
-    say(f"{counted(written, 'clip')} written{beside}" + (f", {failed} could not be" if failed else ""))
+    say(f"{pluralize(written, 'clip')} written{beside}" + (f", {failed} could not be" if failed else ""))
     if failed:
         raise typer.Exit(3)
 

@@ -12,7 +12,7 @@ import typer
 
 from vtag.app.console import complain, is_terminal, out_console, put, put_json, say, talk_console
 from vtag.app.options import Backend, Device, ExactPrecision, Json, Model, Protocol
-from vtag.engine.text import counted, display_path, printable
+from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.trainer.data.dataset import Dataset
@@ -79,7 +79,7 @@ def evaluate(
         )
         put(f"protocol {protocol} ({_VIEWS[protocol]}); {printable(opened.spec.name)}, {opened.precision}")
     if found.failed:
-        say(f"{counted(len(found.failed), 'clip')} could not be read: in no figure")
+        say(f"{pluralize(len(found.failed), 'clip')} could not be read: in no figure")
         raise typer.Exit(3)
 
 

@@ -12,7 +12,7 @@ from vtag.app.asking import MinScore, OfModel, Query, query_text, reading
 from vtag.app.console import complain, put, say
 from vtag.app.options import Db
 from vtag.engine.errors import VtagError
-from vtag.engine.text import counted, display_path
+from vtag.engine.text import display_path, pluralize
 
 if TYPE_CHECKING:
     from vtag.engine.library.exports.items import Item
@@ -96,7 +96,7 @@ def _write_sidecars(moments: list[Item], folder: bytes | None) -> None:
         except VtagError as error:
             failed += 1
             complain(str(error))
-    say(f"{counted(changed, 'sidecar')} written, {len(videos) - changed - failed} had all keywords already")
+    say(f"{pluralize(changed, 'sidecar')} written, {len(videos) - changed - failed} had all keywords already")
     if failed:
         raise typer.Exit(3)
 

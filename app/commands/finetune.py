@@ -11,7 +11,7 @@ import typer
 
 from vtag.app.console import complain, out_console, put_json, say
 from vtag.app.options import Db, Json
-from vtag.engine.text import counted, display_path, printable
+from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.database import Library
@@ -179,17 +179,17 @@ def _is_published(name: str) -> bool:
 
 def _draw(steps: Generator[Told, None, None]) -> Taught:
     from vtag.app.scan_view import Drawing
-    from vtag.app.training import Ending, TrainingView
+    from vtag.app.training import TrainingView, stop_after_step
     from vtag.trainer.evaluation.judge import Taught
     from vtag.trainer.heads.window_features import Looked
     from vtag.trainer.loop.loop import EpochDone, Resumed, Stepped, Trained
 
-    with Ending() as ending, Drawing() as drawing, TrainingView() as view:
+    with stop_after_step() as stop, Drawing() as drawing, TrainingView() as view:
         for event in steps:
             if isinstance(event, Taught):
                 return event
             if isinstance(event, Stepped):
-                ending.begin()
+                stop.begin()
                 view.step(event)
             elif isinstance(event, EpochDone):
                 view.epoch(event)
@@ -198,10 +198,10 @@ def _draw(steps: Generator[Told, None, None]) -> Taught:
             elif isinstance(event, Resumed):
                 view.resumed(event)
             elif isinstance(event, Trained):
-                ending.over()
+                stop.finish()
             else:
                 drawing.show(event)
-            if ending.asked:
+            if stop.requested:
                 steps.close()
                 raise KeyboardInterrupt
     raise AssertionError("finetune ends with what it taught")
@@ -234,7 +234,7 @@ def _put(taught: Taught) -> None:
 
 def _put_preview(found: list[tuple[str, str, int, float]]) -> None:
     for path, label, moments, score in found[:_MOST_PREVIEWED]:
-        say(f"{score:.2f}  {printable(label)}  {counted(moments, 'moment')}  {printable(path)}")
+        say(f"{score:.2f}  {printable(label)}  {pluralize(moments, 'moment')}  {printable(path)}")
     if len(found) > _MOST_PREVIEWED:
         say(f"and {len(found) - _MOST_PREVIEWED} more")
     if not found:

@@ -84,7 +84,7 @@ def scan(
     from vtag.engine.scan.model_selection import choose_model, remember
     from vtag.engine.scan.scan import ScanOptions
     from vtag.engine.scan.scan import scan as run
-    from vtag.engine.system.signals import heard
+    from vtag.engine.system.signals import catch_interrupts
 
     options = ScanOptions(
         backend=backend,
@@ -103,7 +103,7 @@ def scan(
         skip_static=skip_static,
         nice=is_terminal() if nice is None else nice,
     )
-    with Library.open(library_path(db)) as library, heard():
+    with Library.open(library_path(db)) as library, catch_interrupts():
         try:
             note = _starter_note(library, model, device, ask=not dry_run)
             checkpoint, source = choose_model(library, model, device)

@@ -12,7 +12,7 @@ from vtag.app.commands.words import open_library
 from vtag.app.console import agreed, can_ask, put_json, say
 from vtag.app.options import Db, Json, Threshold, threshold_of
 from vtag.engine.errors import LibraryError
-from vtag.engine.text import counted, display_path, printable
+from vtag.engine.text import display_path, pluralize, printable
 
 _SHOWN = 20
 
@@ -51,7 +51,7 @@ def retag(
         )
     if json:
         put_json({"model": name, "videos": len(counts), "moments": sum(counts)})
-    videos = counted(len(counts), "video")
+    videos = pluralize(len(counts), "video")
     say(f"{printable(name)}: {sum(counts)} moments in {videos}, none of which was opened")
 
 

@@ -37,16 +37,16 @@ def train(
     if show:
         put(text.rstrip())
         return
-    from vtag.app.training import Ending, TrainingView
+    from vtag.app.training import TrainingView, stop_after_step
     from vtag.trainer.loop.log_format import told_of
     from vtag.trainer.loop.loop import Stepped
     from vtag.trainer.network.train import Begun, Ended
     from vtag.trainer.network.train import train as run
 
-    with Ending() as ending, TrainingView() as view, closing(run(recipe, resume=resume)) as events:
+    with stop_after_step() as stop, TrainingView() as view, closing(run(recipe, resume=resume)) as events:
         for event in events:
             if isinstance(event, Stepped):
-                ending.begin()
+                stop.begin()
                 view.step(event)
             elif line := told_of(event):
                 view.line(line)
@@ -55,7 +55,7 @@ def train(
                     complain(printable(remark))
             if isinstance(event, Ended):
                 put(display_path(event.folder))
-            elif ending.asked:
+            elif stop.requested:
                 events.close()
                 say("the state is kept: the same command with --resume goes on from there")
                 raise typer.Exit(130)

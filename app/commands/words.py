@@ -16,7 +16,7 @@ import typer
 from vtag.app.console import clock, complain, put, put_json, say
 from vtag.app.options import Db, Json
 from vtag.engine.errors import LibraryError
-from vtag.engine.text import counted, display_path, printable
+from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.annotations.annotation_log import Change, Word
@@ -183,7 +183,7 @@ def export_words(
     if file.exists() and not force:
         raise LibraryError(f"{display_path(file)} is there already: say --force to write over it")
     _write(file, lines)
-    say(f"wrote {counted(len(lines), 'word')} to {display_path(file)}")
+    say(f"wrote {pluralize(len(lines), 'word')} to {display_path(file)}")
 
 
 @words.command("import")
@@ -206,10 +206,10 @@ def import_words(
             raise LibraryError(f"{display_path(file)} cannot be read: {error.strerror or error}") from error
         waiting = {word.content for word, _ in homeless(library.connection)}
     say(
-        f"read {counted(count, 'word')}: {len(change.after)} taken, {count - len(change.after)} known already"
+        f"read {pluralize(count, 'word')}: {len(change.after)} taken, {count - len(change.after)} known already"
     )
     if lost := sum(word.content in waiting for word in change.after):
-        say(f"{counted(lost, 'word')} {'waits' if lost == 1 else 'wait'} for a scan to find the video")
+        say(f"{pluralize(lost, 'word')} {'waits' if lost == 1 else 'wait'} for a scan to find the video")
 
 
 Said = Annotated[
@@ -288,7 +288,7 @@ def _line(change: Change) -> str:
     touched = touched or list(change.before)
     if len(touched) == 1:
         return f"{change.action} {_named(touched[0])}"
-    return f"{change.action} {counted(len(touched), 'word')}"
+    return f"{change.action} {pluralize(len(touched), 'word')}"
 
 
 def _named(word: Word) -> str:

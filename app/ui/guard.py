@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vtag.engine.paths import private_dir
+from vtag.engine.paths import make_private_dir
 
 COOKIE = "vtag_session"
 LOGIN = "/login"
@@ -48,7 +48,7 @@ def session_secret(file: Path) -> bytes:
             return kept
     except FileNotFoundError:
         pass
-    private_dir(file.parent)
+    make_private_dir(file.parent)
     made = secrets.token_bytes(32)
     file.unlink(missing_ok=True)
     file.touch(mode=0o600)

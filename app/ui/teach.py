@@ -22,7 +22,7 @@ from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
 from vtag.engine.models.registry import is_here, remove
-from vtag.engine.paths import models_dir, private_dir
+from vtag.engine.paths import make_private_dir, models_dir
 from vtag.engine.text import display_path
 
 OWN_TAGS = "my-tags"  # all tags of a person's own words are taught together, so that they are told apart
@@ -167,7 +167,7 @@ def _changed(
 def _taught(library: Path, folder: Path) -> dict[str, Any]:
     """What `vtag finetune --from-library` says of the model that it wrote to `folder`. Raises VtagError."""
     command = ["finetune", "--from-library", "--json", "--db", str(library), "-o", str(folder)]
-    private_dir(folder.parent)
+    make_private_dir(folder.parent)
     too_long = "teaching took more than ten minutes: `vtag finetune --from-library` has the time"
     return told_by(command, within_s=_TRY_WITHIN_S, too_long=too_long)
 

@@ -29,8 +29,8 @@ from vtag.engine.backends.base import MOST_LANES, Backend, Output, usable_proces
 from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.checkpoint import Checkpoint, OnnxGraph
 from vtag.engine.errors import ModelError
-from vtag.engine.paths import home, private_dir
-from vtag.engine.system.locks import Locked, exclusive
+from vtag.engine.paths import home, make_private_dir
+from vtag.engine.system.locks import LockHeldError, lock_file
 
 PIN = "VTAG_BACKEND"  # torch or onnx: what auto means, whatever was measured
 _TOLERANCE = 1e-4  # relative to the largest value from 1 on
@@ -84,11 +84,11 @@ def measure(checkpoint: Checkpoint, ours: Backend) -> None:
     if find_spec("torch") is None or key in _read():
         return
     try:
-        private_dir(_file().parent)
-        with exclusive(_file().with_suffix(".lock")):
+        make_private_dir(_file().parent)
+        with lock_file(_file().with_suffix(".lock")):
             log.warning("measuring whether torch or onnx is faster for this model here, once")
             _keep(key, _measured(checkpoint, ours))
-    except (OSError, Locked):
+    except (OSError, LockHeldError):
         log.debug("%s cannot be written now", _file(), exc_info=True)
 
 

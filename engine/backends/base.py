@@ -15,7 +15,7 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import ModelError
 from vtag.engine.models.registry import load
 from vtag.engine.swin.config import ModelSpec
-from vtag.engine.system.signals import held
+from vtag.engine.system.signals import delay_interrupts
 from vtag.engine.text import printable
 
 MOST_LANES = 8  # clips that a processor works on at one time: each costs memory
@@ -99,7 +99,7 @@ def open_backend(
         )
     if not checkpoint.is_whole:
         raise ModelError("this model's network is an ONNX file of less than float32: use --backend onnx")
-    with held():
+    with delay_interrupts():
         from vtag.engine.backends.torch_backend import TorchBackend
 
     return TorchBackend(checkpoint, device=device, precision=precision)

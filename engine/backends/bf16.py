@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from vtag.engine.backends.base import usable_processors
-from vtag.engine.paths import home, private_dir
+from vtag.engine.paths import home, make_private_dir
 
 _PAYS = 1.2  # so much faster have bf16's products to be than fp32's, before its rounding is accepted
 _ROUNDS = 16
@@ -42,7 +42,7 @@ def pays() -> bool:
     except (OSError, ValueError):
         gain = _measured_gain()
         with suppress(OSError):  # where it cannot be kept it is measured again
-            private_dir(file.parent)
+            make_private_dir(file.parent)
             with open(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as kept:
                 kept.write(f"{gain:.2f}")
     return gain > _PAYS

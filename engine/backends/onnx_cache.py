@@ -15,8 +15,8 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint, OnnxGraph
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.checkpoints.safe_open import said_of
 from vtag.engine.errors import ModelError
-from vtag.engine.paths import home, private_dir
-from vtag.engine.system.locks import Locked, exclusive
+from vtag.engine.paths import home, make_private_dir
+from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path
 
 _PLACE = Path("cache") / "onnx"
@@ -77,12 +77,12 @@ def _alone(place: Path) -> Iterator[None]:
     """Hold the lock of a graph's folder; wait for a process that has it, and say so. Raises ModelError."""
     with ExitStack() as held:
         with said_of(place):
-            lock = private_dir(place.parent) / f"{place.name}.lock"
+            lock = make_private_dir(place.parent) / f"{place.name}.lock"
             try:
-                held.enter_context(exclusive(lock))
-            except Locked:
+                held.enter_context(lock_file(lock))
+            except LockHeldError:
                 log.warning("another vtag is exporting this model to ONNX: waiting for it")
-                held.enter_context(exclusive(lock, wait_s=math.inf))
+                held.enter_context(lock_file(lock, wait_s=math.inf))
         yield
 
 

@@ -24,7 +24,7 @@ from vtag.engine.checkpoints.checkpoint import OnnxGraph, file_hash
 from vtag.engine.checkpoints.formats.onnx_files import CLIPS
 from vtag.engine.checkpoints.safe_open import open_regular, said_of
 from vtag.engine.errors import ModelError
-from vtag.engine.paths import home, private_dir
+from vtag.engine.paths import home, make_private_dir
 from vtag.engine.text import printable
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -195,7 +195,7 @@ def _providers(device: str, graph: OnnxGraph, batch: int) -> list[tuple[str, dic
     cuda: tuple[str, dict[str, Any]] = (CUDA, {"device_id": number, "use_tf32": 0})
     if device != "tensorrt":
         return [cuda]
-    engines = private_dir(_engines(graph))
+    engines = make_private_dir(_engines(graph))
     t, h, w = graph.size
 
     def shape(clips: int) -> str:

@@ -13,7 +13,7 @@ from vtag.engine.errors import ModelError
 from vtag.engine.jobs.job_queue import last_line, start_process
 from vtag.engine.models.catalog import CatalogueEntry, catalogue
 from vtag.engine.models.registry import DOWNLOADS, is_here
-from vtag.engine.paths import models_dir, private_dir
+from vtag.engine.paths import make_private_dir, models_dir
 
 _INTERRUPTED = 130  # the exit code of what a person ended
 _FRESH_S = 20.0  # a part that grew within this time is being downloaded by somebody
@@ -43,7 +43,7 @@ class Pulls:
         with self._lock:
             if is_here(name) or (name in self._started and self._started[name][0].poll() is None):
                 return
-            log = private_dir(models_dir() / DOWNLOADS) / f"{name}.log"
+            log = make_private_dir(models_dir() / DOWNLOADS) / f"{name}.log"
             with open(log, "wb") as opened:
                 self._started[name] = (start_process(["models", "pull", name], opened.fileno()), log)
 

@@ -22,7 +22,7 @@ from vtag.engine.errors import VtagError
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.store.runs import Run, recent
 from vtag.engine.library.store.settings import keep_setting, setting
-from vtag.engine.paths import private_dir
+from vtag.engine.paths import make_private_dir
 from vtag.engine.text import printable
 
 _SETTING = "jobs"  # of the library: what waits
@@ -144,7 +144,7 @@ class Jobs:
         return last_line(self._library.parent / _LOG)
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
-        private_dir(self._library.parent)
+        make_private_dir(self._library.parent)
         with open(self._library.parent / _LOG, "wb") as log:
             return start_process(job.arguments, log.fileno())
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.timestamps import now as now
-from vtag.engine.paths import private_dir
+from vtag.engine.paths import make_private_dir
 from vtag.engine.text import display_path
 
 OBSERVATIONS = "observations.db"
@@ -58,7 +58,7 @@ class Library:
         opened: list[sqlite3.Connection] = []
         for schema, file in ((SCHEMA, path), (OBSERVATIONS_SCHEMA, path.parent / OBSERVATIONS)):
             try:
-                private_dir(path.parent)
+                make_private_dir(path.parent)
                 opened.append(_open_for_writing(file))
                 _bring_up_to_date(opened[-1], file, schema)
             except (sqlite3.Error, OSError, LibraryError) as error:

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 from vtag.engine.errors import DownloadError
 from vtag.engine.models.https import Limits, RefusedAddress, host_of, open_url
 from vtag.engine.models.partial_download import Partial, Whole
-from vtag.engine.paths import private_dir
-from vtag.engine.system.locks import Locked, exclusive
+from vtag.engine.paths import make_private_dir
+from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path, printable
 
 MOST_BYTES = 4 << 30  # no published Video Swin comes near
@@ -102,14 +102,14 @@ def fetch(
     """
     wanted = _Wanted(url, by_hand, most_bytes, expected_bytes, room_bytes)
     try:
-        private_dir(destination.parent)
-        with exclusive(destination.with_name(destination.name + ".lock")):
+        make_private_dir(destination.parent)
+        with lock_file(destination.with_name(destination.name + ".lock")):
             partial = Partial(destination.with_name(destination.name + ".part"))
             _ask_until_whole(wanted, partial, on_progress or _nobody, attempts, pause_s, limits)
             fetched = _checked(wanted, partial, destination, sha256_prefix or "")
             partial.move_to(destination)
             return fetched
-    except Locked:
+    except LockHeldError:
         raise DownloadError(
             f"another vtag is downloading {host_of(url)}'s {printable(destination.name)} right now"
         ) from None

@@ -32,9 +32,9 @@ from vtag.engine.models.image_models import (
     read_image_spec,
     save_image_folder,
 )
-from vtag.engine.paths import models_dir, private_dir
+from vtag.engine.paths import make_private_dir, models_dir
 from vtag.engine.swin.config import ModelSpec, check_labels
-from vtag.engine.system.locks import Locked, exclusive
+from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path, printable
 
 __all__ = [
@@ -371,8 +371,8 @@ def _writing() -> Iterator[Path]:
     """
     root = models_dir()
     try:
-        private_dir(root)
-        with exclusive(root / f"{_INCOMING}.lock", wait_s=_PATIENCE_S):
+        make_private_dir(root)
+        with lock_file(root / f"{_INCOMING}.lock", wait_s=_PATIENCE_S):
             incoming = root / _INCOMING
             shutil.rmtree(incoming, ignore_errors=True)
             incoming.mkdir(mode=0o700)
@@ -380,7 +380,7 @@ def _writing() -> Iterator[Path]:
                 yield incoming
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
-    except Locked:
+    except LockHeldError:
         raise ModelError("another vtag is bringing a model in: try again when it is done") from None
     except OSError as error:
         reason = printable(error.strerror or str(error))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.backends.base import Backend
 from vtag.engine.scan.events import Profile
-from vtag.engine.system.clock import worked_s
+from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.messages import ClipReady
 
 _END_S = 30.0  # a batch that is under way is waited for: it cannot be stopped
@@ -113,12 +113,12 @@ class ModelThread:
             return some
 
     def _look(self, clips: list[ClipReady]) -> list[Seen]:
-        began = worked_s()
+        began = active_seconds()
         pixels = np.concatenate([clip.pixels for clip in clips])
         for clip in clips:
             clip.release()
         features = self._backend.run(pixels).features
-        self.profile.model_s += worked_s() - began
+        self.profile.model_s += active_seconds() - began
         self.profile.clips += len(clips)
         self.profile.batches += 1
         split = features.reshape(len(clips), -1, features.shape[-1])

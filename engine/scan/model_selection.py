@@ -12,7 +12,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.store import heads
 from vtag.engine.models.catalog import CatalogueEntry
 from vtag.engine.models.registry import STARTER, catalogue, is_here, load, locate
-from vtag.engine.system.signals import held
+from vtag.engine.system.signals import delay_interrupts
 
 
 def choose_model(library: Library, model: str | None, device: str = "auto") -> tuple[Checkpoint, str]:
@@ -45,7 +45,7 @@ def _first_choices(device: str) -> tuple[str, ...]:
 def _has_cuda() -> bool:
     if find_spec("torch") is None:
         return False
-    with held():
+    with delay_interrupts():
         import torch  # noqa: PLC0415  # seconds, and only a new library asks
 
     return torch.cuda.is_available()

@@ -35,7 +35,7 @@ from vtag.engine.scan.passes import COARSE_FROM_MS, PASSES, starts_of
 from vtag.engine.scan.plan import Plan, Task
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.system import signals
-from vtag.engine.system.clock import worked_s
+from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.messages import ClipReady, VideoOpened
 from vtag.engine.video.decode.messages import Event as PoolEvent
 from vtag.engine.video.decode.messages import VideoDone as Decoded
@@ -171,7 +171,7 @@ class Looking:
             failed=tuple(self._failed),
             windows=self._windows,
             video_ms=self._seen_ms,
-            wall_s=worked_s() - self._started,
+            wall_s=active_seconds() - self._started,
             moments=sum(self._moments.values()),
             left_out=tuple(self._found.left_out),
             unfinished=len(self._stored & self._open),
@@ -187,7 +187,7 @@ class Looking:
             "of": len(self._plan.tasks),
             "video_ms": done.video_ms_done,
             "of_ms": done.video_ms,
-            "worked_s": worked_s() - self._began if self._began else 0.0,
+            "worked_s": active_seconds() - self._began if self._began else 0.0,
         }
         runs.report(self._library, self.run_id, told)
 
@@ -213,9 +213,9 @@ class Looking:
             )
             self._lengths.wait(pool)
             yield planned(self._plan, self._found, self._lengths.total_ms, speed)
-            self._began = worked_s()
+            self._began = active_seconds()
             yield from self._pass_by_pass(pool)
-            self._looking_s = worked_s() - self._began
+            self._looking_s = active_seconds() - self._began
         self._decode_s = _children_s() - self._decode_s
         if self._seen_ms > _TELLING_MS and self._looking_s:
             runs.remember_speed(self._library, by, self._seen_ms / 1000 / self._looking_s)
@@ -238,7 +238,7 @@ class Looking:
                 pool.submit(job_id, task.files[0].path, self._sampling, known, only_starts=starts)
         assert self._model
         while self._looks:
-            signals.check()
+            signals.raise_if_interrupted()
             if pool.unfinished:
                 event = pool.next_event(_POLL_S if self._model.unseen else _TICK_S)
                 if isinstance(event, VideoOpened):
@@ -358,7 +358,7 @@ class Looking:
         yield self._progress()
 
     def _keep(self, job_id: int) -> Iterator[Event]:
-        began = worked_s()
+        began = active_seconds()
         look = self._looks[job_id]
         assert look.decoded is not None
         info, note = look.decoded.info, look.decoded.note
@@ -372,7 +372,7 @@ class Looking:
             self._moments[job_id] = self._voices.derive(content_id, self._sampling.key(), force=True)
         del self._looks[job_id]
         self._stored.add(job_id)
-        self._store_s += worked_s() - began
+        self._store_s += active_seconds() - began
         if look.whole:
             self._open.discard(job_id)
             if not self._options.force:

@@ -24,7 +24,7 @@ from vtag.engine.scan.runner import (
     views_at_once,
 )
 from vtag.engine.swin.config import ModelSpec
-from vtag.engine.system.clock import worked_s
+from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import Sampling
 
@@ -59,7 +59,7 @@ def scan(
     interruption leaves is whole. Raises VtagError where the scan as such cannot run; a video that cannot be read
     is an event.
     """
-    started = worked_s()
+    started = active_seconds()
     spec = checkpoint.spec
     sampling = sampling_of(spec, options)
     found = discover(paths, Only(options.include, options.exclude), options.leave)
@@ -117,6 +117,6 @@ def _nothing_done(plan: Plan, found: Discovery, started: float) -> Finished:
         failed=tuple(plan.unreadable),
         windows=0,
         video_ms=0,
-        wall_s=worked_s() - started,
+        wall_s=active_seconds() - started,
         left_out=tuple(found.left_out),
     )

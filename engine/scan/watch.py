@@ -155,7 +155,7 @@ def _wait(
     """Wait for a reason to walk again: `most_s` have passed, something changed, a path went away or came back."""
     began = time.monotonic()
     while (left_s := most_s - (time.monotonic() - began)) > 0 and there == _there(paths):
-        signals.check()
+        signals.raise_if_interrupted()
         if changes is None:
             time.sleep(min(_TICK_S, left_s))
         elif next(changes):

@@ -32,7 +32,7 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.doctor import examine
 from vtag.engine.errors import ModelError
-from vtag.engine.system.locks import exclusive
+from vtag.engine.system.locks import lock_file
 
 CLIP = (8, 32, 32)  # what the sample model sees
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -333,7 +333,7 @@ def test_who_finds_another_exporting_waits_and_takes_what_that_one_made(
         found.append(onnx_cache.twin(model, CLIP))
 
     waiting = threading.Thread(target=wait)
-    with pytest.MonkeyPatch.context() as patch, exclusive(place.with_name(place.name + ".lock")):
+    with pytest.MonkeyPatch.context() as patch, lock_file(place.with_name(place.name + ".lock")):
         patch.setattr(onnx_cache, "need_exporter", lambda: None)
         waiting.start()
         ends = time.monotonic() + 180

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.store import runs
-from vtag.engine.system.clock import WorkClock
+from vtag.engine.system.clock import ActiveClock
 
 _CHILD = """
 import sys, time
-from vtag.engine.system.clock import WorkClock
-clock = WorkClock(stopped_s=1)
+from vtag.engine.system.clock import ActiveClock
+clock = ActiveClock(stopped_s=1)
 clock.keep_reading(0.1)
 worked, wall = clock.seconds(), time.monotonic()
 print("ready", flush=True)
@@ -35,7 +35,7 @@ print(time.monotonic() - wall - (clock.seconds() - worked))
 @given(st.lists(st.floats(0.001, 20), max_size=30))
 def test_only_long_silence_is_left_out(gaps: list[float]) -> None:
     now = [100.0]
-    clock = WorkClock(lambda: now[0], stopped_s=5)
+    clock = ActiveClock(lambda: now[0], stopped_s=5)
     begun = clock.seconds()
     for gap in gaps:
         now[0] += gap

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vtag.app.console import say
-from vtag.app.training import Ending
+from vtag.app.training import stop_after_step
 from vtag.engine.system import signals
 
 
@@ -31,19 +31,19 @@ def interrupted_as_it_ends() -> None:
 def test_an_interruption_that_python_swallows_is_raised_at_the_next_look(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with signals.heard():
-        signals.check()
+    with signals.catch_interrupts():
+        signals.raise_if_interrupted()
         interrupted_as_it_ends()
         with pytest.raises(KeyboardInterrupt):
-            signals.check()
-    signals.check()  # it was heard: another scan may begin
+            signals.raise_if_interrupted()
+    signals.raise_if_interrupted()  # it was heard: another scan may begin
     assert capfd.readouterr().err == ""
 
 
 def test_other_lost_errors_are_said_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
-    with signals.heard():
+    with signals.catch_interrupts():
         thing = Thing()
         reference = weakref.ref(thing, lambda _: 1 // 0)
         del thing
@@ -53,14 +53,14 @@ def test_other_lost_errors_are_said_as_ever(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_waits_until_a_library_is_loaded(number: signal.Signals) -> None:
     done = []
-    with signals.heard():
-        with pytest.raises(KeyboardInterrupt), signals.held():
+    with signals.catch_interrupts():
+        with pytest.raises(KeyboardInterrupt), signals.delay_interrupts():
             signal.raise_signal(number)
             done.append("loaded")
         assert done == ["loaded"]
         with pytest.raises(KeyboardInterrupt):
-            signals.check()
-    with pytest.raises(KeyboardInterrupt), signals.held():  # where only Python itself listens
+            signals.raise_if_interrupted()
+    with pytest.raises(KeyboardInterrupt), signals.delay_interrupts():  # where only Python itself listens
         signal.raise_signal(signal.SIGINT)
         done.append("again")
     assert done == ["loaded", "again"]
@@ -91,10 +91,10 @@ def test_a_training_is_ended_also_in_the_middle_of_a_line(monkeypatch: pytest.Mo
     read, write = os.pipe()
     terminal = io.TextIOWrapper(io.BufferedWriter(Interrupted(write)), line_buffering=True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Ending() as ending:
-        ending.begin()
+    with stop_after_step() as stop:
+        stop.begin()
         say("epoch 1 of 9")
-        assert ending.asked
+        assert stop.requested
     os.close(write)
     assert os.read(read, 1000).decode() == "ending after this step; again ends at once\nepoch 1 of 9\n"
     os.close(read)
@@ -102,5 +102,5 @@ def test_a_training_is_ended_also_in_the_middle_of_a_line(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_both_signals_interrupt(number: signal.Signals) -> None:
-    with pytest.raises(KeyboardInterrupt), signals.heard():
+    with pytest.raises(KeyboardInterrupt), signals.catch_interrupts():
         signal.raise_signal(number)

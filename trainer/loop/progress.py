@@ -9,7 +9,7 @@ from dataclasses import asdict
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
 from vtag.engine.scan.events import Event, Planned, Progress
-from vtag.engine.system.clock import worked_s
+from vtag.engine.system.clock import active_seconds
 from vtag.trainer.heads.window_features import Looked
 from vtag.trainer.loop.loop import EpochDone, Resumed, Stepped, TrainEvent
 from vtag.trainer.loop.training_state import Epoch
@@ -54,8 +54,8 @@ class Reporting:
 
     def _step(self, event: Stepped) -> None:
         done, of = (event.epoch - 1) * event.steps + event.step, event.epochs * event.steps
-        begun, at_s = self._first = self._first or (done, worked_s())
-        left_s = (worked_s() - at_s) / (done - begun) * (of - done) if done > begun else None
+        begun, at_s = self._first = self._first or (done, active_seconds())
+        left_s = (active_seconds() - at_s) / (done - begun) * (of - done) if done > begun else None
         self._told = {
             "epoch": event.epoch,
             "of": event.epochs,

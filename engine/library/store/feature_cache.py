@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.paths import private_dir
-from vtag.engine.system.locks import Locked, exclusive
+from vtag.engine.paths import make_private_dir
+from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path
 
 _ROW = np.dtype([("stamp", "<i8"), ("start_ms", "<i8"), ("end_ms", "<i8")])
@@ -67,14 +67,14 @@ def blocks(library: Path, observations: sqlite3.Connection, backbone_hash: str) 
     folder = folder_of(library)
     shapes = sorted(_known(observations, backbone_hash).items())
     try:
-        private_dir(folder.parent)
-        private_dir(folder)
-        with exclusive(folder / "lock", wait_s=_WAIT_S):
+        make_private_dir(folder.parent)
+        make_private_dir(folder)
+        with lock_file(folder / "lock", wait_s=_WAIT_S):
             return [
                 _block(folder, observations, backbone_hash, views, dim, known)
                 for (views, dim), known in shapes
             ]
-    except Locked as error:
+    except LockHeldError as error:
         raise LibraryError(f"{display_path(folder)} is in use by another program: try again") from error
     except OSError as error:
         raise LibraryError(f"{display_path(folder)} cannot be written: {error.strerror or error}") from error

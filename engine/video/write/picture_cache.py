@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 from vtag.engine.errors import VideoError
-from vtag.engine.paths import private_dir
+from vtag.engine.paths import make_private_dir
 from vtag.engine.video.write.pictures import picture, write_moment
 
 LONGEST_MOMENT_MS = 60_000
@@ -58,7 +58,7 @@ class PictureCache:
         with self._lock:  # one at a time: the machine has other work, too
             if wanted.is_file():
                 return wanted
-            private_dir(self._folder)
+            make_private_dir(self._folder)
             part = self._folder / f".{uuid.uuid4().hex}"
             try:
                 self._run(make, part)
