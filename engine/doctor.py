@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vtag.engine.errors import VtagError
-from vtag.engine.models.registry import installed, verify
+from vtag.engine.models.registry import installed_models, verify_model
 from vtag.engine.paths import home, library_path
 from vtag.engine.text import display_path, pluralize
 
@@ -156,10 +156,10 @@ def _video() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    names = [model.name for model in installed()]
+    names = [model.name for model in installed_models()]
     for name in names:
         try:
-            verify(name)
+            verify_model(name)
             yield Finding("model", "ok", name)
         except VtagError as error:
             yield Finding("model", "wrong", str(error), f"vtag models remove {name}")

@@ -11,7 +11,7 @@ from vtag.engine.backends.onnx_cache import need_exporter
 from vtag.engine.checkpoints.model_folder import ONNX_FILE
 from vtag.engine.library.database import Library
 from vtag.engine.library.store.heads import library_model_source
-from vtag.engine.models.registry import STARTER, load
+from vtag.engine.models.registry import STARTER, load_model
 from vtag.engine.paths import library_path
 from vtag.engine.scan.sample_windows import videos_of_library, windows_of
 
@@ -66,7 +66,7 @@ def export_model(
     )
 
     library = library_path(db)
-    checkpoint = load(model or _library_model(library) or STARTER)
+    checkpoint = load_model(model or _library_model(library) or STARTER)
     clip = (checkpoint.spec.frames, size, size) if size else None
     options = ExportOptions(precision, clip, batch, opset)
     check_options(checkpoint, options)

@@ -77,7 +77,7 @@ def finetune(
 ) -> None:
     """Teach tags of your own from a few clips; then `vtag retag --model NAME` finds them in all that was scanned."""
     from vtag.engine.library.database import Library
-    from vtag.engine.models.registry import load
+    from vtag.engine.models.registry import load_model
     from vtag.engine.paths import library_path, models_dir
     from vtag.trainer.data.dataset import Dataset, read_dataset
     from vtag.trainer.heads.finetune import Settings
@@ -123,7 +123,7 @@ def finetune(
             complain(f"interrupted; no model was written, and {kept}")
             raise typer.Exit(130) from None
         name = display_path(out) if out else folder.name
-        found = would_tag(library, load(folder)) if preview else []
+        found = would_tag(library, load_model(folder)) if preview else []
     if json:
         put_json(_as_json(taught, found if preview else None))
         return
@@ -152,7 +152,7 @@ def _part(train: str) -> Any:
 
 def _base(library: Library, base: str | None, seed: int) -> Base:
     """What to stand on: the model that was asked for, the library's, or random weights of its sizes."""
-    from vtag.engine.models.registry import whole_model
+    from vtag.engine.models.registry import backbone_source
     from vtag.engine.scan.model_selection import choose_model
     from vtag.trainer.heads.finetune import Base
     from vtag.trainer.network.network import random_base
@@ -160,7 +160,7 @@ def _base(library: Library, base: str | None, seed: int) -> Base:
     checkpoint, source = choose_model(library, None if base == _NONE else base)
     if base == _NONE:
         return Base(random_base(checkpoint.spec, seed=seed), None)
-    return Base(checkpoint, whole_model(source))
+    return Base(checkpoint, backbone_source(source))
 
 
 def _name_of(data: Path) -> str:
@@ -172,9 +172,9 @@ def _name_of(data: Path) -> str:
 
 
 def _is_published(name: str) -> bool:
-    from vtag.engine.models.catalog import catalogue
+    from vtag.engine.models.catalog import read_catalog
 
-    return name in catalogue()
+    return name in read_catalog()
 
 
 def _draw(steps: Generator[Told, None, None]) -> Taught:

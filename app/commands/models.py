@@ -27,9 +27,9 @@ from vtag.engine.errors import ModelError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.models.catalog import CatalogueEntry
+    from vtag.engine.models.catalog import CatalogEntry, read_catalog
     from vtag.engine.models.download import Progress
-    from vtag.engine.models.registry import Installed
+    from vtag.engine.models.registry import InstalledModel
 
 app = typer.Typer(help="Models from elsewhere: what there is, and what is here.", no_args_is_help=True)
 
@@ -48,10 +48,10 @@ _MB = 2**20
 @app.command("list")
 def list_models(json: Json = False) -> None:
     """List the catalogue and the models that are here."""
-    from vtag.engine.models.registry import catalogue, installed
+    from vtag.engine.models.registry import installed_models
 
-    here = {model.name: model for model in installed()}
-    entries = catalogue()
+    here = {model.name: model for model in installed_models()}
+    entries = read_catalog()
     own = [model for model in here.values() if model.name not in entries]
     if json:
         put_json([_as_json(here.get(name), entries.get(name)) for name in [*(m.name for m in own), *entries]])
@@ -82,7 +82,9 @@ def list_models(json: Json = False) -> None:
         console.print(line)
 
 
-def _notes(own: list[Installed], entries: list[CatalogueEntry], here: dict[str, Installed]) -> Iterator[str]:
+def _notes(
+    own: list[InstalledModel], entries: list[CatalogEntry], here: dict[str, InstalledModel]
+) -> Iterator[str]:
     for model in own:
         yield f"{model.name}: {_what(model)}"
     for entry in entries:
@@ -96,10 +98,10 @@ def _notes(own: list[Installed], entries: list[CatalogueEntry], here: dict[str, 
 @app.command()
 def pull(name: Name, labels: Labels = None) -> None:
     """Download a model of the catalogue; an interrupted download goes on where it stopped."""
-    from vtag.engine.models.registry import catalogue, is_here
+    from vtag.engine.models.registry import is_installed
 
-    entry = catalogue().get(name)
-    if entry and is_here(name):
+    entry = read_catalog().get(name)
+    if entry and is_installed(name):
         say(f"{name} is here already")
         return
     names = _read_labels(labels)
@@ -114,10 +116,10 @@ def pull(name: Name, labels: Labels = None) -> None:
 
 def fetch_shown(name: str, labels: list[str] | None = None) -> None:
     """Download a model of the catalogue, and show how far that is."""
-    from vtag.engine.models.registry import pull as fetch
+    from vtag.engine.models.registry import pull_model
 
     with _progress(name) as on_progress:
-        folder = fetch(name, labels, on_progress)
+        folder = pull_model(name, labels, on_progress)
     say(f"{name} is here now: {display_path(folder)}")
 
 
@@ -128,9 +130,9 @@ def import_model(
     labels: Labels = None,
 ) -> None:
     """Bring a checkpoint in by hand."""
-    from vtag.engine.models.registry import import_file
+    from vtag.engine.models.registry import import_model
 
-    say(f"{import_file(file, name, _read_labels(labels))} is here now")
+    say(f"{import_model(file, name, _read_labels(labels))} is here now")
 
 
 @app.command()
@@ -184,13 +186,12 @@ def verify(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="All where left out.")] = None,
 ) -> None:
     """Hold models against the hashes that were recorded; exit 1 where one is broken."""
-    from vtag.engine.models.registry import installed
-    from vtag.engine.models.registry import verify as check
+    from vtag.engine.models.registry import installed_models, verify_model
 
     broken = 0
-    for each in [name] if name else [model.name for model in installed()]:
+    for each in [name] if name else [model.name for model in installed_models()]:
         try:
-            check(each)
+            verify_model(each)
             put(f"{printable(each)}: sound")
         except ModelError as error:
             broken += 1
@@ -202,9 +203,9 @@ def verify(
 @app.command()
 def path(name: Name) -> None:
     """Print the folder of a model."""
-    from vtag.engine.models.registry import path_of
+    from vtag.engine.models.registry import installed_folder
 
-    put(str(path_of(name)))
+    put(str(installed_folder(name)))
 
 
 @app.command()
@@ -213,16 +214,15 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Delete a model that is here, and what came of an interrupted download."""
-    from vtag.engine.models.registry import remove as delete
-    from vtag.engine.models.registry import size_of
+    from vtag.engine.models.registry import disk_usage, remove_model
 
-    size_bytes = size_of(name)
+    size_bytes = disk_usage(name)
     if not yes:
         if not can_ask():
             raise ModelError(f"say --yes to delete the model {printable(name)}")
         if not agreed(f"delete the model {name} ({_megabytes(size_bytes)} MB)?"):
             raise ModelError(f"{name} was left as it is")
-    delete(name)
+    remove_model(name)
     say(f"{name} is gone")
 
 
@@ -269,7 +269,7 @@ def _read_labels(file: Path | None) -> list[str] | None:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _as_json(model: Installed | None, entry: CatalogueEntry | None) -> dict[str, Any]:
+def _as_json(model: InstalledModel | None, entry: CatalogEntry | None) -> dict[str, Any]:
     name = model.name if model else entry.name if entry else ""
     return {
         "name": name,
@@ -287,13 +287,13 @@ def _as_json(model: Installed | None, entry: CatalogueEntry | None) -> dict[str,
     }
 
 
-def _here(model: Installed | None) -> str:
+def _here(model: InstalledModel | None) -> str:
     if model is None:
         return ""
     return "broken" if model.problem else "yes"
 
 
-def _what(model: Installed) -> str:
+def _what(model: InstalledModel) -> str:
     from vtag.engine.models.registry import STARTER
     from vtag.engine.swin.config import ModelSpec
 
@@ -306,7 +306,7 @@ def _what(model: Installed) -> str:
     return labels + source
 
 
-def _licence(model: Installed) -> str:
+def _licence(model: InstalledModel) -> str:
     return printable(model.spec.licence) if model.spec else ""
 
 

@@ -60,11 +60,11 @@ def _say_paused(library: Path) -> None:
     """What was paused outlives the page, and holds its memory: that is not left unsaid."""
     from contextlib import closing
 
-    from vtag.engine.jobs.job_queue import running
+    from vtag.engine.jobs.job_queue import active_runs
     from vtag.engine.library.database import open_reader
 
     with closing(open_reader(library)) as reader:
-        paused = [run for run in running(reader) if run.state == "paused"]
+        paused = [run for run in active_runs(reader) if run.state == "paused"]
     for run in paused:
         say(
             f"a {run.kind} is still paused: Go on in `vtag ui` goes on with it, and so does `kill -CONT {run.pid}`"

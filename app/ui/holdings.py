@@ -11,14 +11,14 @@ from vtag.app.ui.html_moments import labels_list
 from vtag.app.ui.html_parts import duration, figures, note, size, table, text
 from vtag.app.ui.html_work import models_table
 from vtag.engine.errors import VtagError
-from vtag.engine.jobs.downloads import Pulls
+from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.history import history
 from vtag.engine.library.database import OBSERVATIONS, open_reader
 from vtag.engine.library.search.moments import label_counts
 from vtag.engine.library.store.volumes import Volume, Volumes
-from vtag.engine.models.catalog import catalogue
-from vtag.engine.models.registry import installed
+from vtag.engine.models.catalog import read_catalog
+from vtag.engine.models.registry import installed_models
 from vtag.engine.paths import models_dir
 
 _LABELS = 60
@@ -61,15 +61,15 @@ def _counted(library: Path, last_moment: int) -> str:
     return f"<h2>Found</h2>{shown}{over_time(by_time)}<h2>Labels</h2>{labels_list(counted[:_LABELS])}"
 
 
-def models(pulls: Pulls) -> str:
+def models(pulls: ModelDownloads) -> str:
     """The models that are here and those that can be fetched."""
     try:
-        return models_table(installed(), catalogue().values(), pulls.state())
+        return models_table(installed_models(), read_catalog().values(), pulls.states())
     except VtagError as error:
         return note(str(error), is_error=True)
 
 
-def pull(pulls: Pulls, name: str) -> str:
+def pull(pulls: ModelDownloads, name: str) -> str:
     """The models, after the download of one was started."""
     try:
         pulls.start(name)
@@ -78,7 +78,7 @@ def pull(pulls: Pulls, name: str) -> str:
     return models(pulls)
 
 
-def stop(pulls: Pulls, name: str) -> str:
+def stop(pulls: ModelDownloads, name: str) -> str:
     """The models, after a download was ended."""
     pulls.stop(name)
     return models(pulls)

@@ -12,11 +12,11 @@ from vtag.engine.jobs.job_queue import CAN_PAUSE
 from vtag.engine.library.store.runs import outlook
 
 if TYPE_CHECKING:
-    from vtag.engine.jobs.downloads import Pulling
-    from vtag.engine.jobs.job_queue import Job
+    from vtag.engine.jobs.job_queue import QueuedJob
+    from vtag.engine.jobs.model_downloads import DownloadState
     from vtag.engine.library.store.runs import Run
-    from vtag.engine.models.catalog import CatalogueEntry
-    from vtag.engine.models.registry import Installed
+    from vtag.engine.models.catalog import CatalogEntry
+    from vtag.engine.models.registry import InstalledModel
 
 _STATES = {
     "running": "● running",
@@ -29,8 +29,8 @@ _STATES = {
 
 def now_running(
     runs: Iterable[Run],
-    starting: Job | None,
-    waiting: Sequence[Job],
+    starting: QueuedJob | None,
+    waiting: Sequence[QueuedJob],
     trouble: str,
     idle: str = "Nothing runs.",
 ) -> str:
@@ -39,11 +39,11 @@ def now_running(
     if starting and not shown:
         shown = [
             f'<div class="vtag-job"><strong>{text(kind_of_run(starting.kind))}</strong> '
-            f'<span class="vtag-path">{text(starting.of)}</span><p>Starting: the model is read.</p>'
+            f'<span class="vtag-path">{text(starting.subject)}</span><p>Starting: the model is read.</p>'
             f"{_bar(None, 'starting')}{button('end', 'Cancel', about='Cancel what runs')}</div>"
         ]
     queue = "".join(
-        f'<li><strong>{text(kind_of_run(job.kind))}</strong> <span class="vtag-path">{text(job.of)}</span> '
+        f'<li><strong>{text(kind_of_run(job.kind))}</strong> <span class="vtag-path">{text(job.subject)}</span> '
         f"{_take_out(job)}</li>"
         for job in waiting
     )
@@ -115,8 +115,8 @@ def _bar(share: float | None, name: str) -> str:
     return f'<progress max="1"{value} aria-label="{text(name)}"></progress>'
 
 
-def _take_out(job: Job) -> str:
-    about = f"Take {job.kind} of {job.of} out of the queue"
+def _take_out(job: QueuedJob) -> str:
+    about = f"Take {job.kind} of {job.subject} out of the queue"
     return button("withdraw", "Take out", about=about, told={"number": job.number})
 
 
@@ -176,7 +176,7 @@ def chooser(
 
 
 def models_table(
-    installed: Sequence[Installed], entries: Iterable[CatalogueEntry], pulling: Sequence[Pulling]
+    installed: Sequence[InstalledModel], entries: Iterable[CatalogEntry], pulling: Sequence[DownloadState]
 ) -> str:
     """The models that are here, and those that can be fetched, with size, host, licence and how far a download is."""
     here = {model.name: model for model in installed}
@@ -210,21 +210,21 @@ def models_table(
     return table("Models", ("Model", "Size", "From", "Licence", "Top-1 as published", "Here"), rows)
 
 
-def _pull_cell(entry: CatalogueEntry, pulling: Pulling | None) -> str:
+def _pull_cell(entry: CatalogEntry, pulling: DownloadState | None) -> str:
     def pull(word: str) -> str:
         return button("pull", word, about=f"{word}: {entry.name}, {entry.terms}", told={"name": entry.name})
 
     if pulling is None:
         return pull("Download")
-    if pulling.said:
-        return note(pulling.said, is_error=True) + pull("Try again")
-    if not pulling.running:
-        return note(f"{size(pulling.have_bytes)} are here.") + pull("Go on")
-    share = min(1.0, pulling.have_bytes / entry.size_bytes) if entry.size_bytes else None
+    if pulling.failure:
+        return note(pulling.failure, is_error=True) + pull("Try again")
+    if not pulling.is_running:
+        return note(f"{size(pulling.downloaded_bytes)} are here.") + pull("Go on")
+    share = min(1.0, pulling.downloaded_bytes / entry.size_bytes) if entry.size_bytes else None
     stop = (
         button("stop", "Stop", about=f"Stop the download of {entry.name}", told={"name": entry.name})
-        if pulling.ours
+        if pulling.can_stop
         else ""
     )
     of = f" of {size(entry.size_bytes)}" if entry.size_bytes else ""
-    return f"{_bar(share, f'download of {entry.name}')}<p>{size(pulling.have_bytes)}{of}</p>{stop}"
+    return f"{_bar(share, f'download of {entry.name}')}<p>{size(pulling.downloaded_bytes)}{of}</p>{stop}"

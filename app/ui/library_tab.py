@@ -8,12 +8,12 @@ import gradio as gr
 
 from vtag.app.ui import holdings
 from vtag.app.ui.wiring import on, script
-from vtag.engine.jobs.downloads import Pulls
+from vtag.engine.jobs.model_downloads import ModelDownloads
 
 _TICK_S = 2.0
 
 
-def build(library: Path, pulls: Pulls, cache: Path, tab: gr.Tab) -> gr.HTML:
+def build(library: Path, pulls: ModelDownloads, cache: Path, tab: gr.Tab) -> gr.HTML:
     """Lay out the tab; returns the component whose labels can be searched for."""
 
     def pull(event: gr.EventData) -> tuple[str, gr.Timer]:
@@ -23,7 +23,7 @@ def build(library: Path, pulls: Pulls, cache: Path, tab: gr.Tab) -> gr.HTML:
         return holdings.stop(pulls, str(event.name)), gr.Timer(active=True)
 
     def look() -> tuple[str, gr.Timer]:
-        return holdings.models(pulls), gr.Timer(active=any(pull.running for pull in pulls.state()))
+        return holdings.models(pulls), gr.Timer(active=any(pull.is_running for pull in pulls.states()))
 
     held = gr.HTML(elem_id="vtag-library")
     found = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-found")

@@ -8,11 +8,11 @@ import gradio as gr
 
 from vtag.app.ui import library_tab, scan_tab, search, search_tab, teach_tab, watch, watch_tab
 from vtag.app.ui.wiring import KEEP_ADDRESS, MOST_MS, number, on
-from vtag.engine.jobs.downloads import Pulls
-from vtag.engine.jobs.job_queue import Jobs
+from vtag.engine.jobs.job_queue import JobQueue
+from vtag.engine.jobs.model_downloads import ModelDownloads
 
 
-def build_page(library: Path, queue: Jobs, pulls: Pulls, cache: Path) -> gr.Blocks:
+def build_page(library: Path, queue: JobQueue, pulls: ModelDownloads, cache: Path) -> gr.Blocks:
     """The page over the library at `library`; every callback opens a connection of its own.
 
     `queue` and `pulls` run what takes long, as processes; `cache` is where the server keeps pictures.

@@ -9,7 +9,7 @@ import gradio as gr
 
 from vtag.app.ui import search, work
 from vtag.app.ui.wiring import at_once, number, on, script
-from vtag.engine.jobs.job_queue import Jobs
+from vtag.engine.jobs.job_queue import JobQueue
 
 _TICK_S = 2.0
 _VIEWS = [
@@ -19,7 +19,7 @@ _VIEWS = [
 ]
 
 
-def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
+def build(library: Path, queue: JobQueue, tab: gr.Tab) -> gr.HTML:
     """Lay out the tab; returns what shows moments as they are found."""
 
     def begin(*asked: object) -> tuple[str, str]:
@@ -28,11 +28,11 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> gr.HTML:
     def cost(*asked: object) -> str:
         return work.cost(library, work.Options(*asked))  # type: ignore[arg-type]
 
-    def told(act: Callable[[Jobs], str]) -> Callable[[], tuple[str, str]]:
+    def told(act: Callable[[JobQueue], str]) -> Callable[[], tuple[str, str]]:
         return lambda: (act(queue), work.under_way(library, queue))
 
     def withdraw(event: gr.EventData) -> str:
-        queue.withdraw(number(event.number))
+        queue.cancel(number(event.number))
         return work.under_way(library, queue)
 
     def go(event: gr.EventData) -> str:

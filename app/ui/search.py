@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vtag.app.ui.html_moments import Place, card, gallery, place_card
 from vtag.app.ui.html_parts import chips, note, quoted, welcome
 from vtag.engine.errors import QueryError, VtagError
-from vtag.engine.jobs.job_queue import running
+from vtag.engine.jobs.job_queue import active_runs
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis import similar
 from vtag.engine.library.database import open_reader
@@ -89,7 +89,7 @@ def _newest(reader: sqlite3.Connection) -> str:
     latest, shown = page_queries.latest(reader, PAGE), ""
     if latest:
         shown = f"<h2>Found last</h2>{gallery(map(card, latest), name='Moments found last')}"
-    elif running(reader):
+    elif active_runs(reader):
         shown = note("No moment was found yet: Scan shows what runs.")
     else:
         shown = note(
@@ -162,7 +162,7 @@ def models(library: Path) -> list[tuple[str, str]]:
 
 def scan_models() -> list[tuple[str, str]]:
     """The models that a scan can use."""
-    from vtag.engine.models.registry import STARTER, installed
+    from vtag.engine.models.registry import STARTER, installed_models
 
-    names = dict.fromkeys([STARTER, *(model.name for model in installed() if model.kind == "video")])
+    names = dict.fromkeys([STARTER, *(model.name for model in installed_models() if model.kind == "video")])
     return [("the library's own, else the best that is here", ""), *((name, name) for name in names)]

@@ -24,8 +24,8 @@ from vtag.app.ui.routes import routes
 from vtag.app.ui.wiring import scripts
 from vtag.assets import asset
 from vtag.engine.errors import VtagError
-from vtag.engine.jobs.downloads import Pulls
-from vtag.engine.jobs.job_queue import Jobs
+from vtag.engine.jobs.job_queue import JobQueue
+from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library.database import Library
 from vtag.engine.video.write.picture_cache import PictureCache
 
@@ -36,7 +36,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def application(library: Path, *, pictures: Path, hosts: list[str] | None, password: str | None) -> FastAPI:
     """The whole page as an ASGI application; `hosts` and `password` as in Guard."""
 
-    cache, queue = PictureCache(pictures), Jobs(library)
+    cache, queue = PictureCache(pictures), JobQueue(library)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ def application(library: Path, *, pictures: Path, hosts: list[str] | None, passw
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.router.routes += routes(library, cache)
-    page = build_page(library, queue, Pulls(), pictures)
+    page = build_page(library, queue, ModelDownloads(), pictures)
     gr.mount_gradio_app(
         app,
         page,
@@ -67,12 +67,12 @@ def application(library: Path, *, pictures: Path, hosts: list[str] | None, passw
     return app
 
 
-async def _keep_going(queue: Jobs) -> None:
+async def _keep_going(queue: JobQueue) -> None:
     """What waits gets its turn, whether somebody looks at the page or not."""
     while True:
         await asyncio.sleep(_NEXT_JOB_S)
         with contextlib.suppress(VtagError, sqlite3.Error, OSError):  # a library that is busy is asked again
-            await asyncio.to_thread(queue.advance)
+            await asyncio.to_thread(queue.start_next)
 
 
 def _theme() -> gr.themes.Base:

@@ -12,7 +12,7 @@ from vtag.app.ui.html_moments import Place, gallery, place_card
 from vtag.app.ui.html_parts import note, text
 from vtag.app.ui.html_teach import change_form, figures_of, your_tags
 from vtag.engine.errors import QueryError, VtagError
-from vtag.engine.jobs.job_queue import Jobs
+from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.head_preview import Found, would_find
 from vtag.engine.library.annotations import annotation_log
@@ -21,7 +21,7 @@ from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
-from vtag.engine.models.registry import is_here, remove
+from vtag.engine.models.registry import is_installed, remove_model
 from vtag.engine.paths import make_private_dir, models_dir
 from vtag.engine.text import display_path
 
@@ -121,11 +121,13 @@ def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
     )
 
 
-def keep(library: Path, queue: Jobs) -> str:
+def keep(library: Path, queue: JobQueue) -> str:
     """Write all tags of the person's own as one model, and have its moments derived in everything that was seen."""
     try:
         told = _taught(library, models_dir() / OWN_TAGS)
-        queue.ask("retag", "everything that was seen", ["retag", "--db", str(library), "--model", OWN_TAGS])
+        queue.submit(
+            "retag", "everything that was seen", ["retag", "--db", str(library), "--model", OWN_TAGS]
+        )
     except VtagError as error:
         return note(str(error), is_error=True)
     names = ", ".join(told.get("labels", ()))
@@ -133,21 +135,21 @@ def keep(library: Path, queue: Jobs) -> str:
     return note(f"Kept as the model {OWN_TAGS}, with all your tags ({names}): {found}.")
 
 
-def rename_tag(library: Path, queue: Jobs, tag: str, name: str) -> tuple[str, bool]:
+def rename_tag(library: Path, queue: JobQueue, tag: str, name: str) -> tuple[str, bool]:
     """Call a tag by another name in all that was said, and in the model that was kept; whether that was done."""
     return _changed(
         library, queue, lambda opened: annotation_log.rename_label(opened, tag, name), f"{tag} is {name} now."
     )
 
 
-def drop_tag(library: Path, queue: Jobs, tag: str) -> tuple[str, bool]:
+def drop_tag(library: Path, queue: JobQueue, tag: str) -> tuple[str, bool]:
     """Take a tag away with all its examples, also out of the model that was kept; whether that was done."""
     said = f"{tag} is gone with its examples; Undo in Watch, or `vtag tag undo`, brings them back."
     return _changed(library, queue, lambda opened: annotation_log.withdraw_label(opened, tag), said)
 
 
 def _changed(
-    library: Path, queue: Jobs, act: Callable[[Library], annotation_log.Change], said: str
+    library: Path, queue: JobQueue, act: Callable[[Library], annotation_log.Change], said: str
 ) -> tuple[str, bool]:
     try:
         with Library.open(library) as opened:
@@ -156,11 +158,11 @@ def _changed(
             model = heads.find(opened, OWN_TAGS)
             if model is not None and not left:  # nothing to teach it from any more
                 forget_model(opened, model)
-        if is_here(OWN_TAGS) and not left:
-            remove(OWN_TAGS)
+        if is_installed(OWN_TAGS) and not left:
+            remove_model(OWN_TAGS)
     except VtagError as error:
         return note(str(error), is_error=True), False
-    kept = keep(library, queue) if is_here(OWN_TAGS) else ""
+    kept = keep(library, queue) if is_installed(OWN_TAGS) else ""
     return note(said) + kept, True
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 from vtag.app.ui import teach, trainings, work
 from vtag.app.ui.html_moments import Place
 from vtag.app.ui.wiring import MOST_MS, at_once, number, on, script
-from vtag.engine.jobs.job_queue import Jobs
+from vtag.engine.jobs.job_queue import JobQueue
 
 _DRAWN, _TAUGHT = "examples", "teaching"  # turns: what is shown at once, and what takes seconds
 _TRAINED = "training"
@@ -33,7 +33,7 @@ class Teaching(NamedTuple):
     choices: gr.HTML
 
 
-def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
+def build(library: Path, queue: JobQueue, tab: gr.Tab) -> Teaching:
     """Lay out the tab."""
 
     def drawn(tag: str, found: list[Place], chosen: list[Place]) -> tuple[str, str, str]:
@@ -80,11 +80,11 @@ def build(library: Path, queue: Jobs, tab: gr.Tab) -> Teaching:
     def take(event: gr.EventData) -> str:
         return str(event.folder)
 
-    def told(act: Callable[[Jobs], str]) -> Callable[[], tuple[str, str]]:
+    def told(act: Callable[[JobQueue], str]) -> Callable[[], tuple[str, str]]:
         return lambda: (act(queue), trainings.under_way(library, queue))
 
     def withdraw(event: gr.EventData) -> str:
-        queue.withdraw(number(event.number))
+        queue.cancel(number(event.number))
         return trainings.under_way(library, queue)
 
     def discard(event: gr.EventData) -> str:

@@ -15,10 +15,10 @@ from vtag.app.ui.html_work import now_running
 from vtag.engine.checkpoints.model_folder import SPEC_FILE
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import job_queue
-from vtag.engine.jobs.job_queue import Job, Jobs
+from vtag.engine.jobs.job_queue import JobQueue, QueuedJob
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.store.runs import Run
-from vtag.engine.models.registry import installed
+from vtag.engine.models.registry import installed_models
 from vtag.engine.paths import models_dir
 from vtag.engine.text import printable
 from vtag.trainer.loop.state_paths import discard, is_unfinished, unfinished
@@ -28,7 +28,7 @@ EPOCHS = 30  # as `vtag finetune` has them
 _TRAININGS = ("finetune", "train")
 
 
-def from_folder(library: Path, queue: Jobs, folder: str, part: str = HEAD, epochs: int = EPOCHS) -> str:
+def from_folder(library: Path, queue: JobQueue, folder: str, part: str = HEAD, epochs: int = EPOCHS) -> str:
     """Teach tags from a folder of labelled clips, in the queue: the head alone, or `part` of the network, too.
 
     The moments of a head are derived after it; a trained network is a model of its own, to scan with. A training
@@ -64,53 +64,53 @@ def _options(part: str, epochs: int, goes_on: bool) -> list[str]:
     return ["--train", part, "--epochs", str(max(1, epochs)), *["--resume"] * goes_on]
 
 
-def _ask_to_teach(library: Path, queue: Jobs, path: Path, name: str, options: list[str]) -> None:
+def _ask_to_teach(library: Path, queue: JobQueue, path: Path, name: str, options: list[str]) -> None:
     """Raises VtagError where it runs or waits already, or too much waits."""
     out = str(models_dir() / name)
-    known = [*queue.waiting(), *filter(None, [queue.current()])]
+    known = [*queue.waiting_jobs(), *filter(None, [queue.current_job()])]
     if any(job.kind == "finetune" and out in job.arguments for job in known):
         raise VtagError(f"{name} is taught already: end it first to begin anew")
     teaching = ["finetune", "--db", str(library), "-o", out, *options, "--", str(path)]
-    queue.ask("finetune", str(path), teaching)
+    queue.submit("finetune", str(path), teaching)
     if not options:
         finding = ["retag", "--db", str(library), "--model", name]
-        queue.ask("retag", f"with {name}", finding, needs=True)
+        queue.submit("retag", f"with {name}", finding, needs_previous=True)
 
 
-def under_way(library: Path, queue: Jobs) -> str:
+def under_way(library: Path, queue: JobQueue) -> str:
     """The training that runs, with its curves, those that wait, and those that were left before their end."""
-    starting = _if_training(queue.starting())
-    waiting = [job for job in queue.waiting() if _if_training(job)]
-    trouble = queue.trouble if _if_training(queue.last) else ""
+    starting = _if_training(queue.starting_job())
+    waiting = [job for job in queue.waiting_jobs() if _if_training(job)]
+    trouble = queue.failure if _if_training(queue.last_job) else ""
     left = [] if is_busy(library, queue) else list(unfinished(models_dir()))
     return now_running(_running(library), starting, waiting, trouble, idle="") + left_trainings(left)
 
 
-def is_busy(library: Path, queue: Jobs) -> bool:
+def is_busy(library: Path, queue: JobQueue) -> bool:
     """Whether a training runs or begins, whoever asked for it."""
-    return _if_training(queue.current()) is not None or bool(_running(library))
+    return _if_training(queue.current_job()) is not None or bool(_running(library))
 
 
-def discard_left(library: Path, queue: Jobs, name: str) -> str:
+def discard_left(library: Path, queue: JobQueue, name: str) -> str:
     """What is under way, after the state of an unfinished training was deleted; one that runs keeps it."""
     if name in unfinished(models_dir()) and not is_busy(library, queue):
         discard(models_dir() / name)
     return under_way(library, queue)
 
 
-def _if_training(job: Job | None) -> Job | None:
+def _if_training(job: QueuedJob | None) -> QueuedJob | None:
     return job if job is not None and job.kind in _TRAININGS else None
 
 
 def _running(library: Path) -> list[Run]:
     with closing(open_reader(library)) as reader:
-        return [run for run in job_queue.running(reader) if run.kind in _TRAININGS]
+        return [run for run in job_queue.active_runs(reader) if run.kind in _TRAININGS]
 
 
 def measured() -> str:
     """What was measured of the models that were taught here: per tag, what was confused, and how a training went."""
     shown = ""
-    for model in installed():
+    for model in installed_models():
         metrics = _metrics(model.folder)
         if metrics:
             shown += model_report(model.name, metrics, _history(model.folder))

@@ -13,7 +13,7 @@ from vtag.app.ui.html_parts import duration, note
 from vtag.app.ui.html_work import chooser, failures_table, now_running, runs_table
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import job_queue
-from vtag.engine.jobs.job_queue import Jobs, scan_arguments
+from vtag.engine.jobs.job_queue import JobQueue, scan_arguments
 from vtag.engine.library import page_queries
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.store import runs
@@ -37,11 +37,11 @@ class Options(NamedTuple):
     force: bool = False
 
 
-def begin(library: Path, queue: Jobs, asked: Options) -> str:
+def begin(library: Path, queue: JobQueue, asked: Options) -> str:
     """Start a scan, or let it wait for its turn."""
     try:
         arguments = _arguments(library, asked)
-        now = queue.ask("scan", ", ".join(_folders(asked)), arguments)
+        now = queue.submit("scan", ", ".join(_folders(asked)), arguments)
     except VtagError as error:
         return note(str(error), is_error=True)
     if now:
@@ -78,12 +78,12 @@ def _cost_sentence(plan: dict[str, Any]) -> str:
     return f"{sentence}.{known} It can be cancelled at any time, and goes on from there."
 
 
-def under_way(library: Path, queue: Jobs) -> str:
+def under_way(library: Path, queue: JobQueue) -> str:
     """What runs, what waits, and what was found last."""
     with closing(open_reader(library)) as reader:
-        now = job_queue.running(reader)
+        now = job_queue.active_runs(reader)
         latest = page_queries.latest(reader, _FOUND) if now else []
-    shown = now_running(now, queue.starting(), queue.waiting(), queue.trouble)
+    shown = now_running(now, queue.starting_job(), queue.waiting_jobs(), queue.failure)
     if latest:
         shown += "<h3>Found so far</h3>" + gallery(map(card, latest), name="Found so far")
     return shown
@@ -97,9 +97,9 @@ def history(library: Path) -> str:
     return f"<h2>Before</h2>{runs_table(ran)}<h2>Files that cannot be read</h2>{failures_table(failed)}"
 
 
-def end(queue: Jobs) -> str:
+def end(queue: JobQueue) -> str:
     """Cancel what runs."""
-    ended = queue.end()
+    ended = queue.interrupt()
     return note(
         "Ending: what is finished is kept, and the same again goes on from there."
         if ended
@@ -107,15 +107,15 @@ def end(queue: Jobs) -> str:
     )
 
 
-def pause(queue: Jobs) -> str:
+def pause(queue: JobQueue) -> str:
     """Let what runs rest: memory and card stay its own."""
     paused = queue.pause()
     return note("Paused: it keeps its memory and goes on when you say so." if paused else "Nothing runs.")
 
 
-def go_on(queue: Jobs) -> str:
+def go_on(queue: JobQueue) -> str:
     """Let go on what was paused."""
-    return note("It goes on." if queue.go_on() else "Nothing is paused.")
+    return note("It goes on." if queue.resume() else "Nothing is paused.")
 
 
 def folders(path: str = "") -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import ModelError
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.system.signals import delay_interrupts
 from vtag.engine.text import printable
@@ -86,7 +86,7 @@ def open_backend(
     """
     if backend not in BACKENDS:
         raise ModelError(f"there is no backend {printable(backend)!r}; the choices are {', '.join(BACKENDS)}")
-    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    checkpoint = model if isinstance(model, Checkpoint) else load_model(model)
     precision = precision or (checkpoint.onnx.precision if checkpoint.onnx else "fp32")
     if backend == "auto":
         checkpoint, backend = _chosen(checkpoint, device, precision, sizes_vary)

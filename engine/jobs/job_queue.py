@@ -1,6 +1,7 @@
-"""Scans, trainings and downloads as processes of their own, so that whoever asked stays small and can end them.
+"""The queue of scans and trainings. Each runs as a child process, so the page stays small and can interrupt it.
 
-What computes runs one at a time: the others wait in the library's settings, and so outlive whoever asked for them.
+One job runs at a time. The waiting jobs are kept in the library's settings, so they outlive the process that added
+them.
 """
 
 from __future__ import annotations
@@ -25,87 +26,96 @@ from vtag.engine.library.store.settings import keep_setting, setting
 from vtag.engine.paths import make_private_dir
 from vtag.engine.text import printable
 
-_SETTING = "jobs"  # of the library: what waits
-_LOG = "job.log"  # beside the library: the last job's messages
-_MOST_WAITING = 20
-_FINE = (0, 3, 130)  # exit codes: done, done but for some videos, ended by a person
-_DONE = (0, 3)
+_SETTING = "jobs"  # the library's setting that holds the waiting jobs
+_LOG = "job.log"  # beside the library: the messages of the last job
+_MAX_WAITING = 20
+_DONE = (0, 3)  # exit codes: done; done except for some videos
+_NO_FAILURE = (*_DONE, 130)  # 130: interrupted by the user
 CAN_PAUSE = sys.platform != "win32"
-_GO_ON = (signal.SIGCONT,) if CAN_PAUSE else ()  # one that is paused hears of its end when it goes on
+_CONTINUE = (signal.SIGCONT,) if CAN_PAUSE else ()  # a paused process receives SIGINT only when it continues
 
 
-class Job(NamedTuple):
-    """A command that waits for its turn: `kind` (scan, finetune, ...), what it is of, and vtag's arguments.
+class QueuedJob(NamedTuple):
+    """A vtag command that waits for its turn.
 
-    One that `needs` the job before it goes with it, where that fails or is ended.
+    `kind` is its subcommand (scan, finetune, ...), `subject` what to show of it: folders or a model's name. If the
+    job before fails or is interrupted, one that `needs_previous` is removed from the queue.
     """
 
     number: int
     kind: str
-    of: str
+    subject: str
     arguments: tuple[str, ...]
-    needs: bool = False
+    needs_previous: bool = False
 
 
-class Jobs:
-    """The jobs of one library. Its methods may be called from any thread."""
+class JobQueue:
+    """The jobs of one library. Safe to use from any thread.
+
+    Several servers may have a queue of the same library: they share the waiting jobs. "Ours" are the jobs whose
+    process this object started.
+    """
 
     def __init__(self, library: Path) -> None:
         self._library = library
         self._lock = threading.Lock()
-        self._current: tuple[Job, subprocess.Popen[bytes]] | None = None
-        self.trouble = ""  # why the last job failed, in its own words
-        self.last: Job | None = None  # the last of ours that ended
+        self._current: tuple[QueuedJob, subprocess.Popen[bytes]] | None = None
+        self.failure = ""  # the last message of our last job, if it failed
+        self.last_job: QueuedJob | None = None  # our last job that ended
 
-    def ask(self, kind: str, of: str, arguments: Sequence[str], *, needs: bool = False) -> bool:
-        """Run `vtag ARGUMENTS`, now (True) or when its turn comes. Raises VtagError where too many wait.
+    def submit(
+        self, kind: str, subject: str, arguments: Sequence[str], *, needs_previous: bool = False
+    ) -> bool:
+        """Run `vtag ARGUMENTS`, now (True) or when its turn comes. Raises VtagError if too many jobs wait.
 
-        `needs`: only if what was asked for before it comes to its end.
+        With `needs_previous` it runs only if the job that was submitted before it succeeds.
         """
         with self._lock, Library.open(self._library) as library, library.transaction():
-            waiting = _waiting(library.connection)
-            if len(waiting) >= _MOST_WAITING:
+            waiting = _read_waiting(library.connection)
+            if len(waiting) >= _MAX_WAITING:
                 raise VtagError(f"{len(waiting)} jobs wait already: let some end first")
             number = 1 + max((job.number for job in waiting), default=0)
-            _keep(library, [*waiting, Job(number, kind, of, tuple(arguments), needs)])
-        self.advance()
-        return all(job.number != number for job in self.waiting())
+            _write_waiting(
+                library, [*waiting, QueuedJob(number, kind, subject, tuple(arguments), needs_previous)]
+            )
+        self.start_next()
+        return all(job.number != number for job in self.waiting_jobs())
 
-    def advance(self) -> None:
-        """Start the next job where nothing runs; to be called now and then."""
+    def start_next(self) -> None:
+        """Start the next job unless something runs. The server calls it regularly."""
         with self._lock:
             self._reap()
             with closing(open_reader(self._library)) as reader:
-                if self._current or not _waiting(reader) or running(reader):
+                if self._current or not _read_waiting(reader) or active_runs(reader):
                     return
             with Library.open(self._library) as library, library.transaction():
-                if not (waiting := _waiting(library.connection)):
+                if not (waiting := _read_waiting(library.connection)):
                     return  # another server has started it meanwhile
                 first, *rest = waiting
-                _keep(library, rest)
-            self.trouble = ""
+                _write_waiting(library, rest)
+            self.failure = ""
             self._current = first, self._start(first)
 
-    def waiting(self) -> list[Job]:
-        """What waits for its turn, the next one first."""
+    def waiting_jobs(self) -> list[QueuedJob]:
+        """The jobs that wait, the next one first."""
         with closing(open_reader(self._library)) as reader:
-            return _waiting(reader)
+            return _read_waiting(reader)
 
-    def withdraw(self, number: int) -> None:
-        """Take a waiting job out of the queue, and those that need it."""
+    def cancel(self, number: int) -> None:
+        """Remove a waiting job from the queue, and those that need it."""
         with self._lock, Library.open(self._library) as library, library.transaction():
-            waiting = _waiting(library.connection)
-            before = [*itertools.takewhile(lambda job: job.number != number, waiting)]
-            _keep(library, before + _without_needy(waiting[len(before) + 1 :]))
+            waiting = _read_waiting(library.connection)
+            earlier = [*itertools.takewhile(lambda job: job.number != number, waiting)]
+            _write_waiting(library, earlier + _without_dependents(waiting[len(earlier) + 1 :]))
 
-    def current(self) -> Job | None:
-        """The job of ours that runs, also while it has no row yet."""
+    def current_job(self) -> QueuedJob | None:
+        """Our job that runs, even if it has no row in `runs` yet."""
         with self._lock:
             self._reap()
             return self._current[0] if self._current else None
 
-    def starting(self) -> Job | None:
-        """The job of ours that runs and has no row yet."""
+    def starting_job(self) -> QueuedJob | None:
+        """Our job that runs and has no row in `runs` yet."""
         with self._lock:
             self._reap()
             job, process = self._current or (None, None)
@@ -114,62 +124,63 @@ class Jobs:
         with closing(open_reader(self._library)) as reader:
             return None if process.pid in {run.pid for run in recent(reader)} else job
 
-    def end(self) -> bool:
-        """Interrupt what runs, as Ctrl-C does: what it finished is kept. False where nothing runs on this machine."""
+    def interrupt(self) -> bool:
+        """Interrupt the running job as Ctrl-C does: it keeps what it finished. False if none runs on this machine."""
         with self._lock:
             self._reap()
             if self._current:
-                _send(self._current[1].pid, signal.SIGINT, *_GO_ON)
+                _send(self._current[1].pid, signal.SIGINT, *_CONTINUE)
                 return True
-        return self._tell(signal.SIGINT, *_GO_ON)
+        return self._send_to_runs(signal.SIGINT, *_CONTINUE)
 
     def pause(self) -> bool:
-        """Stop what runs for a while, as Ctrl-Z does. False where nothing runs on this machine, and on Windows.
+        """Stop the running job as Ctrl-Z does. False if none runs on this machine, and on Windows.
 
-        Decoding processes fall silent by themselves as soon as nobody takes what they decoded.
+        Its decoding processes need no signal: they wait as soon as their shared memory is full.
         """
-        return CAN_PAUSE and self._tell(signal.SIGSTOP)
+        return CAN_PAUSE and self._send_to_runs(signal.SIGSTOP)
 
-    def go_on(self) -> bool:
-        """Let go on what was paused."""
-        return CAN_PAUSE and self._tell(signal.SIGCONT)
+    def resume(self) -> bool:
+        """Let a paused job continue. False as for `pause`."""
+        return CAN_PAUSE and self._send_to_runs(signal.SIGCONT)
 
-    def _tell(self, *signals: int) -> bool:
-        with closing(open_reader(self._library)) as reader:
-            here = [run for run in running(reader) if run.is_here]
-        return any([_send(run.pid, *signals) for run in here])
-
-    def last_words(self) -> str:
-        """The last line that the last job said."""
+    def last_message(self) -> str:
+        """The last line of the last job's messages."""
         return last_line(self._library.parent / _LOG)
 
-    def _start(self, job: Job) -> subprocess.Popen[bytes]:
+    def _send_to_runs(self, *signals: int) -> bool:
+        with closing(open_reader(self._library)) as reader:
+            local = [run for run in active_runs(reader) if run.is_here]
+        return any([_send(run.pid, *signals) for run in local])
+
+    def _start(self, job: QueuedJob) -> subprocess.Popen[bytes]:
         make_private_dir(self._library.parent)
         with open(self._library.parent / _LOG, "wb") as log:
             return start_process(job.arguments, log.fileno())
 
     def _reap(self) -> None:
+        """Take note of the end of our job."""
         if self._current and self._current[1].poll() is not None:
             code = self._current[1].returncode
-            self.trouble = "" if code in _FINE else (self.last_words() or "it ended at once")
-            self.last, self._current = self._current[0], None
+            self.failure = "" if code in _NO_FAILURE else (self.last_message() or "it ended at once")
+            self.last_job, self._current = self._current[0], None
             if code not in _DONE:
                 with Library.open(self._library) as library, library.transaction():
-                    _keep(library, _without_needy(_waiting(library.connection)))
+                    _write_waiting(library, _without_dependents(_read_waiting(library.connection)))
 
 
 def _send(pid: int, *signals: int) -> bool:
-    """False where the process is gone, or another person's."""
+    """Send signals to a process; False if it is gone or belongs to another user."""
     try:
-        for each in signals:
-            os.kill(pid, each)
+        for number in signals:
+            os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         return False
     return True
 
 
 def start_process(arguments: Sequence[str], log: int) -> subprocess.Popen[bytes]:
-    """`vtag ARGUMENTS` as a process that outlives this one; what it says goes to the descriptor `log`."""
+    """Start `vtag ARGUMENTS` as a process that outlives this one; its stderr goes to the descriptor `log`."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "vtag.app", *arguments],
         stdin=subprocess.DEVNULL,
@@ -177,13 +188,13 @@ def start_process(arguments: Sequence[str], log: int) -> subprocess.Popen[bytes]
         stderr=log,
         start_new_session=True,  # Ctrl-C at the server is not meant for it
     )
-    # a child that died keeps its number, and seems to run, until somebody waits for it
+    # until its parent waits for it, a dead child keeps its process id and seems to run
     threading.Thread(target=process.wait, daemon=True).start()
     return process
 
 
 def scan_arguments(library: Path, paths: Sequence[str], *options: str) -> list[str]:
-    """The arguments of a scan of `paths`. Raises VtagError where one is not there."""
+    """The arguments of a scan of `paths`. Raises VtagError if one of them does not exist."""
     if not paths:
         raise VtagError("name a folder to scan")
     for path in paths:
@@ -192,8 +203,8 @@ def scan_arguments(library: Path, paths: Sequence[str], *options: str) -> list[s
     return ["scan", "--db", str(library), *options, "--", *paths]
 
 
-def running(reader: sqlite3.Connection) -> list[Run]:
-    """Scans and trainings that are under way in any process, or paused."""
+def active_runs(reader: sqlite3.Connection) -> list[Run]:
+    """The scans and trainings of any process that run or are paused."""
     return [run for run in recent(reader) if run.state in ("running", "paused")]
 
 
@@ -206,15 +217,17 @@ def last_line(log: Path) -> str:
     return printable(lines[-1]).removeprefix("vtag: ") if lines else ""
 
 
-def _waiting(connection: sqlite3.Connection) -> list[Job]:
-    kept = json.loads(setting(connection, _SETTING) or "[]")
-    return [Job(number, kind, of, tuple(rest), *more) for number, kind, of, rest, *more in kept]
+def _read_waiting(connection: sqlite3.Connection) -> list[QueuedJob]:
+    rows = json.loads(setting(connection, _SETTING) or "[]")
+    return [
+        QueuedJob(number, kind, subject, tuple(rest), *more) for number, kind, subject, rest, *more in rows
+    ]
 
 
-def _without_needy(waiting: Sequence[Job]) -> list[Job]:
-    """Without those at the beginning that need a job that is none any more."""
-    return [*itertools.dropwhile(lambda job: job.needs, waiting)]
-
-
-def _keep(library: Library, waiting: Sequence[Job]) -> None:
+def _write_waiting(library: Library, waiting: Sequence[QueuedJob]) -> None:
     keep_setting(library, _SETTING, json.dumps(waiting))
+
+
+def _without_dependents(waiting: Sequence[QueuedJob]) -> list[QueuedJob]:
+    """`waiting` without the first jobs that need a job which is not there any more."""
+    return [*itertools.dropwhile(lambda job: job.needs_previous, waiting)]

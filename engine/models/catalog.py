@@ -22,7 +22,7 @@ _MB = 2**20
 
 
 @dataclass(frozen=True)
-class CatalogueEntry:
+class CatalogEntry:
     """A model that somebody published; `assets/models.toml` says what each field means."""
 
     name: str
@@ -78,7 +78,7 @@ def is_model_name(name: str) -> bool:
     return bool(_NAME.fullmatch(name)) and not name.endswith(".")
 
 
-def catalogue() -> dict[str, CatalogueEntry]:
+def read_catalog() -> dict[str, CatalogEntry]:
     """All entries by name, in the file's order, then those of `models.toml` at home.
 
     Raises ModelError where that file is not sound.
@@ -94,7 +94,7 @@ def catalogue() -> dict[str, CatalogueEntry]:
     return entries
 
 
-def _entries(text: str, where: str) -> dict[str, CatalogueEntry]:
+def _entries(text: str, where: str) -> dict[str, CatalogEntry]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -102,11 +102,11 @@ def _entries(text: str, where: str) -> dict[str, CatalogueEntry]:
     return {name: _entry(name, values, where) for name, values in table.items()}
 
 
-def _entry(name: str, values: Any, where: str) -> CatalogueEntry:
+def _entry(name: str, values: Any, where: str) -> CatalogEntry:
     said = f"{where}: {printable(name)[:64]!r}"
     if not is_model_name(name) or not isinstance(values, dict):
         raise ModelError(f"{said} is no entry: [name] with a-z, 0-9, dots and dashes, and its fields below")
-    known = {field.name: str(field.type) for field in fields(CatalogueEntry) if field.name != "name"}
+    known = {field.name: str(field.type) for field in fields(CatalogEntry) if field.name != "name"}
     for key, value in values.items():
         if key not in known:
             raise ModelError(f"{said} has a field that is not known: {printable(key)[:40]!r}")
@@ -115,7 +115,7 @@ def _entry(name: str, values: Any, where: str) -> CatalogueEntry:
             raise ModelError(f"{said} has a {key} of the wrong kind: {printable(str(value))[:40]!r}")
     if missing := [key for key in ("title", "url", "licence") if not values.get(key)]:
         raise ModelError(f"{said} lacks its {missing[0]}")
-    entry = CatalogueEntry(name=name, **values)
+    entry = CatalogEntry(name=name, **values)
     if entry.kind not in KINDS or not re.fullmatch(r"[0-9a-f]{0,64}", entry.sha256):
         raise ModelError(f"{said} has a kind or a sha256 that cannot be")
     return entry

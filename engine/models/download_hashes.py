@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from vtag.engine.errors import ModelError
-from vtag.engine.models.catalog import CatalogueEntry
+from vtag.engine.models.catalog import CatalogEntry
 from vtag.engine.paths import models_dir
 from vtag.engine.text import display_path
 
 LEDGER = "downloads.json"
 
 
-def known_sha256(entry: CatalogueEntry) -> str:
+def known_sha256(entry: CatalogEntry) -> str:
     """What is known of the SHA-256 of an entry's file: all of it once it was downloaded, else what is published.
 
     Raises ModelError where the record cannot be read.
@@ -27,7 +27,7 @@ def known_sha256(entry: CatalogueEntry) -> str:
     return entry.sha256
 
 
-def record_download(entry: CatalogueEntry, sha256: str, size_bytes: int) -> None:
+def record_download(entry: CatalogEntry, sha256: str, size_bytes: int) -> None:
     """Write down the first file of an address; a later one changes nothing. The caller holds the models' lock."""
     told = _read()
     if entry.url in told:

@@ -21,7 +21,7 @@ from vtag.engine.checkpoints.model_folder import (
 )
 from vtag.engine.checkpoints.safe_open import said_of
 from vtag.engine.errors import DownloadError, ModelError
-from vtag.engine.models.catalog import CatalogueEntry, catalogue, is_model_name
+from vtag.engine.models.catalog import CatalogEntry, is_model_name, read_catalog
 from vtag.engine.models.download import Progress, fetch, file_sha256
 from vtag.engine.models.download_hashes import known_sha256, record_download
 from vtag.engine.models.image_models import (
@@ -36,24 +36,6 @@ from vtag.engine.paths import make_private_dir, models_dir
 from vtag.engine.swin.config import ModelSpec, check_labels
 from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path, printable
-
-__all__ = [
-    "STARTER",
-    "CatalogueEntry",
-    "Installed",
-    "catalogue",
-    "import_file",
-    "installed",
-    "is_here",
-    "load",
-    "locate",
-    "path_of",
-    "pull",
-    "remove",
-    "size_of",
-    "verify",
-    "whole_model",
-]
 
 STARTER = "starter"  # comes with vtag
 DOWNLOADS = ".downloads"
@@ -71,7 +53,7 @@ class _ImageFile:
 
 
 @dataclass(frozen=True)
-class Installed:
+class InstalledModel:
     """A model that is here; `problem` says why it cannot be used, and then there is no spec."""
 
     name: str
@@ -82,7 +64,7 @@ class Installed:
     problem: str = ""
 
 
-def installed() -> list[Installed]:
+def installed_models() -> list[InstalledModel]:
     """The models that are here, the starter first and then by name; no weights are read."""
     root = models_dir()
     folders = sorted(root.iterdir()) if root.is_dir() else []
@@ -90,21 +72,21 @@ def installed() -> list[Installed]:
     return [_look_at(_starter()), *found] if _is_model(_starter()) else found
 
 
-def is_here(name: str) -> bool:
+def is_installed(name: str) -> bool:
     """Whether a name is an installed model's, or the starter's."""
     return is_model_name(name) and _is_model(_starter() if name == STARTER else models_dir() / name)
 
 
-def path_of(name: str) -> Path:
+def installed_folder(name: str) -> Path:
     """The folder of an installed model. Raises ModelError that says what to do about one that is not here."""
-    if is_here(name):
+    if is_installed(name):
         return _starter() if name == STARTER else models_dir() / name
-    if entry := catalogue().get(name):
+    if entry := read_catalog().get(name):
         raise ModelError(f"the model {name} is not here: {entry.how_to_get}")
     raise ModelError(f"there is no model and no file called {printable(name)[:100]!r}; {_nearest(name)}")
 
 
-def locate(model: str | Path) -> Path:
+def locate_model(model: str | Path) -> Path:
     """The checkpoint file or model folder that a name or a path means; an image model's is its file.
 
     What looks like a path, or is a file or a model folder from where we stand, is a path; all else is a name.
@@ -115,16 +97,16 @@ def locate(model: str | Path) -> Path:
         if not path.exists():
             raise ModelError(f"there is no checkpoint at {display_path(path)}")
     else:
-        path = path_of(model)
+        path = installed_folder(model)
     if (path / IMAGE_SPEC).is_file():
         with said_of(path):
             return path / read_image_spec(path).file
     return path
 
 
-def load(model: str | Path) -> Checkpoint:
+def load_model(model: str | Path) -> Checkpoint:
     """The checkpoint of a name or a path, with its weights. Raises ModelError."""
-    path = locate(model)
+    path = locate_model(model)
     name = str(model) if path.parent == models_dir() else None
     with said_of(path):
         base = backbone_of(path) if path.is_dir() else None
@@ -133,9 +115,9 @@ def load(model: str | Path) -> Checkpoint:
     return _load_head(path, base, name)
 
 
-def whole_model(model: str) -> str:
+def backbone_source(model: str) -> str:
     """The name or path of the model whose backbone `model` has: its own, unless it is a head. Raises ModelError."""
-    path = locate(model)
+    path = locate_model(model)
     with said_of(path):
         return (backbone_of(path) if path.is_dir() else None) or model
 
@@ -144,7 +126,7 @@ def _load_head(folder: Path, base: str, name: str | None) -> Checkpoint:
     """A model that is a head alone: with the backbone of `base`, which has to be here and a whole model."""
     with said_of(folder):
         try:
-            path = locate(base)
+            path = locate_model(base)
             if path.is_dir() and backbone_of(path) is not None:
                 raise ModelError(f"{display_path(path)} is a head alone, too")
             whole = load_checkpoint(path)
@@ -153,17 +135,17 @@ def _load_head(folder: Path, base: str, name: str | None) -> Checkpoint:
         return read_head_folder(folder, whole, name=name)
 
 
-def pull(name: str, labels: Sequence[str] | None = None, on_progress: Progress | None = None) -> Path:
+def pull_model(name: str, labels: Sequence[str] | None = None, on_progress: Progress | None = None) -> Path:
     """Download a catalogue model, hold it against its hash, and install it; the model's folder.
 
     A model that is here already is left as it is. What came of an interrupted download is kept, and the next
     call goes on from there. Raises ModelError, DownloadError.
     """
-    entry = catalogue().get(name)
+    entry = read_catalog().get(name)
     if entry is None:
         raise ModelError(f"the catalogue has no {printable(name)[:100]!r}; {_nearest(name)}")
-    if is_here(name):
-        return path_of(name)
+    if is_installed(name):
+        return installed_folder(name)
     _refuse_taken(name)
     if labels is not None and entry.classes:
         check_labels(labels, entry.classes)  # before the download, not after it
@@ -194,7 +176,7 @@ def pull(name: str, labels: Sequence[str] | None = None, on_progress: Progress |
     return folder
 
 
-def import_file(file: Path, name: str | None = None, labels: Sequence[str] | None = None) -> str:
+def import_model(file: Path, name: str | None = None, labels: Sequence[str] | None = None) -> str:
     """Bring a checkpoint file or a model folder in by hand; returns its name here.
 
     A file that takes a catalogue's name is held against what is known of that model. Raises ModelError, and
@@ -207,15 +189,15 @@ def import_file(file: Path, name: str | None = None, labels: Sequence[str] | Non
             f"{printable(chosen)[:100]!r} cannot be a model's name: use a-z, 0-9, dots and dashes (--name)"
         )
     _refuse_taken(chosen)
-    arrived = _read(file, chosen, labels, catalogue().get(chosen))
+    arrived = _read(file, chosen, labels, read_catalog().get(chosen))
     with _writing() as incoming:
         _install(arrived, chosen, incoming)
     return chosen
 
 
-def verify(name: str) -> None:
+def verify_model(name: str) -> None:
     """Hold an installed model against its own record: every weight is read. Raises ModelError."""
-    folder = path_of(name)
+    folder = installed_folder(name)
     with said_of(folder):
         if (folder / IMAGE_SPEC).is_file():
             spec = read_image_spec(folder)
@@ -227,10 +209,10 @@ def verify(name: str) -> None:
             return
         if not read_spec(folder)[0].sha256:
             raise ModelError("its model.json has no hash to hold the weights against")
-    load(name)  # which holds the weights against the hash
+    load_model(name)  # which holds the weights against the hash
 
 
-def remove(name: str) -> None:
+def remove_model(name: str) -> None:
     """Delete an installed model, and what came of an interrupted download of it. Raises ModelError."""
     files = _belongings(name)
     with _writing() as incoming:
@@ -243,7 +225,7 @@ def remove(name: str) -> None:
                 file.unlink(missing_ok=True)
 
 
-def size_of(name: str) -> int:
+def disk_usage(name: str) -> int:
     """How many bytes `remove` would free. Raises ModelError where it would."""
     return sum(
         part.stat().st_size
@@ -258,12 +240,12 @@ def _belongings(name: str) -> list[Path]:
     if name == STARTER:
         raise ModelError(f"{name} comes with vtag and stays")
     if not is_model_name(name):
-        path_of(name)
+        installed_folder(name)
     files = [models_dir() / name]
-    if entry := catalogue().get(name):
+    if entry := read_catalog().get(name):
         files += (models_dir() / DOWNLOADS).glob(f"{entry.file_name}*")
     if not (here := [file for file in files if file.exists() or file.is_symlink()]):
-        path_of(name)
+        installed_folder(name)
     return here
 
 
@@ -279,7 +261,7 @@ def _is_model(folder: Path) -> bool:
     return (folder / SPEC_FILE).is_file() or (folder / IMAGE_SPEC).is_file()
 
 
-def _look_at(folder: Path) -> Installed:
+def _look_at(folder: Path) -> InstalledModel:
     kind = "image" if (folder / IMAGE_SPEC).is_file() else "video"
     try:
         with said_of(folder):
@@ -289,13 +271,15 @@ def _look_at(folder: Path) -> Installed:
                 weights = folder / spec.file
             else:
                 spec, weights = read_spec(folder, name=folder.name)
-            return Installed(folder.name, folder, kind, weights.stat().st_size, spec)
+            return InstalledModel(folder.name, folder, kind, weights.stat().st_size, spec)
     except ModelError as error:
-        return Installed(folder.name, folder, kind, 0, None, str(error))
+        return InstalledModel(folder.name, folder, kind, 0, None, str(error))
 
 
 def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, [*catalogue(), *(model.name for model in installed())], 3, 0.5)
+    near = difflib.get_close_matches(
+        name, [*read_catalog(), *(model.name for model in installed_models())], 3, 0.5
+    )
     return f"did you mean {' or '.join(near)}?" if near else "`vtag models list` shows the names"
 
 
@@ -315,7 +299,7 @@ def _refuse_taken(name: str) -> None:
 
 
 def _read(
-    file: Path, name: str, labels: Sequence[str] | None, entry: CatalogueEntry | None
+    file: Path, name: str, labels: Sequence[str] | None, entry: CatalogEntry | None
 ) -> Checkpoint | _ImageFile:
     """The model in `file`, held against `entry`. Raises ModelError that begins with the file."""
     if (entry and entry.kind == "image") or (not entry and is_image_file(file)):
@@ -330,7 +314,7 @@ def _read(
         return replace(checkpoint, spec=spec)
 
 
-def _read_image(file: Path, name: str, entry: CatalogueEntry | None) -> _ImageFile:
+def _read_image(file: Path, name: str, entry: CatalogEntry | None) -> _ImageFile:
     check_image_file(file)
     with said_of(file):
         sha256 = file_sha256(file)
@@ -341,7 +325,7 @@ def _read_image(file: Path, name: str, entry: CatalogueEntry | None) -> _ImageFi
         return _ImageFile(file, ImageSpec(name + ending, sha256, printable(file.name)[:200]))
 
 
-def _described(spec: ModelSpec, file: Path, entry: CatalogueEntry | None) -> ModelSpec:
+def _described(spec: ModelSpec, file: Path, entry: CatalogEntry | None) -> ModelSpec:
     """`spec` with where it came from, and what its publisher says that no tensor tells."""
     if file.is_dir():  # it carries its own words
         return spec
@@ -355,7 +339,7 @@ def _described(spec: ModelSpec, file: Path, entry: CatalogueEntry | None) -> Mod
     return replace(spec, source=entry.url, licence=entry.licence, rate=entry.rate or spec.rate)
 
 
-def _hold_against(entry: CatalogueEntry, sha256: str) -> None:
+def _hold_against(entry: CatalogEntry, sha256: str) -> None:
     if not sha256.startswith(known := known_sha256(entry)):
         raise ModelError(
             f"not the published {entry.name}: its SHA-256 is {sha256[:16]}..., not {known[:16]}...; "

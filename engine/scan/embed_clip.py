@@ -13,7 +13,7 @@ from vtag.engine.library.analysis.similar import Like, prototype
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import heads
 from vtag.engine.library.store.feature_cache import normalised
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.scan.scan import ScanOptions, sampling_of
 from vtag.engine.text import display_path
 from vtag.engine.video.read.probe import examine
@@ -29,7 +29,7 @@ def like_clip(library: Library, file: Path, at_ms: int | None, *, device: str = 
     Raises VideoError where nothing can be seen there, ModelError where the model's files are gone.
     """
     source = heads.library_model_source(library)
-    checkpoint = load(source or heads.head(library, heads.needed(library, None)).name)
+    checkpoint = load_model(source or heads.head(library, heads.needed(library, None)).name)
     sampling = sampling_of(checkpoint.spec, ScanOptions())
     name = os.fsencode(file)
     wanted = _windows(plan_windows(examine(name).info.duration_ms, sampling), at_ms)

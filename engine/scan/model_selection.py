@@ -10,8 +10,8 @@ from vtag.engine.checkpoints.model_folder import read_spec
 from vtag.engine.errors import ModelError
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import heads
-from vtag.engine.models.catalog import CatalogueEntry
-from vtag.engine.models.registry import STARTER, catalogue, is_here, load, locate
+from vtag.engine.models.catalog import CatalogEntry, read_catalog
+from vtag.engine.models.registry import STARTER, is_installed, load_model, locate_model
 from vtag.engine.system.signals import delay_interrupts
 
 
@@ -23,16 +23,16 @@ def choose_model(library: Library, model: str | None, device: str = "auto") -> t
     """
     chosen = model or heads.library_model_source(library)
     if chosen is None:
-        chosen = next(filter(is_here, _first_choices(device)), STARTER)
-    return load(chosen), source_of(chosen)
+        chosen = next(filter(is_installed, _first_choices(device)), STARTER)
+    return load_model(chosen), source_of(chosen)
 
 
-def first_choice_to_fetch(library: Library, model: str | None, device: str) -> CatalogueEntry | None:
+def first_choice_to_fetch(library: Library, model: str | None, device: str) -> CatalogEntry | None:
     """The published model that would serve a new library best, where none of them was brought in yet."""
     if model or heads.library_model_source(library) is not None:
         return None
     choices = _first_choices(device)
-    return None if any(map(is_here, choices)) else catalogue().get(choices[0])
+    return None if any(map(is_installed, choices)) else read_catalog().get(choices[0])
 
 
 def _first_choices(device: str) -> tuple[str, ...]:
@@ -79,12 +79,12 @@ def remembered_or_loaded(library: Library, model: str | None) -> int:
     source = source_of(model)
     known = heads.find(library, source)
     try:
-        path = locate(model)
+        path = locate_model(model)
         if known is not None and path.is_dir():  # whether it changed, without reading its weights
             spec, _ = read_spec(path)
             if heads.with_hashes(library, spec.backbone_hash, spec.head_hash) == known:
                 return known
-        return remember(library, load(model), source)
+        return remember(library, load_model(model), source)
     except ModelError:
         if known is None:
             raise

@@ -19,7 +19,7 @@ import pytest
 from helpers.file_server import FileServer, endless, file_server, whole
 from helpers.footage import make_video
 
-from vtag.engine.models.registry import is_here, load
+from vtag.engine.models.registry import is_installed, load_model
 from vtag.engine.paths import models_dir
 
 CHECKPOINT = Path(__file__).parents[1] / "data" / "golden" / "control_ok.pth"
@@ -70,12 +70,12 @@ def test_a_pull_that_was_ended_midway_goes_on_from_there(
     if by == signal.SIGINT:
         assert process.returncode == 130
         assert "goes on from there" in stderr.splitlines()[-1]
-    assert not is_here("swin3d-t")
+    assert not is_installed("swin3d-t")
     server.serve(served)
     run = vtag("models", "pull", "swin3d-t")
     assert run.returncode == 0, run.stderr
     assert server.ranges() == [None, f"bytes={half}-"]
-    assert load("swin3d-t").spec.licence == "CC0-1.0"
+    assert load_model("swin3d-t").spec.licence == "CC0-1.0"
     assert vtag("models", "verify", "swin3d-t").stdout == "swin3d-t: sound\n"
     assert [p.name for p in models_dir().rglob("*") if "part" in p.name] == []
 

@@ -30,7 +30,7 @@ from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import ModelError
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.predict import predict
 from vtag.engine.scan.sample_windows import windows_of
 from vtag.engine.swin.config import ModelSpec, SwinSizes
@@ -249,7 +249,7 @@ MODELS = ["starter", "torchvision_mini.pth", "official_mini.pth", "paddle_mini.p
 def test_the_best_class_of_real_windows_is_the_same(
     name: str, precision: str, shared: Path, tmp_path: Path
 ) -> None:
-    checkpoint = load(name) if name == "starter" else load_checkpoint(shared / "golden" / name)
+    checkpoint = load_model(name) if name == "starter" else load_checkpoint(shared / "golden" / name)
     if name != "starter":  # fewer pixels, or it takes an hour
         checkpoint = replace(checkpoint, spec=replace(checkpoint.spec, crop=112, short_side=128))
     windows = windows_of([os.fsencode(shared / "clips")], checkpoint.spec, MOST_WINDOWS)

@@ -25,7 +25,7 @@ from vtag.engine.backends.onnx_session import cuda_cards
 from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.load import Checkpoint, load_checkpoint
 from vtag.engine.errors import ModelError
-from vtag.engine.models.registry import import_file, verify
+from vtag.engine.models.registry import import_model, verify_model
 from vtag.engine.swin.config import ModelSpec, SwinSizes
 from vtag.engine.swin.model import VideoSwin
 from vtag.engine.swin.weight_names import parameter_shapes
@@ -130,8 +130,8 @@ def test_the_file_alone_is_a_model_too(exported: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_brought_in_listed_and_verified_as_any_model(exported: Path) -> None:
-    assert import_file(exported, "mine") == "mine"
-    verify("mine")
+    assert import_model(exported, "mine") == "mine"
+    verify_model("mine")
     assert open_backend("mine").name == "onnx"
 
 

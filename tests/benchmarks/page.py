@@ -26,14 +26,14 @@ from helpers.page_server import serving
 
 from vtag.app.ui import holdings, search, watch, work
 from vtag.assets import kinetics400_labels
-from vtag.engine.jobs.job_queue import Jobs
+from vtag.engine.jobs.job_queue import JobQueue
 
 _COMMON = kinetics400_labels()[0]
 
 
 def views(library: Path) -> dict[str, Callable[[], object]]:
     """What a person waits for, by what it is."""
-    queue = Jobs(library)
+    queue = JobQueue(library)
     return {
         "the first paint": lambda: (search.found(library, search.Asked()), search.suggestions(library)),
         "a search for a common label": lambda: search.found(library, search.Asked(f'"{_COMMON}"')),

@@ -16,7 +16,7 @@ from helpers.sample import LONG, make_long, make_model
 
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import job_queue as engine_jobs
-from vtag.engine.jobs.job_queue import Jobs, running, scan_arguments
+from vtag.engine.jobs.job_queue import JobQueue, active_runs, scan_arguments
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.store import runs
 from vtag.engine.library.store.runs import Run, recent
@@ -61,31 +61,33 @@ def test_a_scan_that_reached_its_end_is_done(vtag: Callable, place: Path, tmp_pa
     assert (latest(place).state, latest(place).progress["of"]) == ("done", 0)
 
 
-def asked(place: Path, folder: Path, model: Path) -> Jobs:
+def asked(place: Path, folder: Path, model: Path) -> JobQueue:
     """A long scan of `folder` that has a row of its own by now."""
     make_long(folder)
-    jobs = Jobs(place)
-    assert jobs.ask("scan", str(folder), scan_arguments(place, [str(folder)], "--model", str(model), *LONG))
+    jobs = JobQueue(place)
+    assert jobs.submit(
+        "scan", str(folder), scan_arguments(place, [str(folder)], "--model", str(model), *LONG)
+    )
     until(lambda: running_runs(place) != [])
     return jobs
 
 
 def running_runs(place: Path) -> list[Run]:
     with closing(open_reader(place)) as reader:
-        return running(reader)
+        return active_runs(reader)
 
 
 def test_a_job_is_seen_while_it_runs_and_is_ended_as_by_ctrl_c(place: Path, tmp_path: Path) -> None:
     jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
-    assert jobs.current() and not jobs.starting()  # it has a row
+    assert jobs.current_job() and not jobs.starting_job()  # it has a row
     arguments = scan_arguments(place, [str(tmp_path)])
-    assert not jobs.ask("scan", str(tmp_path), arguments)  # one at a time: it waits
-    (waits,) = jobs.waiting()
-    jobs.withdraw(waits.number)
-    assert jobs.end()
-    until(lambda: latest(place).state == "interrupted" and jobs.current() is None)
-    assert "interrupted" in jobs.last_words()
-    assert jobs.trouble == ""  # a person ended it
+    assert not jobs.submit("scan", str(tmp_path), arguments)  # one at a time: it waits
+    (waits,) = jobs.waiting_jobs()
+    jobs.cancel(waits.number)
+    assert jobs.interrupt()
+    until(lambda: latest(place).state == "interrupted" and jobs.current_job() is None)
+    assert "interrupted" in jobs.last_message()
+    assert jobs.failure == ""  # a person ended it
 
 
 def test_a_paused_job_rests_goes_on_and_can_be_ended(place: Path, tmp_path: Path) -> None:
@@ -96,12 +98,12 @@ def test_a_paused_job_rests_goes_on_and_can_be_ended(place: Path, tmp_path: Path
     assert len(running_runs(place)) == 1  # nothing else gets its turn
     until(lambda: worked(latest(place).pid) == (time.sleep(0.5), worked(latest(place).pid))[1])
     seen = latest(place).progress
-    assert jobs.go_on()
+    assert jobs.resume()
     until(lambda: latest(place).progress != seen or latest(place).state == "done")
     jobs.pause()
-    jobs.end()  # also where it is paused
-    until(lambda: latest(place).state in ("interrupted", "done") and jobs.current() is None)
-    assert not jobs.pause() and not jobs.go_on()
+    jobs.interrupt()  # also where it is paused
+    until(lambda: latest(place).state in ("interrupted", "done") and jobs.current_job() is None)
+    assert not jobs.pause() and not jobs.resume()
 
 
 def worked(pid: int) -> int:
@@ -129,20 +131,20 @@ def test_a_job_that_another_server_started_meanwhile_is_not_started_again(
 ) -> None:
     with Library.open(place) as library:
         row = runs.start(library, "scan", "x")  # by this process, which runs: the job has to wait
-        queue, other = Jobs(place), Jobs(place)
-        queue.ask("scan", "it", ["--version"])
+        queue, other = JobQueue(place), JobQueue(place)
+        queue.submit("scan", "it", ["--version"])
         runs.finish(library, row, "done")
 
     def nothing(reader: object) -> list[Run]:
-        monkeypatch.setattr(engine_jobs, "running", running)
-        other.advance()  # just then
+        monkeypatch.setattr(engine_jobs, "active_runs", active_runs)
+        other.start_next()  # just then
         return []
 
-    monkeypatch.setattr(engine_jobs, "running", nothing)
-    queue.advance()
-    assert queue.current() is None and queue.waiting() == []
-    until(lambda: other.current() is None)
-    assert other.trouble == ""
+    monkeypatch.setattr(engine_jobs, "active_runs", nothing)
+    queue.start_next()
+    assert queue.current_job() is None and queue.waiting_jobs() == []
+    until(lambda: other.current_job() is None)
+    assert other.failure == ""
 
 
 @pytest.mark.slow  # three processes, one after the other
@@ -150,26 +152,28 @@ def test_what_needs_a_job_goes_with_it(place: Path, tmp_path: Path) -> None:
     """Else a model that could not be taught would be asked for, and that failure would hide the first."""
     jobs = asked(place, tmp_path, make_model(tmp_path / "model"))
     for number in range(2):  # a job that fails, what needs it, and another one
-        jobs.ask("finetune", f"{number}", ["finetune", str(tmp_path / "nowhere"), "--db", str(place)])
-        jobs.ask("retag", f"with {number}", ["retag", "--db", str(place), "--model", "none"], needs=True)
-    first, _, second, _ = jobs.waiting()
-    jobs.withdraw(second.number)
-    assert [job.of for job in jobs.waiting()] == ["0", "with 0"]
-    jobs.end()
+        jobs.submit("finetune", f"{number}", ["finetune", str(tmp_path / "nowhere"), "--db", str(place)])
+        jobs.submit(
+            "retag", f"with {number}", ["retag", "--db", str(place), "--model", "none"], needs_previous=True
+        )
+    first, _, second, _ = jobs.waiting_jobs()
+    jobs.cancel(second.number)
+    assert [job.subject for job in jobs.waiting_jobs()] == ["0", "with 0"]
+    jobs.interrupt()
 
     def all_ran() -> bool:
-        jobs.advance()
-        return jobs.current() is None and not jobs.waiting()
+        jobs.start_next()
+        return jobs.current_job() is None and not jobs.waiting_jobs()
 
     until(all_ran)
-    assert "nowhere" in jobs.trouble and first.of == "0"
+    assert "nowhere" in jobs.failure and first.subject == "0"
 
 
 def test_a_job_that_cannot_start_says_why(place: Path, tmp_path: Path) -> None:
     for paths, said in (([], "name a folder"), (["/nowhere"], "no '/nowhere'"), (["relative"], "whole path")):
         with pytest.raises(VtagError, match=said):
             scan_arguments(place, paths)
-    jobs = Jobs(place)
-    jobs.ask("scan", str(tmp_path), scan_arguments(place, [str(tmp_path)], "--model", "no-such-model"))
-    until(lambda: jobs.current() is None)
-    assert "no model" in jobs.trouble
+    jobs = JobQueue(place)
+    jobs.submit("scan", str(tmp_path), scan_arguments(place, [str(tmp_path)], "--model", "no-such-model"))
+    until(lambda: jobs.current_job() is None)
+    assert "no model" in jobs.failure

@@ -17,7 +17,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance.forget import forget_model, forget_replaced
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.scan.model_selection import remember, remembered_or_loaded
 from vtag.engine.scan.runner import ScanOptions
 from vtag.engine.scan.scan import scan
@@ -39,7 +39,7 @@ def clip(file: Path, draw: Callable[[int], np.ndarray], seconds: float = 2) -> N
 
 @pytest.fixture
 def base(tmp_path: Path) -> Checkpoint:
-    return load(make_model(tmp_path / "base", seed=3))
+    return load_model(make_model(tmp_path / "base", seed=3))
 
 
 def look(library: Library, base: Checkpoint, folder: Path) -> None:

@@ -21,18 +21,18 @@ from hypothesis import strategies as st
 from vtag.assets import asset, kinetics400_labels
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import DownloadError, ModelError
+from vtag.engine.models.catalog import read_catalog
 from vtag.engine.models.registry import (
     STARTER,
-    catalogue,
-    import_file,
-    installed,
-    is_here,
-    load,
-    locate,
-    path_of,
-    pull,
-    remove,
-    verify,
+    import_model,
+    installed_folder,
+    installed_models,
+    is_installed,
+    load_model,
+    locate_model,
+    pull_model,
+    remove_model,
+    verify_model,
 )
 from vtag.engine.paths import models_dir
 
@@ -79,7 +79,7 @@ def publish(server: FileServer, vtag_home: Path) -> Callable[..., str]:
 
 
 def here() -> list[str]:
-    return [model.name for model in installed() if model.name != STARTER]
+    return [model.name for model in installed_models() if model.name != STARTER]
 
 
 def left() -> list[str]:
@@ -100,7 +100,7 @@ def refused(call: Callable[..., object], *arguments: object, **kwargs: object) -
 
 
 def test_the_catalogue_holds_what_was_published() -> None:
-    entries = catalogue()
+    entries = read_catalog()
     assert list(entries) == list(PUBLISHED)
     for name, (url, size, top1) in PUBLISHED.items():
         entry = entries[name]
@@ -109,7 +109,7 @@ def test_the_catalogue_holds_what_was_published() -> None:
 
 
 def test_every_address_is_https_and_its_hash_is_the_one_in_the_name() -> None:
-    for entry in catalogue().values():
+    for entry in read_catalog().values():
         assert urlsplit(entry.url).scheme == "https"
         assert entry.kind == ("image" if entry.name.startswith("image-") else "video")
         if entry.host == "download.pytorch.org":
@@ -120,7 +120,7 @@ def test_every_address_is_https_and_its_hash_is_the_one_in_the_name() -> None:
 
 
 def test_the_labels_that_the_catalogue_names_are_there() -> None:
-    for entry in catalogue().values():
+    for entry in read_catalog().values():
         if entry.labels:
             names = asset("labels", entry.labels).read_text(encoding="utf-8").splitlines()
             assert len(set(names)) == entry.classes
@@ -130,8 +130,8 @@ def test_the_labels_that_the_catalogue_names_are_there() -> None:
 
 def test_entries_of_ones_own_win(publish: Callable[..., str]) -> None:
     publish(b"", name="swin3d-t")
-    assert catalogue()["swin3d-t"].host == "127.0.0.1"
-    assert len(catalogue()) == len(PUBLISHED)
+    assert read_catalog()["swin3d-t"].host == "127.0.0.1"
+    assert len(read_catalog()) == len(PUBLISHED)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_entries_of_ones_own_win(publish: Callable[..., str]) -> None:
 )
 def test_a_catalogue_of_ones_own_that_is_not_sound_is_named(vtag_home: Path, text: str) -> None:
     (vtag_home / "models.toml").write_text(text)
-    assert "models.toml" in refused(catalogue)
+    assert "models.toml" in refused(read_catalog)
 
 
 # --- in by hand
@@ -160,8 +160,8 @@ def test_a_catalogue_of_ones_own_that_is_not_sound_is_named(vtag_home: Path, tex
 
 @pytest.mark.parametrize("file", [TORCH, PADDLE])
 def test_an_imported_file_is_the_same_model(file: Path) -> None:
-    assert import_file(file) == "control_ok"
-    ours, theirs = load("control_ok"), load_checkpoint(file)
+    assert import_model(file) == "control_ok"
+    ours, theirs = load_model("control_ok"), load_checkpoint(file)
     assert ours.tensors.keys() == theirs.tensors.keys()
     assert all(np.array_equal(ours.tensors[name], theirs.tensors[name]) for name in ours.tensors)
     assert (ours.spec.backbone_hash, ours.spec.head_hash) == (
@@ -171,32 +171,32 @@ def test_an_imported_file_is_the_same_model(file: Path) -> None:
     assert ours.spec.name == "control_ok"
     assert ours.spec.source == file.name
     assert left() == []
-    verify("control_ok")
+    verify_model("control_ok")
 
 
 def test_a_model_folder_is_imported_with_its_own_words(tmp_path: Path) -> None:
-    import_file(TORCH, "first", [f"act {i}" for i in range(CLASSES)])
-    assert import_file(path_of("first"), "second") == "second"
-    assert load("second").spec.labels == load("first").spec.labels
-    assert load("second").spec.source == "control_ok.pth"
-    assert load("second").spec.name == "second"
+    import_model(TORCH, "first", [f"act {i}" for i in range(CLASSES)])
+    assert import_model(installed_folder("first"), "second") == "second"
+    assert load_model("second").spec.labels == load_model("first").spec.labels
+    assert load_model("second").spec.source == "control_ok.pth"
+    assert load_model("second").spec.name == "second"
 
 
 def test_labels_come_from_the_one_who_imports() -> None:
     labels = [f"act {i}" for i in range(CLASSES)]
-    import_file(TORCH, "mine", labels)
-    assert load("mine").spec.labels == tuple(labels)
-    assert "labels" in refused(import_file, TORCH, "other", labels[1:])
+    import_model(TORCH, "mine", labels)
+    assert load_model("mine").spec.labels == tuple(labels)
+    assert "labels" in refused(import_model, TORCH, "other", labels[1:])
     assert here() == ["mine"]
     assert left() == []
 
 
 def test_a_name_that_is_taken_is_refused_and_nothing_changes() -> None:
-    import_file(TORCH, "mine")
-    before = load("mine").spec.sha256
+    import_model(TORCH, "mine")
+    before = load_model("mine").spec.sha256
     for name in ("mine", STARTER):
-        assert "here already" in refused(import_file, PADDLE, name)
-    assert load("mine").spec.sha256 == before
+        assert "here already" in refused(import_model, PADDLE, name)
+    assert load_model("mine").spec.sha256 == before
 
 
 @pytest.mark.parametrize(
@@ -204,16 +204,16 @@ def test_a_name_that_is_taken_is_refused_and_nothing_changes() -> None:
 )
 def test_a_name_is_no_path(name: str, tmp_path: Path) -> None:
     if name:
-        assert "name" in refused(import_file, TORCH, name)
-    for call in (path_of, verify, remove, pull):
+        assert "name" in refused(import_model, TORCH, name)
+    for call in (installed_folder, verify_model, remove_model, pull_model):
         refused(call, name)
-    assert not is_here(name)
+    assert not is_installed(name)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=20))
 def test_no_name_leads_out_of_the_models_folder(vtag_home: Path, name: str) -> None:
-    for call in (path_of, remove, verify, pull):
+    for call in (installed_folder, remove_model, verify_model, pull_model):
         try:
             call(name)
         except ModelError as error:
@@ -224,29 +224,29 @@ def test_no_name_leads_out_of_the_models_folder(vtag_home: Path, name: str) -> N
 
 def test_what_is_no_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<html>")
-    assert "web page" in refused(import_file, tmp_path / "page.pth")
-    assert "no such file" in refused(import_file, tmp_path / "missing.pth")
+    assert "web page" in refused(import_model, tmp_path / "page.pth")
+    assert "no such file" in refused(import_model, tmp_path / "missing.pth")
     os.mkfifo(tmp_path / "pipe.pth")
-    refused(import_file, tmp_path / "pipe.pth")
+    refused(import_model, tmp_path / "pipe.pth")
     assert here() == []
     assert left() == []
 
 
 def test_a_file_that_takes_a_catalogue_name_has_to_be_that_file(publish: Callable[..., str]) -> None:
     digest = hashlib.sha256(TORCH.read_bytes()).hexdigest()
-    assert "not the published" in refused(import_file, TORCH, "swin3d-t")
+    assert "not the published" in refused(import_model, TORCH, "swin3d-t")
     publish(b"", sha256=digest[:8], classes=CLASSES, rate=8)
-    assert "not the published" in refused(import_file, PADDLE, "published")
-    import_file(TORCH, "published")
-    spec = load("published").spec
+    assert "not the published" in refused(import_model, PADDLE, "published")
+    import_model(TORCH, "published")
+    spec = load_model("published").spec
     assert (spec.licence, spec.rate) == ("CC0-1.0", 8.0)
     assert spec.source.endswith("/model.pth")
-    assert pull("published") == path_of("published")
+    assert pull_model("published") == installed_folder("published")
 
 
 def test_a_published_model_with_other_classes_is_another_model(publish: Callable[..., str]) -> None:
     publish(b"", classes=CLASSES + 1)
-    assert "classes" in refused(import_file, TORCH, "published")
+    assert "classes" in refused(import_model, TORCH, "published")
 
 
 # --- downloads
@@ -258,27 +258,27 @@ def test_a_pulled_model_is_converted_described_and_its_download_is_gone(
     body = TORCH.read_bytes()
     publish(body, sha256=hashlib.sha256(body).hexdigest()[:8], classes=CLASSES)
     seen: list[int] = []
-    folder = pull("published", on_progress=lambda have, _: seen.append(have))
+    folder = pull_model("published", on_progress=lambda have, _: seen.append(have))
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
     assert seen[-1] == len(body)
     assert here() == ["published"]
     assert left() == []
-    assert load("published").spec.source == server.url()
-    verify("published")
-    pull("published")
+    assert load_model("published").spec.source == server.url()
+    verify_model("published")
+    pull_model("published")
     assert len(server.asked) == 1
 
 
 def test_nothing_is_downloaded_unasked(publish: Callable[..., str], server: FileServer) -> None:
     publish(TORCH.read_bytes(), size_mb=121.5)
-    message = refused(load, "published")
+    message = refused(load_model, "published")
     assert "`vtag models pull published`" in message
     assert "121.5 MB" in message
     assert "127.0.0.1" in message
     assert "CC0-1.0" in message
     assert "`vtag models import FILE --name published`" in message
-    catalogue()
-    installed()
+    read_catalog()
+    installed_models()
     assert server.asked == []
 
 
@@ -286,29 +286,29 @@ def test_where_no_hash_is_published_the_first_download_is_held_to(
     publish: Callable[..., str], server: FileServer
 ) -> None:
     publish(TORCH.read_bytes())
-    pull("published")
+    pull_model("published")
     recorded = json.loads((models_dir() / "downloads.json").read_text())
     assert recorded[server.url()]["sha256"] == hashlib.sha256(TORCH.read_bytes()).hexdigest()
-    remove("published")
+    remove_model("published")
     publish(PADDLE.read_bytes())
-    assert "another file" in refused(pull, "published")
-    assert "not the published" in refused(import_file, PADDLE, "published")
+    assert "another file" in refused(pull_model, "published")
+    assert "not the published" in refused(import_model, PADDLE, "published")
     assert here() == []
     publish(TORCH.read_bytes())
-    pull("published")
+    pull_model("published")
 
 
 def test_what_is_no_model_is_not_recorded_as_the_first_download(
     publish: Callable[..., str], server: FileServer
 ) -> None:
     publish(b"\x80\x02rubbish")
-    message = refused(pull, "published")
+    message = refused(pull_model, "published")
     assert "127.0.0.1" in message
     assert "by hand" in message
     assert here() == []
     assert left() == []
     publish(TORCH.read_bytes())
-    pull("published")
+    pull_model("published")
 
 
 def test_a_damaged_record_of_downloads_is_named(publish: Callable[..., str]) -> None:
@@ -316,19 +316,19 @@ def test_a_damaged_record_of_downloads_is_named(publish: Callable[..., str]) -> 
     models_dir().mkdir()
     for text in ("{", "[]", '{"x": 3}', "[" * 100_000):
         (models_dir() / "downloads.json").write_text(text)
-        assert "downloads.json" in refused(pull, "published")
+        assert "downloads.json" in refused(pull_model, "published")
 
 
 def test_wrong_labels_are_known_before_the_download(publish: Callable[..., str], server: FileServer) -> None:
     publish(TORCH.read_bytes(), classes=CLASSES)
-    assert "labels" in refused(pull, "published", ["only one"])
+    assert "labels" in refused(pull_model, "published", ["only one"])
     assert server.asked == []
-    pull("published", [f"act {i}" for i in range(CLASSES)])
-    assert load("published").spec.labels[0] == "act 0"
+    pull_model("published", [f"act {i}" for i in range(CLASSES)])
+    assert load_model("published").spec.labels[0] == "act 0"
 
 
 def test_a_model_that_is_not_in_the_catalogue_is_not_pulled() -> None:
-    message = refused(pull, "swin3d-x")
+    message = refused(pull_model, "swin3d-x")
     assert "did you mean" in message
     assert "swin3d-t" in message
 
@@ -344,8 +344,8 @@ def test_a_broken_download_goes_on_with_the_next_pull(
 
     server.serve(whole(body, breaks=[20_000]))
     with pytest.raises(KeyboardInterrupt):
-        pull("published", on_progress=lambda have, _: interrupt(have, _) if have else None)
-    pull("published")
+        pull_model("published", on_progress=lambda have, _: interrupt(have, _) if have else None)
+    pull_model("published")
     assert server.ranges()[-1] is not None
     assert left() == []
 
@@ -356,15 +356,15 @@ def test_a_broken_download_goes_on_with_the_next_pull(
 def test_an_image_model_is_kept_as_it_came(publish: Callable[..., str], tmp_path: Path) -> None:
     file = saved(tmp_path / "image.pth", image_state())
     publish(file.read_bytes(), kind="image")
-    folder = pull("published")
-    assert locate("published") == folder / "published.pth"
-    assert locate("published").read_bytes() == file.read_bytes()
-    assert "image Swin" in refused(load, "published")
-    assert [(m.kind, m.problem) for m in installed() if m.name == "published"] == [("image", "")]
-    verify("published")
-    remove("published")
-    assert import_file(file, "by-hand") == "by-hand"
-    assert locate("by-hand").read_bytes() == file.read_bytes()
+    folder = pull_model("published")
+    assert locate_model("published") == folder / "published.pth"
+    assert locate_model("published").read_bytes() == file.read_bytes()
+    assert "image Swin" in refused(load_model, "published")
+    assert [(m.kind, m.problem) for m in installed_models() if m.name == "published"] == [("image", "")]
+    verify_model("published")
+    remove_model("published")
+    assert import_model(file, "by-hand") == "by-hand"
+    assert locate_model("by-hand").read_bytes() == file.read_bytes()
     assert left() == []
 
 
@@ -372,11 +372,11 @@ def test_a_video_model_is_no_image_model_and_neither_is_half_of_one(
     publish: Callable[..., str], tmp_path: Path
 ) -> None:
     publish(TORCH.read_bytes(), kind="image")
-    assert "video model" in refused(pull, "published")
+    assert "video model" in refused(pull_model, "published")
     state = image_state()
     del state["norm.bias"]
     publish(saved(tmp_path / "half.pth", state).read_bytes(), kind="image")
-    assert "norm.bias" in refused(pull, "published")
+    assert "norm.bias" in refused(pull_model, "published")
     assert here() == []
 
 
@@ -384,100 +384,101 @@ def test_a_video_model_is_no_image_model_and_neither_is_half_of_one(
     "change", [{"file": "../x"}, {"file": ""}, {"file": 3}, {"sha256": "0" * 64}, {"file": "none.pth"}]
 )
 def test_an_image_model_whose_words_were_changed_is_broken(tmp_path: Path, change: dict[str, object]) -> None:
-    import_file(saved(tmp_path / "image.pth", image_state()), "mine")
+    import_model(saved(tmp_path / "image.pth", image_state()), "mine")
     words = models_dir() / "mine" / "image.json"
     words.write_text(json.dumps(json.loads(words.read_text()) | change))
-    refused(verify, "mine")
+    refused(verify_model, "mine")
 
 
 # --- what is here
 
 
 def test_a_changed_weight_is_found(tmp_path: Path) -> None:
-    import_file(TORCH, "mine")
-    weights = path_of("mine") / "model.safetensors"
+    import_model(TORCH, "mine")
+    weights = installed_folder("mine") / "model.safetensors"
     body = bytearray(weights.read_bytes())
     body[-5] ^= 1
     weights.write_bytes(body)
-    assert "SHA-256" in refused(verify, "mine")
+    assert "SHA-256" in refused(verify_model, "mine")
     weights.write_bytes(body[:-4])
-    refused(verify, "mine")
+    refused(verify_model, "mine")
     weights.unlink()
-    refused(verify, "mine")
-    assert [m.problem != "" for m in installed() if m.name == "mine"] == [True]
-    remove("mine")
+    refused(verify_model, "mine")
+    assert [m.problem != "" for m in installed_models() if m.name == "mine"] == [True]
+    remove_model("mine")
     assert here() == []
 
 
 def test_a_model_without_a_recorded_hash_cannot_be_verified() -> None:
-    import_file(TORCH, "mine")
-    spec = path_of("mine") / "model.json"
+    import_model(TORCH, "mine")
+    spec = installed_folder("mine") / "model.json"
     spec.write_text(json.dumps(json.loads(spec.read_text()) | {"sha256": ""}))
-    assert "no hash" in refused(verify, "mine")
+    assert "no hash" in refused(verify_model, "mine")
 
 
 def test_the_list_reads_no_weights_and_names_what_is_broken() -> None:
-    import_file(TORCH, "mine")
+    import_model(TORCH, "mine")
     (models_dir() / "broken").mkdir()
     (models_dir() / "broken" / "model.json").write_text("{")
     (models_dir() / "empty").mkdir()
     (models_dir() / ".hidden").mkdir()
     (models_dir() / "notes.txt").write_text("not a model")
-    found = {model.name: model for model in installed() if model.name != STARTER}
+    found = {model.name: model for model in installed_models() if model.name != STARTER}
     assert sorted(found) == ["broken", "empty", "mine"]
     assert found["mine"].spec
     assert found["mine"].spec.source == "control_ok.pth"
     assert found["mine"].size_bytes > 20_000
     assert "model.json" in found["broken"].problem
     for name in ("broken", "empty"):
-        remove(name)
+        remove_model(name)
     assert here() == ["mine"]
 
 
 def test_a_path_wins_where_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import_file(TORCH, "mine")
+    import_model(TORCH, "mine")
     monkeypatch.chdir(tmp_path)
-    assert locate("mine") == models_dir() / "mine"
+    assert locate_model("mine") == models_dir() / "mine"
     (tmp_path / "mine").mkdir()  # an ordinary folder is no model
-    assert locate("mine") == models_dir() / "mine"
+    assert locate_model("mine") == models_dir() / "mine"
     for name in ("model.json", "model.safetensors"):
         (tmp_path / "mine" / name).write_bytes((models_dir() / "mine" / name).read_bytes())
-    assert locate("mine") == Path("mine")
+    assert locate_model("mine") == Path("mine")
     (tmp_path / "swin3d-t").write_bytes(TORCH.read_bytes())
-    assert locate("swin3d-t") == Path("swin3d-t")
+    assert locate_model("swin3d-t") == Path("swin3d-t")
     for missing in ("./mine2", "sub/mine", "mine.pth", "~/nothing-here", tmp_path / "x"):
-        assert "there is no checkpoint at" in refused(locate, missing)
+        assert "there is no checkpoint at" in refused(locate_model, missing)
 
 
 def test_kinetics_labels_are_given_to_the_models_that_were_trained_on_it() -> None:
-    assert len(kinetics400_labels()) == catalogue()["swin3d-t"].classes
+    assert len(kinetics400_labels()) == read_catalog()["swin3d-t"].classes
 
 
 def test_a_link_to_a_model_is_removed_and_the_model_stays(tmp_path: Path) -> None:
-    import_file(TORCH, "mine")
-    kept = path_of("mine").rename(tmp_path / "kept")
+    import_model(TORCH, "mine")
+    kept = installed_folder("mine").rename(tmp_path / "kept")
     (models_dir() / "mine").symlink_to(kept)
-    assert is_here("mine")
-    remove("mine")
-    assert not is_here("mine")
+    assert is_installed("mine")
+    remove_model("mine")
+    assert not is_installed("mine")
     assert (kept / "model.safetensors").is_file()
 
 
 def test_the_starter_stays() -> None:
-    if not is_here(STARTER):
+    if not is_installed(STARTER):
         pytest.skip("no starter in this tree")
-    assert "stays" in refused(remove, STARTER)
-    assert locate(STARTER) == path_of(STARTER)
+    assert "stays" in refused(remove_model, STARTER)
+    assert locate_model(STARTER) == installed_folder(STARTER)
     assert pull_of_the_starter() != ""
 
 
 def pull_of_the_starter() -> str:
-    return refused(pull, STARTER)
+    return refused(pull_model, STARTER)
 
 
 def test_neither_torch_nor_av_is_needed_to_know_what_is_here() -> None:
     program = (
-        "import sys; from vtag.engine.models import registry; registry.installed(); registry.catalogue();"
+        "import sys; from vtag.engine.models import catalog, registry;"
+        "registry.installed_models(); catalog.read_catalog();"
         "print([m for m in ('torch', 'av', 'onnxruntime', 'gradio', 'sqlite_utils') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -489,14 +490,14 @@ def test_neither_torch_nor_av_is_needed_to_know_what_is_here() -> None:
 @pytest.mark.parametrize("name", ["swin3d-t", "paddle-small", "official-tiny", "image-small"])
 def test_the_real_addresses_have_the_real_files(name: str) -> None:
     try:
-        pull(name)
+        pull_model(name)
     except DownloadError as error:
         pytest.fail(str(error))
-    verify(name)
+    verify_model(name)
 
 
 def test_a_page_at_the_address_is_no_model(publish: Callable[..., str], server: FileServer) -> None:
     publish(b"")
     server.serve(status(200, b"<html>welcome</html>"))
-    assert "web page" in refused(pull, "published")
+    assert "web page" in refused(pull_model, "published")
     assert here() == []

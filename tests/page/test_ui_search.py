@@ -11,7 +11,7 @@ from helpers.shelf import LABELS, SAMPLING, add_model, add_video
 
 from vtag.app.ui import search, teach, trainings, watch, work
 from vtag.engine.errors import VtagError
-from vtag.engine.jobs.job_queue import Jobs
+from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.analysis.curves import curve
@@ -159,33 +159,33 @@ def test_folders_can_be_looked_into(tmp_path: Path) -> None:
 
 
 def test_a_scan_that_makes_no_sense_is_refused(shelf: Path) -> None:
-    queue = Jobs(shelf)
+    queue = JobQueue(shelf)
     for folders in ("", "relative/path", "/nowhere/at/all"):
         assert 'role="alert"' in work.begin(shelf, queue, work.Options(folders))
         assert 'role="alert"' in work.cost(shelf, work.Options(folders))
-    assert queue.waiting() == []
+    assert queue.waiting_jobs() == []
 
 
 def test_jobs_wait_for_their_turn_and_outlive_who_asked(shelf: Path) -> None:
     with Library.open(shelf) as opened:
         other = runs.start(opened, "scan", "/of/another/process")  # by this process, which runs
-        queue = Jobs(shelf)
-        assert not queue.ask("scan", "first", ["--version"])
-        assert not queue.ask("scan", "second", ["retag", "--db", "/nowhere/x.db"])
-        assert not queue.ask("scan", "third", ["--version"])
-        again = Jobs(shelf)
-        assert [job.of for job in again.waiting()] == ["first", "second", "third"]
-        again.withdraw(again.waiting()[2].number)
+        queue = JobQueue(shelf)
+        assert not queue.submit("scan", "first", ["--version"])
+        assert not queue.submit("scan", "second", ["retag", "--db", "/nowhere/x.db"])
+        assert not queue.submit("scan", "third", ["--version"])
+        again = JobQueue(shelf)
+        assert [job.subject for job in again.waiting_jobs()] == ["first", "second", "third"]
+        again.cancel(again.waiting_jobs()[2].number)
         assert "second" in work.under_way(shelf, again)
         runs.finish(opened, other, "done")
     deadline = time.monotonic() + 120
-    while (again.waiting() or again.current()) and time.monotonic() < deadline:
-        again.advance()
+    while (again.waiting_jobs() or again.current_job()) and time.monotonic() < deadline:
+        again.start_next()
         time.sleep(0.1)
-    assert again.waiting() == [] and again.current() is None
-    assert again.trouble.startswith("there is no library at /nowhere/x.db")
+    assert again.waiting_jobs() == [] and again.current_job() is None
+    assert again.failure.startswith("there is no library at /nowhere/x.db")
     assert "/nowhere/x.db" in work.under_way(shelf, again)
-    assert not again.end()
+    assert not again.interrupt()
 
 
 def test_a_run_tells_its_speed_and_the_time_left() -> None:
@@ -214,9 +214,9 @@ def test_answers_into_one_place_take_their_turn(shelf: Path, tmp_path: Path) -> 
     """Else what was asked for first, and is answered late, would overwrite what was asked for after it."""
     from vtag.app.ui.page import build_page
     from vtag.app.ui.wiring import turns
-    from vtag.engine.jobs.downloads import Pulls
+    from vtag.engine.jobs.model_downloads import ModelDownloads
 
-    page = build_page(shelf, Jobs(shelf), Pulls(), tmp_path)
+    page = build_page(shelf, JobQueue(shelf), ModelDownloads(), tmp_path)
     named = turns(page)
     found: dict[str, set[str]] = {}
     for number, function in page.fns.items():
@@ -271,23 +271,26 @@ def test_a_folder_is_trained_as_asked_once_and_what_was_left_goes_on(
 ) -> None:
     with Library.open(shelf) as opened:
         runs.start(opened, "scan", "something else")  # so that all that is asked for waits
-    queue, folder = Jobs(shelf), str(tmp_path / "clips")
+    queue, folder = JobQueue(shelf), str(tmp_path / "clips")
     assert "There is no" in trainings.from_folder(shelf, queue, str(tmp_path / "nowhere"))
     assert "found in all that was seen" in trainings.from_folder(shelf, queue, folder)
-    assert [(job.kind, job.needs) for job in queue.waiting()] == [("finetune", False), ("retag", True)]
-    assert "--train" not in queue.waiting()[0].arguments
+    assert [(job.kind, job.needs_previous) for job in queue.waiting_jobs()] == [
+        ("finetune", False),
+        ("retag", True),
+    ]
+    assert "--train" not in queue.waiting_jobs()[0].arguments
     assert "It is trained" in trainings.from_folder(shelf, queue, folder, "stages=2", 5)
     assert "taught already" in trainings.from_folder(shelf, queue, folder, "all", 5)
-    asked = queue.waiting()[2].arguments
+    asked = queue.waiting_jobs()[2].arguments
     assert " ".join(asked[-6:]) == f"--train stages=2 --epochs 5 -- {folder}" and "--resume" not in asked
     assert trainings.under_way(shelf, queue).count("Take out") == 2  # the trainings of the three
-    queue.withdraw(queue.waiting()[2].number)
+    queue.cancel(queue.waiting_jobs()[2].number)
     left = vtag_home / "models" / ".clips-network.training"
     left.mkdir(parents=True)
     (left / "state.safetensors").touch()
     assert "clips-network</strong> was left" in trainings.under_way(shelf, queue)
     assert "goes on as the model clips-network" in trainings.from_folder(shelf, queue, folder, "stages=2", 5)
-    assert "--resume" in queue.waiting()[2].arguments
+    assert "--resume" in queue.waiting_jobs()[2].arguments
     trainings.discard_left(shelf, queue, "../../clips-network")
     assert left.exists()
     assert "was left" not in trainings.discard_left(shelf, queue, "clips-network")

@@ -16,7 +16,7 @@ from helpers.sample import make_model
 
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.scan.discover import Found
 from vtag.engine.scan.estimate import Lengths
 from vtag.engine.scan.events import Event, Finished, Planned, Progress
@@ -64,7 +64,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def events_of(library: Library, videos: Path, model: Path, **options: bool) -> list[Event]:
-    checkpoint = load(model)
+    checkpoint = load_model(model)
     remember(library, checkpoint, str(model))
     return list(scan(library, [os.fsencode(videos)], checkpoint, ScanOptions(**options)))
 
@@ -114,7 +114,7 @@ def test_the_speed_of_a_long_scan_is_remembered(library: Library, tmp_path: Path
     assert isinstance(before, Planned) and before.estimate_s  # timed: nothing is remembered yet
     assert (before.videos, before.video_ms) == (1, 40_000)
     events_of(library, tmp_path, model)
-    speed = runs.speed(library, load(model).spec.backbone_hash)
+    speed = runs.speed(library, load_model(model).spec.backbone_hash)
     assert speed is not None and speed > 0
     planned = events_of(library, tmp_path, model, dry_run=True, force=True)[0]
     assert isinstance(planned, Planned)

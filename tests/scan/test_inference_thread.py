@@ -259,14 +259,14 @@ def test_a_scan_is_nice_can_be_paused_and_goes_on(tmp_path: Path, model: Path, v
     with subprocess.Popen([*command, "--nice", *LONG], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         process.stderr.readline()  # what runs where: it looks now
-        here = job_queue.Jobs(library)
+        here = job_queue.JobQueue(library)
         before = os.getpriority(os.PRIO_PROCESS, 0)
         assert os.getpriority(os.PRIO_PROCESS, process.pid) > before or before > 9
         assert here.pause()
         wait_for(lambda: state_of(library) == "paused")
-        assert here.go_on()  # it was paused, not gone
+        assert here.resume()  # it was paused, not gone
         wait_for(lambda: state_of(library) == "running")
-        assert here.end()
+        assert here.interrupt()
         said = process.stderr.read()
     assert process.returncode == 130, said
     assert "what was finished is kept" in said

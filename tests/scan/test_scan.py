@@ -20,7 +20,7 @@ from helpers.sample import LABELS, LONG, make_long, make_model
 
 from vtag.engine.checkpoints.load import Checkpoint, save_model_folder
 from vtag.engine.library.database import open_reader
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 EVERYTHING = " OR ".join(f'"{label}"' for label in LABELS)
@@ -248,7 +248,7 @@ def test_features_that_are_no_numbers_cost_no_other_model_the_video(
     vtag: Run, videos: Path, model: Path, tmp_path: Path
 ) -> None:
     """Such a model is sound as a file; its answers are not."""
-    checkpoint = load(model)
+    checkpoint = load_model(model)
     huge = {"norm.weight": np.full_like(checkpoint.tensors["norm.weight"], 3e38)}
     save_model_folder(Checkpoint(checkpoint.spec, {**checkpoint.tensors, **huge}), tmp_path / "wild")
     run = vtag("scan", videos / "short.mkv", "--model", tmp_path / "wild", "--json")

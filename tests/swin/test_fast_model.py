@@ -22,7 +22,7 @@ from vtag.engine.backends import bf16
 from vtag.engine.backends.base import open_backend
 from vtag.engine.backends.torch_backend import choose_precision
 from vtag.engine.checkpoints.load import load_checkpoint
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.predict import softmax
 from vtag.engine.swin.config import SwinSizes
 from vtag.engine.swin.fast.layout import PADDING, cells_of, lay_out
@@ -193,7 +193,7 @@ def test_bf16_stays_near_float32() -> None:
     ("name", "files"), [("starter", 4), pytest.param("starter", 99, marks=pytest.mark.slow)]
 )
 def test_bf16_says_the_same_of_real_windows(name: str, files: int, shared: Path) -> None:
-    same, furthest, windows = _compared(load(name), sorted((shared / "clips").glob("*__*"))[:files])
+    same, furthest, windows = _compared(load_model(name), sorted((shared / "clips").glob("*__*"))[:files])
     assert windows >= 3 * files
     assert same >= 0.99
     assert furthest <= 0.02

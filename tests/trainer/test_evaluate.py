@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from vtag.engine.backends.base import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.predict import predict
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec, SwinSizes
 from vtag.trainer.data.dataset import Clip, Dataset, DatasetError, read_dataset
@@ -147,7 +147,7 @@ def test_labels_that_mean_the_same(labels: list[str], underscored: bool) -> None
 
 
 def test_a_merged_label_counts_through_the_model_folder(material: Path, tmp_path: Path) -> None:
-    checkpoint = load(material / "model")
+    checkpoint = load_model(material / "model")
     spec = replace(checkpoint.spec, merged_from={label: ["juggling"] for label in LABELS[:1]})
     backend = open_backend(Checkpoint(spec, checkpoint.tensors), device="cpu", precision="fp32")
     dataset = read_dataset(material / "data")

@@ -14,7 +14,7 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import observations
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.trainer.data.dataset import Dataset, DatasetError
 from vtag.trainer.evaluation.judge import Taught
 from vtag.trainer.heads.examples import from_words
@@ -28,7 +28,7 @@ WINDOWS = 10  # of a second each
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    return load(make_model(tmp_path_factory.mktemp("words") / "base", seed=3))
+    return load_model(make_model(tmp_path_factory.mktemp("words") / "base", seed=3))
 
 
 def see(library: Library, base: Checkpoint, folder: Path, number: int, shown: dict[int, int]) -> int:
@@ -78,7 +78,7 @@ def test_words_become_examples_by_what_they_cover(told: Library, base: Checkpoin
 def test_what_was_named_is_found_elsewhere_and_the_rest_is_silent(
     told: Library, base: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vtag.engine.models.registry.locate", lambda model: tmp_path / "nowhere")
+    monkeypatch.setattr("vtag.engine.models.registry.locate_model", lambda model: tmp_path / "nowhere")
     taught = teach(told, base, tmp_path / "model")
     assert {label: row.clips for label, row in taught.labels.items()} == {"dive": 4, "jump": 4}
     assert taught.accuracy == 1.0

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtag.engine.errors import ModelError
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.trainer.heads.calibrate import threshold
 from vtag.trainer.heads.head import fit
 
@@ -106,7 +106,7 @@ def test_what_is_wrong_with_clips_is_said_and_the_rest_goes_on(
     assert "broken.mp4" in run.stderr and "broken.mkv" in run.stderr
     assert "no clip of blue could be read" in run.stderr
     assert "green: clips of one source alone" in run.stderr
-    assert load(tmp_path / "model").spec.labels == ("green", "red")
+    assert load_model(tmp_path / "model").spec.labels == ("green", "red")
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ def test_a_head_needs_its_own_backbone(vtag: Run, material: Path, tmp_path: Path
     assert run.returncode == 0, run.stderr
     make_model(base, seed=6)
     with pytest.raises(ModelError, match="another"):
-        load(tmp_path / "model")
+        load_model(tmp_path / "model")
     for file in base.iterdir():
         file.unlink()
     base.rmdir()
     with pytest.raises(ModelError, match="stands on the backbone of another model"):
-        load(tmp_path / "model")
+        load_model(tmp_path / "model")
 
 
 def test_a_head_learns_what_is_separable_and_admits_what_is_not() -> None:

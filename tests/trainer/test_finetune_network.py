@@ -20,7 +20,7 @@ from vtag.app.cli import app
 from vtag.engine.errors import ModelError
 from vtag.engine.library.database import Library
 from vtag.engine.library.store.runs import recent
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.scan.model_selection import remember
 from vtag.engine.scan.scan import ScanOptions, scan
 from vtag.trainer.data.dataset import DatasetError, read_dataset
@@ -49,7 +49,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_clips(folder / "labelled" / "red_stripes", "red", 4, seconds=1)
     make_clips(folder / "labelled" / "green stripes", "green", 4, seconds=1)
     make_clips(folder / "videos", "noise", 3, seconds=8)
-    base = load(folder / "base")
+    base = load_model(folder / "base")
     with Library.open(folder / "library" / "library.db") as library:
         remember(library, base, str(folder / "base"))
         list(scan(library, [os.fsencode(folder / "videos")], base, ScanOptions(device="cpu")))
@@ -65,7 +65,7 @@ def scanned(material: Path) -> Iterator[Library]:
 def begin(
     material: Path, library: Library, out: Path, settings: Settings = SETTINGS, base: Base | None = None
 ):  # type: ignore[no-untyped-def]
-    base = base or Base(load(material / "base"), str(material / "base"))
+    base = base or Base(load_model(material / "base"), str(material / "base"))
     return finetune(read_dataset(material / "labelled"), base, out, settings, library=library)
 
 
@@ -90,7 +90,7 @@ def test_a_trained_network_is_a_whole_model_that_knows_what_was_measured(
     assert names == {"model.json", "model.safetensors", "history.csv", "curves.png", "confusion.png"}
     assert (tmp_path / "model" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len(history(tmp_path / "model").splitlines()) == 4
-    made, base = load(tmp_path / "model").spec, load(material / "base").spec
+    made, base = load_model(tmp_path / "model").spec, load_model(material / "base").spec
     assert made.labels == ("green stripes", "red stripes", "none of these")
     assert made.backbone_hash != base.backbone_hash
     assert set(made.label_thresholds) == {"green stripes", "red stripes"}
@@ -101,7 +101,7 @@ def test_a_trained_network_is_a_whole_model_that_knows_what_was_measured(
     assert (run.progress["epoch"], run.progress["of"], run.progress["share"]) == (3, 3, 1.0)
     part = replace(SETTINGS, network=replace(NETWORK, part=1, epochs=1))
     teach(material, scanned, tmp_path / "part", part)
-    before, after = load(material / "base").tensors, load(tmp_path / "part").tensors
+    before, after = load_model(material / "base").tensors, load_model(tmp_path / "part").tensors
     changed = {n for n in before if not n.startswith("head") and not (before[n] == after[n]).all()}
     assert changed and all(n.startswith(("stages.1.", "norm.")) for n in changed)
 
@@ -127,7 +127,7 @@ def test_left_and_resumed_it_ends_as_if_nothing_had_happened(
     teach(material, scanned, tmp_path / "part", replace(SETTINGS, resume=True))
     assert recent(scanned.connection)[0].progress["history"]["epoch"] == [1, 2, 3]  # what was before, too
     assert history(tmp_path / "part") == history(tmp_path / "whole")
-    one, two = (load(tmp_path / name).spec for name in ("part", "whole"))
+    one, two = (load_model(tmp_path / name).spec for name in ("part", "whole"))
     assert (one.backbone_hash, one.head_hash) == (two.backbone_hash, two.head_hash)
 
 
@@ -192,17 +192,17 @@ def test_a_full_disk_ends_it_with_one_sentence(material: Path, scanned: Library,
 
 
 def test_random_weights_can_be_stood_on(material: Path, scanned: Library, tmp_path: Path) -> None:
-    base = Base(random_base(load(material / "base").spec, seed=1), None)
+    base = Base(random_base(load_model(material / "base").spec, seed=1), None)
     taught = teach(material, scanned, tmp_path / "model", Settings(device="cpu"), base=base)
     assert taught.negative_hours > 0  # the library's videos were decoded for it
-    made = load(tmp_path / "model").spec
+    made = load_model(tmp_path / "model").spec
     assert made.backbone_hash == base.checkpoint.spec.backbone_hash
     assert random_base(made, seed=1).spec.backbone_hash == made.backbone_hash
 
 
 def test_too_few_sources_for_a_validation_are_said(material: Path, scanned: Library, tmp_path: Path) -> None:
     make_clips(tmp_path / "few" / "red", "red", 2, seconds=1)
-    base = Base(load(material / "base"), str(material / "base"))
+    base = Base(load_model(material / "base"), str(material / "base"))
     settings = replace(SETTINGS, network=replace(NETWORK, epochs=1))
     *events, taught = finetune(
         read_dataset(tmp_path / "few"), base, tmp_path / "model", settings, library=scanned

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtag.engine.errors import ModelError
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
 from vtag.trainer.data.augment import Augmentation, Change, apply, draw, mix, tells_sides
@@ -66,7 +66,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_network(folder: Path, **kwargs: object) -> Network:
-    base = load(folder / "model")
+    base = load_model(folder / "model")
     rng = np.random.default_rng(0)
     dim = base.spec.sizes.feature_dim
     weight = rng.normal(scale=0.02, size=(2, dim)).astype(np.float32)
@@ -91,7 +91,7 @@ def make_training(
     network: Network | None = None,
     **kwargs: object,
 ) -> Training:
-    spec = load(material / "model").spec
+    spec = load_model(material / "model").spec
     return Training(
         network or make_network(material),
         source,
@@ -133,7 +133,7 @@ def test_left_anywhere_and_resumed_it_ends_the_same_to_the_bit(
 
 def make_validate(source: ClipSource, material: Path):  # type: ignore[no-untyped-def]
     """On the same clips, which is enough for what is asked here; the sizes of a full view need no crop of 32."""
-    spec = load(material / "model").spec
+    spec = load_model(material / "model").spec
     return validation(source, mean=spec.mean, std=spec.std, device=CPU)
 
 
@@ -170,7 +170,7 @@ def test_accumulation_equals_the_larger_batch(material: Path, source: ClipSource
 
 
 def make_plain(material: Path) -> Network:
-    base = load(material / "model")
+    base = load_model(material / "model")
     weight = np.random.default_rng(0).normal(scale=0.02, size=(2, base.spec.sizes.feature_dim))
     return build(base, weight.astype(np.float32), np.zeros(2, np.float32), drop_path=0.0)
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from helpers.footage import make_video
 
-from vtag.engine.models.registry import load
+from vtag.engine.models.registry import load_model
 from vtag.engine.swin.config import SwinSizes
 from vtag.trainer.loop.loop import EpochDone, Stepped
 from vtag.trainer.loop.schedule import learning_rate
@@ -96,7 +96,7 @@ def recipe(folder: Path, out: Path, *changes: str) -> Config:
 
 
 def tensors(folder: Path) -> dict[str, np.ndarray]:
-    return dict(load(folder).tensors)
+    return dict(load_model(folder).tensors)
 
 
 def furthest(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
@@ -122,7 +122,7 @@ def test_a_training_leaves_the_best_apart_from_the_last_and_says_which(
     )
     assert re.search(r"done; the best is epoch \d with \d+\.\d %", lines[-1])
     for name in ("best", "last"):
-        assert load(tmp_path / "out" / name).spec.labels == ("ball goes left", "ball goes right")
+        assert load_model(tmp_path / "out" / name).spec.labels == ("ball goes left", "ball goes right")
     history = (tmp_path / "out" / "history.csv").read_text().splitlines()
     assert len(history) == 4
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")

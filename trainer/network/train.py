@@ -21,7 +21,7 @@ from vtag.engine.checkpoints.model_folder import save_model_folder
 from vtag.engine.checkpoints.safe_open import said_of
 from vtag.engine.errors import ModelError
 from vtag.engine.models.image_models import is_image_file
-from vtag.engine.models.registry import load, locate
+from vtag.engine.models.registry import load_model, locate_model
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.swin.weight_names import is_head
 from vtag.engine.text import display_path, printable
@@ -233,14 +233,14 @@ def _backbone(config: Config) -> tuple[str, dict[str, np.ndarray]]:
     if not model.init:
         return "trained by vtag train from random weights", {}
     own = config.path(model.init)
-    path = locate(own if own.exists() else model.init)
+    path = locate_model(own if own.exists() else model.init)
     source = f"trained by vtag train from {printable(Path(model.init).name)}"
     sizes = model.sizes(2)
     if _is_image(path):
         found = inflate(path, window_size=sizes.window_size, patch_size=sizes.patch_size)
         start, tensors = found.sizes, dict(found.tensors)
     else:
-        checkpoint = load(own if own.exists() else model.init)
+        checkpoint = load_model(own if own.exists() else model.init)
         start, tensors = checkpoint.spec.sizes, dict(checkpoint.tensors)
     if replace(start, num_classes=2) != sizes:
         raise ModelError(f"[model]: {display_path(path)} is of other sizes than the recipe: {start}")
