@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ import typer
 from vtag.app.console import clock, complain, put, put_json, say
 from vtag.app.options import Db, Json
 from vtag.engine.errors import LibraryError
+from vtag.engine.system.atomic_write import atomic_path
 from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
@@ -265,16 +266,10 @@ def open_library(db: Path | None, *, new: bool = False) -> Iterator[Library]:
 
 def _write(file: Path, lines: Iterable[str]) -> None:
     """The whole file or none of it; what a person said is theirs alone to read."""
-    part = file.with_name(f"{file.name}.part")
     try:
-        with open(
-            os.open(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w", encoding="utf-8"
-        ) as target:
+        with atomic_path(file, mode=0o600) as part, part.open("w", encoding="utf-8") as target:
             target.writelines(f"{line}\n" for line in lines)
-        part.replace(file)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise LibraryError(f"{display_path(file)} cannot be written: {error.strerror or error}") from error
 
 

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vtag.engine.paths import make_private_dir
+from vtag.engine.system.atomic_write import write_atomically
 
 COOKIE = "vtag_session"
 LOGIN = "/login"
@@ -50,9 +51,7 @@ def session_secret(file: Path) -> bytes:
         pass
     make_private_dir(file.parent)
     made = secrets.token_bytes(32)
-    file.unlink(missing_ok=True)
-    file.touch(mode=0o600)
-    file.write_bytes(made)
+    write_atomically(file, made, mode=0o600)
     return made
 
 

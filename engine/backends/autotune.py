@@ -30,6 +30,7 @@ from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.checkpoint import Checkpoint, OnnxGraph
 from vtag.engine.errors import ModelError
 from vtag.engine.paths import home, make_private_dir
+from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.system.locks import LockHeldError, lock_file
 
 PIN = "VTAG_BACKEND"  # torch or onnx: what auto means, whatever was measured
@@ -179,9 +180,7 @@ def _file() -> Path:
 def _keep(key: str, choice: Choice) -> None:
     """Write a choice beside what is kept by now. Raises OSError."""
     told = {k: asdict(kept) for k, kept in {**_read(), key: choice}.items()}
-    beside = _file().with_suffix(".new")
-    beside.write_text(json.dumps(told, indent=1), encoding="utf-8")
-    os.replace(beside, _file())
+    write_atomically(_file(), json.dumps(told, indent=1).encode())
 
 
 def _read() -> dict[str, Choice]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from vtag.engine.checkpoints.safe_open import open_regular, said_of
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.swin.weight_names import OURS, is_head, parameter_shapes
+from vtag.engine.system.atomic_write import flush_file, replace_folder
 from vtag.engine.text import printable
 
 SPEC_FILE = "model.json"
@@ -213,8 +213,8 @@ def building(folder: Path) -> Iterator[Path]:
             yield beside / "new"
             for written in (beside / "new").iterdir():
                 with open(written, "rb+") as handle:
-                    os.fsync(handle.fileno())
-            _move_into_place(beside, folder)
+                    flush_file(handle)
+            replace_folder(beside / "new", folder, beside / "old")
         finally:
             shutil.rmtree(beside, ignore_errors=True)
 
@@ -275,16 +275,3 @@ def _stored_as(array: NDArray[np.float32], dtype: DTypeLike, name: str) -> NDArr
     if not np.isfinite(stored).all():
         raise ModelError(f"the weights in {name} do not fit {np.dtype(dtype)}")
     return stored
-
-
-def _move_into_place(beside: Path, folder: Path) -> None:
-    """`beside/new` becomes `folder`; what was there is put aside first and put back where that fails."""
-    there = folder.exists()
-    if there:
-        folder.rename(beside / "old")
-    try:
-        (beside / "new").rename(folder)
-    except OSError:
-        if there:
-            (beside / "old").rename(folder)
-        raise

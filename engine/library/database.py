@@ -15,6 +15,7 @@ from typing import NamedTuple
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.timestamps import now as now
 from vtag.engine.paths import make_private_dir
+from vtag.engine.system.atomic_write import atomic_path
 from vtag.engine.text import display_path
 
 OBSERVATIONS = "observations.db"
@@ -238,19 +239,13 @@ def _back_up(file: Path, step: str) -> None:
             f"the library at {display_path(file)} has to be updated, but the disk lacks room for its backup"
         )
     copy = file.with_name(f"{file.name}.before-{step.split('_')[0]}")
-    part = copy.with_name(f"{copy.name}.part")
-    part.unlink(missing_ok=True)
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    try:
-        # another connection than the one that holds the lock: the backup is of what was committed
-        with (
-            contextlib.closing(sqlite3.connect(file)) as source,
-            contextlib.closing(sqlite3.connect(part)) as target,
-        ):
-            source.backup(target)
-        part.replace(copy)
-    finally:
-        part.unlink(missing_ok=True)
+    # another connection than the one that holds the lock: the backup is of what was committed
+    with (
+        atomic_path(copy, mode=0o600) as part,
+        contextlib.closing(sqlite3.connect(file)) as source,
+        contextlib.closing(sqlite3.connect(part)) as target,
+    ):
+        source.backup(target)
 
 
 def _size(file: Path) -> int:

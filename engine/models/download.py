@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import re
 import shutil
 import ssl
@@ -21,6 +20,7 @@ from vtag.engine.errors import DownloadError
 from vtag.engine.models.https import Limits, RefusedAddress, host_of, open_url
 from vtag.engine.models.partial_download import Partial, Whole
 from vtag.engine.paths import make_private_dir
+from vtag.engine.system.atomic_write import flush_file
 from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path, printable
 
@@ -360,7 +360,7 @@ def _checked(wanted: _Wanted, partial: Partial, destination: Path, prefix: str) 
             f"sent another file than the one that is known (SHA-256 {digest[:16]}..., not {prefix[:16]}...)"
         )
     with partial.go_on() as file:
-        os.fsync(file.fileno())
+        flush_file(file)
     return Fetched(destination, digest, size)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from vtag.engine.errors import ModelError
 from vtag.engine.models.catalog import CatalogEntry
 from vtag.engine.paths import models_dir
+from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.text import display_path
 
 LEDGER = "downloads.json"
@@ -37,12 +37,7 @@ def record_download(entry: CatalogEntry, sha256: str, size_bytes: int) -> None:
         "size_bytes": size_bytes,
         "first": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    beside = _path().with_name(LEDGER + ".new")
-    with open(beside, "w", encoding="utf-8") as opened:
-        json.dump(told, opened, indent=1)
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(beside, _path())
+    write_atomically(_path(), json.dumps(told, indent=1).encode())
 
 
 def _path() -> Path:

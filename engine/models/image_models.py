@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from vtag.engine.checkpoints.load import read_weights
 from vtag.engine.checkpoints.safe_open import open_regular, said_of
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.weight_names import is_head, parameter_shapes
+from vtag.engine.system.atomic_write import flush_file
 
 IMAGE_SPEC = "image.json"  # in an image model's folder, where a video model has its model.json
 _MOST_SPEC_BYTES = 64 << 10
@@ -80,9 +80,7 @@ def save_image_folder(file: Path, spec: ImageSpec, folder: Path) -> None:
         folder.mkdir()
         with open_regular(file) as (source, _), open(folder / spec.file, "xb") as copy:
             shutil.copyfileobj(source, copy)
-            copy.flush()
-            os.fsync(copy.fileno())
+            flush_file(copy)
         with open(folder / IMAGE_SPEC, "x", encoding="utf-8") as opened:
             json.dump({"format": 1, **asdict(spec)}, opened, ensure_ascii=False, indent=1)
-            opened.flush()
-            os.fsync(opened.fileno())
+            flush_file(opened)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from vtag.engine.system.atomic_write import flush_folder
+
 _MOST_NOTES_BYTES = 16 << 10
 
 
@@ -83,12 +85,7 @@ class Partial:
         """The whole file appears at `destination` in one step."""
         os.replace(self.path, destination)
         self.discard()
-        if os.name == "posix":
-            descriptor = os.open(destination.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        flush_folder(destination.parent)
 
     def _open(self, flag: int) -> BinaryIO:
         flags = os.O_CREAT | os.O_WRONLY | flag | getattr(os, "O_BINARY", 0)

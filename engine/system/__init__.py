@@ -1,1 +1,1 @@
-"""Clock, signals and file locks: what every room needs of the operating system. Imports errors, paths and text."""
+"""Clock, signals, file locks, atomic writes: what rooms need of the operating system. Imports errors, paths, text."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vtag.assets import kinetics400_labels
 from vtag.engine.scan.discover import EXTENSIONS
+from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.text import display_path, printable
 from vtag.engine.video.read.frame_folder import is_frame_folder
 from vtag.trainer.data.dataset import DatasetError, label_of
@@ -126,9 +127,7 @@ def write_lists(found: Found, to: Path, broken: Iterable[Path] = ()) -> list[Pat
     try:
         to.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            beside = to / f".{name}.new"
-            beside.write_text(text, encoding="utf-8", errors="surrogateescape")
-            beside.replace(to / name)
+            write_atomically(to / name, text.encode("utf-8", "surrogateescape"))
             written.append(to / name)
     except OSError as error:
         raise DatasetError(f"{display_path(to)} cannot be written: {error.strerror or error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from vtag.engine.checkpoints.safe_open import said_of
 from vtag.engine.errors import ModelError
+from vtag.engine.system.atomic_write import write_atomically
 from vtag.trainer.loop.state_paths import STATE_FILE
 
 
@@ -51,18 +51,8 @@ def save_state(folder: Path, progress: Progress, tensors: Mapping[str, Tensor], 
     told = json.dumps({"fingerprint": fingerprint, "progress": asdict(progress)})
     with said_of(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{STATE_FILE}.part"
-        try:
-            with open(part, "wb") as file:
-                file.write(
-                    save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, {"told": told})
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, folder / STATE_FILE)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+        arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        write_atomically(folder / STATE_FILE, save(arrays, {"told": told}))
 
 
 def load_state(folder: Path, *, fingerprint: str) -> tuple[Progress, dict[str, Tensor]] | None:

@@ -19,6 +19,7 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
 from vtag.engine.checkpoints.safe_open import said_of
 from vtag.engine.errors import ModelError
 from vtag.engine.library.analysis.segments import probabilities
+from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.video.read.sampling import Sampling
 from vtag.trainer.data.augment import Augmentation, tells_sides
 from vtag.trainer.data.dataset import Dataset
@@ -304,7 +305,7 @@ def _kept_others(others: Sequence[Owned], folder: Path, label: int) -> list[Owne
                 raise ModelError("a damaged training: delete it to begin anew") from error
         folder.mkdir(parents=True, exist_ok=True)
         told = [[os.fsencode(item.path).hex(), item.start_ms, number] for item, number in others]
-        file.write_text(json.dumps(told))
+        write_atomically(file, json.dumps(told).encode())
     return list(others)
 
 

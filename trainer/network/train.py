@@ -24,6 +24,7 @@ from vtag.engine.models.image_models import is_image_file
 from vtag.engine.models.registry import load_model, locate_model
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.swin.weight_names import is_head
+from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.text import display_path, printable
 from vtag.trainer.data.augment import Augmentation, tells_sides
 from vtag.trainer.data.dataset import Clip, Dataset, DatasetError, label_of, read_dataset
@@ -346,9 +347,7 @@ class _Writer:
     def _write(self, name: str, content: bytes) -> None:
         with said_of(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            beside = self._folder / f".{name}.new"
-            beside.write_bytes(content)
-            beside.replace(self._folder / name)
+            write_atomically(self._folder / name, content)
 
 
 def _root(config: Config) -> Path | None:

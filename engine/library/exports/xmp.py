@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from xml.parsers.expat import ExpatError
 
 from vtag.engine.errors import VtagError
 from vtag.engine.library.exports.text import one_line
+from vtag.engine.system.atomic_write import atomic_path
 from vtag.engine.text import display_path
 
 if TYPE_CHECKING:
@@ -80,12 +82,10 @@ def merge_into(path: bytes, labels: Iterable[str]) -> bool:
         merged = merge(before, labels)
         if merged is None:
             return False
-        part = path + b".part"
-        with open(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb") as file:
-            file.write(merged)
-        if before is not None:
-            shutil.copymode(path, part)
-        os.replace(part, path)
+        with atomic_path(Path(os.fsdecode(path))) as part:
+            part.write_bytes(merged)
+            if before is not None:
+                shutil.copymode(path, part)
         return True
     except OSError as error:
         raise VtagError(f"{display_path(path)}: {error.strerror or error}") from error

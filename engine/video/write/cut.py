@@ -14,6 +14,7 @@ import av
 import av.error
 
 from vtag.engine.errors import VideoError
+from vtag.engine.system.atomic_write import move_new
 from vtag.engine.text import display_path
 from vtag.engine.video.read.container import UnusableVideo, open_container, stream_at, why
 from vtag.engine.video.read.probe import Facts, examine
@@ -79,7 +80,7 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
         try:
             begun_ms = _write(source, facts, start_ms, end_ms, part, reencode=reencode)
             examine(part)  # what a container takes is not always what can be read again
-            _appear(part, target)
+            move_new(part, target)
             return Cut(target, begun_ms, end_ms)
         except (av.error.FFmpegError, UnusableVideo, ValueError) as error:
             if getattr(error, "errno", 0) in _NO_ROOM:
@@ -97,18 +98,6 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
 
 def _unwritten(target: bytes, error: Exception) -> VideoError:
     return VideoError(f"{display_path(target)} cannot be written: {getattr(error, 'strerror', '') or error}")
-
-
-def _appear(part: bytes, target: bytes) -> None:
-    """Raises FileExistsError where `target` is there."""
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        if os.path.lexists(target):
-            raise FileExistsError(17, "is there already") from None
-        os.rename(part, target)
 
 
 def _open_target(part: bytes) -> OutputContainer:

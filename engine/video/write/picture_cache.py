@@ -7,7 +7,6 @@ import hashlib
 import multiprocessing
 import os
 import threading
-import uuid
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
@@ -18,6 +17,7 @@ from types import TracebackType
 
 from vtag.engine.errors import VideoError
 from vtag.engine.paths import make_private_dir
+from vtag.engine.system.atomic_write import PART_SUFFIX, atomic_path
 from vtag.engine.video.write.pictures import picture, write_moment
 
 LONGEST_MOMENT_MS = 60_000
@@ -59,14 +59,11 @@ class PictureCache:
             if wanted.is_file():
                 return wanted
             make_private_dir(self._folder)
-            part = self._folder / f".{uuid.uuid4().hex}"
             try:
-                self._run(make, part)
-                part.replace(wanted)
+                with atomic_path(wanted) as part:
+                    self._run(make, part)
             except OSError as error:
                 raise VideoError(f"no picture can be kept: {error.strerror}") from error
-            finally:
-                part.unlink(missing_ok=True)
             self._made += 1
             if self._made % _SWEEP_EVERY == 1:
                 self._sweep()
@@ -97,7 +94,7 @@ class PictureCache:
         files = []
         for entry in self._folder.iterdir():
             with contextlib.suppress(OSError):
-                if entry.name.startswith("."):
+                if entry.suffix == PART_SUFFIX:
                     entry.unlink()
                 else:
                     info = entry.stat()
