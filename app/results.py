@@ -55,14 +55,14 @@ def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> Non
 
 def put_csv(found: Iterable[Moment]) -> None:
     """A table with the columns of the JSON."""
-    from vtag.engine.library.exports.text import cell
+    from vtag.engine.library.exports.text import spreadsheet_cell
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("id", "path", "label", "start_ms", "end_ms", "score", "model", "source"))
     for m in found:
         path = path_as_json(m.path)["path"]
         row = (m.id, path, m.label, m.start_ms, m.end_ms, round(m.score, 6), m.model or "", m.source)
-        writer.writerow([cell(value) if isinstance(value, str) else value for value in row])
+        writer.writerow([spreadsheet_cell(value) if isinstance(value, str) else value for value in row])
 
 
 def put_paths(found: Iterable[Moment], end: bytes) -> None:

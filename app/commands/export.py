@@ -15,7 +15,7 @@ from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, pluralize
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
 
 
 def export(
@@ -36,31 +36,31 @@ def export(
     db: Db = None,
 ) -> None:
     """Write what QUERY finds for another program; on stdout where no file is named."""
-    from vtag.engine.library.exports import FORMATS, files, items, writer
+    from vtag.engine.library.exports import FORMATS, exported_moments, files, format_writer
     from vtag.engine.library.search.moments import search
 
     with reading(db) as reader:
         found = search(reader, query_text(query), min_score=min_score, model=model, limit=None)
-        moments = items.with_facts(reader, found)
+        moments = exported_moments.with_video_details(reader, found)
     if not moments:
         complain(f"nothing was found for {query_text(query)!r}")
     target = None if output is None else os.fsencode(output)
     if format == "xmp":
         _write_sidecars(moments, target)
         return
-    videos = files.by_video(moments)
+    videos = files.group_by_video(moments)
     kind = FORMATS[format]
     if not kind.is_of_one_video or (len(videos) <= 1 and not _is_folder(target)):
         one = moments if not kind.is_of_one_video else [m for of_one in videos.values() for m in of_one]
-        _write_one(writer(format)(one), target, overwrite)
+        _write_one(format_writer(format)(one), target, overwrite)
         return
     if target is None:
         raise VtagError(
             f"a {format} file is of one video, and {len(videos)} were found: name a folder with -o"
         )
     _make_folder(target)
-    for video, path in files.names(list(videos), target, kind.suffix).items():
-        files.write_new(path, writer(format)(videos[video]), overwrite=overwrite)
+    for video, path in files.export_paths(list(videos), target, kind.suffix).items():
+        files.write_new(path, format_writer(format)(videos[video]), overwrite=overwrite)
         put(display_path(path))
 
 
@@ -76,16 +76,16 @@ def _write_one(text: str, target: bytes | None, overwrite: bool) -> None:
         say(f"wrote {display_path(target)}")
 
 
-def _write_sidecars(moments: list[Item], folder: bytes | None) -> None:
+def _write_sidecars(moments: list[ExportedMoment], folder: bytes | None) -> None:
     """Beside each video, or all into `folder`; what cannot be merged is left alone and said."""
     from vtag.engine.library.exports import files, xmp
 
     if folder is not None:
         _make_folder(folder)
-    videos = files.by_video(moments)
+    videos = files.group_by_video(moments)
     paths = {video: video + b".xmp" for video in videos}
     if folder is not None:
-        paths = files.names([video + b".x" for video in videos], folder, ".xmp")
+        paths = files.export_paths([video + b".x" for video in videos], folder, ".xmp")
         paths = {video: paths[video + b".x"] for video in videos}
     failed = changed = 0
     for video, of_one in videos.items():

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from vtag.engine.errors import VtagError
 from vtag.engine.library.database import Library
-from vtag.engine.library.exports import FORMATS, items, writer, xmp
-from vtag.engine.library.exports.items import Item
+from vtag.engine.library.exports import FORMATS, exported_moments, format_writer, xmp
+from vtag.engine.library.exports.exported_moments import ExportedMoment
 from vtag.engine.library.search.moments import Moment, search
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -53,22 +53,24 @@ def shelf(vtag_home: Path, tmp_path: Path) -> Path:
     return tmp_path / "v"
 
 
-def found(home: Path, query: str = "score>0") -> list[Item]:
+def found(home: Path, query: str = "score>0") -> list[ExportedMoment]:
     with Library.open(home / "library.db") as library:
-        return items.with_facts(library.connection, search(library.connection, query, limit=None))
+        return exported_moments.with_video_details(
+            library.connection, search(library.connection, query, limit=None)
+        )
 
 
-def of_one(home: Path) -> list[Item]:
+def of_one(home: Path) -> list[ExportedMoment]:
     return sorted((i for i in found(home, "path:b.mov")), key=lambda item: item.moment.start_ms)
 
 
-def spans(of: list[Item]) -> list[tuple[int, int]]:
+def spans(of: list[ExportedMoment]) -> list[tuple[int, int]]:
     return [(item.moment.start_ms, item.moment.end_ms) for item in of]
 
 
 def test_losslesscut_gets_three_columns_without_a_heading(shelf: Path, vtag_home: Path) -> None:
     wanted = of_one(vtag_home)
-    rows = list(csv.reader(io.StringIO(writer("csv")(wanted))))
+    rows = list(csv.reader(io.StringIO(format_writer("csv")(wanted))))
     assert [(round(1000 * float(a)), round(1000 * float(b))) for a, b, _ in rows] == spans(wanted)
     assert [label for _, _, label in rows] == [
         "archery", ODD, "'=1+1", "two lines 3 00:00:01,000 --> 00:00:02,000"
@@ -83,13 +85,13 @@ def test_json_is_that_of_a_search(shelf: Path, vtag_home: Path, vtag: Run) -> No
 
 def test_subtitles_are_read_with_their_times_and_text(shelf: Path, vtag_home: Path) -> None:
     wanted = of_one(vtag_home)
-    cues = list(srt.parse(writer("srt")(wanted)))
+    cues = list(srt.parse(format_writer("srt")(wanted)))
     times = [(round(c.start.total_seconds() * 1000), round(c.end.total_seconds() * 1000)) for c in cues]
     assert times == spans(wanted)
     assert [c.index for c in cues] == [1, 2, 3, 4]
     assert cues[0].content == "archery"
     assert not any(set(c.content) & set("<>{}\n") for c in cues)
-    captions = webvtt.from_string(writer("vtt")(wanted)).captions
+    captions = webvtt.from_string(format_writer("vtt")(wanted)).captions
     assert [(c.start_in_seconds, c.end_in_seconds) for c in captions] == [
         (a // 1000, b // 1000) for a, b in spans(wanted)
     ]
@@ -100,7 +102,7 @@ def test_subtitles_are_read_with_their_times_and_text(shelf: Path, vtag_home: Pa
 
 def test_chapters_are_read_by_libav(shelf: Path, vtag_home: Path, tmp_path: Path) -> None:
     wanted = of_one(vtag_home)
-    (tmp_path / "c.ffmetadata").write_text(writer("chapters")(wanted), encoding="utf-8")
+    (tmp_path / "c.ffmetadata").write_text(format_writer("chapters")(wanted), encoding="utf-8")
     with av.open(str(tmp_path / "c.ffmetadata"), format="ffmetadata") as container:
         chapters = container.chapters()
     assert [
@@ -113,7 +115,7 @@ def test_chapters_are_read_by_libav(shelf: Path, vtag_home: Path, tmp_path: Path
 
 def test_an_otio_timeline_points_at_the_frames_of_each_video(shelf: Path, vtag_home: Path) -> None:
     wanted = found(vtag_home)
-    timeline = otio.adapters.read_from_string(writer("otio")(wanted), "otio_json")
+    timeline = otio.adapters.read_from_string(format_writer("otio")(wanted), "otio_json")
     clips = list(timeline.find_clips())
     assert len(clips) == len(wanted) == 8
     for clip, (moment, duration_ms, rate) in zip(clips, wanted, strict=True):
@@ -128,10 +130,10 @@ def test_an_otio_timeline_points_at_the_frames_of_each_video(shelf: Path, vtag_h
 
 
 def test_an_edl_has_an_event_a_moment(shelf: Path, vtag_home: Path) -> None:
-    wanted = sorted(found(vtag_home), key=lambda item: -item.rate)
-    timeline = otio.adapters.read_from_string(writer("edl")(wanted), "cmx_3600", rate=30)
+    wanted = sorted(found(vtag_home), key=lambda item: -item.frame_rate)
+    timeline = otio.adapters.read_from_string(format_writer("edl")(wanted), "cmx_3600", rate=30)
     clips = list(timeline.find_clips())
-    assert [clip.name for clip in clips] == [os.fsdecode(item.name) for item in wanted]
+    assert [clip.name for clip in clips] == [os.fsdecode(item.file_name) for item in wanted]
     for clip, item in zip(clips, wanted, strict=True):
         assert abs(clip.source_range.start_time.to_seconds() * 1000 - item.moment.start_ms) <= 17
         assert abs(clip.source_range.duration.to_seconds() * 1000 - 2000) <= 34
@@ -256,14 +258,14 @@ def test_a_word_with_a_hyphen_is_no_folder(shelf: Path, vtag: Run, tmp_path: Pat
 @given(st.text(max_size=30), st.integers(0, 10**8), st.integers(1, 10**6))
 @settings(max_examples=100, deadline=None)
 def test_no_label_breaks_a_format(label: str, start: int, length: int) -> None:
-    item = Item(
+    item = ExportedMoment(
         Moment(1, b"/x/\xff.mp4", label, start, start + length, 0.5, None, "user", True),
         start + length,
         29.97,
     )
-    assert len(list(csv.reader(io.StringIO(writer("csv")([item, item]))))) == 2
-    assert len(list(srt.parse(writer("srt")([item, item])))) == 2
-    timeline = otio.adapters.read_from_string(writer("otio")([item]), "otio_json")
+    assert len(list(csv.reader(io.StringIO(format_writer("csv")([item, item]))))) == 2
+    assert len(list(srt.parse(format_writer("srt")([item, item])))) == 2
+    timeline = otio.adapters.read_from_string(format_writer("otio")([item]), "otio_json")
     assert (
         unquote_to_bytes(urlsplit(next(iter(timeline.find_clips())).media_reference.target_url).path)
         == b"/x/\xff.mp4"

@@ -1,4 +1,4 @@
-"""What was found, in the formats of other programs: one file a format."""
+"""Moments as files for other programs, one module a format. Imports search for types only, and errors and text."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
 
 
-Writer = Callable[[Sequence["Item"]], str]
+Writer = Callable[[Sequence["ExportedMoment"]], str]
 
 
 class Format(NamedTuple):
-    """A format: the end of its files' names, and whether a file of it is of one video alone."""
+    """An export format: its file name suffix, and whether each file covers a single video."""
 
     suffix: str
     is_of_one_video: bool
@@ -32,8 +32,8 @@ FORMATS: Mapping[str, Format] = {
 }
 
 
-def writer(name: str) -> Writer:
-    """The function that writes a format as text; `xmp` has none of its own, since it is merged (`xmp.merge`)."""
+def format_writer(name: str) -> Writer:
+    """The function that writes a format as text. `xmp` has none: `xmp.merge` adds to an existing file instead."""
     module = import_module(f"vtag.engine.library.exports.{name}")
-    found: Writer = module.write
-    return found
+    write: Writer = module.write
+    return write

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from vtag.engine.library.exports.text import one_line
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
 
 
-def write(items: Sequence[Item]) -> str:
+def write(items: Sequence[ExportedMoment]) -> str:
     """The moments of one video, one chapter each."""
     chapters = [
-        f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={m.start_ms}\nEND={m.end_ms}\ntitle={_escaped(m.label)}\n"
-        for m, _, _ in items
+        f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={moment.start_ms}\nEND={moment.end_ms}\ntitle={_escape(moment.label)}\n"
+        for moment, _, _ in items
     ]
     return "\n".join((";FFMETADATA1\n", *chapters))
 
 
-def _escaped(label: str) -> str:
+def _escape(label: str) -> str:
     return re.sub(r"([=;#\\])", r"\\\1", one_line(label))

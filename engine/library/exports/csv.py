@@ -1,4 +1,4 @@
-"""Segments as LosslessCut reads them: start, end and label, times in seconds, no heading.
+"""Segments as LosslessCut reads them: start, end and label; times in seconds, no heading.
 
 https://github.com/mifi/lossless-cut/blob/master/docs/index.md#csv-files
 """
@@ -10,16 +10,17 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vtag.engine.library.exports.text import cell
+from vtag.engine.library.exports.text import spreadsheet_cell
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
 
 
-def write(items: Sequence[Item]) -> str:
+def write(items: Sequence[ExportedMoment]) -> str:
     """The moments of one video."""
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     for moment, _, _ in items:
-        rows.writerow((f"{moment.start_ms / 1000:.3f}", f"{moment.end_ms / 1000:.3f}", cell(moment.label)))
+        start, end = (f"{time_ms / 1000:.3f}" for time_ms in (moment.start_ms, moment.end_ms))
+        rows.writerow((start, end, spreadsheet_cell(moment.label)))
     return table.getvalue()

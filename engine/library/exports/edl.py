@@ -1,7 +1,7 @@
-"""CMX 3600 edit decision list: one event a moment, one after the other; the label is a locator.
+"""CMX 3600 edit decision list: one event for each moment, in a row; the label is a locator.
 
-Such a list has one frame rate: that of most of its videos. Times of videos with another one are off by less than a
-frame of the list's.
+The list has one frame rate, that of most of its videos. Times of videos with another rate are off by less than one
+frame of the list.
 """
 
 from __future__ import annotations
@@ -10,35 +10,37 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vtag.engine.library.exports.exported_moments import DEFAULT_FRAME_RATE
 from vtag.engine.library.exports.text import one_line, path_text
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
 
-_HOUR = 3600  # where a programme begins, as is the custom
+_PROGRAMME_START_S = 3600  # by custom, timecode begins at one hour
 
 
-def write(items: Sequence[Item]) -> str:
+def write(items: Sequence[ExportedMoment]) -> str:
     """All moments as one programme."""
-    rate = Counter(item.rate for item in items).most_common(1)[0][0] if items else 25.0
+    rate = Counter(item.frame_rate for item in items).most_common(1)[0][0] if items else DEFAULT_FRAME_RATE
     lines = ["TITLE: vtag", "FCM: NON-DROP FRAME", ""]
-    at = _HOUR * round(rate)
+    position = _PROGRAMME_START_S * round(rate)  # the next event's first frame in the programme
     for number, item in enumerate(items, 1):
         first = round(item.moment.start_ms * rate / 1000)
         length = max(1, round(item.moment.end_ms * rate / 1000) - first)
-        span = [_timecode(frame, rate) for frame in (first, first + length, at, at + length)]
+        frames = (first, first + length, position, position + length)
+        timecodes = [_timecode(frame, rate) for frame in frames]
         lines += [
-            f"{number:03}  AX       V     C        {' '.join(span)}",
-            f"* FROM CLIP NAME: {path_text(item.name)}",
+            f"{number:03}  AX       V     C        {' '.join(timecodes)}",
+            f"* FROM CLIP NAME: {path_text(item.file_name)}",
             f"* SOURCE FILE: {path_text(item.moment.path)}",
-            f"* LOC: {span[2]} RED     {one_line(item.moment.label)}",
+            f"* LOC: {timecodes[2]} RED     {one_line(item.moment.label)}",
             "",
         ]
-        at += length
+        position += length
     return "\n".join(lines)
 
 
 def _timecode(frame: int, rate: float) -> str:
-    """Of a frame's number, counted without dropping any."""
+    """A frame number as hh:mm:ss:ff, non-drop."""
     seconds, frames = divmod(frame, round(rate))
     return f"{seconds // 3600 % 24:02}:{seconds // 60 % 60:02}:{seconds % 60:02}:{frames:02}"

@@ -1,4 +1,4 @@
-"""Which files an export is written to, and writing them: never over one that is there."""
+"""Names and writes the files of an export; an existing file is kept unless the caller says overwrite."""
 
 from __future__ import annotations
 
@@ -10,39 +10,42 @@ from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
 
 
-def by_video(items: Iterable[Item]) -> dict[bytes, list[Item]]:
-    """The moments of each video, by time."""
-    videos: dict[bytes, list[Item]] = {}
+def group_by_video(items: Iterable[ExportedMoment]) -> dict[bytes, list[ExportedMoment]]:
+    """The moments of each video path, by time."""
+    videos: dict[bytes, list[ExportedMoment]] = {}
     for item in items:
         videos.setdefault(item.moment.path, []).append(item)
-    for of_one in videos.values():
-        of_one.sort(key=lambda item: (item.moment.start_ms, item.moment.end_ms, item.moment.label))
+    for moments in videos.values():
+        moments.sort(key=lambda item: (item.moment.start_ms, item.moment.end_ms, item.moment.label))
     return videos
 
 
-def names(videos: Sequence[bytes], folder: bytes, suffix: str) -> dict[bytes, bytes]:
-    """For each video a file of its own in `folder`, called as the video; of several with that name with a number."""
-    chosen: dict[bytes, bytes] = {}
-    taken: set[bytes] = set()
+def export_paths(videos: Sequence[bytes], folder: bytes, suffix: str) -> dict[bytes, bytes]:
+    """A file path in `folder` for each video path, named after the video; a repeated name gets a number."""
+    paths: dict[bytes, bytes] = {}
+    used_names: set[bytes] = set()
     for video in videos:
         stem = os.path.splitext(os.path.basename(video))[0]
         name, number = stem, 1
-        while name.lower() in taken:
+        while name.lower() in used_names:
             number += 1
             name = stem + f"-{number}".encode()
-        taken.add(name.lower())
-        chosen[video] = os.path.join(folder, name + suffix.encode())
-    return chosen
+        used_names.add(name.lower())
+        paths[video] = os.path.join(folder, name + suffix.encode())
+    return paths
 
 
 def write_new(path: bytes, text: str, *, overwrite: bool = False) -> None:
-    """Write a text file. Raises VtagError where it is there already, unless told to `overwrite`, or cannot be."""
-    kind = os.O_TRUNC if overwrite else os.O_EXCL
+    """Write a text file.
+
+    Raises VtagError if the file exists and `overwrite` is false, or if it cannot be written.
+    """
+    mode = os.O_TRUNC if overwrite else os.O_EXCL
     try:
-        with open(os.open(path, os.O_CREAT | os.O_WRONLY | kind, 0o666), "wb") as file:
+        with open(os.open(path, os.O_CREAT | os.O_WRONLY | mode, 0o666), "wb") as file:
             file.write(text.encode("utf-8", "replace"))
     except FileExistsError:
         raise VtagError(

@@ -1,4 +1,4 @@
-"""Moments as JSON, as `vtag search --json` gives them."""
+"""Moments as JSON, in the same form as `vtag search --json`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
     from vtag.engine.library.search.moments import Moment
 
 
-def write(items: Sequence[Item]) -> str:
-    """All moments as one list."""
+def write(items: Sequence[ExportedMoment]) -> str:
+    """All moments as one JSON list."""
     return json.dumps([moment_as_json(item.moment) for item in items], ensure_ascii=False, indent=1) + "\n"
 
 
 def path_as_json(path: bytes) -> dict[str, str]:
-    """A path in JSON, which is text: bytes that are none are replaced, and then all bytes follow in base64."""
+    """A path as JSON fields.
+
+    JSON holds text. If the path is no valid UTF-8, `path` has replacement characters and `path_bytes` the exact bytes
+    in base64.
+    """
     text = path.decode("utf-8", "replace")
-    exact = {} if text.encode() == path else {"path_bytes": base64.b64encode(path).decode()}
-    return {"path": text, **exact}
+    exact_bytes = {} if text.encode() == path else {"path_bytes": base64.b64encode(path).decode()}
+    return {"path": text, **exact_bytes}
 
 
 def moment_as_json(moment: Moment) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""OpenTimelineIO: a timeline of the moments, one clip each, in frames of its video.
+"""OpenTimelineIO: a timeline with one clip for each moment, counted in frames of its video.
 
-Written by hand, since it is plain JSON; the schemas are those of
+Written without the library, since the format is plain JSON. Schemas:
 https://opentimelineio.readthedocs.io/en/latest/tutorials/otio-serialized-schema.html
 """
 
@@ -14,10 +14,10 @@ from vtag.engine.library.exports.json import path_as_json
 from vtag.engine.library.exports.text import one_line, path_text, path_uri
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
 
 
-def write(items: Sequence[Item]) -> str:
+def write(items: Sequence[ExportedMoment]) -> str:
     """All moments as one timeline."""
     track = {
         "OTIO_SCHEMA": "Track.1",
@@ -30,24 +30,24 @@ def write(items: Sequence[Item]) -> str:
     return json.dumps(timeline, ensure_ascii=False, indent=1) + "\n"
 
 
-def _clip(item: Item) -> dict[str, object]:
+def _clip(item: ExportedMoment) -> dict[str, object]:
     moment = item.moment
-    first = round(moment.start_ms * item.rate / 1000)
-    length = max(1, round(moment.end_ms * item.rate / 1000) - first)
-    whole = max(first + length, round(item.duration_ms * item.rate / 1000))
-    label, span = one_line(moment.label), _range(first, length, item.rate)
+    first = round(moment.start_ms * item.frame_rate / 1000)
+    length = max(1, round(moment.end_ms * item.frame_rate / 1000) - first)
+    video_length = max(first + length, round(item.duration_ms * item.frame_rate / 1000))
+    label, source_range = one_line(moment.label), _range(first, length, item.frame_rate)
     return {
         "OTIO_SCHEMA": "Clip.2",
         "name": label,
-        "source_range": span,
-        "markers": [{"OTIO_SCHEMA": "Marker.2", "name": label, "color": "RED", "marked_range": span}],
+        "source_range": source_range,
+        "markers": [{"OTIO_SCHEMA": "Marker.2", "name": label, "color": "RED", "marked_range": source_range}],
         "active_media_reference_key": "DEFAULT_MEDIA",
         "media_references": {
             "DEFAULT_MEDIA": {
                 "OTIO_SCHEMA": "ExternalReference.1",
-                "name": path_text(item.name),
+                "name": path_text(item.file_name),
                 "target_url": path_uri(moment.path),
-                "available_range": _range(0, whole, item.rate),
+                "available_range": _range(0, video_length, item.frame_rate),
             }
         },
         "metadata": {

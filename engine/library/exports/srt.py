@@ -1,23 +1,25 @@
-"""SubRip subtitles: one a moment, with its label."""
+"""SubRip subtitles: one cue for each moment, with its label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vtag.engine.library.exports.text import clock, one_line
+from vtag.engine.library.exports.text import one_line, timestamp
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
+    from vtag.engine.library.search.moments import Moment
 
-# The format has no way to write these as themselves: players take <i> and {\an8} for styles, --> for times.
-_PLAIN = str.maketrans("<>{}", "‹›()")
+# The format cannot escape these. Players take <i> and {\an8} for styles, and --> for times.
+_REPLACEMENTS = str.maketrans("<>{}", "‹›()")
 
 
-def write(items: Sequence[Item]) -> str:
+def write(items: Sequence[ExportedMoment]) -> str:
     """The moments of one video."""
-    cues = [
-        f"{number}\n{clock(m.start_ms, ',')} --> {clock(m.end_ms, ',')}\n{one_line(m.label).translate(_PLAIN)}\n"
-        for number, (m, _, _) in enumerate(items, 1)
-    ]
-    return "\n".join(cues)
+    return "\n".join(_cue(number, item.moment) for number, item in enumerate(items, 1))
+
+
+def _cue(number: int, moment: Moment) -> str:
+    start, end = timestamp(moment.start_ms, ","), timestamp(moment.end_ms, ",")
+    return f"{number}\n{start} --> {end}\n{one_line(moment.label).translate(_REPLACEMENTS)}\n"

@@ -1,4 +1,4 @@
-"""Text from a disk, made safe for the formats that would take a part of it for their own."""
+"""Text from files and labels, made safe for formats in which parts of it would have a meaning."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import os
 import unicodedata
 from urllib.parse import quote_from_bytes
 
-_FORMULA = ("=", "+", "-", "@")  # a spreadsheet computes a cell that begins so
-_BREAKS = {"Cc", "Cs", "Zl", "Zp"}
-_NO_CHARACTERS = "\ufffe\uffff"  # which no XML may hold
+_FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet computes a cell that starts with one of these
+_BREAKS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control, surrogate, line and paragraph separator
+_NONCHARACTERS = "\ufffe\uffff"  # XML forbids them
 
 
 def one_line(text: str) -> str:
-    """`text` with everything that breaks a line, or that no text file may hold, as a space."""
-    plain = (" " if unicodedata.category(c) in _BREAKS or c in _NO_CHARACTERS else c for c in text)
+    """`text` on one line: line breaks and characters that text files forbid become single spaces."""
+    plain = (" " if unicodedata.category(c) in _BREAKS or c in _NONCHARACTERS else c for c in text)
     return " ".join("".join(plain).split())
 
 
-def cell(text: str) -> str:
-    """A cell of a table that no spreadsheet takes for a formula."""
+def spreadsheet_cell(text: str) -> str:
+    """`text` on one line, quoted if a spreadsheet would compute it as a formula."""
     plain = one_line(text)
-    return f"'{plain}" if plain.startswith(_FORMULA) else plain
+    return f"'{plain}" if plain.startswith(_FORMULA_STARTS) else plain
 
 
 def path_text(path: bytes) -> str:
-    """A path as text on one line; bytes that are none are replaced."""
+    """A path as text on one line; invalid bytes are replaced."""
     return one_line(path.decode("utf-8", "replace"))
 
 
 def path_uri(path: bytes) -> str:
-    """A file's address, exact to the byte."""
+    """The file: URI of a path, exact to the byte."""
     absolute = os.path.abspath(path)
     if os.sep != "/":
         absolute = b"/" + absolute.replace(os.sep.encode(), b"/")
     return f"file://{quote_from_bytes(absolute)}"
 
 
-def clock(milliseconds: int, point: str) -> str:
-    """hh:mm:ss and milliseconds behind `point`, as subtitles have it."""
-    seconds, rest = divmod(milliseconds, 1000)
-    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{point}{rest:03}"
+def timestamp(time_ms: int, separator: str) -> str:
+    """hh:mm:ss, `separator` and milliseconds: the form of subtitles."""
+    seconds, milliseconds = divmod(time_ms, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}{separator}{milliseconds:03}"

@@ -1,4 +1,4 @@
-"""WebVTT (https://www.w3.org/TR/webvtt1/): one cue a moment, with its label."""
+"""WebVTT (https://www.w3.org/TR/webvtt1/): one cue for each moment, with its label."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vtag.engine.library.exports.text import clock, one_line
+from vtag.engine.library.exports.text import one_line, timestamp
 
 if TYPE_CHECKING:
-    from vtag.engine.library.exports.items import Item
+    from vtag.engine.library.exports.exported_moments import ExportedMoment
+    from vtag.engine.library.search.moments import Moment
 
 
-def write(items: Sequence[Item]) -> str:
+def write(items: Sequence[ExportedMoment]) -> str:
     """The moments of one video."""
-    cues = [
-        f"{clock(m.start_ms, '.')} --> {clock(m.end_ms, '.')}\n{html.escape(one_line(m.label), quote=False)}\n"
-        for m, _, _ in items
-    ]
-    return "\n".join(("WEBVTT\n", *cues))
+    return "\n".join(("WEBVTT\n", *(_cue(item.moment) for item in items)))
+
+
+def _cue(moment: Moment) -> str:
+    start, end = timestamp(moment.start_ms, "."), timestamp(moment.end_ms, ".")
+    return f"{start} --> {end}\n{html.escape(one_line(moment.label), quote=False)}\n"

@@ -1,4 +1,4 @@
-"""XMP sidecars: labels as keywords, added to what a sidecar has already; nothing of it is ever changed or removed.
+"""XMP sidecars: adds labels to a sidecar's keywords and never changes or removes anything in it.
 
 Adobe, "XMP Specification Part 1", 2012 (ISO 16684-1): properties of one resource may be spread over several
 rdf:Description elements.
@@ -25,8 +25,8 @@ _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _DC = "http://purl.org/dc/elements/1.1/"
 _DIGIKAM = "http://www.digikam.org/ns/1.0/"
 _LIGHTROOM = "http://ns.adobe.com/lightroom/1.0/"
-_ROOT = "vtag"  # of the hierarchy that the labels are put into
-_MOST_BYTES = 16 << 20
+_ROOT = "vtag"  # of the hierarchical keywords
+_MAX_BYTES = 16 << 20
 
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -38,15 +38,15 @@ _EMPTY = (
 
 
 def merge(sidecar: bytes | None, labels: Iterable[str]) -> bytes | None:
-    """The sidecar with `labels` among its keywords; None where all of them were there already.
+    """The sidecar with `labels` among its keywords; None if it has all of them already.
 
-    `sidecar` is what the file holds, None where there is none. Raises VtagError where it is no XMP that can be kept
+    `sidecar` is the content of the file, None without a file. Raises VtagError if it is not XMP, or cannot be kept
     whole.
     """
-    document = _parsed(_EMPTY if sidecar is None else sidecar)
+    document = _parse(_EMPTY if sidecar is None else sidecar)
     rdf = _rdf(document)
     names = list(dict.fromkeys(filter(None, map(one_line, labels))))
-    wanted = (
+    properties = (
         (_DC, "dc:subject", "Bag", names),
         (_DIGIKAM, "digiKam:TagsList", "Seq", [f"{_ROOT}/{name.replace('/', '∕')}" for name in names]),
         (
@@ -56,7 +56,7 @@ def merge(sidecar: bytes | None, labels: Iterable[str]) -> bytes | None:
             [f"{_ROOT}|{name.replace('|', '¦')}" for name in names],
         ),
     )
-    added = [_add(document, rdf, *properties) for properties in wanted]
+    added = [_add_values(document, rdf, *prop) for prop in properties]  # a list: every property is extended
     if not any(added):
         return None
     try:
@@ -67,24 +67,24 @@ def merge(sidecar: bytes | None, labels: Iterable[str]) -> bytes | None:
 
 
 def merge_into(path: bytes, labels: Iterable[str]) -> bool:
-    """Merge `labels` into the sidecar at `path`, which need not be there; whether anything was added.
+    """Merge `labels` into the sidecar at `path`, or create it; return whether anything was added.
 
-    It appears in one step, with the permissions that it had. Raises VtagError, with the path, where it was left as
-    it is.
+    The file is replaced in one step and keeps its permissions. Raises VtagError, with the path, if the sidecar was
+    left as it is.
     """
     try:
         if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
             raise VtagError("the sidecar is a link or no file: it was left as it is")
-        before = None
+        content = None
         if os.path.isfile(path):
             with open(path, "rb") as file:
-                before = file.read(_MOST_BYTES + 1)
-        merged = merge(before, labels)
+                content = file.read(_MAX_BYTES + 1)
+        merged = merge(content, labels)
         if merged is None:
             return False
         with atomic_path(Path(os.fsdecode(path))) as part:
             part.write_bytes(merged)
-            if before is not None:
+            if content is not None:
                 shutil.copymode(path, part)
         return True
     except OSError as error:
@@ -94,14 +94,14 @@ def merge_into(path: bytes, labels: Iterable[str]) -> bool:
 
 
 def keywords(sidecar: bytes) -> list[str]:
-    """What dc:subject holds. Raises VtagError as `merge` does."""
-    return [_text(item) for item in _items(_parsed(sidecar), _DC, "subject")]
+    """The keywords in dc:subject. Raises VtagError if the sidecar is not sound XML."""
+    return [_text(item) for item in _items(_parse(sidecar), _DC, "subject")]
 
 
-def _parsed(sidecar: bytes) -> Document:
+def _parse(sidecar: bytes) -> Document:
     from defusedxml import DefusedXmlException, minidom  # noqa: PLC0415  (a search needs no XML)
 
-    if len(sidecar) > _MOST_BYTES:
+    if len(sidecar) > _MAX_BYTES:
         raise VtagError("the sidecar is too large to be one: it was left as it is")
     try:
         document: Document = minidom.parseString(cast("Any", sidecar), forbid_dtd=True)
@@ -111,10 +111,10 @@ def _parsed(sidecar: bytes) -> Document:
 
 
 def _rdf(document: Document) -> Element:
-    found = document.getElementsByTagNameNS(_RDF, "RDF")
-    if len(found) != 1:
+    elements = document.getElementsByTagNameNS(_RDF, "RDF")
+    if len(elements) != 1:
         raise VtagError("the sidecar is no XMP: it was left as it is")
-    return found[0]
+    return elements[0]
 
 
 def _items(document: Document, namespace: str, name: str) -> Iterator[Element]:
@@ -122,11 +122,13 @@ def _items(document: Document, namespace: str, name: str) -> Iterator[Element]:
         yield from element.getElementsByTagNameNS(_RDF, "li")
 
 
-def _add(document: Document, rdf: Element, namespace: str, name: str, kind: str, values: list[str]) -> bool:
-    """Add what is missing of `values` to a property; whether anything was."""
+def _add_values(
+    document: Document, rdf: Element, namespace: str, name: str, kind: str, values: list[str]
+) -> bool:
+    """Add to a property those of `values` that it lacks; return whether there were any."""
     local = name.partition(":")[2]
-    there = {_text(item) for item in _items(document, namespace, local)}
-    missing = [value for value in values if value not in there]
+    existing = {_text(item) for item in _items(document, namespace, local)}
+    missing = [value for value in values if value not in existing]
     if not missing:
         return False
     prefix = f"{rdf.prefix}:" if rdf.prefix else ""
@@ -138,7 +140,7 @@ def _add(document: Document, rdf: Element, namespace: str, name: str, kind: str,
         holder.appendChild(container)
         description = document.createElementNS(_RDF, f"{prefix}Description")
         description.setAttributeNS(_RDF, f"{rdf.prefix or 'rdf'}:about", _about(rdf))
-        if not rdf.prefix:  # an attribute of no prefix is of no namespace
+        if not rdf.prefix:  # an attribute without a prefix has no namespace
             description.setAttribute("xmlns:rdf", _RDF)
         description.appendChild(holder)
         rdf.appendChild(description)
@@ -150,12 +152,12 @@ def _add(document: Document, rdf: Element, namespace: str, name: str, kind: str,
 
 
 def _container(document: Document, namespace: str, local: str) -> Element | None:
-    """The list that a property has already. Raises VtagError where it is none, and so cannot be added to."""
+    """The list that a property has, or None. Raises VtagError if its value is not a list."""
     holders = document.getElementsByTagNameNS(namespace, local)
     for element in holders:
         for kind in ("Bag", "Seq"):
-            for found in element.getElementsByTagNameNS(_RDF, kind):
-                return found
+            for container in element.getElementsByTagNameNS(_RDF, kind):
+                return container
     descriptions = document.getElementsByTagNameNS(_RDF, "Description")
     if holders or any(d.hasAttributeNS(namespace, local) for d in descriptions):
         raise VtagError(f"the sidecar's {local} is no list: it was left as it is")
@@ -163,7 +165,7 @@ def _container(document: Document, namespace: str, local: str) -> Element | None
 
 
 def _about(rdf: Element) -> str:
-    """Which resource the sidecar speaks of: the same in all its descriptions, mostly empty."""
+    """The resource that the sidecar describes: the same in all its descriptions, usually empty."""
     for description in rdf.getElementsByTagNameNS(_RDF, "Description"):
         return str(description.getAttributeNS(_RDF, "about"))
     return ""
