@@ -66,7 +66,7 @@ def make_library(folder: Path) -> Path:
             windows, features = seen(parts, info.duration_ms, seed)
             made_by = observations.MadeBy("torch", "cpu", "fp32")
             observations.add(library, key, "drawn", "drawn", windows, features, made_by)
-            derive.derive(library, content, head, derive.rules_for(library, head), "drawn")
+            derive.derive_segments(library, content, head, derive.derivation_rules(library, head), "drawn")
         files.add_roots(library, [os.fsencode(clips)])
         annotation_log.add(library, 1, "sunset", 2_000, 9_000)
         first = library.connection.execute(

@@ -20,7 +20,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.search.moments import Moment, SeenContent
+    from vtag.engine.library.search.moments import ContentSummary, Moment
 
 _LEAST = 8  # columns of a timeline's bars, and of its labels
 
@@ -92,12 +92,12 @@ def _how_far(reader: sqlite3.Connection) -> str:
 
 
 def _why_nothing(reader: sqlite3.Connection, text: str) -> str:
-    from vtag.engine.library.search.labels import nearest
-    from vtag.engine.library.search.moments import labels_fit
+    from vtag.engine.library.search.labels import nearest_labels
+    from vtag.engine.library.search.moments import match_terms
 
-    for term, fits in labels_fit(reader, text):
+    for term, fits in match_terms(reader, text):
         if not fits:
-            near = ", ".join(map(printable, nearest(reader, term)))
+            near = ", ".join(map(printable, nearest_labels(reader, term)))
             return f"no label fits {term!r}; {f'near to it: {near}' if near else '`vtag labels` lists them'}"
     return f"no moment of {text!r} was seen with these settings"
 
@@ -109,12 +109,12 @@ def show(
 ) -> None:
     """Draw one video's timeline."""
     from vtag.engine.library.exports.json import moment_as_json
-    from vtag.engine.library.search.moments import moments_of
+    from vtag.engine.library.search.moments import content_moments
 
     path = os.path.abspath(os.fsencode(file))
     with reading(db) as reader:
         content = _content(reader, path)
-        moments = moments_of(reader, content.id, path)
+        moments = content_moments(reader, content.id, path)
     if json:
         put_json([moment_as_json(m) for m in moments])
     elif content.error:
@@ -123,12 +123,12 @@ def show(
         _draw_timeline(moments, content.duration_ms or 1)
 
 
-def _content(reader: sqlite3.Connection, path: bytes) -> SeenContent:
+def _content(reader: sqlite3.Connection, path: bytes) -> ContentSummary:
     """What the file at `path` holds, as the library knows it; of one that was moved since, by its bytes."""
-    from vtag.engine.library.search.moments import content_of, content_with_key
+    from vtag.engine.library.search.moments import content_at_path, content_with_key
     from vtag.engine.library.store.files import content_key
 
-    content = content_of(reader, path)
+    content = content_at_path(reader, path)
     if content is None and os.path.isfile(path):
         with contextlib.suppress(OSError):
             content = content_with_key(reader, content_key(path))

@@ -14,6 +14,7 @@ from vtag.app.options import Db, Json
 from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
+    from vtag.engine.library.analysis.head_preview import PreviewRow
     from vtag.engine.library.database import Library
     from vtag.trainer.evaluation.judge import Taught
     from vtag.trainer.heads.finetune import Base, Told
@@ -76,13 +77,13 @@ def finetune(
     db: Db = None,
 ) -> None:
     """Teach tags of your own from a few clips; then `vtag retag --model NAME` finds them in all that was scanned."""
+    from vtag.engine.library.analysis.head_preview import preview_model
     from vtag.engine.library.database import Library
     from vtag.engine.models.registry import load_model
     from vtag.engine.paths import library_path, models_dir
     from vtag.trainer.data.dataset import Dataset, read_dataset
     from vtag.trainer.heads.finetune import Settings
     from vtag.trainer.heads.finetune import finetune as teach
-    from vtag.trainer.heads.preview import preview as would_tag
     from vtag.trainer.loop.state_paths import state_folder
     from vtag.trainer.network.backbone import NetworkSettings
 
@@ -123,7 +124,7 @@ def finetune(
             complain(f"interrupted; no model was written, and {kept}")
             raise typer.Exit(130) from None
         name = display_path(out) if out else folder.name
-        found = would_tag(library, load_model(folder)) if preview else []
+        found = preview_model(library, load_model(folder)) if preview else []
     if json:
         put_json(_as_json(taught, found if preview else None))
         return
@@ -232,7 +233,7 @@ def _put(taught: Taught) -> None:
         )
 
 
-def _put_preview(found: list[tuple[str, str, int, float]]) -> None:
+def _put_preview(found: list[PreviewRow]) -> None:
     for path, label, moments, score in found[:_MOST_PREVIEWED]:
         say(f"{score:.2f}  {printable(label)}  {pluralize(moments, 'moment')}  {printable(path)}")
     if len(found) > _MOST_PREVIEWED:
@@ -245,7 +246,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f} %"
 
 
-def _as_json(taught: Taught, found: list[tuple[str, str, int, float]] | None) -> dict[str, Any]:
+def _as_json(taught: Taught, found: list[PreviewRow] | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     out: dict[str, Any] = {

@@ -40,13 +40,13 @@ def list_labels(
     db: Db = None,
 ) -> None:
     """List labels, how often each was found, and the groups that it is in (this is what `vtag labels` does)."""
-    from vtag.engine.library.search.labels import own_thresholds, vocabulary
+    from vtag.engine.library.search.labels import library_thresholds, vocabulary
     from vtag.engine.library.search.moments import label_counts
 
     known = vocabulary()
     with reading(db) as reader:
         counted = label_counts(reader, word)
-        own = own_thresholds(reader)
+        own = library_thresholds(reader)
     rows = [(name, count, known.groups_of(name), own.get(name)) for name, count in counted]
     if json:
         keys = ("label", "moments", "groups", "threshold")
@@ -86,12 +86,12 @@ def reset_threshold(
 
 def _change(db: Any, label: str, threshold: float | None) -> None:
     from vtag.engine.library.analysis import derive
-    from vtag.engine.library.search.labels import nearest, set_threshold
+    from vtag.engine.library.search.labels import nearest_labels, set_label_threshold
     from vtag.engine.library.store import heads
 
     with open_library(db) as library:
-        if not set_threshold(library, label, threshold):
-            near = ", ".join(map(printable, nearest(library.connection, label)))
+        if not set_label_threshold(library, label, threshold):
+            near = ", ".join(map(printable, nearest_labels(library.connection, label)))
             hint = f"near to it: {near}" if near else "`vtag labels` lists them"
             raise LibraryError(f"this library has no label {label!r}; {hint}")
         models = heads.with_label(library, label)

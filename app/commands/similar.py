@@ -17,7 +17,7 @@ from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.analysis.similar import Like, Similar
+    from vtag.engine.library.analysis.similar import SimilarityQuery, SimilarMoment
 
 
 def similar(
@@ -32,12 +32,12 @@ def similar(
     db: Db = None,
 ) -> None:
     """Find more like this: every window that was ever looked at is compared by what the model saw in it."""
-    from vtag.engine.library.analysis.similar import similar as ranked
+    from vtag.engine.library.analysis.similar import find_similar
     from vtag.engine.paths import library_path
 
     library = library_path(db)
     like = _asked(library, file, None if at is None else milliseconds(at), device, db)
-    found = ranked(library, like, limit=limit, min_score=min_score)
+    found = find_similar(library, like, limit=limit, min_score=min_score)
     if json:
         put_json([_as_json(s) for s in found])
     else:
@@ -51,19 +51,19 @@ def similar(
         complain("nothing else like it was seen")
 
 
-def _asked(library: Path, file: Path, at_ms: int | None, device: str, db: Path | None) -> Like:
-    from vtag.engine.library.analysis.similar import like_moment
-    from vtag.engine.library.search.moments import content_of, content_with_key
+def _asked(library: Path, file: Path, at_ms: int | None, device: str, db: Path | None) -> SimilarityQuery:
+    from vtag.engine.library.analysis.similar import query_from_content
+    from vtag.engine.library.search.moments import content_at_path, content_with_key
     from vtag.engine.library.store.files import content_key
 
     path = os.path.abspath(os.fsencode(file))
     with reading(db) as reader:
-        content = content_of(reader, path)
+        content = content_at_path(reader, path)
         if content is None and os.path.isfile(path):
             content = content_with_key(reader, content_key(path))
     if content and content.duration_ms and at_ms is not None and at_ms > content.duration_ms:
         raise typer.BadParameter(f"it ends at {end_clock(content.duration_ms)}", param_hint="--at")
-    like = like_moment(library, content.id, at_ms) if content else None
+    like = query_from_content(library, content.id, at_ms) if content else None
     if like is None:
         if not os.path.isfile(path):
             raise VtagError(f"{display_path(path)} is neither in the library nor there: name another file")
@@ -85,7 +85,7 @@ def milliseconds(text: str) -> int:
     return round(1000 * (3600 * hours + 60 * minutes + seconds))
 
 
-def _as_json(found: Similar) -> dict[str, object]:
+def _as_json(found: SimilarMoment) -> dict[str, object]:
     return {
         **path_as_json(found.path),
         "label": found.label,

@@ -30,7 +30,7 @@ def stats(
     from vtag.engine.library.analysis.history import history
 
     with reading(db) as reader:
-        found = history(reader, query_text(query) if query else None, most=top)
+        found = history(reader, query_text(query) if query else None, label_limit=top)
     if json:
         labels = [{"label": row.label, "moments": row.total, "counts": row.counts} for row in found.labels]
         put_json({"periods": found.periods, "labels": labels, "undated": found.undated})

@@ -50,7 +50,7 @@ def found(library: Path) -> str:
 def _counted(library: Path, last_moment: int) -> str:
     with closing(open_reader(library)) as reader:
         counted = label_counts(reader)
-        told = history(reader, most=_LINES)
+        told = history(reader, label_limit=_LINES)
     by_time = [
         (period, row.label, number)
         for row in told.labels

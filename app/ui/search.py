@@ -79,7 +79,7 @@ def found(library: Path, asked: Asked, pages: int = 1) -> str:
             return note(str(error), is_error=True)
         if moments:
             return gallery(map(card, moments[:limit]), name="Moments found", more=len(moments) > limit)
-        near = labels.nearest(reader, asked.q)
+        near = labels.nearest_labels(reader, asked.q)
         hint = f" Near to it: {', '.join(near)}." if near else ""
         return note(f"No moment fits this search.{hint}")
 
@@ -115,10 +115,10 @@ def similar_to(library: Path, moment_id: int) -> str:
 def similar_at(library: Path, content: int, at_ms: int) -> str:
     """What looks like a video at `at_ms`, most similar first."""
     try:
-        like = similar.like_moment(library, content, at_ms)
+        like = similar.query_from_content(library, content, at_ms)
         if like is None:
             return note("Nothing was seen of this moment by the library's model: scan its video again.")
-        found = similar.similar(library, like, limit=PAGE)
+        found = similar.find_similar(library, like, limit=PAGE)
     except VtagError as error:
         return note(str(error), is_error=True)
     cards = [

@@ -14,7 +14,7 @@ from vtag.app.ui.html_teach import change_form, figures_of, your_tags
 from vtag.engine.errors import QueryError, VtagError
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.library import page_queries
-from vtag.engine.library.analysis.head_preview import Found, would_find
+from vtag.engine.library.analysis.head_preview import PreviewMoment, preview_label
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.apply import Said, verdict_on
 from vtag.engine.library.database import Library, open_reader
@@ -108,7 +108,7 @@ def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
         told = _taught(library, folder)
         with Library.open(library) as opened:
             label = annotation_log.checked_label(opened, tag)
-            found = would_find(opened, folder, label, _SHOWN)
+            found = preview_label(opened, folder, label, _SHOWN)
     except (VtagError, ValueError) as error:
         missing = f"{tag} has no example that was seen by the library's model: say Yes to some moments first"
         return [], note(str(error) if isinstance(error, VtagError) else missing, is_error=True)
@@ -174,5 +174,5 @@ def _taught(library: Path, folder: Path) -> dict[str, Any]:
     return told_by(command, within_s=_TRY_WITHIN_S, too_long=too_long)
 
 
-def _score(found: Found) -> str:
+def _score(found: PreviewMoment) -> str:
     return f"{found.score:.2f}" if found.is_sure else f"{found.score:.2f}, too low"

@@ -13,7 +13,7 @@ from vtag.app.ui.html_parts import note, span
 from vtag.app.ui.routes import playable, proxy_span
 from vtag.engine.errors import VtagError
 from vtag.engine.library import page_queries
-from vtag.engine.library.analysis.curves import curve
+from vtag.engine.library.analysis.curves import score_curve
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library, open_reader
 
@@ -144,7 +144,7 @@ def _spoken(
             return "", note(_GONE, is_error=True)
         told = page_queries.told(opened.connection, content)
         labels = page_queries.labels(opened.connection)
-        drawn = curve(opened, content, label) if label in labels else None
+        drawn = score_curve(opened, content, label) if label in labels else None
     if label and drawn is None:
         said, is_error = f"No label is called {label!r}.", True
     return (

@@ -9,7 +9,7 @@ import numpy as np
 
 from vtag.engine.backends.base import open_backend
 from vtag.engine.errors import VideoError
-from vtag.engine.library.analysis.similar import Like, prototype
+from vtag.engine.library.analysis.similar import SimilarityQuery, prototype
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import heads
 from vtag.engine.library.store.feature_cache import normalised
@@ -23,7 +23,7 @@ from vtag.engine.video.read.sampling import Window, plan_windows
 _MOST_WINDOWS = 16  # of a whole clip; of a longer one as many are spread over it
 
 
-def like_clip(library: Library, file: Path, at_ms: int | None, *, device: str = "auto") -> Like:
+def like_clip(library: Library, file: Path, at_ms: int | None, *, device: str = "auto") -> SimilarityQuery:
     """What the library's model sees in `file` at `at_ms` (None: in all of it together).
 
     Raises VideoError where nothing can be seen there, ModelError where the model's files are gone.
@@ -41,7 +41,7 @@ def like_clip(library: Library, file: Path, at_ms: int | None, *, device: str = 
         raise VideoError(f"{display_path(name)}: nothing can be seen there; name another time with --at")
     features = np.stack(seen).astype(np.float32)
     asked = prototype(features) if at_ms is None else normalised(features[0])
-    return Like(asked, checkpoint.spec.backbone_hash)
+    return SimilarityQuery(asked, checkpoint.spec.backbone_hash)
 
 
 def _windows(plan: list[Window], at_ms: int | None) -> list[Window]:

@@ -123,7 +123,7 @@ class Looking:
             heads.tell_threshold(library, model_id, told)
         heads.use_model(library, model_id)
         self._head = heads.head(library, model_id)
-        self._voices = derive.Voices(library, self._head)
+        self._active_heads = derive.ActiveHeads(library, self._head)
         self._backend: Backend | None = None
         self._model: ModelThread | None = None
         self._recognise: set[str] = set()
@@ -150,7 +150,7 @@ class Looking:
         self._decode_s = _children_s()
 
     def run(self) -> Iterator[Event]:
-        self._voices.catch_up(self._plan.known, self._sampling.key())
+        self._active_heads.derive_outdated(self._plan.known, self._sampling.key())
         files.add_roots(self._library, self._found.roots)
         files.mark_missing(self._library, self._found.roots, {f.path for f in self._found.files})
         if self._plan.tasks:
@@ -289,7 +289,7 @@ class Looking:
         with self._library.transaction():
             facts = {**_facts(event.info, event.known_by), "error": None, "error_at": None}
             content_id = self._record(task, facts)
-            self._voices.derive(content_id, sampling)
+            self._active_heads.derive_segments(content_id, sampling)
         return True
 
     def _take(self, clip: ClipReady) -> None:
@@ -369,7 +369,9 @@ class Looking:
             facts = {**_facts(info, look.known_by), "note": note or None}
             content_id = self._record(look.task, {**facts, "error": None, "error_at": None})
             self._keep_how_far(content_id, look, len(self._known[job_id]))
-            self._moments[job_id] = self._voices.derive(content_id, self._sampling.key(), force=True)
+            self._moments[job_id] = self._active_heads.derive_segments(
+                content_id, self._sampling.key(), force=True
+            )
         del self._looks[job_id]
         self._stored.add(job_id)
         self._store_s += active_seconds() - began

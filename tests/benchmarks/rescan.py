@@ -44,7 +44,7 @@ def fill(library: Library, folder: Path, checkpoint: Checkpoint, sampling: str) 
     """What a first scan would have left."""
     spec = checkpoint.spec
     model_id = remember(library, checkpoint, spec.name)
-    rules = derive.rules_for(library, heads.head(library, model_id))
+    rules = derive.derivation_rules(library, heads.head(library, model_id))
     found = discover([os.fsencode(folder)]).files
     volume = files.Volumes().of(found[0].path)
     keys = [files.content_key(f.path) for f in found]

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from big_library import BACKBONE, build
 
 from vtag.assets import kinetics400_labels
-from vtag.engine.library.analysis.similar import like_moment, similar
+from vtag.engine.library.analysis.similar import find_similar, query_from_content
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.search.moments import search, search_videos
 from vtag.engine.library.store.feature_cache import folder_of
@@ -126,9 +126,9 @@ def more_like_this(path: Path, repeat: int) -> None:
 
 
 def _similar(path: Path, content: int) -> None:
-    like = like_moment(path, content, 5000, BACKBONE)
+    like = query_from_content(path, content, 5000, BACKBONE)
     assert like is not None
-    assert similar(path, like)
+    assert find_similar(path, like)
 
 
 def commands(path: Path) -> None:

@@ -16,7 +16,7 @@ from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_log, apply
 from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance import forget
-from vtag.engine.library.search.moments import Moment, moments_of, search
+from vtag.engine.library.search.moments import Moment, content_moments, search
 from vtag.engine.library.store import heads
 
 EVERYTHING = 'archery OR "riding a bike" OR yoga'
@@ -113,7 +113,7 @@ def test_an_added_word_is_a_moment_of_its_own_in_any_label(tagged: Library) -> N
     assert change.after[0].label == "grandma dances"
     (mine,) = search(tagged.connection, "grandma")
     assert (mine.start_ms, mine.end_ms, mine.source, mine.score) == (1500, 2500, "user", 1.0)
-    assert mine in moments_of(tagged.connection, 1)
+    assert mine in content_moments(tagged.connection, 1)
     list(derive.retag(tagged, 1))
     assert search(tagged.connection, "grandma") == [mine]  # the same id: no model has to do with it
     assert annotation_log.add(tagged, 2, "GRANDMA dances").after[0].label == "grandma dances"

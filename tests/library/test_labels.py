@@ -36,7 +36,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
 
 def found(reader: sqlite3.Connection, *words: str, phrase: bool = False) -> set[str]:
     names = dict(reader.execute("SELECT id, name FROM labels"))
-    return {names[i] for i in labels.matching(reader, words, phrase=phrase)}
+    return {names[i] for i in labels.matching_label_ids(reader, words, phrase=phrase)}
 
 
 def test_every_label_that_the_file_names_exists_and_every_label_is_in_a_group() -> None:
@@ -84,7 +84,7 @@ def test_any_words_are_only_words(words: list[str], phrase: bool) -> None:
     reader = sqlite3.connect(":memory:")
     reader.execute("CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT)")
     reader.execute("CREATE VIRTUAL TABLE labels_fts USING fts5 (name, content='labels', content_rowid='id')")
-    assert labels.matching(reader, words, phrase=phrase) == set()
+    assert labels.matching_label_ids(reader, words, phrase=phrase) == set()
 
 
 def test_a_person_adds_names_in_another_language(reader: sqlite3.Connection, vtag_home: Path) -> None:

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from vtag.engine.errors import LibraryError, QueryError
 from vtag.engine.library import migrations
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.analysis.segments import Rule, Segment, probabilities, segments_of
+from vtag.engine.library.analysis.segments import Hysteresis, Segment, find_segments, probabilities
 from vtag.engine.library.database import OBSERVATIONS_SCHEMA, SCHEMA, Library, open_reader
 from vtag.engine.library.maintenance import forget
-from vtag.engine.library.search.evaluate import labels_of
-from vtag.engine.library.search.labels import nearest
+from vtag.engine.library.search.evaluate import label_ids_of_term
+from vtag.engine.library.search.labels import nearest_labels
 from vtag.engine.library.search.moments import search
-from vtag.engine.library.search.query import parse, words_of
+from vtag.engine.library.search.query import parse, terms_of
 from vtag.engine.library.store import files, heads, observations, runs
 
 
@@ -129,13 +129,13 @@ def test_features_beyond_float16_stay_finite(library: Library) -> None:
 def test_hysteresis_joins_short_pauses_and_keeps_the_highest_score() -> None:
     windows = np.array([(i * 1000, i * 1000 + 1000) for i in range(8)])
     scores = np.array([[0.1], [0.5], [0.35], [0.2], [0.6], [0.1], [0.1], [0.31]])
-    rule = Rule(leave=0.6, least_ms=0, gap_ms=1000)
-    assert segments_of(windows, scores, np.array([0.5]), 8000, rule) == [Segment(0, 1000, 5000, 0.6)]
-    assert segments_of(windows, scores, np.array([0.5]), 8000, Rule(0.6, 0, 0)) == [
+    rule = Hysteresis(exit_ratio=0.6, min_length_ms=0, max_gap_ms=1000)
+    assert find_segments(windows, scores, np.array([0.5]), 8000, rule) == [Segment(0, 1000, 5000, 0.6)]
+    assert find_segments(windows, scores, np.array([0.5]), 8000, Hysteresis(0.6, 0, 0)) == [
         Segment(0, 1000, 3000, 0.5),
         Segment(0, 4000, 5000, 0.6),
     ]
-    assert segments_of(windows, scores, np.array([0.5]), 8000, Rule(0.6, 1500, 0)) == [
+    assert find_segments(windows, scores, np.array([0.5]), 8000, Hysteresis(0.6, 1500, 0)) == [
         Segment(0, 1000, 3000, 0.5)
     ]
 
@@ -152,12 +152,12 @@ def test_segments_lie_in_the_video_apart_from_each_other_and_above_the_threshold
     starts = [i * stride for i in range(len(scores)) if i * stride < end_ms]
     table = np.array(scores[: len(starts)]).reshape(-1, 3)
     windows = np.array([(s, s + 1000) for s in starts]).reshape(-1, 2)
-    found = segments_of(windows, table, np.full(3, threshold), end_ms, Rule())
+    found = find_segments(windows, table, np.full(3, threshold), end_ms, Hysteresis())
     for s in found:
         assert 0 <= s.start_ms < s.end_ms <= end_ms
         assert s.score >= threshold
     for a, b in pairwise(found):
-        assert a.label < b.label or b.start_ms - a.end_ms > Rule().gap_ms
+        assert a.label < b.label or b.start_ms - a.end_ms > Hysteresis().max_gap_ms
     said_labels = {s.label for s in found}
     assert said_labels == set(np.flatnonzero((table >= threshold).any(axis=0)) if len(table) else [])
 
@@ -179,7 +179,7 @@ def test_retag_says_exactly_what_a_fresh_derivation_says(library: Library, tmp_p
     contents = [add_video(library, tmp_path / f"{i}.mp4", seed=i) for i in range(3)]
     for content in contents:
         model = heads.head(library, first)
-        derive.derive(library, content, model, derive.rules_for(library, model), SAMPLING)
+        derive.derive_segments(library, content, model, derive.derivation_rules(library, model), SAMPLING)
     fresh = said(library)
     assert fresh
     heads.tell_threshold(library, first, 0.9)
@@ -233,13 +233,13 @@ def test_words_fit_by_their_stem_and_phrases_by_their_order(library: Library) ->
     names = dict(library.connection.execute("SELECT id, name FROM labels"))
 
     def fit(query: str) -> set[str]:
-        (term,) = words_of(parse(query))
-        return {names[i] for i in labels_of(library.connection, term)}
+        (term,) = terms_of(parse(query))
+        return {names[i] for i in label_ids_of_term(library.connection, term)}
 
     assert fit("rides") == fit("BIKES") == fit("ride bike") == fit('"riding a bike"') == {"riding a bike"}
     assert fit('"bike riding"') == set()
     assert fit("archery yoga") == set()
-    assert nearest(library.connection, "archry") == ["archery"]
+    assert nearest_labels(library.connection, "archry") == ["archery"]
 
 
 @given(st.text())
@@ -250,7 +250,7 @@ def test_no_query_can_break_the_search(text: str) -> None:
         assert isinstance(search(reader, text), list)
     except QueryError as error:
         assert "\n" not in str(error)
-    nearest(reader, text)
+    nearest_labels(reader, text)
 
 
 _cached: list[sqlite3.Connection] = []

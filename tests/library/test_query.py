@@ -19,7 +19,7 @@ from vtag.engine.library.search import evaluate, query, sequence
 from vtag.engine.library.search.moments import Moment, search, search_videos
 from vtag.engine.library.search.query import parse
 
-W, S = query.Words, query.Score
+W, S = query.TextTerm, query.ScoreFilter
 
 
 @pytest.mark.parametrize(
@@ -30,29 +30,29 @@ W, S = query.Words, query.Score
         ("yoga - !! ***", W(("yoga",))),
         ('yoga "', W(("yoga",))),
         ('"or" or "OR"', W(("or", "or", "OR"))),
-        ("a b OR c", query.Any((W(("a", "b")), W(("c",))))),
-        ("a AND b OR c", query.Any((query.All((W(("a",)), W(("b",)))), W(("c",))))),
-        ("a AND (b OR c)", query.All((W(("a",)), query.Any((W(("b",)), W(("c",))))))),
-        ('riding -"a horse" bike', query.All((W(("riding", "bike")), query.Not(W(("a horse",)))))),
-        ("a −b", query.All((W(("a",)), query.Not(W(("b",)))))),
+        ("a b OR c", query.Or((W(("a", "b")), W(("c",))))),
+        ("a AND b OR c", query.Or((query.And((W(("a",)), W(("b",)))), W(("c",))))),
+        ("a AND (b OR c)", query.And((W(("a",)), query.Or((W(("b",)), W(("c",))))))),
+        ('riding -"a horse" bike', query.And((W(("riding", "bike")), query.Not(W(("a horse",)))))),
+        ("a −b", query.And((W(("a",)), query.Not(W(("b",)))))),
         ("score>0.6", S(">", 0.6)),
-        ("score >= .5 a", query.All((W(("a",)), S(">=", 0.5)))),
+        ("score >= .5 a", query.And((W(("a",)), S(">=", 0.5)))),
         ("a THEN b", query.Then((W(("a",)), W(("b",))), (60_000,))),
         ("a THEN<10s b THEN < 1m c", query.Then((W(("a",)), W(("b",)), W(("c",))), (10_000, 60_000))),
         # a filter narrows all that stands with it, on whichever side
-        ("a score>0.6 THEN b", query.All((query.Then((W(("a",)), W(("b",))), (60_000,)), S(">", 0.6)))),
-        ("label:yoga", query.Label("yoga")),
-        ('label:"riding a bike"', query.Label("riding a bike")),
-        ("path:*.mp4 a", query.All((W(("a",)), query.Path("*.mp4")))),
-        ("longer:1h30m", query.Length(">", 5_400_000)),
-        ("shorter:1.5s", query.Length("<", 1500)),
-        ("shorter:90", query.Length("<", 90_000)),
-        ("after:2024", query.Date(">=", datetime(2024, 1, 1))),
-        ("before:2024-05", query.Date("<", datetime(2024, 5, 1))),
-        ("after:2024-05-17T14:30", query.Date(">=", datetime(2024, 5, 17, 14, 30))),
-        ("IS:Confirmed", query.Verdict("confirmed")),
-        ("is:unavailable source:user", query.All((query.Unavailable(), query.Source("user")))),
-        ("-model:m a", query.All((W(("a",)), query.Not(query.Model("m"))))),
+        ("a score>0.6 THEN b", query.And((query.Then((W(("a",)), W(("b",))), (60_000,)), S(">", 0.6)))),
+        ("label:yoga", query.LabelTerm("yoga")),
+        ('label:"riding a bike"', query.LabelTerm("riding a bike")),
+        ("path:*.mp4 a", query.And((W(("a",)), query.PathFilter("*.mp4")))),
+        ("longer:1h30m", query.LengthFilter(">", 5_400_000)),
+        ("shorter:1.5s", query.LengthFilter("<", 1500)),
+        ("shorter:90", query.LengthFilter("<", 90_000)),
+        ("after:2024", query.DateFilter(">=", datetime(2024, 1, 1))),
+        ("before:2024-05", query.DateFilter("<", datetime(2024, 5, 1))),
+        ("after:2024-05-17T14:30", query.DateFilter(">=", datetime(2024, 5, 17, 14, 30))),
+        ("IS:Confirmed", query.VerdictFilter("confirmed")),
+        ("is:unavailable source:user", query.And((query.UnavailableFilter(), query.SourceFilter("user")))),
+        ("-model:m a", query.And((W(("a",)), query.Not(query.ModelFilter("m"))))),
     ],
 )
 def test_a_query_is_read_as_it_was_meant(text: str, tree: query.Node) -> None:
@@ -274,16 +274,16 @@ def _moments(
 ) -> list[Chain] | None:
     """The moments of a video that `node` finds, None where it does not hold there."""
     if query.is_filter(node):
-        node = query.All((node,))
+        node = query.And((node,))
     match node:
-        case query.Words() | query.Label():
+        case query.TextTerm() | query.LabelTerm():
             return [
                 (i,) for i in video if _fits(node, LABELS[shelf[i].label]) and _passes(shelf[i], filters)
             ] or None
-        case query.Any(parts):
+        case query.Or(parts):
             found = [_moments(part, video, shelf, filters, content) for part in parts]
             return list(itertools.chain.from_iterable(f or [] for f in found)) or None
-        case query.All(parts):
+        case query.And(parts):
             beside = filters + [p for p in parts if query.is_filter(p)]
             wanted = [p for p in parts if not query.is_filter(p) and not isinstance(p, query.Not)]
             unwanted = [p.part for p in parts if isinstance(p, query.Not) and not query.is_filter(p)]
@@ -323,14 +323,14 @@ def _chains(steps: list[list[Chain]], gaps: tuple[int, ...], shelf: list[Seg]) -
     return [tuple(itertools.chain.from_iterable(chain)) for chain in last.values()]
 
 
-def _fits(node: query.Words | query.Label, label: str) -> bool:
-    if isinstance(node, query.Label):
+def _fits(node: query.TextTerm | query.LabelTerm, label: str) -> bool:
+    if isinstance(node, query.LabelTerm):
         return label.startswith(node.name[:-1]) if node.name.endswith("*") else label == node.name
     return all(text in label for text in node.texts)
 
 
 def _passes(seg: Seg, filters: list[query.Node]) -> bool:
-    rejected_counts = any("Verdict(name='rejected')" in repr(f) for f in filters)
+    rejected_counts = any("VerdictFilter(name='rejected')" in repr(f) for f in filters)
     return (seg.verdict != "rejected" or rejected_counts) and all(_holds(f, seg) for f in filters)
 
 
@@ -339,25 +339,25 @@ def _holds(node: query.Node, seg: Seg) -> bool:
     match node:
         case query.Not(part):
             return not _holds(part, seg)
-        case query.All(parts):
+        case query.And(parts):
             return all(_holds(p, seg) for p in parts)
-        case query.Any(parts):
+        case query.Or(parts):
             return any(_holds(p, seg) for p in parts)
-        case query.Score(operator, value):
+        case query.ScoreFilter(operator, value):
             return seg.score > value if operator == ">" else seg.score <= value
-        case query.Length(operator, ms):
+        case query.LengthFilter(operator, ms):
             return length > ms if operator == ">" else length < ms
-        case query.Model(name):
+        case query.ModelFilter(name):
             return seg.model is not None and MODELS[seg.model] == name
-        case query.Source(name):
+        case query.SourceFilter(name):
             return (seg.model is None) == (name == "user")
-        case query.Verdict(name):
+        case query.VerdictFilter(name):
             return seg.verdict == name
-        case query.Unavailable():
+        case query.UnavailableFilter():
             return not video.there
-        case query.Date(operator, when):
+        case query.DateFilter(operator, when):
             return (datetime.fromisoformat(video.recorded) >= when) == (operator == ">=")
-        case query.Path(pattern):
+        case query.PathFilter(pattern):
             lower = video.path.lower()
             return {
                 "holiday": "holiday" in lower,

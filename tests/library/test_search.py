@@ -13,8 +13,14 @@ from helpers.shelf import LABELS, add_model, add_video, fill
 from vtag.engine.errors import QueryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
-from vtag.engine.library.search.labels import nearest
-from vtag.engine.library.search.moments import content_of, label_counts, labels_fit, moments_of, search
+from vtag.engine.library.search.labels import nearest_labels
+from vtag.engine.library.search.moments import (
+    content_at_path,
+    content_moments,
+    label_counts,
+    match_terms,
+    search,
+)
 
 EVERYTHING = 'archery OR "riding a bike" OR yoga'
 
@@ -118,12 +124,12 @@ def test_one_videos_moments_come_by_time_under_the_name_that_was_asked_for(
 ) -> None:
     add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, look=False)
     asked = os.fsencode(tmp_path / "copy" / "0.mp4")
-    content = content_of(tagged.connection, asked)
+    content = content_at_path(tagged.connection, asked)
     assert content is not None
-    found = moments_of(tagged.connection, content.id, asked)
+    found = content_moments(tagged.connection, content.id, asked)
     assert found and {m.path for m in found} == {asked}
     assert [m.start_ms for m in found] == sorted(m.start_ms for m in found)
-    assert content_of(tagged.connection, asked + b"x") is None
+    assert content_at_path(tagged.connection, asked + b"x") is None
 
 
 def test_best_first_needs_no_sorting(tagged: Library) -> None:
@@ -170,12 +176,12 @@ def _labels_alone() -> sqlite3.Connection:
     ("asked", "near"), [("archry", "archery"), ("biker", "riding a bike"), ("YOG", "yoga"), ("xyzzy", None)]
 )
 def test_a_word_that_fits_nothing_has_near_ones(asked: str, near: str | None) -> None:
-    assert nearest(_labels_alone(), asked)[:1] == ([near] if near else [])
+    assert nearest_labels(_labels_alone(), asked)[:1] == ([near] if near else [])
 
 
 def test_letters_with_marks_are_found_without_them(library: Library) -> None:
     library.connection.execute("INSERT INTO labels (name) VALUES ('Prüfung schreiben')")
-    assert labels_fit(library.connection, "prufung") == [("prufung", True)]
+    assert match_terms(library.connection, "prufung") == [("prufung", True)]
 
 
 def test_scores_are_those_of_the_head(tagged: Library) -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtag.engine.library.analysis.segments import Rule, Segment, probabilities, segments_of
+from vtag.engine.library.analysis.segments import Hysteresis, Segment, find_segments, probabilities
 
 
 def plainly(
-    windows: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, end_ms: int, rule: Rule
+    windows: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, end_ms: int, rule: Hysteresis
 ) -> list[Segment]:
     """The rule of docs/segments.md, window by window."""
     found = []
@@ -21,28 +21,30 @@ def plainly(
         pieces: list[list[float]] = []
         within, seen_to = False, -(10**9)
         for (start, end), score in zip(windows.tolist(), scores[:, label].tolist(), strict=True):
-            if start - seen_to > rule.gap_ms:
+            if start - seen_to > rule.max_gap_ms:
                 within = False
             seen_to = max(seen_to, end)
             if score >= thresholds[label]:
                 within = True
-            elif score < rule.leave * thresholds[label]:
+            elif score < rule.exit_ratio * thresholds[label]:
                 within = False
             if within:
                 end = min(end, end_ms)
-                if pieces and start - pieces[-1][1] <= rule.gap_ms:
+                if pieces and start - pieces[-1][1] <= rule.max_gap_ms:
                     pieces[-1] = [pieces[-1][0], max(pieces[-1][1], end), max(pieces[-1][2], score)]
                 else:
                     pieces.append([start, end, score])
-        found += [Segment(label, int(a), int(b), s) for a, b, s in pieces if b > a and b - a >= rule.least_ms]
+        found += [
+            Segment(label, int(a), int(b), s) for a, b, s in pieces if b > a and b - a >= rule.min_length_ms
+        ]
     return found
 
 
 rules = st.builds(
-    Rule,
-    leave=st.sampled_from([0.0, 0.3, 0.6, 1.0]),
-    least_ms=st.sampled_from([0, 700, 2000]),
-    gap_ms=st.sampled_from([0, 500, 1000, 3000]),
+    Hysteresis,
+    exit_ratio=st.sampled_from([0.0, 0.3, 0.6, 1.0]),
+    min_length_ms=st.sampled_from([0, 700, 2000]),
+    max_gap_ms=st.sampled_from([0, 500, 1000, 3000]),
 )
 
 
@@ -57,24 +59,28 @@ rules = st.builds(
 )
 @settings(max_examples=300, deadline=None)
 def test_segments_are_what_the_rule_says_window_by_window(
-    spans: list[tuple[int, int]], seed: int, thresholds: list[float], end_ms: int, rule: Rule
+    spans: list[tuple[int, int]], seed: int, thresholds: list[float], end_ms: int, rule: Hysteresis
 ) -> None:
     windows = np.array([(a, a + n) for a, n in sorted(spans)], np.int64).reshape(-1, 2)
     scores = np.random.default_rng(seed).choice([0.0, 0.1, 0.2, 0.35, 0.5, 0.9, 1.0], (len(windows), 4))
     enter = np.array(thresholds)
-    assert segments_of(windows, scores, enter, end_ms, rule) == plainly(windows, scores, enter, end_ms, rule)
+    assert find_segments(windows, scores, enter, end_ms, rule) == plainly(
+        windows, scores, enter, end_ms, rule
+    )
 
 
 def test_a_segment_begins_where_the_threshold_is_reached_and_not_before() -> None:
     windows = np.array([(i * 1000, i * 1000 + 1000) for i in range(5)])
     scores = np.array([[0.4], [0.4], [0.5], [0.4], [0.2]])
-    assert segments_of(windows, scores, np.array([0.5]), 5000, Rule()) == [Segment(0, 2000, 4000, 0.5)]
+    assert find_segments(windows, scores, np.array([0.5]), 5000, Hysteresis()) == [
+        Segment(0, 2000, 4000, 0.5)
+    ]
 
 
 def test_what_nobody_looked_at_between_two_windows_is_not_claimed() -> None:
     far = np.array([(0, 2000), (60_000, 62_000), (120_000, 122_000)])
     scores = np.array([[0.9], [0.9], [0.35]])
-    assert segments_of(far, scores, np.array([0.5]), 200_000, Rule()) == [
+    assert find_segments(far, scores, np.array([0.5]), 200_000, Hysteresis()) == [
         Segment(0, 0, 2000, 0.9),
         Segment(0, 60_000, 62_000, 0.9),
     ]
@@ -82,7 +88,7 @@ def test_what_nobody_looked_at_between_two_windows_is_not_claimed() -> None:
 
 def test_a_label_whose_threshold_is_above_one_is_never_said() -> None:
     windows = np.array([(0, 1000)])
-    assert segments_of(windows, np.array([[1.0, 1.0]]), np.array([2.0, 1.0]), 1000, Rule()) == [
+    assert find_segments(windows, np.array([[1.0, 1.0]]), np.array([2.0, 1.0]), 1000, Hysteresis()) == [
         Segment(1, 0, 1000, 1.0)
     ]
 
@@ -102,6 +108,6 @@ def test_ten_hours_of_windows_become_segments_in_seconds() -> None:
     windows = np.array([(i * 2133, i * 2133 + 2133) for i in range(count)])
     scores = rng.random((count, 400))
     start = time.process_time()
-    found = segments_of(windows, scores, np.full(400, 0.9), count * 2133, Rule())
+    found = find_segments(windows, scores, np.full(400, 0.9), count * 2133, Hysteresis())
     assert time.process_time() - start < 20  # about 1 s where this was written
     assert len(found) > 100_000

@@ -16,7 +16,7 @@ from helpers.sample import make_model
 from helpers.shelf import MADE_BY, SAMPLING, add_model, add_video
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.analysis.similar import Like, like_moment, similar
+from vtag.engine.library.analysis.similar import SimilarityQuery, find_similar, query_from_content
 from vtag.engine.library.analysis.similar import _scores as scores_of
 from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance import forget
@@ -55,7 +55,7 @@ def cosine(feature: np.ndarray, asked: np.ndarray) -> float:
     return float((feature @ (asked / np.linalg.norm(asked))).max())
 
 
-def expect(library: Library, like: Like) -> list[tuple[str, float]]:
+def expect(library: Library, like: SimilarityQuery) -> list[tuple[str, float]]:
     """Content and cosine of each window but the asked one's, best first."""
     asked = like.features[0].astype(float)
     scored = [
@@ -72,9 +72,9 @@ def keys(library: Library) -> dict[int, str]:
 
 def check(library: Library) -> None:
     """The first moments are the brute force's best windows, none of which is in a moment before it."""
-    like = like_moment(library.path, 1, 3500)
+    like = query_from_content(library.path, 1, 3500)
     assert like is not None and (like.start_ms, like.end_ms) == (3000, 4000)
-    found = similar(library.path, like, limit=1000, min_score=-1)
+    found = find_similar(library.path, like, limit=1000, min_score=-1)
     wanted = expect(library, like)
     assert (keys(library)[found[0].content_id], pytest.approx(found[0].score, abs=2e-3)) == wanted[0]
     scores = [s.score for s in found]
@@ -89,9 +89,9 @@ def check(library: Library) -> None:
         assert len(holders) == 1
         assert holders[0].score >= cosine(feature, like.features[0].astype(float)) - 2e-3
     assert not [s for s in found if s.content_id == 1 and s.start_ms < 4000 and s.end_ms > 3000]
-    assert [s.score for s in similar(library.path, like, limit=3, min_score=-1)] == scores[:3]
+    assert [s.score for s in find_similar(library.path, like, limit=3, min_score=-1)] == scores[:3]
     least = scores[len(scores) // 2]
-    assert len(similar(library.path, like, limit=1000, min_score=least)) == scores.index(least) + 1
+    assert len(find_similar(library.path, like, limit=1000, min_score=least)) == scores.index(least) + 1
 
 
 def cache(library: Library) -> list[Path]:
@@ -117,8 +117,8 @@ def test_every_float16_is_taken_at_its_value(library: Library, tmp_path: Path) -
     content = add_video(library, tmp_path / "a.mp4", look=False)
     spans = np.array([(i * 9000, i * 9000 + 1000) for i in range(len(values))])
     observations.add(library, keys(library)[content], "backbone", SAMPLING, spans, values, MADE_BY)
-    (block,) = feature_cache.blocks(library.path, library.observations, "backbone")
-    like = Like(feature_cache.normalised(np.ones((1, D), np.float32)), "backbone")
+    (block,) = feature_cache.cached_features(library.path, library.observations, "backbone")
+    like = SimilarityQuery(feature_cache.normalised(np.ones((1, D), np.float32)), "backbone")
     exact = block.features[:, 0].astype(np.float64) @ like.features[0].astype(np.float64)
     assert np.abs(scores_of(block, like) - exact).max() < 1e-6
 
@@ -173,8 +173,8 @@ def test_of_several_views_the_most_similar_counts(library: Library, tmp_path: Pa
         features = rng.normal(size=(8, 3, D)).astype(np.float32)
         observations.add(library, keys(library)[i + 1], "backbone", SAMPLING, spans, features, MADE_BY)
     asked = rng.normal(size=(1, D)).astype(np.float32)
-    like = Like(feature_cache.normalised(asked), "backbone")
-    found = similar(library.path, like, limit=5, min_score=-1)
+    like = SimilarityQuery(feature_cache.normalised(asked), "backbone")
+    found = find_similar(library.path, like, limit=5, min_score=-1)
     assert found[0].score == pytest.approx(expect(library, like)[0][1], abs=2e-3)
 
 
@@ -187,10 +187,10 @@ def test_forgetting_a_video_empties_the_cache_too(seen: Library, tmp_path: Path)
 
 def test_a_cache_that_cannot_be_written_is_said(seen: Library) -> None:
     (seen.path.parent / "cache").write_text("no folder")
-    like = like_moment(seen.path, 1, 0)
+    like = query_from_content(seen.path, 1, 0)
     assert like is not None
     with pytest.raises(LibraryError, match="cannot be written"):
-        similar(seen.path, like)
+        find_similar(seen.path, like)
 
 
 def test_the_command_ranks_a_moment_of_the_library_and_a_clip_from_outside_by_the_same_features(

@@ -14,7 +14,7 @@ from vtag.engine.errors import VtagError
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.analysis.curves import curve
+from vtag.engine.library.analysis.curves import score_curve
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, heads, runs
@@ -29,7 +29,7 @@ def shelf(library: Library, tmp_path: Path) -> Path:
     for number in range(2):
         content = add_video(library, tmp_path / "clips" / f"{number} <b>.mp4", seed=number)
         head = heads.head(library, model.id)
-        derive.derive(library, content, head, derive.rules_for(library, head), SAMPLING)
+        derive.derive_segments(library, content, head, derive.derivation_rules(library, head), SAMPLING)
     files.add_roots(library, [str(tmp_path / "clips").encode()])
     return library.path
 
@@ -123,11 +123,11 @@ def test_what_is_gone_says_so(shelf: Path) -> None:
 
 def test_the_curve_is_what_the_head_says_of_the_observations(shelf: Path) -> None:
     with Library.open(shelf) as opened:
-        found = curve(opened, 1, "yoga")
+        found = score_curve(opened, 1, "yoga")
         told = [each for each in page_queries.told(opened.connection, 1) if each.label == "yoga"]
         assert found.windows.shape == (8, 2) and found.threshold == pytest.approx(0.3)
         assert max(each.score for each in told) == pytest.approx(found.scores.max())
-        assert len(curve(opened, 1, "unknown").scores) == 0
+        assert len(score_curve(opened, 1, "unknown").scores) == 0
     timeline, _ = watch.with_curve(shelf, 1, "yoga")
     assert "<polygon" in timeline and "highest" in timeline
     assert "No label is called" in watch.with_curve(shelf, 1, "unknown")[1]

@@ -11,6 +11,7 @@ from helpers.sample import make_model
 from helpers.shelf import MADE_BY, add_video
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
+from vtag.engine.library.analysis.head_preview import preview_model
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import observations
@@ -19,7 +20,6 @@ from vtag.trainer.data.dataset import Dataset, DatasetError
 from vtag.trainer.evaluation.judge import Taught
 from vtag.trainer.heads.examples import from_words
 from vtag.trainer.heads.finetune import Base, Settings, finetune
-from vtag.trainer.heads.preview import preview
 
 SAMPLING = "v1 8@8 every 1000ms center 40/32"
 DIVE, JUMP = 0, 1  # the directions in which the features of what is shown point
@@ -84,7 +84,7 @@ def test_what_was_named_is_found_elsewhere_and_the_rest_is_silent(
     assert taught.accuracy == 1.0
     assert taught.negative_hours > 0
     made = _with_head(base, tmp_path / "model")
-    found = preview(told, made)
+    found = preview_model(told, made)
     by_label = {label: {Path(row[0]).name for row in found if row[1] == label} for label in ("dive", "jump")}
     assert "20.mp4" in by_label["dive"]  # nobody had named it
     assert {f"{n}.mp4" for n in range(4)} <= by_label["dive"] <= {f"{n}.mp4" for n in (0, 1, 2, 3, 20)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.library.analysis.segments import Rule, segments_of
+from vtag.engine.library.analysis.segments import Hysteresis, find_segments
 from vtag.trainer.heads.calibrate import threshold
 from vtag.trainer.heads.features import Features
 
@@ -145,5 +145,5 @@ def _false_per_hour(negatives: Features, scores: Scores, limits: Scores) -> floa
         own = negatives.owner == video
         windows = negatives.windows[own]
         order = np.argsort(windows[:, 0], kind="stable")
-        count += len(segments_of(windows[order], scores[own][order], thresholds, 1 << 53, Rule()))
+        count += len(find_segments(windows[order], scores[own][order], thresholds, 1 << 53, Hysteresis()))
     return count / negatives.hours

@@ -23,7 +23,7 @@ class Curve:
     threshold: float  # at which a moment begins
 
 
-def curve(library: Library, content_id: int, label: str) -> Curve:
+def score_curve(library: Library, content_id: int, label: str) -> Curve:
     """What the models say of `label` in a content: the library's own model first, then the latest that knows it."""
     for model_id in _models(library):
         model = heads.head(library, model_id)
@@ -33,7 +33,9 @@ def curve(library: Library, content_id: int, label: str) -> Curve:
         if seen is not None:
             at = model.labels.index(label)
             scores = probabilities(seen.features, model.weight, model.bias)[:, at]
-            return Curve(label, seen.windows, scores, float(derive.rules_for(library, model).thresholds[at]))
+            return Curve(
+                label, seen.windows, scores, float(derive.derivation_rules(library, model).thresholds[at])
+            )
     return Curve(label, np.zeros((0, 2), np.int64), np.zeros(0), 1.0)
 
 

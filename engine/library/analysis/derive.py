@@ -9,44 +9,43 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.library.analysis.segments import DEFAULT_THRESHOLD, Rule, probabilities, segments_of
+from vtag.engine.library.analysis.segments import Hysteresis, find_segments, label_thresholds, probabilities
 from vtag.engine.library.annotations.apply import settle
 from vtag.engine.library.database import Library
-from vtag.engine.library.search.labels import own_thresholds
+from vtag.engine.library.search.labels import library_thresholds
 from vtag.engine.library.store import heads, observations
-from vtag.engine.swin.config import NONE_OF_THESE
 
 
 @dataclass(frozen=True)
-class Rules:
+class DerivationRules:
     """The thresholds float64 [K] of a head's labels, the hysteresis, and both as text to compare by."""
 
     thresholds: NDArray[np.float64]
-    rule: Rule
+    rule: Hysteresis
     key: str
 
 
-def rules_for(library: Library, model: heads.Head) -> Rules:
+def derivation_rules(library: Library, model: heads.Head) -> DerivationRules:
     """Told threshold before the library's own per label, before the model's per label, before its default."""
-    own = own_thresholds(library.connection)
-    base = model.threshold if model.threshold is not None else DEFAULT_THRESHOLD
-    chosen = [
-        model.told_threshold
-        if model.told_threshold is not None
-        else own.get(label, model.label_thresholds.get(label, base))
-        for label in model.labels
-    ]
-    thresholds = np.array(
-        [2.0 if label == NONE_OF_THESE else value for label, value in zip(model.labels, chosen, strict=True)]
-    )
-    rule = Rule()
-    told = sorted(set(thresholds.tolist()))
-    key = json.dumps([told[0] if len(told) == 1 else thresholds.tolist(), astuple(rule)])
-    return Rules(thresholds, rule, key)
+    if model.told_threshold is not None:
+        thresholds = label_thresholds(model.labels, {}, model.told_threshold)
+    else:
+        by_label = {**model.label_thresholds, **library_thresholds(library.connection)}
+        thresholds = label_thresholds(model.labels, by_label, model.threshold)
+    rule = Hysteresis()
+    values = sorted(set(thresholds.tolist()))
+    key = json.dumps([values[0] if len(values) == 1 else thresholds.tolist(), astuple(rule)])
+    return DerivationRules(thresholds, rule, key)
 
 
-def derive(
-    library: Library, content_id: int, model: heads.Head, rules: Rules, sampling: str, *, force: bool = False
+def derive_segments(
+    library: Library,
+    content_id: int,
+    model: heads.Head,
+    rules: DerivationRules,
+    sampling: str,
+    *,
+    force: bool = False,
 ) -> int:
     """Write one content's segments of one model anew and return how many there are; 0 without observations.
 
@@ -65,7 +64,7 @@ def derive(
     if seen is None:
         return 0
     scores = probabilities(seen.features, model.weight, model.bias)
-    found = segments_of(seen.windows, scores, rules.thresholds, end_ms, rules.rule)
+    found = find_segments(seen.windows, scores, rules.thresholds, end_ms, rules.rule)
     with library.transaction() as db:
         db.execute("DELETE FROM segments WHERE content_id = ? AND model_id = ?", (content_id, model.id))
         db.executemany(
@@ -82,7 +81,7 @@ def derive(
     return len(found)
 
 
-class Voices:
+class ActiveHeads:
     """All that has a say in what a scan sees: its model, and the heads that a person taught on the same backbone.
 
     Asked anew for every video, since another process may teach or forget a head while a scan runs.
@@ -90,36 +89,38 @@ class Voices:
 
     def __init__(self, library: Library, model: heads.Head) -> None:
         self._library, self._model = library, model
-        self._rules = rules_for(library, model)
-        self._taught: dict[int, tuple[heads.Head, Rules]] = {}
+        self._rules = derivation_rules(library, model)
+        self._taught: dict[int, tuple[heads.Head, DerivationRules]] = {}
 
-    def derive(self, content_id: int, sampling: str, *, force: bool = False) -> int:
+    def derive_segments(self, content_id: int, sampling: str, *, force: bool = False) -> int:
         """Write what all of them say of a content, and how many segments that is."""
         with self._library.transaction():
             return sum(
-                derive(self._library, content_id, model, rules, sampling, force=force)
+                derive_segments(self._library, content_id, model, rules, sampling, force=force)
                 for model, rules in self._now()
             )
 
-    def catch_up(self, content_ids: Collection[int], sampling: str) -> None:
+    def derive_outdated(self, content_ids: Collection[int], sampling: str) -> None:
         """Derive contents that were seen before and of which one of them has not spoken yet, or by other rules."""
         behind: set[int] = set()
         for model, rules in self._now():
-            behind |= set(content_ids) - up_to_date(self._library, model, rules, sampling)
+            behind |= set(content_ids) - up_to_date_contents(self._library, model, rules, sampling)
         for content_id in content_ids:
             if content_id in behind:
-                self.derive(content_id, sampling)
+                self.derive_segments(content_id, sampling)
 
-    def _now(self) -> Iterator[tuple[heads.Head, Rules]]:
+    def _now(self) -> Iterator[tuple[heads.Head, DerivationRules]]:
         yield self._model, self._rules
         for model_id in heads.taught_beside(self._library, self._model.id):
             if model_id not in self._taught:
                 head = heads.head(self._library, model_id)
-                self._taught[model_id] = head, rules_for(self._library, head)
+                self._taught[model_id] = head, derivation_rules(self._library, head)
             yield self._taught[model_id]
 
 
-def up_to_date(library: Library, model: heads.Head, rules: Rules, sampling: str) -> set[int]:
+def up_to_date_contents(
+    library: Library, model: heads.Head, rules: DerivationRules, sampling: str
+) -> set[int]:
     """Ids of the contents whose segments of a model are what `derive` would make of them."""
     rows = library.connection.execute(
         "SELECT content_id FROM derivations WHERE model_id = ? AND sampling = ? AND rules = ?",
@@ -135,9 +136,9 @@ def retag(library: Library, model_id: int) -> Iterator[tuple[int, int]]:
     else the one with the most windows.
     """
     model = heads.head(library, model_id)
-    rules = rules_for(library, model)
+    rules = derivation_rules(library, model)
     for content_id, sampling in _samplings(library, model).items():
-        yield content_id, derive(library, content_id, model, rules, sampling, force=True)
+        yield content_id, derive_segments(library, content_id, model, rules, sampling, force=True)
 
 
 def _samplings(library: Library, model: heads.Head) -> dict[int, str]:

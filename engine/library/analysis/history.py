@@ -9,9 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
 from typing import NamedTuple
 
-from vtag.engine.library.search.evaluate import Matcher
+from vtag.engine.library.search.evaluate import QueryEvaluator
 from vtag.engine.library.search.query import parse
-from vtag.engine.library.search.rows import BY_SCORE, Where
+from vtag.engine.library.search.rows import BY_SCORE, Condition
 
 _MONTHS_FROM_DAYS = 92  # a longer time is shown by months
 _YEARS_FROM_DAYS = 6 * 366
@@ -33,14 +33,14 @@ class History(NamedTuple):
     undated: int  # moments of the shown labels in videos whose date is not known
 
 
-def history(reader: sqlite3.Connection, query: str | None = None, *, most: int = 15) -> History:
+def history(reader: sqlite3.Connection, query: str | None = None, *, label_limit: int = 15) -> History:
     """The `most` labels that were found most often, among the moments of `query` where there is one.
 
     Raises QueryError.
     """
-    matcher = Matcher(reader)
-    by_label = _of_query(matcher, query) if query else _of_all(reader, most)
-    top = sorted(by_label.items(), key=lambda row: (-row[1].total(), row[0]))[:most]
+    matcher = QueryEvaluator(reader)
+    by_label = _of_query(matcher, query) if query else _of_all(reader, label_limit)
+    top = sorted(by_label.items(), key=lambda row: (-row[1].total(), row[0]))[:label_limit]
     days = {content: _day(seconds) for content, seconds in matcher.dates().items()}
     found = {days[content] for _, counts in top for content in counts if content in days}
     if not found:
@@ -60,10 +60,11 @@ def history(reader: sqlite3.Connection, query: str | None = None, *, most: int =
     return History(periods, tuple(rows), undated)
 
 
-def _of_all(reader: sqlite3.Connection, most: int) -> dict[int, Counter[int]]:
+def _of_all(reader: sqlite3.Connection, label_limit: int) -> dict[int, Counter[int]]:
     """How many moments of the most frequent labels each content has."""
     rows = reader.execute(
-        "SELECT label_id FROM segments GROUP BY label_id ORDER BY count(*) DESC, label_id LIMIT ?", (most,)
+        "SELECT label_id FROM segments GROUP BY label_id ORDER BY count(*) DESC, label_id LIMIT ?",
+        (label_limit,),
     ).fetchall()
     return {label: Counter(_contents(reader, label)) for (label,) in rows}
 
@@ -75,9 +76,9 @@ def _contents(reader: sqlite3.Connection, label: int) -> Iterable[int]:
     return map(itemgetter(0), rows)
 
 
-def _of_query(matcher: Matcher, query: str) -> dict[int, Counter[int]]:
+def _of_query(matcher: QueryEvaluator, query: str) -> dict[int, Counter[int]]:
     by_label: dict[int, Counter[int]] = {}
-    for row in matcher.rows(parse(query), Where(), None, BY_SCORE):
+    for row in matcher.rows(parse(query), Condition(), None, BY_SCORE):
         for step in row.steps or (row,):
             by_label.setdefault(step.label_id, Counter())[row.content_id] += 1
     return by_label

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import OBSERVATIONS, open_observations, open_reader
-from vtag.engine.library.search.moments import place_of
-from vtag.engine.library.store.feature_cache import Block, blocks, normalised
+from vtag.engine.library.search.moments import locate_content
+from vtag.engine.library.store.feature_cache import CachedFeatures, cached_features, normalised
 
 DEFAULT_LIMIT = 20
 _CHUNK = 1024  # windows whose features are converted at once, so that they stay in the processor's cache
@@ -28,7 +28,7 @@ _GAP_MS = 1000  # between windows of one moment
 _FLAT = 1e-6
 
 
-class Similar(NamedTuple):
+class SimilarMoment(NamedTuple):
     """A stretch of a video that looks like what was asked; `score` is the cosine of its best window."""
 
     content_id: int
@@ -40,7 +40,7 @@ class Similar(NamedTuple):
     present: bool
 
 
-class Like(NamedTuple):
+class SimilarityQuery(NamedTuple):
     """What is looked for: `features` float32 [Q, D], of length 1, and where it is itself, which is not found."""
 
     features: NDArray[np.float32]
@@ -50,16 +50,16 @@ class Like(NamedTuple):
     end_ms: int = 0
 
 
-def like_moment(
+def query_from_content(
     library: Path, content_id: int, at_ms: int | None, backbone_hash: str | None = None
-) -> Like | None:
+) -> SimilarityQuery | None:
     """What was seen at `at_ms` of a content (None: all of it together); None where nothing was seen of it.
 
     By the backbone that is told, else the library's.
     """
     with closing(open_reader(library)) as reader:
         key = reader.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
-        backbone = backbone_hash or library_backbone(reader)
+        backbone = backbone_hash or library_backbone_hash(reader)
     with closing(open_observations(library.parent / OBSERVATIONS)) as observations:
         row = observations.execute(
             "SELECT views, dim, windows, features FROM observations WHERE content_key = ? AND backbone_hash = ? "
@@ -71,10 +71,12 @@ def like_moment(
     windows = np.frombuffer(row[2], "<i8").reshape(-1, 2)
     features = np.frombuffer(row[3], "<f2").reshape(-1, row[0], row[1])
     if at_ms is None:
-        return Like(prototype(features), backbone, key, int(windows[0, 0]), int(windows[:, 1].max()))
+        return SimilarityQuery(
+            prototype(features), backbone, key, int(windows[0, 0]), int(windows[:, 1].max())
+        )
     # the window in whose middle it is, as nearly as there is one
     chosen = int(np.abs(windows.mean(axis=1) - at_ms).argmin())
-    return Like(normalised(features[chosen]), backbone, key, *windows[chosen].tolist())
+    return SimilarityQuery(normalised(features[chosen]), backbone, key, *windows[chosen].tolist())
 
 
 def prototype(features: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:
@@ -82,7 +84,7 @@ def prototype(features: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np
     return normalised(normalised(features).mean(axis=(0, 1), dtype=np.float64)[None].astype(np.float32))
 
 
-def library_backbone(reader: sqlite3.Connection) -> str | None:
+def library_backbone_hash(reader: sqlite3.Connection) -> str | None:
     """The hash of the backbone of the library's model."""
     row = reader.execute(
         "SELECT m.backbone_hash FROM settings s JOIN models m ON m.id = CAST(s.value AS INTEGER) "
@@ -91,9 +93,9 @@ def library_backbone(reader: sqlite3.Connection) -> str | None:
     return str(row[0]) if row else None
 
 
-def similar(
-    library: Path, like: Like, *, limit: int = DEFAULT_LIMIT, min_score: float = 0.0
-) -> list[Similar]:
+def find_similar(
+    library: Path, like: SimilarityQuery, *, limit: int = DEFAULT_LIMIT, min_score: float = 0.0
+) -> list[SimilarMoment]:
     """Moments that look like `like`, most similar first.
 
     Every window is compared. Windows side by side that are nearly as similar as the best of them are one moment.
@@ -104,7 +106,7 @@ def similar(
         closing(open_reader(library)) as reader,
         closing(open_observations(library.parent / OBSERVATIONS)) as observations,
     ):
-        found = blocks(library, observations, like.backbone_hash)
+        found = cached_features(library, observations, like.backbone_hash)
         if not found:
             raise LibraryError("nothing was seen with this model: `vtag scan --model` looks at the videos")
         streams = [_best_first(block, _scores(block, like), like) for block in found]
@@ -118,7 +120,7 @@ class _Span(NamedTuple):
     end_ms: int
 
 
-def _scores(block: Block, like: Like) -> NDArray[np.float32]:
+def _scores(block: CachedFeatures, like: SimilarityQuery) -> NDArray[np.float32]:
     """The highest cosine of each window's views with any of the asked, float32 [W]; -2 where it does not count."""
     scores = np.full(len(block.rows), -2, np.float32)
     count, views, dim = block.features.shape
@@ -146,7 +148,7 @@ def _scores(block: Block, like: Like) -> NDArray[np.float32]:
     return scores
 
 
-def _best_first(block: Block, scores: NDArray[np.float32], like: Like) -> Iterator[_Span]:
+def _best_first(block: CachedFeatures, scores: NDArray[np.float32], like: SimilarityQuery) -> Iterator[_Span]:
     """Moments of a block by their best window; each window is in one."""
     rows = block.rows
     taken = scores < -1.5
@@ -193,21 +195,23 @@ def _merged(streams: list[Iterator[_Span]]) -> Iterator[_Span]:
     return heapq.merge(*streams, key=lambda span: (-span.score, span.content_key, span.start_ms))
 
 
-def _shown(reader: sqlite3.Connection, spans: Iterator[_Span], limit: int, min_score: float) -> list[Similar]:
+def _shown(
+    reader: sqlite3.Connection, spans: Iterator[_Span], limit: int, min_score: float
+) -> list[SimilarMoment]:
     """The first `limit` that lie in a known file and overlap none before them (another sampling saw the same)."""
-    found: list[Similar] = []
+    found: list[SimilarMoment] = []
     before: dict[str, list[_Span]] = {}
     for span in spans:
         if len(found) >= limit or span.score < min_score:
             break
         known = before.setdefault(span.content_key, [])
         row = reader.execute("SELECT id FROM contents WHERE key = ?", (span.content_key,)).fetchone()
-        place = place_of(reader, row[0]) if row else None
+        place = locate_content(reader, row[0]) if row else None
         if place is None or any(s.start_ms < span.end_ms and span.start_ms < s.end_ms for s in known):
             continue
         known.append(span)
         label = _label(reader, row[0], span)
-        found.append(Similar(row[0], place[0], label, span.start_ms, span.end_ms, span.score, place[1]))
+        found.append(SimilarMoment(row[0], place[0], label, span.start_ms, span.end_ms, span.score, place[1]))
     return found
 
 

@@ -18,9 +18,9 @@ def is_of_videos(node: Node) -> bool:
     """Whether a filter asks nothing of the moment, only of its video."""
     if isinstance(node, query.Not):
         return is_of_videos(node.part)
-    if isinstance(node, query.All | query.Any):
+    if isinstance(node, query.And | query.Or):
         return all(map(is_of_videos, node.parts))
-    return isinstance(node, query.Path | query.Date | query.Unavailable)
+    return isinstance(node, query.PathFilter | query.DateFilter | query.UnavailableFilter)
 
 
 class Videos:
@@ -49,17 +49,17 @@ class Videos:
         match node:
             case query.Not(part):
                 return self.all - self.that(part)
-            case query.All(parts):
+            case query.And(parts):
                 return set.intersection(*map(self.that, parts))
-            case query.Any(parts):
+            case query.Or(parts):
                 return set.union(*map(self.that, parts))
-            case query.Path(pattern):
+            case query.PathFilter(pattern):
                 fits = path_pattern(pattern)
                 return {content for content, path in self._files if fits.match(path)}
-            case query.Date(operator, when):
+            case query.DateFilter(operator, when):
                 after, instant = operator == ">=", _seconds(when)
                 return {content for content, date in self.dates.items() if (date >= instant) == after}
-            case query.Unavailable():
+            case query.UnavailableFilter():
                 return self.all - {content for content, path in self._raw_files if os.path.lexists(path)}
         raise AssertionError(node)
 

@@ -51,7 +51,7 @@ def vocabulary() -> Vocabulary:
     return _vocabulary(own, info.st_mtime_ns)
 
 
-def matching(reader: sqlite3.Connection, words: Sequence[str], *, phrase: bool = False) -> set[int]:
+def matching_label_ids(reader: sqlite3.Connection, words: Sequence[str], *, phrase: bool = False) -> set[int]:
     """Ids of the labels that fit `words`: all of them in its name, or in one of its other names or groups.
 
     A word fits by its stem, and is a phrase itself where it holds several; with `phrase` they follow each other.
@@ -68,19 +68,19 @@ def matching(reader: sqlite3.Connection, words: Sequence[str], *, phrase: bool =
     return fits
 
 
-def own_thresholds(reader: sqlite3.Connection) -> dict[str, float]:
+def library_thresholds(reader: sqlite3.Connection) -> dict[str, float]:
     """The library's own thresholds by label, of the labels that have one."""
     return dict(reader.execute("SELECT name, threshold FROM labels WHERE threshold IS NOT NULL").fetchall())
 
 
-def set_threshold(library: Library, label: str, threshold: float | None) -> bool:
+def set_label_threshold(library: Library, label: str, threshold: float | None) -> bool:
     """Keep a threshold of the library's own for a label, None for none; whether there is such a label."""
     with library.transaction() as db:
         changed = db.execute("UPDATE labels SET threshold = ? WHERE name = ?", (threshold, label))
         return changed.rowcount == 1
 
 
-def nearest(reader: sqlite3.Connection, query: str, count: int = 5) -> list[str]:
+def nearest_labels(reader: sqlite3.Connection, query: str, count: int = 5) -> list[str]:
     """Labels whose words look like those of a query that fits none."""
     names = [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY name")]
     by_word: dict[str, list[str]] = {}

@@ -9,10 +9,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from vtag.engine.library.search.evaluate import Matcher, labels_of, of_model
-from vtag.engine.library.search.labels import clean, matching
-from vtag.engine.library.search.query import Label, Node, Words, parse, words_of
-from vtag.engine.library.search.rows import BY_LENGTH, BY_SCORE, COLUMNS, Row, Where
+from vtag.engine.library.search.evaluate import QueryEvaluator, label_ids_of_term, model_condition
+from vtag.engine.library.search.labels import clean, matching_label_ids
+from vtag.engine.library.search.query import LabelTerm, Node, TextTerm, parse, terms_of
+from vtag.engine.library.search.rows import BY_LENGTH, BY_SCORE, COLUMNS, Condition, SegmentRow
 from vtag.engine.library.store.volumes import real_path
 
 DEFAULT_LIMIT = 50
@@ -48,7 +48,7 @@ def search(
     A moment that several models saw is there once, as the first of them in the order. `sort` is one of SORTS. `model`
     (a name or a path) leaves only what that one saw; `limit` None leaves all. Raises QueryError.
     """
-    rows = _rows(Matcher(reader), parse(query), _where(reader, min_score, model), None, sort)
+    rows = _rows(QueryEvaluator(reader), parse(query), _where(reader, min_score, model), None, sort)
     return list(itertools.islice(_moments(reader, rows), limit))
 
 
@@ -62,9 +62,9 @@ def search_videos(
     sort: str = "score",
 ) -> list[list[Moment]]:
     """As `search`, by video: each with all its moments that fit, by time; `limit` is of videos."""
-    matcher, node, where = Matcher(reader), parse(query), _where(reader, min_score, model)
+    matcher, node, where = QueryEvaluator(reader), parse(query), _where(reader, min_score, model)
     firsts: dict[int, list[Moment]] = {}
-    places = _Places(reader)
+    places = _Locations(reader)
     for row in _rows(matcher, node, where, None, sort):
         if row.content_id not in firsts and places.of(row.content_id):
             if limit is not None and len(firsts) >= limit:
@@ -77,18 +77,20 @@ def search_videos(
     return list(firsts.values())
 
 
-def _where(reader: sqlite3.Connection, min_score: float, model: str | None) -> Where:
-    where = Where("score >= ?", (min_score,)) if min_score > 0 else Where()
-    return where if model is None else where.and_(of_model(reader, model))
+def _where(reader: sqlite3.Connection, min_score: float, model: str | None) -> Condition:
+    where = Condition("score >= ?", (min_score,)) if min_score > 0 else Condition()
+    return where if model is None else where.and_(model_condition(reader, model))
 
 
-def _rows(matcher: Matcher, node: Node, where: Where, within: set[int] | None, sort: str) -> Iterator[Row]:
+def _rows(
+    matcher: QueryEvaluator, node: Node, where: Condition, within: set[int] | None, sort: str
+) -> Iterator[SegmentRow]:
     if sort == "date":
         return _newest_first(matcher, node, where)
     return _once(matcher.rows(node, where, within, BY_LENGTH if sort == "length" else BY_SCORE))
 
 
-def _newest_first(matcher: Matcher, node: Node, where: Where) -> Iterator[Row]:
+def _newest_first(matcher: QueryEvaluator, node: Node, where: Condition) -> Iterator[SegmentRow]:
     """By the date of the video, then by time; looks into no more videos than are shown."""
     dates = matcher.dates()
     contents = sorted(
@@ -101,32 +103,32 @@ def _newest_first(matcher: Matcher, node: Node, where: Where) -> Iterator[Row]:
         yield from sorted(rows, key=lambda row: (place[row.content_id], row.start_ms, row.id))
 
 
-def labels_fit(reader: sqlite3.Connection, query: str) -> list[tuple[str, bool]]:
+def match_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, bool]]:
     """The terms of a query, each as a person wrote it, and whether any label fits it. Raises QueryError."""
-    return [(_text(term), bool(labels_of(reader, term))) for term in words_of(parse(query))]
+    return [(_text(term), bool(label_ids_of_term(reader, term))) for term in terms_of(parse(query))]
 
 
-def _text(term: Words | Label) -> str:
-    return term.name if isinstance(term, Label) else " ".join(term.texts)
+def _text(term: TextTerm | LabelTerm) -> str:
+    return term.name if isinstance(term, LabelTerm) else " ".join(term.texts)
 
 
-def moments_of(reader: sqlite3.Connection, content_id: int, path: bytes | None = None) -> list[Moment]:
+def content_moments(reader: sqlite3.Connection, content_id: int, path: bytes | None = None) -> list[Moment]:
     """All moments of one content by time, as those of `path` where it is given."""
     rows = reader.execute(
         f"SELECT {COLUMNS} FROM segments WHERE content_id = ? AND verdict IS NOT 'rejected' "
         "ORDER BY score DESC, id",
         (content_id,),
     )
-    moments = list(_moments(reader, _once(itertools.starmap(Row, rows)), path))
+    moments = list(_moments(reader, _once(itertools.starmap(SegmentRow, rows)), path))
     return sorted(moments, key=lambda m: (m.start_ms, m.label, m.end_ms))
 
 
-def _once(rows: Iterable[Row]) -> Iterator[Row]:
+def _once(rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
     """In the order in which they come; what overlaps another model's earlier one of the same label is left out.
 
     So is what two alternatives of a query found.
     """
-    kept: dict[tuple[int, ...], list[Row]] = {}
+    kept: dict[tuple[int, ...], list[SegmentRow]] = {}
     seen: set[tuple[int, ...]] = set()
     for row in rows:
         ids = tuple(step.id for step in row.steps) or (row.id,)
@@ -143,11 +145,11 @@ def _once(rows: Iterable[Row]) -> Iterator[Row]:
             yield row
 
 
-def _models(row: Row) -> tuple[int | None, ...]:
+def _models(row: SegmentRow) -> tuple[int | None, ...]:
     return tuple(step.model_id for step in row.steps) or (row.model_id,)
 
 
-class _Places:
+class _Locations:
     """Where contents lie, and whether they are there now; each is looked for once."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
@@ -156,14 +158,16 @@ class _Places:
 
     def of(self, content_id: int) -> tuple[bytes, bool] | None:
         if content_id not in self._known:
-            self._known[content_id] = place_of(self._reader, content_id)
+            self._known[content_id] = locate_content(self._reader, content_id)
         return self._known[content_id]
 
 
-def _moments(reader: sqlite3.Connection, rows: Iterable[Row], path: bytes | None = None) -> Iterator[Moment]:
+def _moments(
+    reader: sqlite3.Connection, rows: Iterable[SegmentRow], path: bytes | None = None
+) -> Iterator[Moment]:
     labels = dict(reader.execute("SELECT id, name FROM labels"))
     models = dict(reader.execute("SELECT id, name FROM models"))
-    places = _Places(reader)
+    places = _Locations(reader)
     for row in rows:
         place = (path, os.path.lexists(path)) if path else places.of(row.content_id)
         if place is None:  # nothing but a person's words is left of it
@@ -183,7 +187,7 @@ def _moments(reader: sqlite3.Connection, rows: Iterable[Row], path: bytes | None
         )
 
 
-def place_of(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
+def locate_content(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
     """Where a content lies, and whether it is there now: of several copies one that is."""
     rows = reader.execute(
         "SELECT v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id WHERE f.content_id = ? "
@@ -197,7 +201,7 @@ def place_of(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] 
     return (paths[0], False) if paths else None
 
 
-class SeenContent(NamedTuple):
+class ContentSummary(NamedTuple):
     """A content as a timeline needs it."""
 
     id: int
@@ -205,7 +209,7 @@ class SeenContent(NamedTuple):
     error: str | None
 
 
-def content_of(reader: sqlite3.Connection, path: bytes) -> SeenContent | None:
+def content_at_path(reader: sqlite3.Connection, path: bytes) -> ContentSummary | None:
     """The content that the file at `path` held when it was last seen; of one never seen there, by what it holds."""
     real = real_path(path)
     volumes = reader.execute("SELECT id, mount FROM volumes").fetchall()
@@ -218,21 +222,21 @@ def content_of(reader: sqlite3.Connection, path: bytes) -> SeenContent | None:
                 (volume, real[len(prefix) :]),
             ).fetchone()
             if row:
-                return SeenContent(*row)
+                return ContentSummary(*row)
     return None
 
 
-def content_with_key(reader: sqlite3.Connection, key: str) -> SeenContent | None:
+def content_with_key(reader: sqlite3.Connection, key: str) -> ContentSummary | None:
     """The content with this key, wherever its files lie."""
     row = reader.execute("SELECT id, duration_ms, error FROM contents WHERE key = ?", (key,)).fetchone()
-    return SeenContent(*row) if row else None
+    return ContentSummary(*row) if row else None
 
 
 def label_counts(reader: sqlite3.Connection, word: str | None = None) -> list[tuple[str, int]]:
     """Labels (all, or those that a word fits) and how many moments each has, most first."""
     names: Sequence[tuple[int, str]] = reader.execute("SELECT id, name FROM labels").fetchall()
     if word is not None:
-        fits = matching(reader, clean(word).split())
+        fits = matching_label_ids(reader, clean(word).split())
         names = [(i, name) for i, name in names if i in fits or word.lower() in name.lower()]
     # all from the sorted index, less the few that a person judged
     counts = dict(reader.execute("SELECT label_id, count(*) FROM segments GROUP BY label_id"))

@@ -18,21 +18,21 @@ _DEEPEST = 40  # parentheses in parentheses
 
 
 @dataclass(frozen=True)
-class Words:
+class TextTerm:
     """Words and phrases that all fit one label."""
 
     texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Label:
+class LabelTerm:
     """`label:`, the label of that name, which may have wildcards."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreFilter:
     """`score>0.6`: `operator` is one of > >= < <= =."""
 
     operator: str
@@ -40,7 +40,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Length:
+class LengthFilter:
     """`longer:` (`operator` >) and `shorter:` (<): how long a moment lasts."""
 
     operator: str
@@ -48,35 +48,35 @@ class Length:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelFilter:
     """`model:`, what the model of that name (or path) saw."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFilter:
     """`source:`, who says so: user or model."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerdictFilter:
     """`is:confirmed`, `is:rejected`: what a person said of a moment."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Path:
+class PathFilter:
     """`path:`, videos whose path fits a glob."""
 
     pattern: str
 
 
 @dataclass(frozen=True)
-class Date:
+class DateFilter:
     """`after:` (`operator` >=) and `before:` (<): when a video was recorded, in local time."""
 
     operator: str
@@ -84,7 +84,7 @@ class Date:
 
 
 @dataclass(frozen=True)
-class Unavailable:
+class UnavailableFilter:
     """`is:unavailable`, videos of which no file is there now."""
 
 
@@ -96,14 +96,14 @@ class Not:
 
 
 @dataclass(frozen=True)
-class All:
+class And:
     """What must all be in one video; filters among the parts narrow the others."""
 
     parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True)
-class Any:
+class Or:
     """Alternatives."""
 
     parts: tuple[Node, ...]
@@ -117,18 +117,18 @@ class Then:
     gaps_ms: tuple[int, ...]
 
 
-MomentFilter = Score | Length | Model | Source | Verdict
-VideoFilter = Path | Date | Unavailable
-Node = Words | Label | MomentFilter | VideoFilter | Not | All | Any | Then
+MomentFilter = ScoreFilter | LengthFilter | ModelFilter | SourceFilter | VerdictFilter
+VideoFilter = PathFilter | DateFilter | UnavailableFilter
+Node = TextTerm | LabelTerm | MomentFilter | VideoFilter | Not | And | Or | Then
 
 
 def is_filter(node: Node) -> bool:
     """Whether `node` only narrows: no word, label or order of moments is in it."""
     if isinstance(node, Not):
         return is_filter(node.part)
-    if isinstance(node, All | Any):
+    if isinstance(node, And | Or):
         return all(map(is_filter, node.parts))
-    return not isinstance(node, Words | Label | Then)
+    return not isinstance(node, TextTerm | LabelTerm | Then)
 
 
 def parse(query: str) -> Node:
@@ -144,12 +144,12 @@ def parse(query: str) -> Node:
     return node
 
 
-def words_of(node: Node) -> list[Words | Label]:
+def terms_of(node: Node) -> list[TextTerm | LabelTerm]:
     """All that a query asks labels for, what is negated left out."""
-    if isinstance(node, Words | Label):
+    if isinstance(node, TextTerm | LabelTerm):
         return [node]
-    parts = node.parts if isinstance(node, All | Any) else node.steps if isinstance(node, Then) else ()
-    return [found for part in parts for found in words_of(part)]
+    parts = node.parts if isinstance(node, And | Or) else node.steps if isinstance(node, Then) else ()
+    return [found for part in parts for found in terms_of(part)]
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class _Parser:
         parts = [self._alternative()]
         while self._take("or"):
             parts.append(self._alternative())
-        return parts[0] if len(parts) == 1 else Any(tuple(parts))
+        return parts[0] if len(parts) == 1 else Or(tuple(parts))
 
     def _alternative(self) -> Node:
         """Units joined by AND and THEN; the filters beside any of them narrow them all."""
@@ -248,7 +248,7 @@ class _Parser:
         if not searches and not any(map(is_filter, rest)):
             raise _wrong(first or self._end, "needs a word to find, too, as in `riding -horse`")
         parts = (*searches, *rest)
-        return parts[0] if len(parts) == 1 else All(parts)
+        return parts[0] if len(parts) == 1 else And(parts)
 
     def _sequence(self) -> tuple[list[Node], list[Node]]:
         """Units joined by THEN: what they look for, as one node where there are several, and what stands beside."""
@@ -267,7 +267,7 @@ class _Parser:
                 )
         if len(steps) == 1:
             return searches, rest
-        nodes = tuple(step[0] if len(step) == 1 else All(tuple(step)) for step in steps)
+        nodes = tuple(step[0] if len(step) == 1 else And(tuple(step)) for step in steps)
         return [Then(nodes, tuple(gaps))], rest
 
     def _unit(self) -> tuple[list[Node], list[Node]]:
@@ -281,13 +281,13 @@ class _Parser:
             if token.kind == "text" and not token.negated:
                 texts.append(token.text)
                 continue
-            node = self._group(token) if token.kind == "open" else token.node or Words((token.text,))
+            node = self._group(token) if token.kind == "open" else token.node or TextTerm((token.text,))
             if token.negated:
                 node = node.part if isinstance(node, Not) else Not(node)
             (rest if token.negated or is_filter(node) else found).append(node)
         if self._at == start:
             self._missing()
-        return [Words(tuple(texts)), *found] if texts else found, rest
+        return [TextTerm(tuple(texts)), *found] if texts else found, rest
 
     def _group(self, opened: _Token) -> Node:
         self._depth += 1
@@ -312,10 +312,10 @@ def _wrong(token: _Token, what: str) -> QueryError:
     return QueryError(f"the query at column {token.column}: {printable(token.text[:60])!r} {what}")
 
 
-def _score(compare: str, number: str, token: _Token) -> Score:
+def _score(compare: str, number: str, token: _Token) -> ScoreFilter:
     if not re.fullmatch(r"[0-9]*\.?[0-9]+", number) or not 0 <= float(number) <= 1:
         raise _wrong(token, "is no bound for scores, which lie between 0 and 1: `score>0.6`")
-    return Score({"=>": ">=", "=<": "<="}.get(compare, compare), float(number))
+    return ScoreFilter({"=>": ">=", "=<": "<="}.get(compare, compare), float(number))
 
 
 _DURATION = re.compile(
@@ -363,18 +363,18 @@ _STATE = _choice("confirmed", "rejected", "unavailable")
 
 def _state(value: str, token: _Token) -> Node:
     name = _STATE(value, token)
-    return Unavailable() if name == "unavailable" else Verdict(name)
+    return UnavailableFilter() if name == "unavailable" else VerdictFilter(name)
 
 
 _FIELDS: dict[str, Callable[[str, _Token], Node]] = {
-    "label": lambda value, token: Label(value),
-    "path": lambda value, token: Path(value),
-    "after": lambda value, token: Date(">=", _date(value, token)),
-    "before": lambda value, token: Date("<", _date(value, token)),
-    "longer": lambda value, token: Length(">", _duration(value, token)),
-    "shorter": lambda value, token: Length("<", _duration(value, token)),
-    "model": lambda value, token: Model(value),
-    "source": lambda value, token: Source(_SOURCE(value, token)),
+    "label": lambda value, token: LabelTerm(value),
+    "path": lambda value, token: PathFilter(value),
+    "after": lambda value, token: DateFilter(">=", _date(value, token)),
+    "before": lambda value, token: DateFilter("<", _date(value, token)),
+    "longer": lambda value, token: LengthFilter(">", _duration(value, token)),
+    "shorter": lambda value, token: LengthFilter("<", _duration(value, token)),
+    "model": lambda value, token: ModelFilter(value),
+    "source": lambda value, token: SourceFilter(_SOURCE(value, token)),
     "is": _state,
 }
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 COLUMNS = "score, id, content_id, label_id, model_id, start_ms, end_ms"
 
 
-class Row(NamedTuple):
+class SegmentRow(NamedTuple):
     """A segment, or several in order: then it spans them, and what is not of all of them is the first's."""
 
     score: float
@@ -20,20 +20,20 @@ class Row(NamedTuple):
     model_id: int | None
     start_ms: int
     end_ms: int
-    steps: tuple[Row, ...] = ()
+    steps: tuple[SegmentRow, ...] = ()
 
 
 @dataclass(frozen=True)
-class Where:
+class Condition:
     """Which segments count, as SQL and its parameters."""
 
     sql: str = "1"
     parameters: tuple[object, ...] = ()
     asks_rejected: bool = False  # what a person rejected counts only where it is asked for
 
-    def and_(self, other: Where) -> Where:
+    def and_(self, other: Condition) -> Condition:
         """What fits both."""
-        return Where(
+        return Condition(
             f"{self.sql} AND {other.sql}",
             self.parameters + other.parameters,
             self.asks_rejected or other.asks_rejected,
@@ -49,7 +49,7 @@ class Where:
 class Order:
     """The same order twice: of rows in Python and in SQL."""
 
-    key: Callable[[Row], tuple[float, int]]
+    key: Callable[[SegmentRow], tuple[float, int]]
     sql: str
 
 
@@ -57,6 +57,6 @@ BY_SCORE = Order(lambda row: (-row.score, row.id), "score DESC, id")
 BY_LENGTH = Order(lambda row: (row.start_ms - row.end_ms, row.id), "start_ms - end_ms, id")
 
 
-def merged(streams: Sequence[Iterator[Row]], order: Order) -> Iterator[Row]:
+def merged(streams: Sequence[Iterator[SegmentRow]], order: Order) -> Iterator[SegmentRow]:
     """Streams that are in order as one, read no further than it is."""
     return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=order.key)

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from vtag.engine.library.search import query
-from vtag.engine.library.search.rows import BY_SCORE, Order, Row, Where
+from vtag.engine.library.search.rows import BY_SCORE, Condition, Order, SegmentRow
 
 if TYPE_CHECKING:
-    from vtag.engine.library.search.evaluate import Matcher
+    from vtag.engine.library.search.evaluate import QueryEvaluator
 
 _FEW = 8192  # rows of the rarest step: then all its videos are looked into
 _FIRST_TAKE = 2048  # rows of each step, doubled until enough is found
@@ -20,12 +20,12 @@ _CHUNK = 2048  # videos that are looked into at once
 
 
 def rows(
-    matcher: Matcher,
+    matcher: QueryEvaluator,
     node: query.Then,
-    where: Where,
+    where: Condition,
     within: set[int] | None,
     order: Order,
-) -> Iterator[Row]:
+) -> Iterator[SegmentRow]:
     """What `node` finds: rows that span their steps and have the lowest of their scores, in order.
 
     A row with the score s has steps that all have at least s, in the same video and near each other: the steps' rows
@@ -38,7 +38,7 @@ def rows(
         )
         return
     steps = [_Step(matcher.rows(step, where, within, BY_SCORE)) for step in node.steps]
-    waiting: list[tuple[float, int, Row]] = []
+    waiting: list[tuple[float, int, SegmentRow]] = []
     looked: set[int] = set()
     take = _FIRST_TAKE
     while True:
@@ -63,9 +63,9 @@ def rows(
 class _Step:
     """The best rows of one step, as far as they were taken."""
 
-    def __init__(self, best_first: Iterator[Row]) -> None:
+    def __init__(self, best_first: Iterator[SegmentRow]) -> None:
         self._rest = best_first
-        self.by_content: dict[int, list[Row]] = {}
+        self.by_content: dict[int, list[SegmentRow]] = {}
         self.bound = 2.0  # of what was not taken
         self.is_over = False
 
@@ -84,23 +84,25 @@ def _promising(steps: Sequence[_Step], gaps_ms: Sequence[int], looked: set[int])
     return {content for content in both if chains([step.by_content[content] for step in steps], gaps_ms)}
 
 
-def _candidates(matcher: Matcher, node: query.Then, where: Where, within: set[int] | None) -> set[int]:
+def _candidates(
+    matcher: QueryEvaluator, node: query.Then, where: Condition, within: set[int] | None
+) -> set[int]:
     """The videos that have all steps."""
     for step in sorted(node.steps, key=matcher.size):
         within = matcher.contents(step, where, within)
     return within or set()
 
 
-def chains(steps: Sequence[Sequence[Row]], gaps_ms: Sequence[int]) -> list[tuple[Row, ...]]:
+def chains(steps: Sequence[Sequence[SegmentRow]], gaps_ms: Sequence[int]) -> list[tuple[SegmentRow, ...]]:
     """Chains of one row a step of one video, each beginning after the one before it and within its gap.
 
     Of the chains that begin with the same row the earliest in each step, of those that end with the same row the one
     that begins last: what happened twice is there twice, and nothing is counted double.
     """
-    following: list[tuple[Row, ...]] = [(row,) for row in _by_start(steps[-1])]
+    following: list[tuple[SegmentRow, ...]] = [(row,) for row in _by_start(steps[-1])]
     for step, gap in zip(reversed(steps[:-1]), reversed(gaps_ms), strict=True):
         starts = [chain[0].start_ms for chain in following]
-        longer: list[tuple[Row, ...]] = []
+        longer: list[tuple[SegmentRow, ...]] = []
         for row in _by_start(step):
             at = bisect.bisect_right(starts, row.start_ms)
             if at < len(starts) and starts[at] <= row.end_ms + gap:
@@ -109,16 +111,18 @@ def chains(steps: Sequence[Sequence[Row]], gaps_ms: Sequence[int]) -> list[tuple
     return list({chain[-1].id: chain for chain in following}.values())
 
 
-def _by_start(step: Sequence[Row]) -> list[Row]:
+def _by_start(step: Sequence[SegmentRow]) -> list[SegmentRow]:
     return sorted(step, key=lambda row: (row.start_ms, -row.score, row.id))
 
 
-def _found(matcher: Matcher, node: query.Then, where: Where, contents: Iterable[int]) -> Iterator[Row]:
+def _found(
+    matcher: QueryEvaluator, node: query.Then, where: Condition, contents: Iterable[int]
+) -> Iterator[SegmentRow]:
     """All that `node` finds in `contents`."""
     ids = list(contents)
     for at in range(0, len(ids), _CHUNK):
         chunk = set(ids[at : at + _CHUNK])
-        by_content: dict[int, list[list[Row]]] = {c: [[] for _ in node.steps] for c in chunk}
+        by_content: dict[int, list[list[SegmentRow]]] = {c: [[] for _ in node.steps] for c in chunk}
         for number, step in enumerate(node.steps):
             for row in matcher.rows(step, where, chunk, BY_SCORE):
                 by_content[row.content_id][number].append(row)
@@ -127,7 +131,7 @@ def _found(matcher: Matcher, node: query.Then, where: Where, contents: Iterable[
                 yield from map(_spanning, chains(steps, node.gaps_ms))
 
 
-def _spanning(chain: tuple[Row, ...]) -> Row:
+def _spanning(chain: tuple[SegmentRow, ...]) -> SegmentRow:
     steps = tuple(itertools.chain.from_iterable(row.steps or (row,) for row in chain))
     return chain[0]._replace(
         score=min(row.score for row in steps), end_ms=max(row.end_ms for row in steps), steps=steps

@@ -39,7 +39,7 @@ class Known(NamedTuple):
     windows: int
 
 
-class Block(NamedTuple):
+class CachedFeatures(NamedTuple):
     """What the cache holds for a backbone and a number of views.
 
     `features` float16 [W, V, D] (mapped, not read); `rows` [W] with stamp, start_ms, end_ms; `live` bool [W];
@@ -62,7 +62,9 @@ def forget(library: Path) -> None:
     shutil.rmtree(folder_of(library), ignore_errors=True)
 
 
-def blocks(library: Path, observations: sqlite3.Connection, backbone_hash: str) -> list[Block]:
+def cached_features(
+    library: Path, observations: sqlite3.Connection, backbone_hash: str
+) -> list[CachedFeatures]:
     """All features of a backbone, brought up to date. Raises LibraryError where the files cannot be written."""
     folder = folder_of(library)
     shapes = sorted(_known(observations, backbone_hash).items())
@@ -71,7 +73,7 @@ def blocks(library: Path, observations: sqlite3.Connection, backbone_hash: str) 
         make_private_dir(folder)
         with lock_file(folder / "lock", wait_s=_WAIT_S):
             return [
-                _block(folder, observations, backbone_hash, views, dim, known)
+                _features_of_shape(folder, observations, backbone_hash, views, dim, known)
                 for (views, dim), known in shapes
             ]
     except LockHeldError as error:
@@ -80,14 +82,14 @@ def blocks(library: Path, observations: sqlite3.Connection, backbone_hash: str) 
         raise LibraryError(f"{display_path(folder)} cannot be written: {error.strerror or error}") from error
 
 
-def _block(
+def _features_of_shape(
     folder: Path,
     observations: sqlite3.Connection,
     backbone_hash: str,
     views: int,
     dim: int,
     known: dict[int, Known],
-) -> Block:
+) -> CachedFeatures:
     name = f"{hashlib.sha256(backbone_hash.encode()).hexdigest()[:16]}-{views}x{dim}"
     features, rows = folder / f"{name}.f16", folder / f"{name}.rows"
     there = _sound_rows(features, rows, known, 2 * views * dim)
@@ -97,7 +99,7 @@ def _block(
     live = np.repeat([stamp in known for stamp in stamps.tolist()], counts).astype(bool)
     shape = (len(table), views, dim)
     mapped = np.memmap(features, "<f2", "r", shape=shape) if len(table) else np.empty(shape, np.float16)
-    return Block(mapped, table, live, {o.stamp: o.content_key for o in known.values()})
+    return CachedFeatures(mapped, table, live, {o.stamp: o.content_key for o in known.values()})
 
 
 def _runs(table: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -143,11 +143,11 @@ def check_footage(plan: Plan, shown: Sequence[tuple[Path, str]]) -> dict[str, An
         for _ in scan(library, [os.fsencode(path) for path, _ in shown], checkpoint, ScanOptions()):
             pass
         for path, label in shown:
-            content = search.content_of(library.connection, os.fsencode(path))
+            content = search.content_at_path(library.connection, os.fsencode(path))
             if content is None or content.duration_ms is None:
                 continue
             own = names.get(label_of(label))
-            moments = search.moments_of(library.connection, content.id)
+            moments = search.content_moments(library.connection, content.id)
             videos, milliseconds = videos + 1, milliseconds + content.duration_ms
             known, right = known + (own is not None), right + any(m.label == own for m in moments)
             wrong += [(path.name, m.label, round(m.score, 4)) for m in moments if m.label != own]
