@@ -168,21 +168,21 @@ def _models() -> Iterator[Finding]:
 
 
 def _library(path: Path) -> Iterator[Finding]:
-    from vtag.engine.library.database import OBSERVATIONS, health, open_reader
+    from vtag.engine.library.database import OBSERVATIONS_FILE, check_health, open_reader
 
     if not path.is_file():
         yield Finding("library", "ok", f"none yet at {display_path(path)}")
         return
     try:
         with contextlib.closing(open_reader(path)) as reader:
-            sound, videos, moments = health(reader)
+            sound, videos, moments = check_health(reader)
     except (VtagError, sqlite3.Error) as error:
         yield Finding("library", "wrong", str(error), "bring back a backup, or name another file with --db")
         return
     holds = f"{pluralize(videos, 'video')}, {pluralize(moments, 'moment')}"
     said = f"{display_path(path)}: {holds}, SQLite {sqlite3.sqlite_version}"
     yield Finding("library", "ok" if sound == "ok" else "wrong", said if sound == "ok" else sound)
-    for file in (path, path.parent / OBSERVATIONS):
+    for file in (path, path.parent / OBSERVATIONS_FILE):
         if sys.platform != "win32" and file.exists() and file.stat().st_mode & 0o077:
             yield Finding(
                 "permissions", "warning", f"{display_path(file)} can be read by others", f"chmod 600 '{file}'"

@@ -43,7 +43,7 @@ def make_library(folder: Path) -> Path:
     clips.mkdir(parents=True)
     with Library.open(home / "library.db") as library:
         weight = 5 * np.eye(len(LABELS), dtype=np.float32)
-        model = heads.remember_model(
+        model = heads.save_model(
             library,
             name="swin3d-t",
             source="swin3d-t",
@@ -54,17 +54,17 @@ def make_library(folder: Path) -> Path:
             bias=np.zeros(len(LABELS), np.float32),
         )
         heads.use_model(library, model)
-        head = heads.head(library, model)
+        head = heads.load_head(library, model)
         for seed, (name, (parts, recorded)) in enumerate(FILMS.items()):
             path = os.fsencode(make_film(clips / name, parts, recorded=recorded))
             info = probe(path)
             facts = {"duration_ms": info.duration_ms, "codec": info.codec, "container": info.container}
             key = files.content_key(path)
-            content = files.keep_content(library, key, facts | {"recorded_at": info.recorded_at})
+            content = files.save_content(library, key, facts | {"recorded_at": info.recorded_at})
             found = discover([path]).files[0]
-            files.record_file(library, files.Volumes().of(found.path), found, content)
+            files.save_file(library, files.Volumes().volume_of(found.path), found, content)
             windows, features = seen(parts, info.duration_ms, seed)
-            made_by = observations.MadeBy("torch", "cpu", "fp32")
+            made_by = observations.Provenance("torch", "cpu", "fp32")
             observations.add(library, key, "drawn", "drawn", windows, features, made_by)
             derive.derive_segments(library, content, head, derive.derivation_rules(library, head), "drawn")
         files.add_roots(library, [os.fsencode(clips)])

@@ -79,9 +79,9 @@ def search(
 
 def _how_far(reader: sqlite3.Connection) -> str:
     """What a search has to say of videos that were looked at only here and there so far; mostly nothing."""
-    from vtag.engine.library.store.coverage import how_far
+    from vtag.engine.library.store.coverage import partial_coverage
 
-    so_far = how_far(reader)
+    so_far = partial_coverage(reader)
     if so_far is None:
         return ""
     percent = max(1, round(100 * so_far.seen_ms / max(1, so_far.length_ms)))

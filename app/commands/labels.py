@@ -94,14 +94,14 @@ def _change(db: Any, label: str, threshold: float | None) -> None:
             near = ", ".join(map(printable, nearest_labels(library.connection, label)))
             hint = f"near to it: {near}" if near else "`vtag labels` lists them"
             raise LibraryError(f"this library has no label {label!r}; {hint}")
-        models = heads.with_label(library, label)
+        models = heads.models_with_label(library, label)
         moments = sum(count for model in models for _, count in derive.retag(library, model))
-        told = [heads.head(library, model) for model in models]
+        told = [heads.load_head(library, model) for model in models]
     begins = "as its model says" if threshold is None else f"from {threshold:g} on"
     say(f"{printable(label)} is found {begins}; {moments} moments of all labels were derived anew")
     for head in told:
-        if head.told_threshold is not None and threshold is not None:
+        if head.requested_threshold is not None and threshold is not None:
             say(
-                f"but {printable(head.name)} was told --threshold {head.told_threshold:g} for all its labels, which "
-                "counts before that: `vtag retag --threshold auto` takes it back"
+                f"but {printable(head.name)} was told --threshold {head.requested_threshold:g} for all its labels, "
+                "which counts before that: `vtag retag --threshold auto` takes it back"
             )

@@ -29,7 +29,7 @@ def retag(
     """Derive all moments anew from what was seen; opens no video."""
     from vtag.engine.library.analysis import derive
     from vtag.engine.library.database import Library
-    from vtag.engine.library.maintenance.forget import forget_replaced
+    from vtag.engine.library.maintenance.forget import forget_replaced_models
     from vtag.engine.library.store import heads
     from vtag.engine.paths import library_path
     from vtag.engine.scan.model_selection import remembered_or_loaded
@@ -41,10 +41,10 @@ def retag(
     with Library.open(path) as library:
         model_id = remembered_or_loaded(library, model)
         if told is not None:
-            heads.tell_threshold(library, model_id, None if told == "auto" else told)
+            heads.set_model_threshold(library, model_id, None if told == "auto" else told)
         counts = [count for _, count in derive.retag(library, model_id)]
-        forget_replaced(library, model_id)
-        name = heads.head(library, model_id).name
+        forget_replaced_models(library, model_id)
+        name = heads.load_head(library, model_id).name
     if not counts:
         raise LibraryError(
             f"nothing was seen with the backbone of {printable(name)}: `vtag scan --model` first"
@@ -76,12 +76,12 @@ def forget(
         return
     assert path is not None
     with open_library(db) as library:
-        what = forgetting.look(library, os.fsencode(path))
-        forgetting.refuse_words(what, told=words)
-        said = f", and {what.words} words that you said of them" if what.words else ""
+        what = forgetting.plan_forget(library, os.fsencode(path))
+        forgetting.refuse_annotation_loss(what, is_confirmed=words)
+        said = f", and {what.annotations} words that you said of them" if what.annotations else ""
         question = f"forget {len(what.files)} files and {len(what.contents)} videos' moments{said}?"
         _ask(question, yes)
-        forgetting.forget(library, what, words=words)
+        forgetting.forget(library, what, with_annotations=words)
     say(f"forgot {len(what.files)} files")
 
 
@@ -90,8 +90,8 @@ def _forget_model(model: str, yes: bool, db: Path | None) -> None:
     from vtag.engine.library.store import heads
 
     with open_library(db) as library:
-        model_id = heads.needed(library, model)
-        name = printable(heads.head(library, model_id).name)
+        model_id = heads.require_model(library, model)
+        name = printable(heads.load_head(library, model_id).name)
         _ask(f"forget {name} and what it said?", yes)
         count = forgetting.forget_model(library, model_id)
     say(f"forgot {name} and its {count} moments; what was seen and what you said stays")
@@ -106,12 +106,12 @@ def clean(
     from vtag.engine.library.maintenance import clean as cleaning
 
     with open_library(db) as library:
-        gone = cleaning.look(library)
-        for root, count in gone.absent:
+        gone = cleaning.plan_clean(library)
+        for root, count in gone.absent_roots:
             say(
                 f"{root} is gone as a whole, with {count} files: left alone (`vtag forget` it if that is meant)"
             )
-        if not (gone.files or gone.contents or gone.stale):
+        if not (gone.files or gone.contents or gone.stale_observations):
             say("there is nothing to clear away")
             return
         shown = gone.files if verbose else gone.files[:_SHOWN]
@@ -119,10 +119,10 @@ def clean(
             say(f"gone: {path}")
         if len(gone.files) > len(shown):
             say(f"and {len(gone.files) - len(shown)} more (--verbose names them)")
-        kept = f"; the {gone.words} words that you said of them stay" if gone.words else ""
+        kept = f"; the {gone.annotations} words that you said of them stay" if gone.annotations else ""
         _ask(
             f"clear away {len(gone.files)} files, what was found in {len(gone.contents)} videos that are nowhere any "
-            f"more, and {gone.stale} looks that nothing needs{kept}?",
+            f"more, and {gone.stale_observations} looks that nothing needs{kept}?",
             yes,
         )
         cleaning.clean(library, gone)

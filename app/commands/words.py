@@ -20,7 +20,7 @@ from vtag.engine.system.atomic_write import atomic_path
 from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.annotations.annotation_log import Change, Word
+    from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
     from vtag.engine.library.database import Library
 
 tag = typer.Typer(
@@ -60,10 +60,10 @@ def add(
 ) -> None:
     """Say that LABEL is seen in FILE, in all of it or from TIME to TIME."""
     from vtag.engine.library.annotations import annotation_log as spoken
-    from vtag.engine.library.store.files import hold
+    from vtag.engine.library.store.files import register_file
 
     with open_library(db, new=True) as library:
-        content_id = hold(library, os.fsencode(file))
+        content_id = register_file(library, os.fsencode(file))
         _say_change(spoken.add(library, content_id, label, start, end))
 
 
@@ -117,11 +117,13 @@ def log(
     """List what you changed, the latest first."""
     from vtag.app.asking import reading
     from vtag.engine.library.annotations import annotation_log as spoken
-    from vtag.engine.library.annotations.annotation_file import places
+    from vtag.engine.library.annotations.annotation_file import content_paths
 
     with reading(db) as reader:
-        changes = spoken.log(reader, limit)
-        where = places(reader, (word.content for change in changes for word in change.before + change.after))
+        changes = spoken.list_changes(reader, limit)
+        where = content_paths(
+            reader, (word.content for change in changes for word in change.before + change.after)
+        )
     if json:
         put_json([_change_as_json(change) for change in changes])
         return
@@ -151,10 +153,10 @@ def list_words(
 
     with reading(db) as reader:
         if homeless:
-            found = annotation_file.homeless(reader)
+            found = annotation_file.orphaned_annotations(reader)
         else:
-            said = spoken.said(reader)
-            where = annotation_file.places(reader, (word.content for word in said))
+            said = spoken.list_annotations(reader)
+            where = annotation_file.content_paths(reader, (word.content for word in said))
             found = [(word, where[word.content][1]) for word in said]
     if json:
         put_json([{**word._asdict(), "path": path} for word, path in found])
@@ -173,10 +175,10 @@ def export_words(
 ) -> None:
     """Write all that you said into FILE, one JSON object a line."""
     from vtag.app.asking import reading
-    from vtag.engine.library.annotations.annotation_file import export
+    from vtag.engine.library.annotations.annotation_file import export_lines
 
     with reading(db) as reader:
-        lines = list(export(reader))
+        lines = list(export_lines(reader))
     if str(file) == "-":
         for line in lines:
             put(line)
@@ -193,7 +195,11 @@ def import_words(
     db: Db = None,
 ) -> None:
     """Add what FILE says to what you said; of two words on the same moment the later counts."""
-    from vtag.engine.library.annotations.annotation_file import LONGEST_LINE, homeless, import_lines
+    from vtag.engine.library.annotations.annotation_file import (
+        LONGEST_LINE,
+        import_lines,
+        orphaned_annotations,
+    )
 
     def lines() -> Iterator[bytes]:
         with sys.stdin.buffer if str(file) == "-" else file.open("rb") as source:
@@ -205,7 +211,7 @@ def import_words(
             change, count = import_lines(library, lines(), display_path(file))
         except OSError as error:
             raise LibraryError(f"{display_path(file)} cannot be read: {error.strerror or error}") from error
-        waiting = {word.content for word, _ in homeless(library.connection)}
+        waiting = {word.content for word, _ in orphaned_annotations(library.connection)}
     say(
         f"read {pluralize(count, 'word')}: {len(change.after)} taken, {count - len(change.after)} known already"
     )
@@ -238,7 +244,7 @@ def remove_words(label: Said, db: Db = None) -> None:
     from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
-        _say_change(spoken.withdraw_label(library, label))
+        _say_change(spoken.remove_label(library, label))
         _say_taught(library, label)
 
 
@@ -246,8 +252,8 @@ def _say_taught(library: Library, label: str) -> None:
     """A model that learned a label before goes on finding it under that name: that is not left unsaid."""
     from vtag.engine.library.store import heads
 
-    for model in heads.with_label(library, label):
-        name = printable(heads.head(library, model).name)
+    for model in heads.models_with_label(library, label):
+        name = printable(heads.load_head(library, model).name)
         say(f"the model {name} still finds {printable(label)}; taught anew (`vtag finetune`), it would not")
 
 
@@ -273,11 +279,11 @@ def _write(file: Path, lines: Iterable[str]) -> None:
         raise LibraryError(f"{display_path(file)} cannot be written: {error.strerror or error}") from error
 
 
-def _say_change(change: Change) -> None:
+def _say_change(change: AnnotationChange) -> None:
     say(_line(change) if change.id else "that was said already: nothing changed")
 
 
-def _line(change: Change) -> str:
+def _line(change: AnnotationChange) -> str:
     """A change in one line: what was done to which moment, or to how many."""
     touched = [word for word in change.after if word.verdict != "rejected" or change.action != "renamed"]
     touched = touched or list(change.before)
@@ -286,7 +292,7 @@ def _line(change: Change) -> str:
     return f"{change.action} {pluralize(len(touched), 'word')}"
 
 
-def _named(word: Word) -> str:
+def _named(word: Annotation) -> str:
     if word.start_ms is None or word.end_ms is None:
         return f"{printable(word.label)} (all of it)"
     return f"{printable(word.label)} {clock(word.start_ms)}-{clock(-(-word.end_ms // 1000) * 1000)}"
@@ -297,7 +303,7 @@ def _when(date: str) -> str:
     return datetime.fromisoformat(date).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _change_as_json(change: Change) -> dict[str, object]:
+def _change_as_json(change: AnnotationChange) -> dict[str, object]:
     return {
         **change._asdict(),
         "before": [word._asdict() for word in change.before],

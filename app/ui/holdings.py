@@ -14,7 +14,7 @@ from vtag.engine.errors import VtagError
 from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.history import history
-from vtag.engine.library.database import OBSERVATIONS, open_reader
+from vtag.engine.library.database import OBSERVATIONS_FILE, open_reader
 from vtag.engine.library.search.moments import label_counts
 from vtag.engine.library.store.volumes import Volume, Volumes
 from vtag.engine.models.catalog import read_catalog
@@ -28,7 +28,7 @@ _LINES = 7  # labels in the chart over time
 def holdings(library: Path, cache: Path) -> str:
     """What is quickly said: counts, volumes and disk."""
     with closing(open_reader(library)) as reader:
-        count = page_queries.count(reader)
+        count = page_queries.library_size(reader)
         places = page_queries.volumes(reader)
     shown = figures(
         [
@@ -43,7 +43,7 @@ def holdings(library: Path, cache: Path) -> str:
 def found(library: Path) -> str:
     """The labels by how often each was found, and over time: counted anew where anything was found since."""
     with closing(open_reader(library)) as reader:
-        return _counted(library, page_queries.last_moment(reader))
+        return _counted(library, page_queries.latest_moment_id(reader))
 
 
 @lru_cache(maxsize=4)
@@ -84,11 +84,11 @@ def stop(pulls: ModelDownloads, name: str) -> str:
     return models(pulls)
 
 
-def _volumes(places: list[page_queries.Place]) -> str:
+def _volumes(places: list[page_queries.VolumeRow]) -> str:
     now = Volumes()
     rows = []
     for place in places:
-        there = now.is_there(Volume(place.key, place.mount))
+        there = now.is_mounted(Volume(place.key, place.mount))
         state = "✓ connected" if there else "✗ not connected: its videos are kept, and play when it is back"
         rows.append(
             (
@@ -108,7 +108,7 @@ def _volumes(places: list[page_queries.Place]) -> str:
 def _disk(library: Path, cache: Path) -> str:
     shown = [
         ("The library: words, moments, files", [library, library.with_name(f"{library.name}-wal")]),
-        ("What was seen (can be made again by a scan)", [library.parent / OBSERVATIONS]),
+        ("What was seen (can be made again by a scan)", [library.parent / OBSERVATIONS_FILE]),
         ("Pictures and copies for the page (can be deleted)", cache.rglob("*") if cache.is_dir() else []),
         ("Models", models_dir().rglob("*") if models_dir().is_dir() else []),
     ]

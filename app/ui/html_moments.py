@@ -13,7 +13,7 @@ from vtag.engine.text import display_path
 
 if TYPE_CHECKING:
     from vtag.engine.library.analysis.curves import Curve
-    from vtag.engine.library.page_queries import Told, Video
+    from vtag.engine.library.page_queries import MomentRow, VideoFile
     from vtag.engine.library.search.moments import Moment
 
 _HUES = 8  # colours of labels in page.css
@@ -89,7 +89,7 @@ def place_card(
     )
 
 
-def player(shown: Video, source: str, start_ms: int, offset_ms: int) -> str:
+def player(shown: VideoFile, source: str, start_ms: int, offset_ms: int) -> str:
     """The player; `source` is played from `start_ms` of the video, `offset_ms` of which lie before the source."""
     name = shown.display.rsplit("/", 1)[-1]
     facts = " · ".join(
@@ -115,11 +115,15 @@ def player(shown: Video, source: str, start_ms: int, offset_ms: int) -> str:
 
 
 def timeline(
-    told: Sequence[Told], shown: Video, chosen: int | None, labels: Iterable[str], curve: Curve | None
+    told: Sequence[MomentRow],
+    shown: VideoFile,
+    chosen: int | None,
+    labels: Iterable[str],
+    curve: Curve | None,
 ) -> str:
     """One row a label of coloured spans that seek when they are pressed; under them the curve that was asked for."""
     length = max(shown.duration_ms, *(each.end_ms for each in told), 1) if told else max(shown.duration_ms, 1)
-    rows: dict[str, list[Told]] = {}
+    rows: dict[str, list[MomentRow]] = {}
     for each in told:
         rows.setdefault(each.label, []).append(each)
     drawn = "".join(
@@ -148,7 +152,7 @@ def timeline(
     )
 
 
-def _bar(told: Told, length: int, is_chosen: bool) -> str:
+def _bar(told: MomentRow, length: int, is_chosen: bool) -> str:
     left = 100 * told.start_ms / length
     width = max(0.4, 100 * (told.end_ms - told.start_ms) / length)
     said = "yours" if told.is_own else f"score {told.score:.2f}{', ' + told.verdict if told.verdict else ''}"
@@ -183,7 +187,7 @@ def _curve(curve: Curve, length: int) -> str:
 
 
 def tag_list(
-    told: Sequence[Told], content: int, chosen: int | None, said: str, *, is_error: bool = False
+    told: Sequence[MomentRow], content: int, chosen: int | None, said: str, *, is_error: bool = False
 ) -> str:
     """The moments of a video with the buttons that correct them, and the form that adds one."""
     rows = "".join(_tag(each, each.id == chosen) for each in told)
@@ -197,7 +201,7 @@ def tag_list(
     )
 
 
-def _tag(told: Told, is_chosen: bool) -> str:
+def _tag(told: MomentRow, is_chosen: bool) -> str:
     where = span(told.start_ms, told.end_ms)
     about = f"{told.label} {where}"
     status = "✓ yours" if told.is_own else _STATUS.get(told.verdict, "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vtag.app.ui.html_parts import button, duration, kind_of_run, note, size, table, text
 from vtag.app.ui.html_teach import training_curves
 from vtag.engine.jobs.job_queue import CAN_PAUSE
-from vtag.engine.library.store.runs import outlook
+from vtag.engine.library.store.runs import estimate_run
 
 if TYPE_CHECKING:
     from vtag.engine.jobs.job_queue import QueuedJob
@@ -69,7 +69,7 @@ def _progress(run: Run) -> str:
 
 
 def _how_far(run: Run) -> list[str]:
-    told, ahead = run.progress, outlook(run)
+    told, ahead = run.progress, estimate_run(run)
     is_paused, parts = run.state == "paused", []
     if "videos" in told:
         parts.append(f"{told['videos']:,} of {told.get('of', 0):,} videos")

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from vtag.engine.errors import LibraryError, VideoError
 from vtag.engine.library.database import open_reader
-from vtag.engine.library.page_queries import Video, content_of_moment, video
+from vtag.engine.library.page_queries import VideoFile, find_video, moment_range
 from vtag.engine.video.write.picture_cache import PictureCache
 
 # what every browser plays: codecs by container, as PyAV names them
@@ -27,7 +27,7 @@ _HIGHEST_ID = 2**63 - 1  # SQLite's integers end there
 _KEEP = {"cache-control": "private, max-age=86400"}
 
 
-def playable(shown: Video) -> bool:
+def playable(shown: VideoFile) -> bool:
     """Whether a browser plays the file as it lies there."""
     webm = shown.path is not None and shown.path.lower().endswith(b".webm")
     return shown.codec in _PLAYABLE.get(shown.container, set()) and (
@@ -55,7 +55,7 @@ def routes(library: Path, cache: PictureCache) -> list[Route]:
         wanted = min(request.path_params["moment"], _HIGHEST_ID)
         try:
             with closing(open_reader(library)) as reader:
-                found = content_of_moment(reader, wanted)
+                found = moment_range(reader, wanted)
         except LibraryError as error:
             return _nothing(str(error))
         if found is None:
@@ -86,7 +86,7 @@ def routes(library: Path, cache: PictureCache) -> list[Route]:
     ]
 
 
-def _made(library: Path, content: int, at_ms: int, make: Callable[[Video], Path]) -> Response:
+def _made(library: Path, content: int, at_ms: int, make: Callable[[VideoFile], Path]) -> Response:
     """What `make` makes of a video from `at_ms` on; a time that the video does not have gets no file in the cache."""
     shown = _video(library, content)
     if isinstance(shown, Response):
@@ -99,10 +99,10 @@ def _made(library: Path, content: int, at_ms: int, make: Callable[[Video], Path]
         return _nothing("no picture can be made of this video")
 
 
-def _video(library: Path, content: int) -> Video | Response:
+def _video(library: Path, content: int) -> VideoFile | Response:
     try:
         with closing(open_reader(library)) as reader:
-            shown = video(reader, min(content, _HIGHEST_ID))
+            shown = find_video(reader, min(content, _HIGHEST_ID))
     except LibraryError as error:
         return _nothing(str(error))
     if shown is None:
@@ -110,7 +110,7 @@ def _video(library: Path, content: int) -> Video | Response:
     return shown if shown.path is not None else _nothing("this video is not there now")
 
 
-def _path(shown: Video) -> bytes:
+def _path(shown: VideoFile) -> bytes:
     assert shown.path is not None
     return shown.path
 

@@ -86,7 +86,7 @@ def found(library: Path, asked: Asked, pages: int = 1) -> str:
 
 def _newest(reader: sqlite3.Connection) -> str:
     """The moments found last; where they fill no page, the videos, to watch all the same, and what finds more."""
-    latest, shown = page_queries.latest(reader, PAGE), ""
+    latest, shown = page_queries.latest_moments(reader, PAGE), ""
     if latest:
         shown = f"<h2>Found last</h2>{gallery(map(card, latest), name='Moments found last')}"
     elif active_runs(reader):
@@ -97,7 +97,7 @@ def _newest(reader: sqlite3.Connection) -> str:
             "threshold (`vtag retag --threshold 0.2`) says more, and tags of your own can be added in Watch "
             "and taught."
         )
-    videos = page_queries.newest_videos(reader, PAGE) if len(latest) < PAGE else []
+    videos = page_queries.latest_videos(reader, PAGE) if len(latest) < PAGE else []
     cards = [place_card(Place(video, display, 0, ms, ""), is_like=True) for video, display, ms in videos]
     return f"{shown}<h2>Videos</h2>{gallery(cards, name='Videos seen last')}" if cards else shown
 
@@ -105,7 +105,7 @@ def _newest(reader: sqlite3.Connection) -> str:
 def similar_to(library: Path, moment_id: int) -> str:
     """What looks like the middle of a moment, most similar first."""
     with closing(open_reader(library)) as reader:
-        place = page_queries.content_of_moment(reader, moment_id)
+        place = page_queries.moment_range(reader, moment_id)
     if place is None:
         return note("This moment is gone: search again.", is_error=True)
     content, start_ms, end_ms = place
@@ -137,7 +137,7 @@ def suggestions(library: Path) -> str:
     with closing(open_reader(library)) as reader:
         if page_queries.is_empty(reader):
             return ""
-        names = page_queries.found_labels(reader)
+        names = page_queries.labels_with_moments(reader)
     known = labels.vocabulary()
     groups = sorted({group for name in names for group in known.groups_of(name)})
     # an example that finds nothing here teaches nothing

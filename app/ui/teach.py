@@ -16,7 +16,7 @@ from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.head_preview import PreviewMoment, preview_label
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.annotations.apply import Said, verdict_on
+from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.search.moments import search
@@ -35,8 +35,8 @@ def examples(library: Path, tag: str) -> str:
     """What the person said of a tag: its examples, and what is none of it; without a tag, all their tags."""
     with closing(open_reader(library)) as reader:
         if not tag.strip():
-            return your_tags(page_queries.own_labels(reader))
-        said = page_queries.words_of(reader, tag.strip())
+            return your_tags(page_queries.annotated_labels(reader))
+        said = page_queries.label_annotations(reader, tag.strip())
     if not said:
         return note("No example yet: find moments that show it and say Yes, or add the tag in Watch.")
     yes = sum(each.verdict != "rejected" for each in said)
@@ -50,19 +50,19 @@ def choices(library: Path, tag: str, places: list[Place], name: str) -> str:
     if not places:
         return ""
     with closing(open_reader(library)) as reader:
-        said = page_queries.words_of(reader, tag.strip()) if tag.strip() else []
+        said = page_queries.label_annotations(reader, tag.strip()) if tag.strip() else []
     cards = [place_card(place, _verdict(place, said)) for place in places]
     return f"<h2>{text(name)}</h2>{gallery(cards, name=name)}"
 
 
-def _verdict(place: Place, said: list[page_queries.Said]) -> str:
+def _verdict(place: Place, said: list[page_queries.AnnotationRow]) -> str:
     """What was said of a place already, by the rule that judges moments."""
     spoken = [
-        Said(number, each.start_ms, each.end_ms, each.verdict)
+        AnnotatedRange(number, each.start_ms, each.end_ms, each.verdict)
         for number, each in enumerate(said)
         if each.content == place.content
     ]
-    return verdict_on(place.start_ms, place.end_ms, spoken) or ""
+    return verdict_for_range(place.start_ms, place.end_ms, spoken) or ""
 
 
 def candidates(library: Path, query: str) -> tuple[list[Place], str]:
@@ -71,10 +71,10 @@ def candidates(library: Path, query: str) -> tuple[list[Place], str]:
         with closing(open_reader(library)) as reader:
             if not query.strip():
                 return [
-                    Place(c, d, 0, ms, "all of it") for c, d, ms in page_queries.newest_videos(reader, _SHOWN)
+                    Place(c, d, 0, ms, "all of it") for c, d, ms in page_queries.latest_videos(reader, _SHOWN)
                 ], ""
             found = search(reader, query, limit=_SHOWN)
-            at = [page_queries.content_of_moment(reader, moment.id) for moment in found]
+            at = [page_queries.moment_range(reader, moment.id) for moment in found]
     except QueryError as error:
         return [], note(str(error), is_error=True)
     places = [
@@ -92,7 +92,9 @@ def say(library: Path, tag: str, content: int, start_ms: int, end_ms: int, *, is
         return note("Name the tag first.", is_error=True)
     try:
         with Library.open(library) as opened:
-            annotation_log.judge(opened, content, tag, "added" if is_it else "rejected", start_ms, end_ms)
+            annotation_log.record_verdict(
+                opened, content, tag, "added" if is_it else "rejected", start_ms, end_ms
+            )
     except VtagError as error:
         return note(str(error), is_error=True)
     return ""
@@ -107,7 +109,7 @@ def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
     try:
         told = _taught(library, folder)
         with Library.open(library) as opened:
-            label = annotation_log.checked_label(opened, tag)
+            label = annotation_log.resolve_label(opened, tag)
             found = preview_label(opened, folder, label, _SHOWN)
     except (VtagError, ValueError) as error:
         missing = f"{tag} has no example that was seen by the library's model: say Yes to some moments first"
@@ -145,17 +147,17 @@ def rename_tag(library: Path, queue: JobQueue, tag: str, name: str) -> tuple[str
 def drop_tag(library: Path, queue: JobQueue, tag: str) -> tuple[str, bool]:
     """Take a tag away with all its examples, also out of the model that was kept; whether that was done."""
     said = f"{tag} is gone with its examples; Undo in Watch, or `vtag tag undo`, brings them back."
-    return _changed(library, queue, lambda opened: annotation_log.withdraw_label(opened, tag), said)
+    return _changed(library, queue, lambda opened: annotation_log.remove_label(opened, tag), said)
 
 
 def _changed(
-    library: Path, queue: JobQueue, act: Callable[[Library], annotation_log.Change], said: str
+    library: Path, queue: JobQueue, act: Callable[[Library], annotation_log.AnnotationChange], said: str
 ) -> tuple[str, bool]:
     try:
         with Library.open(library) as opened:
             act(opened)
-            left = page_queries.own_labels(opened.connection)
-            model = heads.find(opened, OWN_TAGS)
+            left = page_queries.annotated_labels(opened.connection)
+            model = heads.find_model(opened, OWN_TAGS)
             if model is not None and not left:  # nothing to teach it from any more
                 forget_model(opened, model)
         if is_installed(OWN_TAGS) and not left:

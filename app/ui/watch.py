@@ -37,7 +37,7 @@ def nothing() -> str:
 def opened(library: Path, moment_id: int) -> Shown:
     """The video of a moment, played from it, with everything that was found in the video."""
     with closing(open_reader(library)) as reader:
-        place = page_queries.content_of_moment(reader, moment_id)
+        place = page_queries.moment_range(reader, moment_id)
     if place is None:
         return Shown(note(_GONE, is_error=True), "", "")
     return opened_at(library, *place, chosen=moment_id)
@@ -48,7 +48,7 @@ def opened_at(
 ) -> Shown:
     """A video, played from `start_ms`."""
     with closing(open_reader(library)) as reader:
-        shown = page_queries.video(reader, content)
+        shown = page_queries.find_video(reader, content)
     if shown is None:
         return Shown(note(_GONE, is_error=True), "", "")
     source, offset_ms = "", 0
@@ -87,7 +87,7 @@ def rename(library: Path, content: int, moment: int, name: str, label: str) -> t
 def add(library: Path, content: int, name: str, start: str, end: str, label: str) -> tuple[str, str]:
     """Timeline and tags after a tag was added from `start` to `end`, as a person writes times; empty: all of it."""
 
-    def act(opened: Library) -> annotation_log.Change:
+    def act(opened: Library) -> annotation_log.AnnotationChange:
         return annotation_log.add(opened, content, name, milliseconds(start), milliseconds(end))
 
     return _corrected(library, content, None, label, act)
@@ -115,7 +115,7 @@ def _corrected(
     content: int,
     chosen: int | None,
     label: str,
-    act: Callable[[Library], annotation_log.Change],
+    act: Callable[[Library], annotation_log.AnnotationChange],
     before: str = "",
 ) -> tuple[str, str]:
     """Timeline and tags after `act`, with one sentence that says what was done or why not."""
@@ -127,7 +127,7 @@ def _corrected(
     return _spoken(library, content, chosen, label, said)
 
 
-def _sentence(change: annotation_log.Change) -> str:
+def _sentence(change: annotation_log.AnnotationChange) -> str:
     if not change.before and not change.after:
         return "That was said already."
     word = (change.after or change.before)[-1]
@@ -139,10 +139,10 @@ def _spoken(
     library: Path, content: int, chosen: int | None, label: str, said: str, *, is_error: bool = False
 ) -> tuple[str, str]:
     with Library.open(library) as opened:
-        shown = page_queries.video(opened.connection, content)
+        shown = page_queries.find_video(opened.connection, content)
         if shown is None:
             return "", note(_GONE, is_error=True)
-        told = page_queries.told(opened.connection, content)
+        told = page_queries.video_moments(opened.connection, content)
         labels = page_queries.labels(opened.connection)
         drawn = score_curve(opened, content, label) if label in labels else None
     if label and drawn is None:

@@ -82,7 +82,7 @@ def under_way(library: Path, queue: JobQueue) -> str:
     """What runs, what waits, and what was found last."""
     with closing(open_reader(library)) as reader:
         now = job_queue.active_runs(reader)
-        latest = page_queries.latest(reader, _FOUND) if now else []
+        latest = page_queries.latest_moments(reader, _FOUND) if now else []
     shown = now_running(now, queue.starting_job(), queue.waiting_jobs(), queue.failure)
     if latest:
         shown += "<h3>Found so far</h3>" + gallery(map(card, latest), name="Found so far")
@@ -92,7 +92,7 @@ def under_way(library: Path, queue: JobQueue) -> str:
 def history(library: Path) -> str:
     """What ran, and the files that could not be read."""
     with closing(open_reader(library)) as reader:
-        ran = runs.recent(reader, _RUNS)
+        ran = runs.recent_runs(reader, _RUNS)
         failed = page_queries.failures(reader, _FAILURES)
     return f"<h2>Before</h2>{runs_table(ran)}<h2>Files that cannot be read</h2>{failures_table(failed)}"
 

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from vtag.engine.errors import VtagError
 from vtag.engine.library.database import Library, open_reader
-from vtag.engine.library.store.runs import Run, recent
-from vtag.engine.library.store.settings import keep_setting, setting
+from vtag.engine.library.store.runs import Run, recent_runs
+from vtag.engine.library.store.settings import read_setting, save_setting
 from vtag.engine.paths import make_private_dir
 from vtag.engine.text import printable
 
@@ -122,7 +122,7 @@ class JobQueue:
         if process is None:
             return None
         with closing(open_reader(self._library)) as reader:
-            return None if process.pid in {run.pid for run in recent(reader)} else job
+            return None if process.pid in {run.pid for run in recent_runs(reader)} else job
 
     def interrupt(self) -> bool:
         """Interrupt the running job as Ctrl-C does: it keeps what it finished. False if none runs on this machine."""
@@ -205,7 +205,7 @@ def scan_arguments(library: Path, paths: Sequence[str], *options: str) -> list[s
 
 def active_runs(reader: sqlite3.Connection) -> list[Run]:
     """The scans and trainings of any process that run or are paused."""
-    return [run for run in recent(reader) if run.state in ("running", "paused")]
+    return [run for run in recent_runs(reader) if run.state in ("running", "paused")]
 
 
 def last_line(log: Path) -> str:
@@ -218,14 +218,14 @@ def last_line(log: Path) -> str:
 
 
 def _read_waiting(connection: sqlite3.Connection) -> list[QueuedJob]:
-    rows = json.loads(setting(connection, _SETTING) or "[]")
+    rows = json.loads(read_setting(connection, _SETTING) or "[]")
     return [
         QueuedJob(number, kind, subject, tuple(rest), *more) for number, kind, subject, rest, *more in rows
     ]
 
 
 def _write_waiting(library: Library, waiting: Sequence[QueuedJob]) -> None:
-    keep_setting(library, _SETTING, json.dumps(waiting))
+    save_setting(library, _SETTING, json.dumps(waiting))
 
 
 def _without_dependents(waiting: Sequence[QueuedJob]) -> list[QueuedJob]:

@@ -18,7 +18,7 @@ from vtag.engine.paths import make_private_dir
 from vtag.engine.system.atomic_write import atomic_path
 from vtag.engine.text import display_path
 
-OBSERVATIONS = "observations.db"
+OBSERVATIONS_FILE = "observations.db"
 
 
 class Schema(NamedTuple):
@@ -57,7 +57,7 @@ class Library:
         Raises LibraryError where it cannot be opened, is no library, or was made by a newer vtag.
         """
         opened: list[sqlite3.Connection] = []
-        for schema, file in ((SCHEMA, path), (OBSERVATIONS_SCHEMA, path.parent / OBSERVATIONS)):
+        for schema, file in ((SCHEMA, path), (OBSERVATIONS_SCHEMA, path.parent / OBSERVATIONS_FILE)):
             try:
                 make_private_dir(path.parent)
                 opened.append(_open_for_writing(file))
@@ -132,7 +132,7 @@ class Health(NamedTuple):
     moments: int
 
 
-def health(reader: sqlite3.Connection) -> Health:
+def check_health(reader: sqlite3.Connection) -> Health:
     """Check the library's file, which reads all of it."""
     (verdict,) = reader.execute("PRAGMA quick_check(1)").fetchone()
     (videos,) = reader.execute("SELECT count(*) FROM contents WHERE error IS NULL").fetchone()
@@ -202,9 +202,10 @@ def _bring_up_to_date(connection: sqlite3.Connection, file: Path, schema: Schema
 
             apply(connection, schema.name)
             if schema == SCHEMA:
-                from vtag.engine.library.annotations.apply import settle_all
+                from vtag.engine.library.annotations.apply import apply_all_annotations
 
-                settle_all(connection)  # the order of words, or the rules, may be others than before
+                # the order of annotations, or the rules, may differ from before
+                apply_all_annotations(connection)
         connection.commit()
     except BaseException:
         connection.rollback()
@@ -261,7 +262,7 @@ def _explained(path: Path, error: Exception) -> LibraryError:
     if path.is_dir():
         return LibraryError(f"{where} is a folder: name the library's file")
     if "not a database" in text or "malformed" in text:
-        if path.name == OBSERVATIONS:
+        if path.name == OBSERVATIONS_FILE:
             return LibraryError(
                 f"{where} is not a sound database: remove it, and `vtag scan` looks at the videos again"
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlite_utils import Database, Migrations
 
-from vtag.engine.library.timestamps import same_format
+from vtag.engine.library.timestamps import normalize_timestamp
 
 library_migrations = Migrations("vtag")
 observation_migrations = Migrations("vtag-observations")
@@ -191,11 +191,11 @@ def m005_give_timestamps_one_format(db: Database) -> None:
     }
     for change, _, at, (before, after) in changes:
         for word in (*before, *after):
-            word["said_at"] = same_format(exact.get(_judgement(word)) or word["said_at"])
+            word["said_at"] = normalize_timestamp(exact.get(_judgement(word)) or word["said_at"])
         texts = [json.dumps(words, ensure_ascii=False) for words in (before, after)]
         db.execute(
             "UPDATE word_log SET at = ?, before = ?, after = ? WHERE id = ?",
-            (same_format(at), *texts, change),
+            (normalize_timestamp(at), *texts, change),
         )
     rows = db.execute(
         "SELECT w.id, c.key AS content, w.start_ms, w.end_ms, w.verdict, w.said_at FROM words w "
@@ -204,7 +204,7 @@ def m005_give_timestamps_one_format(db: Database) -> None:
     names = [column[0] for column in rows.description]
     for row in rows.fetchall():
         word = dict(zip(names, row, strict=True))
-        said_at = same_format(exact.get(_judgement(word)) or word["said_at"])
+        said_at = normalize_timestamp(exact.get(_judgement(word)) or word["said_at"])
         db.execute("UPDATE words SET said_at = ? WHERE id = ?", (said_at, word["id"]))
 
 

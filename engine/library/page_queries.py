@@ -10,7 +10,7 @@ from typing import NamedTuple
 from vtag.engine.library.search.moments import Moment
 
 
-class Video(NamedTuple):
+class VideoFile(NamedTuple):
     """A content with a file of it that is there now and lies below a root; `path` is None where there is none."""
 
     id: int
@@ -23,7 +23,7 @@ class Video(NamedTuple):
     recorded_at: str | None
 
 
-class Told(NamedTuple):
+class MomentRow(NamedTuple):
     """A moment of a video with what a person said of it."""
 
     id: int
@@ -40,7 +40,7 @@ class Told(NamedTuple):
         return self.model is None
 
 
-class Said(NamedTuple):
+class AnnotationRow(NamedTuple):
     """A person's word on a stretch of a video."""
 
     content: int
@@ -50,7 +50,7 @@ class Said(NamedTuple):
     verdict: str
 
 
-class Place(NamedTuple):
+class VolumeRow(NamedTuple):
     """A volume, and how many files of it are known, and gone."""
 
     key: str
@@ -60,7 +60,7 @@ class Place(NamedTuple):
     missing: int
 
 
-class Count(NamedTuple):
+class LibrarySize(NamedTuple):
     """How much a library holds."""
 
     videos: int
@@ -68,7 +68,7 @@ class Count(NamedTuple):
     failed: int
 
 
-def video(reader: sqlite3.Connection, content_id: int) -> Video | None:
+def find_video(reader: sqlite3.Connection, content_id: int) -> VideoFile | None:
     """The video with this id, None where the library knows none."""
     row = reader.execute(
         "SELECT key, coalesce(duration_ms, 0), coalesce(codec, ''), coalesce(container, ''), recorded_at "
@@ -78,10 +78,10 @@ def video(reader: sqlite3.Connection, content_id: int) -> Video | None:
     if row is None:
         return None
     path, display = _file(reader, content_id)
-    return Video(content_id, row[0], path, display, *row[1:])
+    return VideoFile(content_id, row[0], path, display, *row[1:])
 
 
-def content_of_moment(reader: sqlite3.Connection, moment_id: int) -> tuple[int, int, int] | None:
+def moment_range(reader: sqlite3.Connection, moment_id: int) -> tuple[int, int, int] | None:
     """Content id, start_ms and end_ms of a moment; None where there is none (ids are never used twice)."""
     row = reader.execute(
         "SELECT content_id, start_ms, end_ms FROM segments WHERE id = ?", (moment_id,)
@@ -89,7 +89,7 @@ def content_of_moment(reader: sqlite3.Connection, moment_id: int) -> tuple[int, 
     return (row[0], row[1], row[2]) if row else None
 
 
-def told(reader: sqlite3.Connection, content_id: int) -> list[Told]:
+def video_moments(reader: sqlite3.Connection, content_id: int) -> list[MomentRow]:
     """All moments of a video by time, the rejected too; one that several models saw is there once, at its best."""
     rows = reader.execute(
         "SELECT s.id, l.name, s.start_ms, s.end_ms, s.score, m.name, coalesce(s.verdict, '') FROM segments s "
@@ -97,8 +97,8 @@ def told(reader: sqlite3.Connection, content_id: int) -> list[Told]:
         "ORDER BY s.model_id IS NULL DESC, s.score DESC, s.id",
         (content_id,),
     )
-    kept: list[Told] = []
-    for moment in map(Told._make, rows):
+    kept: list[MomentRow] = []
+    for moment in map(MomentRow._make, rows):
         if not any(
             k.label == moment.label
             and k.model != moment.model
@@ -116,14 +116,14 @@ def labels(reader: sqlite3.Connection) -> list[str]:
     return [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY name")]
 
 
-def count(reader: sqlite3.Connection) -> Count:
+def library_size(reader: sqlite3.Connection) -> LibrarySize:
     """Videos that were seen, their length, and how many could not be read."""
     videos, length = reader.execute(
         "SELECT count(*), coalesce(sum(duration_ms), 0) FROM contents WHERE error IS NULL "
         "AND EXISTS (SELECT 1 FROM files WHERE content_id = contents.id)"
     ).fetchone()
     failed = reader.execute("SELECT count(*) FROM contents WHERE error IS NOT NULL").fetchone()[0]
-    return Count(videos, length, failed)
+    return LibrarySize(videos, length, failed)
 
 
 def is_empty(reader: sqlite3.Connection) -> bool:
@@ -141,7 +141,7 @@ def failures(reader: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
     return list(rows)
 
 
-def words_of(reader: sqlite3.Connection, label: str) -> list[Said]:
+def label_annotations(reader: sqlite3.Connection, label: str) -> list[AnnotationRow]:
     """What a person said of a label, in the order in which it was said."""
     rows = reader.execute(
         "SELECT c.id, coalesce((SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1), "
@@ -150,10 +150,10 @@ def words_of(reader: sqlite3.Connection, label: str) -> list[Said]:
         "ORDER BY w.said_at, w.id",
         (label,),
     )
-    return [Said._make(row) for row in rows]
+    return [AnnotationRow._make(row) for row in rows]
 
 
-def own_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
+def annotated_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
     """The labels that a person used, and how many examples of each there are, most first."""
     rows = reader.execute(
         "SELECT label, count(*) FROM words WHERE verdict != 'rejected' GROUP BY label ORDER BY 2 DESC, 1"
@@ -161,7 +161,7 @@ def own_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
     return list(rows)
 
 
-def latest(reader: sqlite3.Connection, limit: int) -> list[Moment]:
+def latest_moments(reader: sqlite3.Connection, limit: int) -> list[Moment]:
     """The moments that were found or said last, one a label and video, newest first; none that was rejected."""
     rows = reader.execute(
         "SELECT s.id, s.content_id, l.name, s.start_ms, s.end_ms, s.score, m.name FROM segments s "
@@ -181,18 +181,18 @@ def latest(reader: sqlite3.Connection, limit: int) -> list[Moment]:
     return list(once.values())
 
 
-def last_moment(reader: sqlite3.Connection) -> int:
+def latest_moment_id(reader: sqlite3.Connection) -> int:
     """The id of the moment that was written last: while it stays, what was found is the same."""
     return int(reader.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()[0])
 
 
-def volumes(reader: sqlite3.Connection) -> list[Place]:
+def volumes(reader: sqlite3.Connection) -> list[VolumeRow]:
     """The volumes that files were seen on."""
     rows = reader.execute(
         "SELECT v.key, v.mount, v.display, count(*), sum(f.state = 'missing') FROM volumes v "
         "JOIN files f ON f.volume_id = v.id GROUP BY v.id ORDER BY v.display"
     )
-    return [Place._make(row) for row in rows]
+    return [VolumeRow._make(row) for row in rows]
 
 
 def models(reader: sqlite3.Connection) -> list[str]:
@@ -200,7 +200,7 @@ def models(reader: sqlite3.Connection) -> list[str]:
     return [row[0] for row in reader.execute("SELECT name FROM models GROUP BY name ORDER BY max(id) DESC")]
 
 
-def shortest_first(reader: sqlite3.Connection) -> list[int]:
+def videos_by_length(reader: sqlite3.Connection) -> list[int]:
     """Content ids of the videos that could be read, the shortest first."""
     rows = reader.execute(
         "SELECT id FROM contents WHERE error IS NULL AND duration_ms IS NOT NULL ORDER BY duration_ms, id"
@@ -208,7 +208,7 @@ def shortest_first(reader: sqlite3.Connection) -> list[int]:
     return [row[0] for row in rows]
 
 
-def newest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
+def latest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
     """Content id, display path and length in ms of the videos that were seen last; those without a file left out."""
     rows = reader.execute(
         "SELECT c.id, (SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1) AS place, "
@@ -219,7 +219,7 @@ def newest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str
     return list(rows)
 
 
-def found_labels(reader: sqlite3.Connection) -> list[str]:
+def labels_with_moments(reader: sqlite3.Connection) -> list[str]:
     """The labels of which there is a moment, by name: one look into the index for each."""
     rows = reader.execute(
         "SELECT name FROM labels l WHERE EXISTS (SELECT 1 FROM segments WHERE label_id = l.id) ORDER BY name"

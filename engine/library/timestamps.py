@@ -33,7 +33,7 @@ def format_timestamp(when: datetime) -> str:
     return when.isoformat(timespec="microseconds")
 
 
-def same_format(text: str) -> str:
+def normalize_timestamp(text: str) -> str:
     """The timestamp `text` in the library's format; what is no timestamp stays as it is."""
     try:
         return format_timestamp(datetime.fromisoformat(text))

@@ -29,7 +29,7 @@ def like_clip(library: Library, file: Path, at_ms: int | None, *, device: str = 
     Raises VideoError where nothing can be seen there, ModelError where the model's files are gone.
     """
     source = heads.library_model_source(library)
-    checkpoint = load_model(source or heads.head(library, heads.needed(library, None)).name)
+    checkpoint = load_model(source or heads.load_head(library, heads.require_model(library, None)).name)
     sampling = sampling_of(checkpoint.spec, ScanOptions())
     name = os.fsencode(file)
     wanted = _windows(plan_windows(examine(name).info.duration_ms, sampling), at_ms)

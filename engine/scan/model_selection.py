@@ -54,7 +54,7 @@ def _has_cuda() -> bool:
 def remember(library: Library, checkpoint: Checkpoint, source: str) -> int:
     """Keep a model's head in the library; its id there."""
     spec = checkpoint.spec
-    return heads.remember_model(
+    return heads.save_model(
         library,
         name=spec.name,
         source=source,
@@ -75,14 +75,14 @@ def source_of(model: str) -> str:
 def remembered_or_loaded(library: Library, model: str | None) -> int:
     """The id of a model as it is on the disk now; of one that is there no more, as the library remembers it."""
     if model is None:
-        return heads.needed(library, None)
+        return heads.require_model(library, None)
     source = source_of(model)
-    known = heads.find(library, source)
+    known = heads.find_model(library, source)
     try:
         path = locate_model(model)
         if known is not None and path.is_dir():  # whether it changed, without reading its weights
             spec, _ = read_spec(path)
-            if heads.with_hashes(library, spec.backbone_hash, spec.head_hash) == known:
+            if heads.find_model_by_hashes(library, spec.backbone_hash, spec.head_hash) == known:
                 return known
         return remember(library, load_model(model), source)
     except ModelError:

@@ -44,17 +44,17 @@ def make_plan(
 ) -> Plan:
     """Hold `discovery` against the library; with `record`, moved and copied files are written down at once."""
     plan = Plan(unreadable=[VideoFailed(path, why) for path, why in discovery.unreadable])
-    seen = observations.keys_with(library, backbone_hash, sampling_key)
-    begun = coverage.contents(library, backbone_hash, sampling_key)
+    seen = observations.observed_keys(library, backbone_hash, sampling_key)
+    begun = coverage.partial_contents(library, backbone_hash, sampling_key)
     tasks: dict[str, Task] = {}
     elsewhere: set[int] = set()  # known contents that were found at another place
-    known_by_volume: dict[str, dict[bytes, files.KnownFile]] = {}
+    known_by_volume: dict[str, dict[bytes, files.StoredFile]] = {}
     for found in discovery.files:
-        volume = plan.volumes.of(found.path)
+        volume = plan.volumes.volume_of(found.path)
         if volume.key not in known_by_volume:
             if record:
-                files.note_mount(library, volume)
-            known_by_volume[volume.key] = files.known_files(library, volume)
+                files.update_mount(library, volume)
+            known_by_volume[volume.key] = files.stored_files(library, volume)
         known = known_by_volume[volume.key].get(volume.relative(found.path))
         unchanged = (
             known is not None
@@ -72,10 +72,10 @@ def make_plan(
             except OSError as error_:
                 plan.unreadable.append(VideoFailed(found.path, error_.strerror or str(error_)))
                 continue
-            content = files.content_by_key(library, key)
+            content = files.find_content(library, key)
             content_id, error, duration_ms = content or (None, None, None)
             if content_id is not None and record:
-                files.record_file(library, volume, found, content_id)
+                files.save_file(library, volume, found, content_id)
                 elsewhere.add(content_id)
         if error and not (force or retry_failed):
             plan.known_failed += 1

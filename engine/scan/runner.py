@@ -17,7 +17,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.store import coverage, files, heads, observations, runs
-from vtag.engine.library.store.duplicates import looks_like, packets_keys
+from vtag.engine.library.store.duplicates import find_duplicate, packets_keys
 from vtag.engine.scan.discover import Discovery, Found
 from vtag.engine.scan.estimate import Lengths, measured_speed
 from vtag.engine.scan.events import (
@@ -115,14 +115,14 @@ class Looking:
         self.run_id = 0  # its row, once it has one
         self._started = started
         spec = checkpoint.spec
-        model_id = heads.with_hashes(library, spec.backbone_hash, spec.head_hash)
+        model_id = heads.find_model_by_hashes(library, spec.backbone_hash, spec.head_hash)
         if model_id is None:
             raise LibraryError("the library was not told of this model")
         if options.threshold is not None:
             told = None if options.threshold == "auto" else options.threshold
-            heads.tell_threshold(library, model_id, told)
+            heads.set_model_threshold(library, model_id, told)
         heads.use_model(library, model_id)
-        self._head = heads.head(library, model_id)
+        self._head = heads.load_head(library, model_id)
         self._active_heads = derive.ActiveHeads(library, self._head)
         self._backend: Backend | None = None
         self._model: ModelThread | None = None
@@ -133,7 +133,7 @@ class Looking:
         self._gone: set[int] = set()  # jobs that failed
         key = sampling.key()
         self._before = [
-            observations.starts(library, task.content_key, spec.backbone_hash, key)
+            observations.window_starts(library, task.content_key, spec.backbone_hash, key)
             if task.begun
             else frozenset[int]()
             for task in plan.tasks
@@ -208,7 +208,7 @@ class Looking:
             ModelThread(backend, at_once) as self._model,
         ):
             self._lengths.ask(pool)
-            speed = runs.speed(self._library, by) or measured_speed(
+            speed = runs.last_speed(self._library, by) or measured_speed(
                 backend, self._sampling, max(1, at_once // self._sampling.views)
             )
             self._lengths.wait(pool)
@@ -218,7 +218,7 @@ class Looking:
             self._looking_s = active_seconds() - self._began
         self._decode_s = _children_s() - self._decode_s
         if self._seen_ms > _TELLING_MS and self._looking_s:
-            runs.remember_speed(self._library, by, self._seen_ms / 1000 / self._looking_s)
+            runs.save_speed(self._library, by, self._seen_ms / 1000 / self._looking_s)
 
     def _pass_by_pass(self, pool: DecodePool) -> Iterator[Event]:
         coarse = self._options.passes or self._lengths.total_ms >= COARSE_FROM_MS
@@ -279,11 +279,11 @@ class Looking:
     def _was_seen(self, task: Task, event: VideoOpened) -> bool:
         """Whether it was seen already, in another container; then what was seen is kept for this one, too."""
         backbone, sampling = self._head.backbone_hash, self._sampling.key()
-        seen_as = looks_like(self._library, *event.known_by, event.info.duration_ms, backbone, sampling)
+        seen_as = find_duplicate(self._library, *event.known_by, event.info.duration_ms, backbone, sampling)
         if seen_as is None or _changed(task.files[0]):
             return False
-        twin = files.content_by_key(self._library, seen_as)
-        if twin is None or twin.id in coverage.contents(self._library, backbone, sampling):
+        twin = files.find_content(self._library, seen_as)
+        if twin is None or twin.id in coverage.partial_contents(self._library, backbone, sampling):
             return False
         observations.copy(self._library, seen_as, task.content_key)
         with self._library.transaction():
@@ -394,7 +394,7 @@ class Looking:
             self._sampling.key(),
             np.array(look.windows, np.int64),
             np.stack(look.features),
-            observations.MadeBy(self._backend.name, self._backend.device, self._backend.precision),
+            observations.Provenance(self._backend.name, self._backend.device, self._backend.precision),
             replace=replace,
         )
 
@@ -402,10 +402,10 @@ class Looking:
         assert look.decoded is not None
         where = content_id, self._head.backbone_hash, self._sampling.key()
         if look.whole:
-            coverage.finish(self._library, *where)
+            coverage.mark_complete(self._library, *where)
         else:
             seen_ms = windows * self._sampling.stride_ms
-            coverage.mark(self._library, *where, seen_ms, look.decoded.info.duration_ms)
+            coverage.mark_partial(self._library, *where, seen_ms, look.decoded.info.duration_ms)
 
     def _fail(self, job_id: int, reason: str) -> Iterator[Event]:
         with self._library.transaction():
@@ -413,9 +413,9 @@ class Looking:
         yield from self._leave(job_id, reason)
 
     def _record(self, task: Task, facts: dict[str, object]) -> int:
-        content_id = files.keep_content(self._library, task.content_key, facts)
+        content_id = files.save_content(self._library, task.content_key, facts)
         for found in task.files:
-            files.record_file(self._library, self._plan.volumes.of(found.path), found, content_id)
+            files.save_file(self._library, self._plan.volumes.volume_of(found.path), found, content_id)
         return content_id
 
     def _progress(self) -> Progress:

@@ -54,7 +54,7 @@ def videos_of_library(library: Path, most: int) -> list[bytes]:
     if not library.is_file():
         return []
     with closing(open_reader(library)) as reader:
-        ids = page_queries.shortest_first(reader)
-        paths = (page_queries.video(reader, content_id) for content_id in ids)
+        ids = page_queries.videos_by_length(reader)
+        paths = (page_queries.find_video(reader, content_id) for content_id in ids)
         found = (video.path for video in paths if video and video.path and os.path.isfile(video.path))
         return [path for path, _ in zip(found, range(most), strict=False)]

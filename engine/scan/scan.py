@@ -99,7 +99,7 @@ def _only_planned(
     lengths, speed = Lengths(plan.tasks), None
     if plan.tasks:
         sampling = sampling_of(checkpoint.spec, o)
-        speed = runs.speed(library, looked_by(checkpoint.spec, sampling))
+        speed = runs.last_speed(library, looked_by(checkpoint.spec, sampling))
         with DecodePool(workers=os.cpu_count() or 1, memory_bytes=DECODE_MEMORY_BYTES) as pool:
             lengths.ask(pool)
             if speed is None:

@@ -173,7 +173,7 @@ def test_a_wrong_line_is_named_and_nothing_is_taken(
     with pytest.raises(LibraryError, match=f"f, line 3.*{said}"):
         annotation_file.import_lines(library, lines, "f")
     assert (
-        annotation_log.said(library.connection)
+        annotation_log.list_annotations(library.connection)
         == []
         == library.connection.execute("SELECT * FROM contents").fetchall()
     )
@@ -188,7 +188,7 @@ def test_of_two_words_on_a_place_the_later_counts_whatever_its_zone(library: Lib
     assert take("rejected", "2024-01-01T11:00:00+05:00") == 0  # four hours earlier
     assert take("rejected", "2024-01-01T12:00:00") == 1
     assert take("confirmed", "9999-01-01T00:00:00+00:00") == 1
-    (word,) = annotation_log.said(library.connection)
+    (word,) = annotation_log.list_annotations(library.connection)
     assert word.verdict == "confirmed" and word.said_at < "9999"
     assert take("confirmed", "9999-01-01T00:00:00+00:00") == 0
 
@@ -210,35 +210,35 @@ SPOKEN = st.lists(
 def test_a_merge_is_the_same_twice_and_loses_no_place(
     tmp_path_factory: pytest.TempPathFactory, here: list[tuple], there: list[tuple]
 ) -> None:
-    def as_words(spoken: list[tuple]) -> list[annotation_log.Word]:
+    def as_words(spoken: list[tuple]) -> list[annotation_log.Annotation]:
         return [
-            annotation_log.Word(f"{c}-{'a' * 32}", la, *span, verdict, at)
+            annotation_log.Annotation(f"{c}-{'a' * 32}", la, *span, verdict, at)
             for c, la, span, verdict, at in spoken
         ]
 
     folder = tmp_path_factory.mktemp("merge")
     with Library.open(folder / "a.db") as one, Library.open(folder / "b" / "b.db") as other:
-        annotation_log.merge(one, as_words(here))
-        annotation_log.merge(other, as_words(there))
-        before = annotation_log.said(one.connection)
-        lines = [line.encode() for line in annotation_file.export(other.connection)]
+        annotation_log.merge_annotations(one, as_words(here))
+        annotation_log.merge_annotations(other, as_words(there))
+        before = annotation_log.list_annotations(one.connection)
+        lines = [line.encode() for line in annotation_file.export_lines(other.connection)]
         annotation_file.import_lines(one, lines, "f")
-        merged = annotation_log.said(one.connection)
-        places = {w[:4] for w in before} | {w[:4] for w in annotation_log.said(other.connection)}
+        merged = annotation_log.list_annotations(one.connection)
+        places = {w[:4] for w in before} | {w[:4] for w in annotation_log.list_annotations(other.connection)}
         assert {w[:4] for w in merged} == places and len(merged) == len(places)
-        for word in [*before, *annotation_log.said(other.connection)]:
+        for word in [*before, *annotation_log.list_annotations(other.connection)]:
             (kept,) = [w for w in merged if w[:4] == word[:4]]
             assert kept.said_at >= word.said_at or kept.verdict == word.verdict
         assert annotation_file.import_lines(one, lines, "f")[0].id == 0
-        assert annotation_log.said(one.connection) == merged
+        assert annotation_log.list_annotations(one.connection) == merged
         if merged != before:
             annotation_log.undo(one)
-        assert set(annotation_log.said(one.connection)) == set(before)
+        assert set(annotation_log.list_annotations(one.connection)) == set(before)
 
 
 def test_a_path_that_is_no_text_is_exported_whole(library: Library, tmp_path: Path) -> None:
     name = os.fsdecode(b"na\xefve.mp4")
     annotation_log.add(library, add_video(library, tmp_path / name, look=False), "yoga")
-    (line,) = annotation_file.export(library.connection)
+    (line,) = annotation_file.export_lines(library.connection)
     assert json.loads(line)["path"].endswith("na\ufffdve.mp4") and json.loads(line)["path_bytes"]
     assert search(library.connection, "yoga")[0].path.endswith(b"na\xefve.mp4")

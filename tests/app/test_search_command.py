@@ -93,7 +93,7 @@ def test_a_path_that_is_no_text_is_shown_escaped_and_told_exactly(
     with Library.open(vtag_home / "library.db") as library:
         model_id = add_model(library)
         add_video(library, Path(os.fsdecode(path)))
-        heads.tell_threshold(library, model_id, 0.1)
+        heads.set_model_threshold(library, model_id, 0.1)
         list(derive.retag(library, model_id))
     listed = json.loads(ran(vtag("search", "yoga", "--json")).stdout)
     assert {base64.b64decode(m["path_bytes"]) for m in listed} == {path}

@@ -44,13 +44,13 @@ def fill(library: Library, folder: Path, checkpoint: Checkpoint, sampling: str) 
     """What a first scan would have left."""
     spec = checkpoint.spec
     model_id = remember(library, checkpoint, spec.name)
-    rules = derive.derivation_rules(library, heads.head(library, model_id))
+    rules = derive.derivation_rules(library, heads.load_head(library, model_id))
     found = discover([os.fsencode(folder)]).files
-    volume = files.Volumes().of(found[0].path)
+    volume = files.Volumes().volume_of(found[0].path)
     keys = [files.content_key(f.path) for f in found]
     windows = np.array([[0, 1000]], "<i8").tobytes()
     features = np.zeros((1, 1, spec.sizes.feature_dim), "<f2").tobytes()
-    files.record_file(library, volume, found[0], files.keep_content(library, keys[0], {"duration_ms": 1000}))
+    files.save_file(library, volume, found[0], files.save_content(library, keys[0], {"duration_ms": 1000}))
     with library.transaction() as db:
         db.executemany(
             "INSERT OR IGNORE INTO contents (key, size_bytes, duration_ms, added_at) VALUES (?, 1, 1000, '')",

@@ -26,7 +26,7 @@ from vtag.assets import kinetics400_labels
 from vtag.engine.library.analysis.similar import find_similar, query_from_content
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.search.moments import search, search_videos
-from vtag.engine.library.store.feature_cache import folder_of
+from vtag.engine.library.store.feature_cache import cache_folder
 
 _LABELS = kinetics400_labels()  # in the order of their frequency in the library
 _COMMON, _RARE = _LABELS[:20], _LABELS[380:]
@@ -118,7 +118,7 @@ def more_like_this(path: Path, repeat: int) -> None:
     """The cache of features made, then read: first as it comes, then from memory."""
     begun = time.monotonic()
     report("similar, the cache made", timed(lambda: _similar(path, 1), 1))
-    size = sum(file.stat().st_size for file in folder_of(path).iterdir())
+    size = sum(file.stat().st_size for file in cache_folder(path).iterdir())
     print(f"  ({size / 2**20:.0f} MB, {time.monotonic() - begun:.0f} s)")
     report(
         "similar", [t for content in range(2, 12) for t in timed(lambda c=content: _similar(path, c), repeat)]

@@ -13,13 +13,13 @@ from vtag.engine.library.store import files, heads, observations
 from vtag.engine.scan.discover import discover
 
 LABELS = ("archery", "riding a bike", "yoga", "none of these")
-MADE_BY = observations.MadeBy("torch", "cpu", "fp32")
+MADE_BY = observations.Provenance("torch", "cpu", "fp32")
 SAMPLING = "sampling"
 
 
 def add_model(library: Library, *, seed: int = 0, backbone: str = "backbone", name: str = "m") -> int:
     rng = np.random.default_rng(seed)
-    return heads.remember_model(
+    return heads.save_model(
         library,
         name=name,
         source=name,
@@ -36,9 +36,9 @@ def add_video(library: Library, path: Path, *, seed: int = 0, windows: int = 8, 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(np.random.default_rng(seed).bytes(3000))
     key = files.content_key(os.fsencode(path))
-    content_id = files.keep_content(library, key, {"duration_ms": windows * 1000})
+    content_id = files.save_content(library, key, {"duration_ms": windows * 1000})
     found = discover([os.fsencode(path)]).files[0]
-    files.record_file(library, files.Volumes().of(found.path), found, content_id)
+    files.save_file(library, files.Volumes().volume_of(found.path), found, content_id)
     if look:
         spans = np.array([(i * 1000, i * 1000 + 1000) for i in range(windows)])
         features = 3 * np.random.default_rng(seed).normal(size=(windows, 1, 6)).astype(np.float32)
@@ -51,6 +51,6 @@ def fill(library: Library, folder: Path, videos: int, *, threshold: float = 0.4)
     model_id = add_model(library)
     for i in range(videos):
         add_video(library, folder / f"{i}.mp4", seed=i)
-    heads.tell_threshold(library, model_id, threshold)
+    heads.set_model_threshold(library, model_id, threshold)
     list(derive.retag(library, model_id))
     return model_id

@@ -19,7 +19,7 @@ from vtag.engine.jobs import job_queue as engine_jobs
 from vtag.engine.jobs.job_queue import JobQueue, active_runs, scan_arguments
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.store import runs
-from vtag.engine.library.store.runs import Run, recent
+from vtag.engine.library.store.runs import Run, recent_runs
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def place(vtag_home: Path) -> Path:
 
 def latest(library: Path) -> Run:
     with closing(open_reader(library)) as reader:
-        return recent(reader, 1)[0]
+        return recent_runs(reader, 1)[0]
 
 
 def until(holds: Callable[[], bool], patience_s: float = 180) -> None:

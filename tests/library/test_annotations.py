@@ -35,7 +35,8 @@ def moments(library: Library) -> list[Moment]:
 
 def spoken(library: Library) -> set[tuple[object, ...]]:
     return {
-        (w.content, w.label, w.start_ms, w.end_ms, w.verdict) for w in annotation_log.said(library.connection)
+        (w.content, w.label, w.start_ms, w.end_ms, w.verdict)
+        for w in annotation_log.list_annotations(library.connection)
     }
 
 
@@ -55,28 +56,28 @@ def test_a_label_is_renamed_and_taken_away_as_a_whole(library: Library, tmp_path
     annotation_log.add(library, first, "wave", 0, 1000)
     annotation_log.add(library, first, "greeting", 0, 1000)
     annotation_log.add(library, second, "wave", 1000, 2000)
-    before = annotation_log.said(library.connection)
+    before = annotation_log.list_annotations(library.connection)
     change = annotation_log.rename_label(library, "Wave", "greeting")
-    assert [(word.label, word.start_ms) for word in annotation_log.said(library.connection)] == [
+    assert [(word.label, word.start_ms) for word in annotation_log.list_annotations(library.connection)] == [
         ("greeting", 0),
         ("greeting", 1000),
     ]
     assert len(change.before) == 3 and len(change.after) == 2
     annotation_log.undo(library)
-    assert annotation_log.said(library.connection) == before
-    annotation_log.withdraw_label(library, "wave")
-    assert [word.label for word in annotation_log.said(library.connection)] == ["greeting"]
+    assert annotation_log.list_annotations(library.connection) == before
+    annotation_log.remove_label(library, "wave")
+    assert [word.label for word in annotation_log.list_annotations(library.connection)] == ["greeting"]
     annotation_log.undo(library)
-    assert annotation_log.said(library.connection) == before
+    assert annotation_log.list_annotations(library.connection) == before
     for act in (
         lambda: annotation_log.rename_label(library, "nobody said so", "x"),
         lambda: annotation_log.rename_label(library, "wave", "?!"),
         lambda: annotation_log.rename_label(library, "wave", "wave"),
-        lambda: annotation_log.withdraw_label(library, "nobody said so"),
+        lambda: annotation_log.remove_label(library, "nobody said so"),
     ):
         with pytest.raises(LibraryError):
             act()
-    assert annotation_log.said(library.connection) == before
+    assert annotation_log.list_annotations(library.connection) == before
 
 
 def test_a_rejected_moment_is_gone_and_stays_gone(tagged: Library) -> None:
@@ -93,7 +94,7 @@ def test_a_confirmed_moment_is_there_though_no_model_sees_it_any_more(tagged: Li
     first = moments(tagged)[-1]
     annotation_log.confirm(tagged, [first.id])
     assert [m for m in moments(tagged) if m.id == first.id] == [first]  # still the model's own
-    heads.tell_threshold(tagged, 1, 1.1)
+    heads.set_model_threshold(tagged, 1, 1.1)
     list(derive.retag(tagged, 1))
     (mine,) = moments(tagged)
     assert (mine.path, mine.label, mine.start_ms, mine.end_ms) == (
@@ -103,7 +104,7 @@ def test_a_confirmed_moment_is_there_though_no_model_sees_it_any_more(tagged: Li
         first.end_ms,
     )
     assert (mine.source, mine.score) == ("user", 1.0)
-    heads.tell_threshold(tagged, 1, 0.4)
+    heads.set_model_threshold(tagged, 1, 0.4)
     list(derive.retag(tagged, 1))
     assert {m.source for m in moments(tagged)} == {"model"}  # it is seen again: one moment, not two
 
@@ -149,7 +150,7 @@ def test_a_renamed_moment_is_no_longer_what_it_was(tagged: Library) -> None:
     assert first.id not in {m.id for m in moments(tagged)}
     annotation_log.rename(tagged, [mine.id], "tricycle")
     assert not search(tagged.connection, "unicycle") and len(search(tagged.connection, "tricycle")) == 1
-    assert len(annotation_log.said(tagged.connection)) == 2  # what it is not, and what it is
+    assert len(annotation_log.list_annotations(tagged.connection)) == 2  # what it is not, and what it is
     with pytest.raises(LibraryError, match="called tricycle already"):
         annotation_log.rename(tagged, [search(tagged.connection, "tricycle")[0].id], "tricycle")
 
@@ -168,7 +169,11 @@ def test_a_moment_that_is_not_there_is_said_and_nothing_is_done(tagged: Library)
     for wrong in (10**6, 2**70, -5):
         with pytest.raises(LibraryError, match="no moment"):
             annotation_log.reject(tagged, [moments(tagged)[0].id, wrong])
-    assert annotation_log.said(tagged.connection) == [] == annotation_log.log(tagged.connection)
+    assert (
+        annotation_log.list_annotations(tagged.connection)
+        == []
+        == annotation_log.list_changes(tagged.connection)
+    )
 
 
 def test_every_change_can_be_undone_in_order_also_after_a_restart(tagged: Library) -> None:
@@ -191,7 +196,7 @@ def test_every_change_can_be_undone_in_order_also_after_a_restart(tagged: Librar
             assert (spoken(again), rows(again)) == before
     with pytest.raises(LibraryError, match="nothing to undo"):
         annotation_log.undo(tagged)
-    log = annotation_log.log(tagged.connection)
+    log = annotation_log.list_changes(tagged.connection)
     assert [c.action for c in log] == ["added", "rejected", "renamed", "added", "confirmed", "rejected"]
     assert all(c.undone_at for c in log)
 
@@ -208,7 +213,7 @@ def test_another_models_moments_hear_of_a_verdict(tagged: Library) -> None:
     first = moments(tagged)[0]
     annotation_log.reject(tagged, [first.id])
     other = add_model(tagged, seed=7, name="other")
-    heads.tell_threshold(tagged, other, 0.01)  # all of the video, of every label
+    heads.set_model_threshold(tagged, other, 0.01)  # all of the video, of every label
     list(derive.retag(tagged, other))
     long = [
         m for m in moments(tagged) if (m.path, m.label) == (first.path, first.label) and m.model == "other"
@@ -223,14 +228,14 @@ def test_another_models_moments_hear_of_a_verdict(tagged: Library) -> None:
 
 def test_forgetting_with_words_is_in_the_log_and_can_be_undone(tagged: Library, tmp_path: Path) -> None:
     annotation_log.add(tagged, 1, "grandma", 0, 3000)
-    said = annotation_log.said(tagged.connection)
-    what = forget.look(tagged, os.fsencode(tmp_path / "v"))
+    said = annotation_log.list_annotations(tagged.connection)
+    what = forget.plan_forget(tagged, os.fsencode(tmp_path / "v"))
     with pytest.raises(LibraryError, match="1 word of it"):
         forget.forget(tagged, what)
-    forget.forget(tagged, what, words=True)
-    assert annotation_log.said(tagged.connection) == []
+    forget.forget(tagged, what, with_annotations=True)
+    assert annotation_log.list_annotations(tagged.connection) == []
     annotation_log.undo(tagged)
-    assert annotation_log.said(tagged.connection) == said
+    assert annotation_log.list_annotations(tagged.connection) == said
 
 
 SPAN = st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda s: (s[0], s[0] + s[1]))
@@ -240,8 +245,8 @@ SPAN = st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda s: (s[0], s[
 def test_the_latest_word_that_covers_half_counts(
     segment: tuple[int, int], said: list[tuple[tuple[int, int], str]]
 ) -> None:
-    on = [apply.Said(i, *span, verdict) for i, (span, verdict) in enumerate(said)]
-    found = apply.verdict_on(*segment, on)
+    on = [apply.AnnotatedRange(i, *span, verdict) for i, (span, verdict) in enumerate(said)]
+    found = apply.verdict_for_range(*segment, on)
     half = np.zeros(80, bool)
     half[slice(*segment)] = True
 
@@ -262,4 +267,4 @@ def test_the_latest_word_that_covers_half_counts(
 
 
 def test_labels_of_a_model_are_spelt_as_it_does(tagged: Library) -> None:
-    assert annotation_log.checked_label(tagged, "YOGA") == LABELS[2]
+    assert annotation_log.resolve_label(tagged, "YOGA") == LABELS[2]

@@ -32,7 +32,7 @@ def tagged(library: Library, tmp_path: Path) -> Library:
     for i in range(6):
         add_video(library, tmp_path / "ab"[i % 2] / f"{i}.mp4", seed=i)
     files.add_roots(library, [os.fsencode(tmp_path / root) for root in "ab"])
-    heads.tell_threshold(library, model_id, 0.4)
+    heads.set_model_threshold(library, model_id, 0.4)
     heads.use_model(library, model_id)
     list(derive.retag(library, model_id))
     return library
@@ -54,19 +54,19 @@ def counts(library: Library) -> tuple[int, int, int]:
 def test_a_file_that_is_gone_is_cleared_away_and_what_was_said_of_it_stays(
     tagged: Library, tmp_path: Path
 ) -> None:
-    annotation_log.add(tagged, files.hold(tagged, os.fsencode(tmp_path / "a" / "0.mp4")), "grandma")
+    annotation_log.add(tagged, files.register_file(tagged, os.fsencode(tmp_path / "a" / "0.mp4")), "grandma")
     for name in ("a/0.mp4", "b/1.mp4"):
         (tmp_path / name).unlink()
-    gone = clean.look(tagged)
+    gone = clean.plan_clean(tagged)
     assert {Path(path).name for _, path in gone.files} == {"0.mp4", "1.mp4"}
-    assert (len(gone.contents), gone.words, gone.stale, gone.absent) == (2, 1, 0, ())
+    assert (len(gone.contents), gone.annotations, gone.stale_observations, gone.absent_roots) == (2, 1, 0, ())
     clean.clean(tagged, gone)
     assert names(tagged) == {"2.mp4", "3.mp4", "4.mp4", "5.mp4"}
     assert counts(tagged) == (4, 5, 4)  # the content with the word stays
-    ((word, place),) = annotation_file.homeless(tagged.connection)
+    ((word, place),) = annotation_file.orphaned_annotations(tagged.connection)
     assert word.label == "grandma" and place == str(tmp_path / "a" / "0.mp4")
-    again = clean.look(tagged)
-    assert not (again.files or again.contents or again.stale)
+    again = clean.plan_clean(tagged)
+    assert not (again.files or again.contents or again.stale_observations)
     add_video(tagged, tmp_path / "b" / "back.mp4", seed=0)
     assert [m.label for m in search(tagged.connection, "grandma")] == ["grandma"]
 
@@ -76,9 +76,9 @@ def test_a_root_that_is_gone_as_a_whole_is_left_alone(tagged: Library, tmp_path:
     shutil.rmtree(tmp_path / "a")
     if how == "it is empty":
         (tmp_path / "a").mkdir()
-    gone = clean.look(tagged)
+    gone = clean.plan_clean(tagged)
     assert gone.files == () == gone.contents
-    assert gone.absent == ((str(tmp_path / "a"), 3),)
+    assert gone.absent_roots == ((str(tmp_path / "a"), 3),)
     clean.clean(tagged, gone)
     assert counts(tagged) == (6, 6, 6)
 
@@ -87,7 +87,7 @@ def test_a_root_that_was_renamed_leaves_nothing_behind(tagged: Library, tmp_path
     (tmp_path / "a").rename(tmp_path / "c")
     for i in (0, 2, 4):
         add_video(tagged, tmp_path / "c" / f"{i}.mp4", seed=i, look=False)
-    gone = clean.look(tagged)
+    gone = clean.plan_clean(tagged)
     assert len(gone.files) == 3 and not gone.contents
     clean.clean(tagged, gone)
     assert counts(tagged) == (6, 6, 6)
@@ -95,7 +95,7 @@ def test_a_root_that_was_renamed_leaves_nothing_behind(tagged: Library, tmp_path
 
 def test_a_content_that_was_replaced_is_cleared_away(tagged: Library, tmp_path: Path) -> None:
     add_video(tagged, tmp_path / "a" / "0.mp4", seed=77)
-    gone = clean.look(tagged)
+    gone = clean.plan_clean(tagged)
     assert not gone.files and len(gone.contents) == 1
     clean.clean(tagged, gone)
     assert counts(tagged) == (6, 6, 6)
@@ -105,16 +105,16 @@ def test_forgetting_a_model_leaves_what_was_seen_and_said(tagged: Library) -> No
     list(derive.retag(tagged, add_model(tagged, seed=3, name="other")))
     first = search(tagged.connection, EVERYTHING, model="m")[0]
     annotation_log.confirm(tagged, [first.id])
-    said = annotation_log.said(tagged.connection)
-    assert forget.forget_model(tagged, heads.needed(tagged, "m")) > 0
+    said = annotation_log.list_annotations(tagged.connection)
+    assert forget.forget_model(tagged, heads.require_model(tagged, "m")) > 0
     left = search(tagged.connection, EVERYTHING, limit=999)
     assert {m.model for m in left} <= {"other", None}
     assert any((m.path, m.label) == (first.path, first.label) for m in left)
-    assert annotation_log.said(tagged.connection) == said and counts(tagged) == (6, 6, 6)
+    assert annotation_log.list_annotations(tagged.connection) == said and counts(tagged) == (6, 6, 6)
     assert heads.library_model(tagged) is None
-    assert clean.look(tagged).stale == 0  # the other model shares the backbone
-    forget.forget_model(tagged, heads.needed(tagged, "other"))
-    assert clean.look(tagged).stale == 6
+    assert clean.plan_clean(tagged).stale_observations == 0  # the other model shares the backbone
+    forget.forget_model(tagged, heads.require_model(tagged, "other"))
+    assert clean.plan_clean(tagged).stale_observations == 6
 
 
 def test_a_disk_that_came_back_elsewhere_is_known_at_once(tagged: Library, tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_what_is_known_at_the_new_place_is_newer(tagged: Library, tmp_path: Path
 
 
 def test_a_volume_that_is_known_by_itself_is_followed(tagged: Library, tmp_path: Path) -> None:
-    volume = Volumes().of(os.fsencode(tmp_path / "a" / "0.mp4"))
+    volume = Volumes().volume_of(os.fsencode(tmp_path / "a" / "0.mp4"))
     tagged.connection.execute("UPDATE volumes SET mount = x'2f6f6c64', display = '/old'")  # /old
-    files.note_mount(tagged, volume)
+    files.update_mount(tagged, volume)
     assert all(m.present for m in search(tagged.connection, EVERYTHING, limit=999))
     displays = {row[0] for row in tagged.connection.execute("SELECT display FROM files")}
     assert displays == {str(tmp_path / "ab"[i % 2] / f"{i}.mp4") for i in range(6)}

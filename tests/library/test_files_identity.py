@@ -26,7 +26,7 @@ def states(library: Library) -> dict[str, str]:
 
 def test_a_path_is_put_together_again_from_its_volume(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path / "a" / "b.mp4")
-    volume = Volumes().of(path)
+    volume = Volumes().volume_of(path)
     assert volume.absolute(volume.relative(path)) == path
     assert not volume.relative(path).startswith(b"/")
 
@@ -43,8 +43,8 @@ def test_a_folder_reached_through_a_link_is_the_same_folder(tmp_path: Path, libr
     add_video(library, tmp_path / "real" / "a.mp4")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (through,) = discover([os.fsencode(tmp_path / "link")]).files
-    volume = Volumes().of(through.path)
-    known = files.known_files(library, volume)
+    volume = Volumes().volume_of(through.path)
+    known = files.stored_files(library, volume)
     assert volume.relative(through.path) in known
     assert len(known) == 1
 
@@ -119,7 +119,7 @@ def test_any_file_number_is_kept(tmp_path: Path, library: Library, inode: int) -
     content = add_video(library, tmp_path / "a.mp4")
     found = discover([os.fsencode(tmp_path / "a.mp4")]).files[0]
     numbered = type(found)(found.path, found.size_bytes, found.mtime_ns, inode, found.root)
-    files.record_file(library, Volumes().of(found.path), numbered, content)
+    files.save_file(library, Volumes().volume_of(found.path), numbered, content)
 
 
 @pytest.fixture
@@ -136,11 +136,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_disk_that_was_unplugged_is_no_deletion(disk: Path, library: Library) -> None:
     add_video(library, disk / "films" / "a.mp4")
-    volume = Volumes().of(os.fsencode(disk / "films" / "a.mp4"))
+    volume = Volumes().volume_of(os.fsencode(disk / "films" / "a.mp4"))
     assert volume.mount == os.fsencode(disk)
-    assert Volumes().is_there(volume)
+    assert Volumes().is_mounted(volume)
     subprocess.run(["umount", disk], check=True)
-    assert not Volumes().is_there(volume)
+    assert not Volumes().is_mounted(volume)
     for root in (disk, disk.parent, disk / "films"):  # the mount point is an empty folder now
         assert files.mark_missing(library, [os.fsencode(root)], set()) == 0
     assert states(library) == {"a.mp4": "present"}

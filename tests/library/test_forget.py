@@ -11,7 +11,7 @@ from helpers.shelf import add_model, add_video
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
-from vtag.engine.library.maintenance.forget import THUMBNAILS, forget, look
+from vtag.engine.library.maintenance.forget import THUMBNAIL_FOLDER, forget, plan_forget
 from vtag.engine.library.store import files, observations
 from vtag.engine.scan.discover import discover
 
@@ -32,7 +32,7 @@ def tagged(library: Library, tmp_path: Path) -> Library:
 
 
 def test_a_file_is_forgotten_with_all_that_was_seen_and_said_of_it(tagged: Library, tmp_path: Path) -> None:
-    forget(tagged, look(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
+    forget(tagged, plan_forget(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
     assert [count(tagged, t) for t in ("files", "contents", "derivations", "roots")] == [2, 2, 2, 2]
     orphans = tagged.connection.execute(
         "SELECT count(*) FROM segments WHERE content_id NOT IN (SELECT id FROM contents)"
@@ -47,7 +47,7 @@ def test_a_folder_that_is_gone_from_the_disk_is_forgotten_with_its_root(
     for file in (tmp_path / "v").iterdir():
         file.unlink()
     (tmp_path / "v").rmdir()
-    what = look(tagged, os.fsencode(tmp_path / "v"))
+    what = plan_forget(tagged, os.fsencode(tmp_path / "v"))
     assert len(what.files) == 2
     forget(tagged, what)
     assert [count(tagged, t) for t in ("files", "contents", "roots")] == [1, 1, 1]
@@ -55,7 +55,9 @@ def test_a_folder_that_is_gone_from_the_disk_is_forgotten_with_its_root(
 
 def test_through_a_link_the_same_is_forgotten(tagged: Library, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "v")
-    assert look(tagged, os.fsencode(tmp_path / "link")) == look(tagged, os.fsencode(tmp_path / "v"))
+    assert plan_forget(tagged, os.fsencode(tmp_path / "link")) == plan_forget(
+        tagged, os.fsencode(tmp_path / "v")
+    )
 
 
 def test_a_word_is_lost_only_when_told(tagged: Library, tmp_path: Path) -> None:
@@ -63,12 +65,12 @@ def test_a_word_is_lost_only_when_told(tagged: Library, tmp_path: Path) -> None:
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
         "((SELECT content_id FROM files WHERE display LIKE '%/a.mp4'), 'archery', 'added', '')"
     )
-    what = look(tagged, os.fsencode(tmp_path / "v"))
-    assert what.words == 1
+    what = plan_forget(tagged, os.fsencode(tmp_path / "v"))
+    assert what.annotations == 1
     with pytest.raises(LibraryError, match="--words"):
         forget(tagged, what)
     assert [count(tagged, t) for t in ("files", "words")] == [3, 1]
-    forget(tagged, what, words=True)
+    forget(tagged, what, with_annotations=True)
     assert [count(tagged, t) for t in ("files", "words")] == [1, 0]
 
 
@@ -78,24 +80,24 @@ def test_a_copy_elsewhere_keeps_the_content_and_its_words(tagged: Library, tmp_p
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
         "((SELECT content_id FROM files WHERE display LIKE '%/a.mp4'), 'archery', 'added', '')"
     )
-    forget(tagged, look(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
+    forget(tagged, plan_forget(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
     assert [count(tagged, t) for t in ("files", "contents", "words")] == [3, 3, 1]
 
 
 def test_thumbnails_go_with_their_content(tagged: Library, tmp_path: Path) -> None:
-    folder = tagged.path.parent / THUMBNAILS
+    folder = tagged.path.parent / THUMBNAIL_FOLDER
     folder.mkdir()
     keys = [files.content_key(os.fsencode(tmp_path / "v" / name)) for name in ("a.mp4", "b.mp4")]
     for key in keys:
         (folder / f"{key}_1000.jpg").touch()
         (folder / f"{key}.webp").touch()
-    forget(tagged, look(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
+    forget(tagged, plan_forget(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
     assert {f.name for f in folder.iterdir()} == {f"{keys[1]}_1000.jpg", f"{keys[1]}.webp"}
 
 
 def test_what_was_forgotten_can_be_seen_again(tagged: Library, tmp_path: Path) -> None:
     path = tmp_path / "v" / "a.mp4"
-    forget(tagged, look(tagged, os.fsencode(path)))
+    forget(tagged, plan_forget(tagged, os.fsencode(path)))
     assert len(discover([os.fsencode(path)]).files) == 1
     add_video(tagged, path, seed=0)
-    assert len(observations.keys_with(tagged, "backbone", "sampling")) == 3
+    assert len(observations.observed_keys(tagged, "backbone", "sampling")) == 3

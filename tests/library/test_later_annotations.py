@@ -34,7 +34,7 @@ def answer(library: Library, *answers: bool) -> str:
     """The verdict that stands after Yes and No were pressed in Teach, one directly after the other."""
     for is_it in answers:
         assert teach.say(library.path, TAG, 1, 1000, 3000, is_it=is_it) == ""
-    (word,) = annotation_log.said(library.connection)
+    (word,) = annotation_log.list_annotations(library.connection)
     return word.verdict
 
 
@@ -58,7 +58,7 @@ def test_a_no_to_nearly_the_same_range_stands(seen: Library) -> None:
 
 def test_what_is_said_again_counts_anew(seen: Library) -> None:
     annotation_log.add(seen, 1, TAG, 1000, 3000)
-    annotation_log.judge(seen, 1, TAG, "rejected", 0, 8000)
+    annotation_log.record_verdict(seen, 1, TAG, "rejected", 0, 8000)
     assert annotation_log.add(seen, 1, TAG, 1000, 3000).id
     assert [(m.start_ms, m.end_ms) for m in search(seen.connection, TAG)] == [(1000, 3000)]
     assert not annotation_log.add(seen, 1, TAG, 1000, 3000).id
@@ -67,26 +67,28 @@ def test_what_is_said_again_counts_anew(seen: Library) -> None:
 def test_an_imported_word_of_a_clock_that_is_ahead_counts_from_today_on(seen: Library) -> None:
     """Also where the same was said before, and something else since; but the same file again changes nothing."""
     annotation_log.add(seen, 1, TAG, 1000, 3000)
-    annotation_log.judge(seen, 1, TAG, "rejected", 0, 8000)
-    ahead = annotation_log.said(seen.connection)[0]._replace(said_at="9000-01-01T00:00:00+00:00")
-    assert annotation_log.merge(seen, [ahead]).id
+    annotation_log.record_verdict(seen, 1, TAG, "rejected", 0, 8000)
+    ahead = annotation_log.list_annotations(seen.connection)[0]._replace(said_at="9000-01-01T00:00:00+00:00")
+    assert annotation_log.merge_annotations(seen, [ahead]).id
     assert len(search(seen.connection, TAG)) == 1
-    assert not annotation_log.merge(seen, [ahead]).id
+    assert not annotation_log.merge_annotations(seen, [ahead]).id
     later = ahead._replace(verdict="rejected", said_at="9000-01-01T00:00:01+00:00")
-    assert annotation_log.merge(seen, [later, ahead]).id and not search(seen.connection, TAG)
-    assert not annotation_log.merge(seen, [later, ahead]).id
+    assert annotation_log.merge_annotations(seen, [later, ahead]).id and not search(seen.connection, TAG)
+    assert not annotation_log.merge_annotations(seen, [later, ahead]).id
 
 
 def test_a_time_in_another_format_is_compared_as_a_time(seen: Library) -> None:
     annotation_log.add(seen, 1, TAG, 1000, 3000)
-    (word,) = annotation_log.said(seen.connection)
+    (word,) = annotation_log.list_annotations(seen.connection)
     second = word.said_at.split(".")[0]
     for earlier in (f"{second}+00:00", f"{second}Z"):
-        assert not annotation_log.merge(seen, [word._replace(verdict="rejected", said_at=earlier)]).id
+        assert not annotation_log.merge_annotations(
+            seen, [word._replace(verdict="rejected", said_at=earlier)]
+        ).id
     hence = datetime.fromisoformat(word.said_at) + timedelta(microseconds=1)
     zone = timezone(timedelta(hours=-11))
     rejected = word._replace(verdict="rejected", said_at=hence.astimezone(zone).isoformat())
-    assert annotation_log.merge(seen, [rejected]).after == (
+    assert annotation_log.merge_annotations(seen, [rejected]).after == (
         rejected._replace(said_at=hence.isoformat(timespec="microseconds")),
     )
 
@@ -201,7 +203,7 @@ class Person:
     def import_file(self, step: Step) -> tuple[int, int]:
         """Another machine's word, said a little later by its own clock, which writes whole seconds and a zone."""
         with Library.open(self.library) as library:
-            said = annotation_log.said(library.connection)
+            said = annotation_log.list_annotations(library.connection)
             (key,) = library.connection.execute("SELECT key FROM contents WHERE id = 1").fetchone()
         latest = max([datetime.fromisoformat(word.said_at) for word in said], default=_clock_reads[0])
         when = (latest + timedelta(seconds=2)).replace(microsecond=0).astimezone(timestamps_zone)
@@ -256,8 +258,8 @@ def test_the_last_thing_said_of_a_range_stands(
             standing = [moment for moment in person.moments(step.tag) if _is_half_in(moment, judged)]
             assert bool(standing) == step.is_it, step
     with Library.open(person.library) as library:
-        said_at = [word.said_at for word in annotation_log.said(library.connection)]
-        changed_at = [change.at for change in annotation_log.log(library.connection)]
+        said_at = [word.said_at for word in annotation_log.list_annotations(library.connection)]
+        changed_at = [change.at for change in annotation_log.list_changes(library.connection)]
     assert len(set(said_at)) == len(said_at)
     assert changed_at == sorted(set(changed_at), reverse=True)
     assert {len(at) for at in said_at + changed_at} <= {len("2026-03-01T12:00:00.000000+00:00")}

@@ -116,7 +116,7 @@ def test_windows_that_are_there_are_kept_and_missing_ones_added(library: Library
     assert seen.features[:, 0, 0].tolist() == [1, 2, 1]
     again = observations.get(library, "k", "b", "s")
     assert again is not None and np.array_equal(again.features, seen.features)
-    assert observations.keys_with(library, "b", "s") == {"k"}
+    assert observations.observed_keys(library, "b", "s") == {"k"}
 
 
 def test_features_beyond_float16_stay_finite(library: Library) -> None:
@@ -178,13 +178,13 @@ def test_retag_says_exactly_what_a_fresh_derivation_says(library: Library, tmp_p
     first, second = add_model(library), add_model(library, seed=1, name="other")
     contents = [add_video(library, tmp_path / f"{i}.mp4", seed=i) for i in range(3)]
     for content in contents:
-        model = heads.head(library, first)
+        model = heads.load_head(library, first)
         derive.derive_segments(library, content, model, derive.derivation_rules(library, model), SAMPLING)
     fresh = said(library)
     assert fresh
-    heads.tell_threshold(library, first, 0.9)
+    heads.set_model_threshold(library, first, 0.9)
     assert sum(n for _, n in derive.retag(library, first)) < len(fresh)
-    heads.tell_threshold(library, first, None)
+    heads.set_model_threshold(library, first, None)
     assert sum(n for _, n in derive.retag(library, first)) == len(fresh)
     assert said(library) == fresh
     assert sum(n for _, n in derive.retag(library, second)) > 0
@@ -194,7 +194,7 @@ def test_retag_says_exactly_what_a_fresh_derivation_says(library: Library, tmp_p
 def test_none_of_these_is_never_said(library: Library, tmp_path: Path) -> None:
     model_id = add_model(library)
     add_video(library, tmp_path / "a.mp4")
-    heads.tell_threshold(library, model_id, 0.0)
+    heads.set_model_threshold(library, model_id, 0.0)
     list(derive.retag(library, model_id))
     names = {
         row[0]
@@ -208,7 +208,7 @@ def test_none_of_these_is_never_said(library: Library, tmp_path: Path) -> None:
 def test_a_verdict_outlives_retag_and_hides_what_was_rejected(library: Library, tmp_path: Path) -> None:
     model_id = add_model(library)
     content = add_video(library, tmp_path / "a.mp4")
-    heads.tell_threshold(library, model_id, 0.0)
+    heads.set_model_threshold(library, model_id, 0.0)
     library.connection.execute(
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES (?, 'archery', 'rejected', '')",
         (content,),
@@ -273,7 +273,7 @@ def test_a_moment_that_two_models_saw_is_there_once_with_the_better_score(
     add_video(library, tmp_path / "a.mp4")
     for seed in (0, 1):
         model_id = add_model(library, seed=seed, name=f"m{seed}")
-        heads.tell_threshold(library, model_id, 0.0)
+        heads.set_model_threshold(library, model_id, 0.0)
         list(derive.retag(library, model_id))
     both = search(library.connection, "yoga")
     each = [search(library.connection, "yoga", model=f"m{seed}") for seed in (0, 1)]
@@ -283,7 +283,7 @@ def test_a_moment_that_two_models_saw_is_there_once_with_the_better_score(
 def test_a_missing_file_is_marked_and_a_copy_is_shown_instead(library: Library, tmp_path: Path) -> None:
     model_id = add_model(library)
     add_video(library, tmp_path / "v" / "a.mp4")
-    heads.tell_threshold(library, model_id, 0.0)
+    heads.set_model_threshold(library, model_id, 0.0)
     list(derive.retag(library, model_id))
     (tmp_path / "v" / "a.mp4").rename(tmp_path / "v" / "b.mp4")
     assert files.mark_missing(library, [os.fsencode(tmp_path / "v")], set()) == 1
@@ -304,14 +304,14 @@ def test_forgetting_a_folder_leaves_nothing_but_what_lies_elsewhere(library: Lib
     for place in ("gone/a.mp4", "kept/a.mp4"):
         add_video(library, tmp_path / place, seed=1)
     add_video(library, tmp_path / "gone" / "only.mp4", seed=2)
-    heads.tell_threshold(library, model_id, 0.0)
+    heads.set_model_threshold(library, model_id, 0.0)
     list(derive.retag(library, model_id))
-    forget.forget(library, forget.look(library, os.fsencode(tmp_path / "gone")))
+    forget.forget(library, forget.plan_forget(library, os.fsencode(tmp_path / "gone")))
     paths = {m.path for m in search(library.connection, "yoga")}
     assert paths == {os.fsencode(tmp_path / "kept" / "a.mp4")}
-    assert len(observations.keys_with(library, "backbone", SAMPLING)) == 1
+    assert len(observations.observed_keys(library, "backbone", SAMPLING)) == 1
     with pytest.raises(LibraryError, match="nothing is known"):
-        forget.look(library, os.fsencode(tmp_path / "gone"))
+        forget.plan_forget(library, os.fsencode(tmp_path / "gone"))
 
 
 # --- runs -------------------------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ def test_a_run_that_ends_while_it_is_asked_for_is_not_called_interrupted(
         return False
 
     monkeypatch.setattr(runs, "_is_running", has_just_ended)
-    (run,) = runs.recent(library.connection)
+    (run,) = runs.recent_runs(library.connection)
     assert (run.state, run.progress) == ("done", {"videos": 2})
 
 
@@ -339,7 +339,7 @@ def test_a_dead_process_that_nobody_waited_for_does_not_run(library: Library) ->
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         run_id = runs.start(library, "scan", "/videos")
         library.connection.execute("UPDATE runs SET pid = ? WHERE id = ?", (process.pid, run_id))
-        assert runs.recent(library.connection)[0].state == "running"
+        assert runs.recent_runs(library.connection)[0].state == "running"
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert runs.recent(library.connection)[0].state == "interrupted"
+        assert runs.recent_runs(library.connection)[0].state == "interrupted"

@@ -181,7 +181,8 @@ def test_words_of_a_page_that_wrote_whole_seconds_are_in_the_order_of_their_chan
             )
     with Library.open(path) as library:
         spoken = [
-            (word.label, word.verdict, word.said_at) for word in annotation_log.said(library.connection)
+            (word.label, word.verdict, word.said_at)
+            for word in annotation_log.list_annotations(library.connection)
         ]
         assert spoken == [
             ("yoga", "rejected", "2024-01-01T00:00:00.000000+00:00"),
@@ -189,11 +190,11 @@ def test_words_of_a_page_that_wrote_whole_seconds_are_in_the_order_of_their_chan
             ("wave", "rejected", f"{SECOND}.800000+00:00"),
         ]
         assert not search(library.connection, "wave")
-        changes = annotation_log.log(library.connection)
+        changes = annotation_log.list_changes(library.connection)
         assert [change.after[0] for change in reversed(changes)] == [
             word
             for label in ("wave", "yoga")
-            for word in annotation_log.said(library.connection)
+            for word in annotation_log.list_annotations(library.connection)
             if word.label == label
         ]
         assert changes[0].at == "2026-03-02T00:00:00.000000+00:00"

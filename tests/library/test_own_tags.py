@@ -14,7 +14,7 @@ from helpers.sample import make_model
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
-from vtag.engine.library.maintenance.forget import forget_model, forget_replaced
+from vtag.engine.library.maintenance.forget import forget_model, forget_replaced_models
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
 from vtag.engine.models.registry import load_model
@@ -58,7 +58,7 @@ def teach(library: Library, base: Checkpoint, data: Path, out: Path) -> None:
     )
     model = remembered_or_loaded(library, str(out))
     list(derive.retag(library, model))
-    forget_replaced(library, model)
+    forget_replaced_models(library, model)
 
 
 def found(library: Library, label: str) -> set[str]:
@@ -84,7 +84,7 @@ def test_own_tags_are_found_in_what_is_scanned_later(
     assert found(library, "lines") == {"first.mp4"}
 
     # what was scanned while the head was not known catches up at the next scan, and no video is opened
-    own = heads.needed(library, str(tmp_path / "own"))
+    own = heads.require_model(library, str(tmp_path / "own"))
     with library.transaction() as db:
         db.execute("DELETE FROM segments WHERE model_id = ?", (own,))
         db.execute("DELETE FROM derivations WHERE model_id = ?", (own,))
@@ -104,8 +104,8 @@ def test_the_library_follows_its_own_model_when_that_is_taught_anew(
         grey = np.full((48, 64, 3), 80 + 9 * number, np.uint8)
         clip(tmp_path / "data" / "flat" / f"{number}.mp4", lambda _, grey=grey: grey)
     teach(library, base, tmp_path / "data", tmp_path / "own")
-    first = heads.needed(library, str(tmp_path / "own"))
+    first = heads.require_model(library, str(tmp_path / "own"))
     heads.use_model(library, first)
     (tmp_path / "data" / "flat").rename(tmp_path / "data" / "plain")
     teach(library, base, tmp_path / "data", tmp_path / "own")
-    assert heads.library_model(library) == heads.needed(library, str(tmp_path / "own")) != first
+    assert heads.library_model(library) == heads.require_model(library, str(tmp_path / "own")) != first

@@ -95,7 +95,9 @@ def check(library: Library) -> None:
 
 
 def cache(library: Library) -> list[Path]:
-    return sorted(p for p in feature_cache.folder_of(library.path).iterdir() if p.suffix in (".f16", ".rows"))
+    return sorted(
+        p for p in feature_cache.cache_folder(library.path).iterdir() if p.suffix in (".f16", ".rows")
+    )
 
 
 def test_moments_are_ranked_by_their_exact_cosine(seen: Library) -> None:
@@ -180,8 +182,8 @@ def test_of_several_views_the_most_similar_counts(library: Library, tmp_path: Pa
 
 def test_forgetting_a_video_empties_the_cache_too(seen: Library, tmp_path: Path) -> None:
     check(seen)
-    forget.forget(seen, forget.look(seen, os.fsencode(tmp_path / "v" / "3.mp4")))
-    assert not feature_cache.folder_of(seen.path).exists()
+    forget.forget(seen, forget.plan_forget(seen, os.fsencode(tmp_path / "v" / "3.mp4")))
+    assert not feature_cache.cache_folder(seen.path).exists()
     check(seen)
 
 

@@ -23,20 +23,20 @@ from vtag.engine.library.store import files, heads, runs
 @pytest.fixture
 def shelf(library: Library, tmp_path: Path) -> Path:
     """The path of a library with two videos and their moments, closed for nobody."""
-    model = heads.head(library, add_model(library))
+    model = heads.load_head(library, add_model(library))
     heads.use_model(library, model.id)
-    heads.tell_threshold(library, model.id, 0.3)
+    heads.set_model_threshold(library, model.id, 0.3)
     for number in range(2):
         content = add_video(library, tmp_path / "clips" / f"{number} <b>.mp4", seed=number)
-        head = heads.head(library, model.id)
+        head = heads.load_head(library, model.id)
         derive.derive_segments(library, content, head, derive.derivation_rules(library, head), SAMPLING)
     files.add_roots(library, [str(tmp_path / "clips").encode()])
     return library.path
 
 
-def first_moment(library: Path) -> page_queries.Told:
+def first_moment(library: Path) -> page_queries.MomentRow:
     with Library.open(library) as opened:
-        return page_queries.told(opened.connection, 1)[0]
+        return page_queries.video_moments(opened.connection, 1)[0]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_is_gone_says_so(shelf: Path) -> None:
 def test_the_curve_is_what_the_head_says_of_the_observations(shelf: Path) -> None:
     with Library.open(shelf) as opened:
         found = score_curve(opened, 1, "yoga")
-        told = [each for each in page_queries.told(opened.connection, 1) if each.label == "yoga"]
+        told = [each for each in page_queries.video_moments(opened.connection, 1) if each.label == "yoga"]
         assert found.windows.shape == (8, 2) and found.threshold == pytest.approx(0.3)
         assert max(each.score for each in told) == pytest.approx(found.scores.max())
         assert len(score_curve(opened, 1, "unknown").scores) == 0
@@ -140,7 +140,7 @@ def test_examples_are_words_and_can_be_said_of_any_stretch(shelf: Path) -> None:
     assert "1 of waving, 1 of something else" in teach.examples(shelf, "waving")
     assert "waving (1)" in teach.examples(shelf, "")
     with Library.open(shelf) as opened:
-        said = sorted((w.verdict, w.start_ms) for w in annotation_log.said(opened.connection))
+        said = sorted((w.verdict, w.start_ms) for w in annotation_log.list_annotations(opened.connection))
     assert said == [("added", 0), ("rejected", 1000)]
     places, _ = teach.candidates(shelf, "yoga OR archery OR bike")
     shown = teach.choices(shelf, "waving", places, "Choose")
@@ -193,10 +193,10 @@ def test_a_run_tells_its_speed_and_the_time_left() -> None:
     run = runs.Run(
         1, "scan", "x", 1, "h", "running", "2026-01-01T00:00:00+00:00", "2026-01-01T00:01:00+00:00", told
     )
-    assert runs.outlook(run) == runs.Outlook(2.0, 180.0)
-    assert runs.outlook(run._replace(progress={})) == runs.Outlook(None, None)
+    assert runs.estimate_run(run) == runs.RunEstimate(2.0, 180.0)
+    assert runs.estimate_run(run._replace(progress={})) == runs.RunEstimate(None, None)
     half_a_minute_paused = {**told, "worked_s": 30.0}
-    assert runs.outlook(run._replace(progress=half_a_minute_paused)) == runs.Outlook(4.0, 90.0)
+    assert runs.estimate_run(run._replace(progress=half_a_minute_paused)) == runs.RunEstimate(4.0, 90.0)
 
 
 def test_the_server_process_would_load_no_model() -> None:
@@ -260,7 +260,7 @@ def test_a_training_draws_its_curves_while_it_runs(shelf: Path) -> None:
         run = runs.start(opened, "finetune", "/models/mine")
         told = {"epoch": 3, "of": 30, "loss": 0.9, "accuracy": 0.7, "history": history}
         runs.report(opened, run, told)
-        shown = now_running(runs.recent(opened.connection), None, [], "")
+        shown = now_running(runs.recent_runs(opened.connection), None, [], "")
     assert "epoch 3 of 30" in shown and "loss 0.900, 70 % right" in shown
     assert shown.count("<polyline") == 3 and "training: 1.000" in shown  # val_accuracy was not measured
     assert "<b>" not in confusion(["a<b>", "c"], [[3, 1], [0, 2]])

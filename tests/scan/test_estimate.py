@@ -114,7 +114,7 @@ def test_the_speed_of_a_long_scan_is_remembered(library: Library, tmp_path: Path
     assert isinstance(before, Planned) and before.estimate_s  # timed: nothing is remembered yet
     assert (before.videos, before.video_ms) == (1, 40_000)
     events_of(library, tmp_path, model)
-    speed = runs.speed(library, load_model(model).spec.backbone_hash)
+    speed = runs.last_speed(library, load_model(model).spec.backbone_hash)
     assert speed is not None and speed > 0
     planned = events_of(library, tmp_path, model, dry_run=True, force=True)[0]
     assert isinstance(planned, Planned)

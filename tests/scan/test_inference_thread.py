@@ -193,11 +193,11 @@ def test_an_older_library_learns_what_is_unfinished(tmp_path: Path, monkeypatch:
                 "INSERT INTO contents (key, size_bytes, added_at) VALUES ('1-a', 1, '')"
             )
     with Library.open(path) as library:
-        assert coverage.how_far(library.connection) is None
-        coverage.mark(library, 1, "b", "s", 1, 2)
-        assert coverage.contents(library, "b", "s") == {1}
+        assert coverage.partial_coverage(library.connection) is None
+        coverage.mark_partial(library, 1, "b", "s", 1, 2)
+        assert coverage.partial_contents(library, "b", "s") == {1}
         library.connection.execute("DELETE FROM contents")
-        assert coverage.contents(library, "b", "s") == set()
+        assert coverage.partial_contents(library, "b", "s") == set()
 
 
 # --- windows that show nothing new --------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_a_scan_is_nice_can_be_paused_and_goes_on(tmp_path: Path, model: Path, v
 
 def state_of(library: Path) -> str:
     with closing(database.open_reader(library)) as reader:
-        return runs.recent(reader, 1)[0].state
+        return runs.recent_runs(reader, 1)[0].state
 
 
 def wait_for(holds: Callable[[], bool]) -> None:

@@ -98,7 +98,7 @@ def test_what_is_added_is_looked_at_once_it_rests(tmp_path: Path, model: Path, p
     assert watched.scanned() == 1  # one whole video: none that failed, none twice
     with Library.open(tmp_path / "home" / "library.db") as library:
         assert library.connection.execute("SELECT count(*) FROM contents").fetchone() == (2,)
-        assert len(runs.recent(library.connection)) == 2  # walks that found nothing to do leave no trace
+        assert len(runs.recent_runs(library.connection)) == 2  # walks that found nothing to do leave no trace
 
 
 def test_a_share_that_goes_away_is_waited_for_and_nothing_is_deleted(tmp_path: Path, model: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_share_that_goes_away_is_waited_for_and_nothing_is_deleted(tmp_path: P
         make_video(tmp_path / "offline" / "b.mp4", seconds=1, seed=2)
         (tmp_path / "offline").rename(share)
         assert watched.scanned() == 1
-        assert len(annotation_log.said(library.connection)) == 1
+        assert len(annotation_log.list_annotations(library.connection)) == 1
 
 
 def test_a_share_that_is_away_for_a_moment_ends_no_watch(

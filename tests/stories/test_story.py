@@ -26,7 +26,8 @@ QUERY = 'archery OR "riding a bike" OR yoga OR grandma'
 
 def spoken(library: Library) -> set[tuple[str, str, int | None, int | None, str]]:
     return {
-        (w.content, w.label, w.start_ms, w.end_ms, w.verdict) for w in annotation_log.said(library.connection)
+        (w.content, w.label, w.start_ms, w.end_ms, w.verdict)
+        for w in annotation_log.list_annotations(library.connection)
     }
 
 
@@ -75,7 +76,7 @@ def test_a_container_that_a_tagger_rewrote_keeps_its_words_and_is_not_looked_at_
     done = looked(library, models[0], tmp_path / "v")
     assert (done.scanned, done.windows, done.skipped) == (0, 0, 1)
     assert spans(found(library, "a.mp4")) == before
-    assert not annotation_file.homeless(library.connection)
+    assert not annotation_file.orphaned_annotations(library.connection)
     # what is said of the new file is said of the old one, too
     annotation_log.undo(library)
     assert first.label in {m.label for m in found(library, "a.mp4")}
@@ -116,7 +117,7 @@ def test_the_story_of_a_library(
     wrong = {name: found(library, name)[0] for name in ("a.mp4", "d.mp4")}
     annotation_log.reject(library, [wrong["a.mp4"].id, wrong["d.mp4"].id])
     (b,) = {m.path for m in found(library, "b.mkv")}
-    content = files.hold(library, os.fsencode(home / "b.mkv"))
+    content = files.register_file(library, os.fsencode(home / "b.mkv"))
     annotation_log.add(library, content, "grandma", 500, 2000)
     annotation_log.confirm(library, [found(library, "c.mp4")[0].id])
     said = spoken(library)
@@ -139,7 +140,7 @@ def test_the_story_of_a_library(
     assert done.windows == 0 and spoken(library) == said
     assert [m.present for m in found(library, "d.mp4")] == [False] * len(seen["d.mp4"])
     assert spans(found(library, "d.mp4")) == seen["d.mp4"]
-    assert not annotation_file.homeless(library.connection)
+    assert not annotation_file.orphaned_annotations(library.connection)
 
     # and comes back elsewhere
     done = looked(library, models[0], moved, kept)
@@ -150,7 +151,7 @@ def test_the_story_of_a_library(
     # a file is replaced under its name: another video, whose predecessor's words have no home, and are kept
     make_video(moved / "c.mp4", seconds=3, seed=9)
     assert looked(library, models[0], moved, kept).scanned == 1
-    (lost,) = annotation_file.homeless(library.connection)
+    (lost,) = annotation_file.orphaned_annotations(library.connection)
     assert lost[0].verdict == "confirmed" and lost[1] is not None and lost[1].endswith("/c.mp4")
     assert spoken(library) == said and "user" not in {m.source for m in found(library, "c.mp4")}
 
@@ -172,7 +173,7 @@ def test_the_story_of_a_library(
     second = heads.library_model(library)
     assert second is not None
     for threshold in (0.01, 0.9, 0.05):
-        heads.tell_threshold(library, second, threshold)
+        heads.set_model_threshold(library, second, threshold)
         list(derive.retag(library, second))
         assert ("grandma", 500, 2000, "user") in spans(found(library, "b.mkv"))
         for name, moment in (("copy.mp4", wrong["a.mp4"]), ("d.mp4", wrong["d.mp4"])):

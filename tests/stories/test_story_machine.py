@@ -45,7 +45,7 @@ class Years(RuleBasedStateMachine):
         self.home = Path(tempfile.mkdtemp(dir=self.material))
         self.library = Library.open(self.home / "library" / "library.db")
         self.files: dict[str, int] = {}  # path below the folder, and which video it shows
-        self.said: list[set[annotation_log.Word]] = [set()]  # after each change that was not undone
+        self.said: list[set[annotation_log.Annotation]] = [set()]  # after each change that was not undone
         self.seen: set[tuple[int, str]] = set()  # video and model, as far as they may be known
         self.surely_seen: set[tuple[int, str]] = set()  # and as far as they have to be
         self.tagger = 0
@@ -116,14 +116,14 @@ class Years(RuleBasedStateMachine):
     def retag(self) -> None:
         model = heads.library_model(self.library)
         assert model is not None
-        heads.tell_threshold(self.library, model, 0.05)
+        heads.set_model_threshold(self.library, model, 0.05)
         list(derive.retag(self.library, model))
 
     @precondition(lambda self: self.files)
     @rule(data=st.data(), span=st.sampled_from([(None, None), (0, 400), (300, 900)]))
     def say(self, data: st.DataObject, span: tuple[int | None, int | None]) -> None:
         name = data.draw(st.sampled_from(sorted(self.files)))
-        content = files.hold(self.library, os.fsencode(self.root / name))
+        content = files.register_file(self.library, os.fsencode(self.root / name))
         self.changed(annotation_log.add(self.library, content, "grandma", *span))
 
     @rule(data=st.data(), how=st.sampled_from(["confirm", "reject", "rename"]))
@@ -145,7 +145,7 @@ class Years(RuleBasedStateMachine):
 
     @rule()
     def clean_up(self) -> None:
-        gone = clean.look(self.library)
+        gone = clean.plan_clean(self.library)
         clean.clean(self.library, gone)
         # what no file held is looked at again if it comes back
         held = set(self.files.values())
@@ -155,7 +155,7 @@ class Years(RuleBasedStateMachine):
 
     @rule()
     def import_what_was_exported(self) -> None:
-        lines = [line.encode() for line in annotation_file.export(self.library.connection)]
+        lines = [line.encode() for line in annotation_file.export_lines(self.library.connection)]
         assert annotation_file.import_lines(self.library, lines, "f")[0].id == 0
 
     @rule()
@@ -164,13 +164,13 @@ class Years(RuleBasedStateMachine):
         self.library.close()
         self.library = Library.open(path)
 
-    def changed(self, change: annotation_log.Change) -> None:
+    def changed(self, change: annotation_log.AnnotationChange) -> None:
         if change.id:
             self.said.append((self.said[-1] - set(change.before)) | set(change.after))
 
     @invariant()
     def no_word_is_lost(self) -> None:
-        assert set(annotation_log.said(self.library.connection)) == self.said[-1]
+        assert set(annotation_log.list_annotations(self.library.connection)) == self.said[-1]
 
     @invariant()
     def what_was_rejected_is_not_found(self) -> None:

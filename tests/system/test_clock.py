@@ -72,7 +72,7 @@ def test_a_paused_scan_is_no_slower_for_it(tmp_path: Path, vtag_home: Path) -> N
         if not (vtag_home / "library.db").exists():
             return None
         with closing(open_reader(vtag_home / "library.db")) as reader:
-            return next(iter(runs.recent(reader, 1)), None)
+            return next(iter(runs.recent_runs(reader, 1)), None)
 
     while not ((run := row()) and run.progress.get("video_ms")):
         assert child.poll() is None
@@ -84,8 +84,8 @@ def test_a_paused_scan_is_no_slower_for_it(tmp_path: Path, vtag_home: Path) -> N
     assert child.returncode == 0, said
     run = row()
     assert run is not None
-    passed = runs.outlook(run._replace(progress={**run.progress, "worked_s": None})).speed
-    told = runs.outlook(run).speed
+    passed = runs.estimate_run(run._replace(progress={**run.progress, "worked_s": None})).speed
+    told = runs.estimate_run(run).speed
     assert passed and told
     worked_s, passed_s = (run.progress["video_ms"] / 1000 / speed for speed in (told, passed))
     assert passed_s - worked_s > 19

@@ -127,7 +127,7 @@ def test_what_was_rejected_since_is_no_example(told: Library, base: Checkpoint, 
     """Also where the range is not quite the same: a whole video, and all of it from its beginning to its end."""
     content = see(told, base, tmp_path / "v", 90, {3: DIVE})
     annotation_log.add(told, content, "dive")
-    annotation_log.judge(told, content, "dive", "rejected", 0, WINDOWS * 1000)
+    annotation_log.record_verdict(told, content, "dive", "rejected", 0, WINDOWS * 1000)
     found = from_words(told, base)
     assert len(found.clips) == 8
     assert len(found.rejected.windows) == WINDOWS

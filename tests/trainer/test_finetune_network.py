@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from vtag.app.cli import app
 from vtag.engine.errors import ModelError
 from vtag.engine.library.database import Library
-from vtag.engine.library.store.runs import recent
+from vtag.engine.library.store.runs import recent_runs
 from vtag.engine.models.registry import load_model
 from vtag.engine.scan.model_selection import remember
 from vtag.engine.scan.scan import ScanOptions, scan
@@ -94,7 +94,7 @@ def test_a_trained_network_is_a_whole_model_that_knows_what_was_measured(
     assert made.labels == ("green stripes", "red stripes", "none of these")
     assert made.backbone_hash != base.backbone_hash
     assert set(made.label_thresholds) == {"green stripes", "red stripes"}
-    run = recent(scanned.connection)[0]
+    run = recent_runs(scanned.connection)[0]
     assert (run.kind, run.state) == ("finetune", "done")
     told = run.progress["history"]  # what the page draws while it runs
     assert told["epoch"] == [1, 2, 3] and len(told["val_loss"]) == len(told["accuracy"]) == 3
@@ -118,14 +118,18 @@ def test_left_and_resumed_it_ends_as_if_nothing_had_happened(
             break
     steps.close()
     assert not (tmp_path / "part").exists()
-    assert recent(scanned.connection)[0].state == "interrupted"
+    assert recent_runs(scanned.connection)[0].state == "interrupted"
     with pytest.raises(ModelError, match="unfinished training"):
         teach(material, scanned, tmp_path / "part")
     other = replace(SETTINGS, resume=True, network=replace(NETWORK, epochs=4))
     with pytest.raises(ModelError, match="other settings"):
         teach(material, scanned, tmp_path / "part", other)
     teach(material, scanned, tmp_path / "part", replace(SETTINGS, resume=True))
-    assert recent(scanned.connection)[0].progress["history"]["epoch"] == [1, 2, 3]  # what was before, too
+    assert recent_runs(scanned.connection)[0].progress["history"]["epoch"] == [
+        1,
+        2,
+        3,
+    ]  # what was before, too
     assert history(tmp_path / "part") == history(tmp_path / "whole")
     one, two = (load_model(tmp_path / name).spec for name in ("part", "whole"))
     assert (one.backbone_hash, one.head_hash) == (two.backbone_hash, two.head_hash)

@@ -204,8 +204,8 @@ def tagged(vtag_home: Path, tmp_path: Path) -> Path:
         from vtag.engine.scan.discover import discover
 
         found = discover([os.fsencode(video)]).files[0]
-        content = files.keep_content(library, files.content_key(found.path), {"duration_ms": 6000})
-        files.record_file(library, files.Volumes().of(found.path), found, content)
+        content = files.save_content(library, files.content_key(found.path), {"duration_ms": 6000})
+        files.save_file(library, files.Volumes().volume_of(found.path), found, content)
         db = library.connection
         db.execute("INSERT INTO labels (name) VALUES ('yoga/../x')")
         for start, end, score in ((1500, 2500, 0.9), (1510, 3000, 0.8), (4000, 5000, 0.7)):

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.annotations.apply import Said, verdict_on
+from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
 from vtag.engine.library.database import Library
-from vtag.engine.library.page_queries import video
+from vtag.engine.library.page_queries import find_video
 from vtag.engine.library.store import observations
-from vtag.engine.library.store.files import content_by_key
+from vtag.engine.library.store.files import find_content
 from vtag.trainer.data.dataset import Clip
 from vtag.trainer.heads.features import Features, no_features
 
@@ -37,14 +37,14 @@ class FromWords:
 
 def from_words(library: Library, base: Checkpoint) -> FromWords:
     """The words of a library as examples, by what `base`'s backbone saw; nothing is decoded."""
-    by_content: dict[str, list[annotation_log.Word]] = defaultdict(list)
-    for word in annotation_log.said(library.connection):
+    by_content: dict[str, list[annotation_log.Annotation]] = defaultdict(list)
+    for word in annotation_log.list_annotations(library.connection):
         by_content[word.content].append(word)
     clips: list[Clip] = []
     seen, rejected = _Parts(), _Parts()
     unseen = 0
     for number, (key, said) in enumerate(sorted(by_content.items())):
-        found = observations.fullest(library, key, base.spec.backbone_hash)
+        found = observations.densest(library, key, base.spec.backbone_hash)
         if found is None:
             unseen += len(said)
             continue
@@ -88,7 +88,7 @@ class _Parts:
         )
 
 
-def _covered(word: annotation_log.Word, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _covered(word: annotation_log.Annotation, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which windows [W, 2] a word speaks of; at least the one that it overlaps most."""
     start, end = word.start_ms or 0, _ALL_MS if word.end_ms is None else word.end_ms
     overlap = np.minimum(windows[:, 1], end) - np.maximum(windows[:, 0], start)
@@ -100,22 +100,24 @@ def _covered(word: annotation_log.Word, windows: NDArray[np.int64]) -> NDArray[n
 
 
 def _is_rejected_since(
-    word: annotation_log.Word, said: Sequence[annotation_log.Word], windows: NDArray[np.int64]
+    word: annotation_log.Annotation, said: Sequence[annotation_log.Annotation], windows: NDArray[np.int64]
 ) -> bool:
     """Whether later words reject half of what a word says, up to the last window [W, 2] of its content."""
     end_ms = int(windows[:, 1].max(initial=0))
     spoken = [
-        Said(number, other.start_ms or 0, end_ms if other.end_ms is None else other.end_ms, other.verdict)
+        AnnotatedRange(
+            number, other.start_ms or 0, end_ms if other.end_ms is None else other.end_ms, other.verdict
+        )
         for number, other in enumerate(said)
         if other.label == word.label
     ]
     start_ms = word.start_ms or 0
-    return verdict_on(start_ms, end_ms if word.end_ms is None else word.end_ms, spoken) == "rejected"
+    return verdict_for_range(start_ms, end_ms if word.end_ms is None else word.end_ms, spoken) == "rejected"
 
 
-def _clip(library: Library, word: annotation_log.Word) -> Clip:
-    content = content_by_key(library, word.content)
-    place = video(library.connection, content.id) if content else None
+def _clip(library: Library, word: annotation_log.Annotation) -> Clip:
+    content = find_content(library, word.content)
+    place = find_video(library.connection, content.id) if content else None
     path = Path(os.fsdecode(place.path)) if place and place.path else Path(word.content)
     span = (word.start_ms or 0, _ALL_MS if word.end_ms is None else word.end_ms)
     return Clip(path, word.label, word.content, span_ms=span)

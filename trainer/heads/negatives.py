@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
-from vtag.engine.library.annotations.apply import standing_ranges
+from vtag.engine.library.annotations.apply import unrejected_ranges
 from vtag.engine.library.database import Library
-from vtag.engine.library.page_queries import video
+from vtag.engine.library.page_queries import find_video
 from vtag.engine.library.store import observations
-from vtag.engine.library.store.files import content_by_key
+from vtag.engine.library.store.files import find_content
 from vtag.trainer.data.loader import Item
 from vtag.trainer.heads.features import Features, no_features
 
@@ -27,7 +27,7 @@ def of_library(
     What was seen of the clips themselves (content keys `own`), and windows in which a moment of one of the labels is
     known (a model's or a person's), are left out.
     """
-    sampling = observations.samplings(library, base.spec.backbone_hash)
+    sampling = observations.densest_samplings(library, base.spec.backbone_hash)
     keys = sorted(sampling.keys() - set(own))
     rng = np.random.default_rng(seed)
     values, owner, windows, count = [], [], [], 0
@@ -50,7 +50,7 @@ def carrying(
 ) -> NDArray[np.bool_]:
     """Which windows [W, 2] of a content overlap a known moment of one of the labels."""
     found = np.zeros(len(windows), bool)
-    for start, end in standing_ranges(library.connection, key, labels):
+    for start, end in unrejected_ranges(library.connection, key, labels):
         found |= (windows[:, 0] < end) & (start < windows[:, 1])
     return found
 
@@ -67,13 +67,13 @@ def to_look_at(
 
     Each with the number of its video. Videos that are not there now are left out.
     """
-    seen_by = observations.of_any_backbone(library)
+    seen_by = observations.densest_of_any_backbone(library)
     keys = sorted(seen_by.keys() - set(own))
     rng = np.random.default_rng(seed)
     found: list[tuple[Item, int]] = []
     for number, key in enumerate(keys):
-        content = content_by_key(library, key)
-        place = video(library.connection, content.id) if content else None
+        content = find_content(library, key)
+        place = find_video(library.connection, content.id) if content else None
         seen = observations.get(library, key, *seen_by[key])
         if place is None or place.path is None or seen is None:
             continue

@@ -26,7 +26,7 @@ class Curve:
 def score_curve(library: Library, content_id: int, label: str) -> Curve:
     """What the models say of `label` in a content: the library's own model first, then the latest that knows it."""
     for model_id in _models(library):
-        model = heads.head(library, model_id)
+        model = heads.load_head(library, model_id)
         if label not in model.labels:
             continue
         seen = latest_observation(library, content_id, model.backbone_hash)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.library.analysis.segments import Hysteresis, find_segments, label_thresholds, probabilities
-from vtag.engine.library.annotations.apply import settle
+from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.database import Library
 from vtag.engine.library.search.labels import library_thresholds
 from vtag.engine.library.store import heads, observations
@@ -27,8 +27,8 @@ class DerivationRules:
 
 def derivation_rules(library: Library, model: heads.Head) -> DerivationRules:
     """Told threshold before the library's own per label, before the model's per label, before its default."""
-    if model.told_threshold is not None:
-        thresholds = label_thresholds(model.labels, {}, model.told_threshold)
+    if model.requested_threshold is not None:
+        thresholds = label_thresholds(model.labels, {}, model.requested_threshold)
     else:
         by_label = {**model.label_thresholds, **library_thresholds(library.connection)}
         thresholds = label_thresholds(model.labels, by_label, model.threshold)
@@ -72,7 +72,7 @@ def derive_segments(
             "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, ?)",
             [(content_id, model.labels[s.label], model.id, s.start_ms, s.end_ms, s.score) for s in found],
         )
-        settle(library, content_id)
+        apply_annotations(library, content_id)
         db.execute(
             "INSERT OR REPLACE INTO derivations (content_id, model_id, sampling, rules, windows) "
             "VALUES (?, ?, ?, ?, ?)",
@@ -111,9 +111,9 @@ class ActiveHeads:
 
     def _now(self) -> Iterator[tuple[heads.Head, DerivationRules]]:
         yield self._model, self._rules
-        for model_id in heads.taught_beside(self._library, self._model.id):
+        for model_id in heads.taught_siblings(self._library, self._model.id):
             if model_id not in self._taught:
-                head = heads.head(self._library, model_id)
+                head = heads.load_head(self._library, model_id)
                 self._taught[model_id] = head, derivation_rules(self._library, head)
             yield self._taught[model_id]
 
@@ -135,7 +135,7 @@ def retag(library: Library, model_id: int) -> Iterator[tuple[int, int]]:
     Opens no video. Where several samplings of a content are known, the one that it was derived from last counts,
     else the one with the most windows.
     """
-    model = heads.head(library, model_id)
+    model = heads.load_head(library, model_id)
     rules = derivation_rules(library, model)
     for content_id, sampling in _samplings(library, model).items():
         yield content_id, derive_segments(library, content_id, model, rules, sampling, force=True)

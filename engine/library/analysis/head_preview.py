@@ -103,7 +103,7 @@ def _label_moments(
 def _observed_videos(library: Library, backbone_hash: str) -> Iterator[_ObservedVideo]:
     """Each video that has a file and an observation of this backbone, in its sampling with the most windows."""
     videos = _videos_with_files(library)
-    for key, sampling in observations.samplings(library, backbone_hash).items():
+    for key, sampling in observations.densest_samplings(library, backbone_hash).items():
         observation = observations.get(library, key, backbone_hash, sampling)
         if observation is not None and key in videos and len(observation.windows):
             yield _ObservedVideo(*videos[key], observation)

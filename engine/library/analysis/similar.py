@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import OBSERVATIONS, open_observations, open_reader
+from vtag.engine.library.database import OBSERVATIONS_FILE, open_observations, open_reader
 from vtag.engine.library.search.moments import locate_content
 from vtag.engine.library.store.feature_cache import CachedFeatures, cached_features, normalised
 
@@ -60,7 +60,7 @@ def query_from_content(
     with closing(open_reader(library)) as reader:
         key = reader.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
         backbone = backbone_hash or library_backbone_hash(reader)
-    with closing(open_observations(library.parent / OBSERVATIONS)) as observations:
+    with closing(open_observations(library.parent / OBSERVATIONS_FILE)) as observations:
         row = observations.execute(
             "SELECT views, dim, windows, features FROM observations WHERE content_key = ? AND backbone_hash = ? "
             "ORDER BY window_count DESC, id LIMIT 1",
@@ -104,7 +104,7 @@ def find_similar(
     """
     with (
         closing(open_reader(library)) as reader,
-        closing(open_observations(library.parent / OBSERVATIONS)) as observations,
+        closing(open_observations(library.parent / OBSERVATIONS_FILE)) as observations,
     ):
         found = cached_features(library, observations, like.backbone_hash)
         if not found:

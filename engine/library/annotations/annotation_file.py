@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.annotations.annotation_log import Word
+from vtag.engine.library.annotations.annotation_log import Annotation
 from vtag.engine.library.database import Library
 from vtag.engine.library.timestamps import format_timestamp
 from vtag.engine.text import display_path
@@ -25,15 +25,15 @@ _LAST_MS = 1 << 53
 
 
 class _Line(NamedTuple):
-    word: Word
+    word: Annotation
     path: str | None  # as people read it
     packets: str | None
 
 
-def export(reader: sqlite3.Connection) -> Iterator[str]:
+def export_lines(reader: sqlite3.Connection) -> Iterator[str]:
     """All words, a line each, in the order in which they were said; with the path where each content was last."""
-    spoken = annotation_log.said(reader)
-    where = places(reader, (word.content for word in spoken))
+    spoken = annotation_log.list_annotations(reader)
+    where = content_paths(reader, (word.content for word in spoken))
     packets = dict(reader.execute("SELECT key, packets_key FROM contents WHERE packets_key IS NOT NULL"))
     for word in spoken:
         entry: dict[str, object] = {"content": word.content}
@@ -51,7 +51,9 @@ def export(reader: sqlite3.Connection) -> Iterator[str]:
         yield json.dumps({**entry, "verdict": word.verdict, "said_at": word.said_at}, ensure_ascii=False)
 
 
-def import_lines(library: Library, lines: Iterable[bytes], name: str) -> tuple[annotation_log.Change, int]:
+def import_lines(
+    library: Library, lines: Iterable[bytes], name: str
+) -> tuple[annotation_log.AnnotationChange, int]:
     """Add the words in `lines` to those that are there; returns what changed and how many words were read.
 
     All or nothing. A content that is not known yet keeps its words until a scan finds it. Raises LibraryError, which
@@ -59,7 +61,7 @@ def import_lines(library: Library, lines: Iterable[bytes], name: str) -> tuple[a
     """
     read = [_parse(line, f"{name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     with library.transaction() as db:
-        change = annotation_log.merge(library, (line.word for line in read))
+        change = annotation_log.merge_annotations(library, (line.word for line in read))
         for line in read:
             db.execute(
                 "UPDATE contents SET was_at = coalesce(was_at, ?), packets_key = coalesce(packets_key, ?) "
@@ -69,7 +71,9 @@ def import_lines(library: Library, lines: Iterable[bytes], name: str) -> tuple[a
     return change, len(read)
 
 
-def places(reader: sqlite3.Connection, keys: Iterable[str]) -> dict[str, tuple[bytes | None, str | None]]:
+def content_paths(
+    reader: sqlite3.Connection, keys: Iterable[str]
+) -> dict[str, tuple[bytes | None, str | None]]:
     """Where each content is, or was last: path (None where no file is known), and as people read it."""
     found = {}
     for key in dict.fromkeys(keys):
@@ -84,7 +88,7 @@ def places(reader: sqlite3.Connection, keys: Iterable[str]) -> dict[str, tuple[b
     return found
 
 
-def homeless(reader: sqlite3.Connection) -> list[tuple[Word, str | None]]:
+def orphaned_annotations(reader: sqlite3.Connection) -> list[tuple[Annotation, str | None]]:
     """Words on contents that no known file holds any more, nor one that shows the same; and where they were last."""
     rows = reader.execute(
         """
@@ -95,8 +99,12 @@ def homeless(reader: sqlite3.Connection) -> list[tuple[Word, str | None]]:
         )
         """
     )
-    where = places(reader, (row[0] for row in rows))
-    return [(word, where[word.content][1]) for word in annotation_log.said(reader) if word.content in where]
+    where = content_paths(reader, (row[0] for row in rows))
+    return [
+        (word, where[word.content][1])
+        for word in annotation_log.list_annotations(reader)
+        if word.content in where
+    ]
 
 
 def _parse(line: bytes, where: str) -> _Line:
@@ -109,7 +117,7 @@ def _parse(line: bytes, where: str) -> _Line:
     if not isinstance(entry, dict):
         raise LibraryError(f"{where} is no JSON object")
     label = entry.get("label")
-    if not isinstance(label, str) or not annotation_log.is_label(label):
+    if not isinstance(label, str) or not annotation_log.is_valid_label(label):
         raise LibraryError(f"{where}: its label is none")
     start: Any = entry.get("start_ms")
     end: Any = entry.get("end_ms")
@@ -121,7 +129,7 @@ def _parse(line: bytes, where: str) -> _Line:
     if not isinstance(key, str) or not _KEY.fullmatch(key) or int(key.split("-")[0]) >= 1 << 63:
         raise LibraryError(f"{where}: its content is no key of a content")
     return _Line(
-        Word(key, label, start, end, entry["verdict"], _date(entry.get("said_at"), where)),
+        Annotation(key, label, start, end, entry["verdict"], _date(entry.get("said_at"), where)),
         display_path(path) if isinstance(path, str) and "\0" not in path else None,
         packets if isinstance(packets, str) and _PACKETS.fullmatch(packets) else None,
     )

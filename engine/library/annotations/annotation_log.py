@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.annotations.apply import settle
+from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.database import Library
 from vtag.engine.library.search.labels import has_letters
-from vtag.engine.library.store.duplicates import twins
-from vtag.engine.library.timestamps import now, now_after, same_format
+from vtag.engine.library.store.duplicates import with_duplicates
+from vtag.engine.library.timestamps import normalize_timestamp, now, now_after
 from vtag.engine.swin.config import NONE_OF_THESE
 from vtag.engine.text import printable
 
@@ -29,7 +29,7 @@ _WORDS = (
 )
 
 
-class Word(NamedTuple):
+class Annotation(NamedTuple):
     """What a person said of `label` in a content, from `start_ms` to `end_ms` (None, None: in all of it)."""
 
     content: str  # the content's key
@@ -40,14 +40,14 @@ class Word(NamedTuple):
     said_at: str  # as `timestamps` writes it
 
 
-class Change(NamedTuple):
+class AnnotationChange(NamedTuple):
     """One entry of the log: the words that it touched, as they were before and after."""
 
     id: int
     at: str
     action: str  # added, confirmed, rejected, renamed, imported, forgotten
-    before: tuple[Word, ...]
-    after: tuple[Word, ...]
+    before: tuple[Annotation, ...]
+    after: tuple[Annotation, ...]
     undone_at: str | None
 
 
@@ -57,14 +57,14 @@ Place = tuple[str, str, int | None, int | None]  # content key, label, start_ms,
 # --- what a person does ---------------------------------------------------------------------------------------
 
 
-def judge(
+def record_verdict(
     library: Library,
     content_id: int,
     label: str,
     verdict: str,
     start_ms: int | None = None,
     end_ms: int | None = None,
-) -> Change:
+) -> AnnotationChange:
     """Record a verdict on `label` in a content: in all of it, or from `start_ms` to `end_ms`.
 
     It counts before every verdict that was recorded earlier. Raises LibraryError if the label or the range is none.
@@ -75,34 +75,34 @@ def judge(
     if row is None:
         raise LibraryError("this video is gone from the library: search again")
     start_ms, end_ms = _checked_range(start_ms, end_ms, row[1])
-    place = (row[0], checked_label(library, label), start_ms, end_ms)
+    place = (row[0], resolve_label(library, label), start_ms, end_ms)
     return _record_verdicts(library, verdict, {place: verdict})
 
 
 def add(
     library: Library, content_id: int, label: str, start_ms: int | None = None, end_ms: int | None = None
-) -> Change:
+) -> AnnotationChange:
     """Say that `label` is seen in a content, in all of it or from `start_ms` to `end_ms`.
 
     Raises LibraryError where the label or the range is none.
     """
-    return judge(library, content_id, label, "added", start_ms, end_ms)
+    return record_verdict(library, content_id, label, "added", start_ms, end_ms)
 
 
-def confirm(library: Library, moments: Iterable[int]) -> Change:
+def confirm(library: Library, moments: Iterable[int]) -> AnnotationChange:
     """Say that moments (by their ids) are what they are called. Raises LibraryError where one is not there."""
     verdicts = {_place(m): m.own or "confirmed" for m in _moments(library, moments)}
     return _record_verdicts(library, "confirmed", verdicts)
 
 
-def reject(library: Library, moments: Iterable[int]) -> Change:
+def reject(library: Library, moments: Iterable[int]) -> AnnotationChange:
     """Say that moments are not what they are called. Raises LibraryError where one is not there."""
     return _record_verdicts(library, "rejected", {_place(m): "rejected" for m in _moments(library, moments)})
 
 
-def rename(library: Library, moments: Iterable[int], label: str) -> Change:
+def rename(library: Library, moments: Iterable[int], label: str) -> AnnotationChange:
     """Say that moments are `label` and not what they are called. Raises LibraryError."""
-    label = checked_label(library, label)
+    label = resolve_label(library, label)
     named: dict[Place, str | None] = {}
     for moment in _moments(library, moments):
         if moment.label == label:
@@ -112,7 +112,7 @@ def rename(library: Library, moments: Iterable[int], label: str) -> Change:
     return _record_verdicts(library, "renamed", named)
 
 
-def undo(library: Library) -> Change:
+def undo(library: Library) -> AnnotationChange:
     """Take back the latest change that was not taken back. Raises LibraryError where there is none."""
     with library.transaction() as db:
         row = db.execute(
@@ -130,7 +130,7 @@ def undo(library: Library) -> Change:
 # --- what there is --------------------------------------------------------------------------------------------
 
 
-def log(reader: sqlite3.Connection, limit: int = -1) -> list[Change]:
+def list_changes(reader: sqlite3.Connection, limit: int = -1) -> list[AnnotationChange]:
     """The changes, latest first."""
     rows = reader.execute(
         "SELECT id, at, action, before, after, undone_at FROM word_log ORDER BY id DESC LIMIT ?", (limit,)
@@ -138,22 +138,24 @@ def log(reader: sqlite3.Connection, limit: int = -1) -> list[Change]:
     return [_change(row) for row in rows]
 
 
-def said(reader: sqlite3.Connection) -> list[Word]:
+def list_annotations(reader: sqlite3.Connection) -> list[Annotation]:
     """All words, in the order in which they were said."""
-    return [Word(*row) for row in reader.execute(f"{_WORDS} ORDER BY w.said_at, w.id")]
+    return [Annotation(*row) for row in reader.execute(f"{_WORDS} ORDER BY w.said_at, w.id")]
 
 
-def merge(library: Library, words: Iterable[Word], action: str = "imported") -> Change:
+def merge_annotations(
+    library: Library, annotations: Iterable[Annotation], action: str = "imported"
+) -> AnnotationChange:
     """Add words from elsewhere; of two on the same place the later one counts, in whatever order they come.
 
     The same words again change nothing: then the change has the id 0 and is not in the log.
     A content that the library has not seen yet keeps its words until it is.
     """
     with library.transaction() as db:
-        known = {_at(word): word for word in said(db)}
-        taken: dict[Place, Word] = {}
+        known = {_at(word): word for word in list_annotations(db)}
+        taken: dict[Place, Annotation] = {}
         present = _next_time(db)
-        for word in _latest(words):
+        for word in _latest(annotations):
             other = known.get(_at(word))
             if word.said_at > present:
                 # a date to come would count before all that is said until then: the word is of today, and only once
@@ -166,30 +168,30 @@ def merge(library: Library, words: Iterable[Word], action: str = "imported") -> 
         return _record(library, action, [known[at] for at in taken if at in known], list(taken.values()))
 
 
-def _latest(words: Iterable[Word]) -> list[Word]:
+def _latest(words: Iterable[Annotation]) -> list[Annotation]:
     """The latest word of each place, by time."""
-    comparable = [word._replace(said_at=same_format(word.said_at)) for word in words]
+    comparable = [word._replace(said_at=normalize_timestamp(word.said_at)) for word in words]
     by_time = sorted(comparable, key=lambda word: word.said_at)
     latest = {_at(word): word for word in by_time}
     return [word for word in by_time if latest[_at(word)] is word]
 
 
-def withdraw(library: Library, content_ids: Iterable[int]) -> Change:
+def remove_annotations(library: Library, content_ids: Iterable[int]) -> AnnotationChange:
     """Take all words on contents away, which a person has to have asked for; `undo` brings them back."""
     with library.transaction() as db:
         gone = []
         for content_id in content_ids:
             rows = db.execute(f"{_WORDS} WHERE w.content_id = ? ORDER BY w.said_at, w.id", (content_id,))
-            gone += [Word(*row) for row in rows]
+            gone += [Annotation(*row) for row in rows]
         return _record(library, "forgotten", gone, [])
 
 
-def rename_label(library: Library, label: str, name: str) -> Change:
+def rename_label(library: Library, label: str, name: str) -> AnnotationChange:
     """Call all that was said of a label by another name; where both are on one place, the later counts.
 
     Raises LibraryError where nothing was said of it, or where the name can be no label.
     """
-    name = checked_label(library, name)
+    name = resolve_label(library, name)
     with library.transaction() as db:
         before = _of_label(db, label)
         if name == before[0].label:
@@ -202,20 +204,20 @@ def rename_label(library: Library, label: str, name: str) -> Change:
         return _record(library, "renamed", before, list(renamed.values()))
 
 
-def withdraw_label(library: Library, label: str) -> Change:
+def remove_label(library: Library, label: str) -> AnnotationChange:
     """Take all that was said of a label away; `undo` brings it back. Raises LibraryError where that is nothing."""
     with library.transaction() as db:
         return _record(library, "forgotten", _of_label(db, label), [])
 
 
-def _of_label(db: sqlite3.Connection, label: str) -> list[Word]:
+def _of_label(db: sqlite3.Connection, label: str) -> list[Annotation]:
     rows = db.execute(f"{_WORDS} WHERE w.label = ? COLLATE NOCASE ORDER BY w.said_at, w.id", (label.strip(),))
-    if not (found := [Word(*row) for row in rows]):
+    if not (found := [Annotation(*row) for row in rows]):
         raise LibraryError(f"you said nothing of {printable(label)[:40]!r}")
     return found
 
 
-def is_label(text: str) -> bool:
+def is_valid_label(text: str) -> bool:
     """Whether `text` can be a label: letters, on one line, not too long, and not what stands for no label."""
     return (
         has_letters(text)
@@ -225,10 +227,10 @@ def is_label(text: str) -> bool:
     )
 
 
-def checked_label(library: Library, label: str) -> str:
+def resolve_label(library: Library, label: str) -> str:
     """`label` as the library spells it, or as a new one. Raises LibraryError where it cannot be one."""
     label = " ".join(label.split())
-    if not is_label(label):
+    if not is_valid_label(label):
         raise LibraryError(
             f"{printable(label[:40])!r} cannot be a label: one has letters, at most {_LONGEST_LABEL} of them"
         )
@@ -239,12 +241,14 @@ def checked_label(library: Library, label: str) -> str:
 # --- writing --------------------------------------------------------------------------------------------------
 
 
-def _record_verdicts(library: Library, action: str, verdicts: Mapping[Place, str | None]) -> Change:
+def _record_verdicts(library: Library, action: str, verdicts: Mapping[Place, str | None]) -> AnnotationChange:
     """Write a verdict for each place; None takes the word there away. One entry of the log for all."""
     with library.transaction() as db:
         at = _next_time(db)
         before = [word for place in verdicts if (word := _known(db, place))]
-        after = [Word(*place, verdict, at) for place, verdict in verdicts.items() if verdict is not None]
+        after = [
+            Annotation(*place, verdict, at) for place, verdict in verdicts.items() if verdict is not None
+        ]
         is_known = [word._replace(said_at=at) for word in before] == after
         if is_known and not any(_is_overruled(db, word) for word in before):
             before = after = []
@@ -260,9 +264,9 @@ def _next_time(db: sqlite3.Connection) -> str:
     return now_after(latest)
 
 
-def _is_overruled(db: sqlite3.Connection, word: Word) -> bool:
+def _is_overruled(db: sqlite3.Connection, word: Annotation) -> bool:
     """Whether a later word says something else of a part of its range: said again, the word counts anew."""
-    content_ids = twins(db, _content(db, word.content))
+    content_ids = with_duplicates(db, _content(db, word.content))
     later = db.execute(
         f"SELECT 1 FROM words WHERE content_id IN ({', '.join('?' * len(content_ids))}) AND label = ? "
         "AND said_at >= ? AND (verdict = 'rejected') <> ? "
@@ -280,27 +284,29 @@ def _is_overruled(db: sqlite3.Connection, word: Word) -> bool:
     return later.fetchone() is not None
 
 
-def _known(db: sqlite3.Connection, place: Place) -> Word | None:
+def _known(db: sqlite3.Connection, place: Place) -> Annotation | None:
     row = db.execute(
         f"{_WORDS} WHERE c.key = ? AND w.label = ? AND w.start_ms IS ? AND w.end_ms IS ?", place
     ).fetchone()
-    return Word(*row) if row else None
+    return Annotation(*row) if row else None
 
 
-def _record(library: Library, action: str, before: Sequence[Word], after: Sequence[Word]) -> Change:
+def _record(
+    library: Library, action: str, before: Sequence[Annotation], after: Sequence[Annotation]
+) -> AnnotationChange:
     with library.transaction() as db:
         if not before and not after:
-            return Change(0, _next_time(db), action, (), (), None)
+            return AnnotationChange(0, _next_time(db), action, (), (), None)
         _put(library, removed=before, written=after)
         at = _next_time(db)
         cursor = db.execute(
             "INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)",
             (at, action, _as_text(before), _as_text(after)),
         )
-        return Change(int(cursor.lastrowid or 0), at, action, tuple(before), tuple(after), None)
+        return AnnotationChange(int(cursor.lastrowid or 0), at, action, tuple(before), tuple(after), None)
 
 
-def _put(library: Library, *, removed: Iterable[Word], written: Iterable[Word]) -> None:
+def _put(library: Library, *, removed: Iterable[Annotation], written: Iterable[Annotation]) -> None:
     """Take words away and write others, in one transaction, and settle every content that hears of them."""
     with library.transaction() as db:
         touched = set()
@@ -319,8 +325,8 @@ def _put(library: Library, *, removed: Iterable[Word], written: Iterable[Word]) 
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (content_id, word.label, word.start_ms, word.end_ms, word.verdict, word.said_at),
             )
-        for content_id in {twin for at in touched for twin in twins(db, at)}:
-            settle(library, content_id)
+        for content_id in {twin for at in touched for twin in with_duplicates(db, at)}:
+            apply_annotations(library, content_id)
 
 
 def _content(db: sqlite3.Connection, key: str) -> int:
@@ -332,7 +338,7 @@ def _content(db: sqlite3.Connection, key: str) -> int:
     return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
 
 
-class _Moment(NamedTuple):
+class _AnnotatedMoment(NamedTuple):
     id: int
     content: str
     label: str
@@ -341,7 +347,7 @@ class _Moment(NamedTuple):
     own: str | None  # the verdict of the word that it comes from, where no model saw it
 
 
-def _moments(library: Library, ids: Iterable[int]) -> list[_Moment]:
+def _moments(library: Library, ids: Iterable[int]) -> list[_AnnotatedMoment]:
     """The moments with these ids; of a person's own the range that was said. Raises LibraryError."""
     found = []
     for moment in dict.fromkeys(ids):
@@ -356,15 +362,15 @@ def _moments(library: Library, ids: Iterable[int]) -> list[_Moment]:
                 f"there is no moment {moment} (any more): `vtag search` gives the ids of today"
             )
         start_ms, end_ms = row[3:5] if row[7] is None else row[5:7]
-        found.append(_Moment(row[0], row[1], row[2], start_ms, end_ms, row[7]))
+        found.append(_AnnotatedMoment(row[0], row[1], row[2], start_ms, end_ms, row[7]))
     return found
 
 
-def _place(moment: _Moment) -> Place:
+def _place(moment: _AnnotatedMoment) -> Place:
     return moment.content, moment.label, moment.start_ms, moment.end_ms
 
 
-def _at(word: Word) -> Place:
+def _at(word: Annotation) -> Place:
     return word.content, word.label, word.start_ms, word.end_ms
 
 
@@ -386,10 +392,10 @@ def _checked_range(
     return start, end
 
 
-def _change(row: tuple[int, str, str, str | None, str | None, str | None]) -> Change:
-    before, after = (tuple(Word(**entry) for entry in json.loads(text or "[]")) for text in row[3:5])
-    return Change(row[0], row[1], row[2], before, after, row[5])
+def _change(row: tuple[int, str, str, str | None, str | None, str | None]) -> AnnotationChange:
+    before, after = (tuple(Annotation(**entry) for entry in json.loads(text or "[]")) for text in row[3:5])
+    return AnnotationChange(row[0], row[1], row[2], before, after, row[5])
 
 
-def _as_text(words: Iterable[Word]) -> str:
+def _as_text(words: Iterable[Annotation]) -> str:
     return json.dumps([word._asdict() for word in words], ensure_ascii=False)

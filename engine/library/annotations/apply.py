@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from vtag.engine.library.database import Library
-from vtag.engine.library.store.duplicates import twins
+from vtag.engine.library.store.duplicates import with_duplicates
 
 _COVERS = 0.5  # a word covers what it overlaps by half
 _ALL_MS = 1 << 53  # the end of a word on a whole video
 _SHOWN_MS = 1000  # of a word on a whole video whose length is not known yet
 
 
-def settle(library: Library, content_id: int) -> None:
+def apply_annotations(library: Library, content_id: int) -> None:
     """Hold the segments of a content against the words on it and on its twins.
 
     Each derived segment takes the latest verdict that covers it by half. What a person added or confirmed and no
@@ -25,23 +25,25 @@ def settle(library: Library, content_id: int) -> None:
         _settle(db, content_id)
 
 
-def settle_all(db: sqlite3.Connection) -> None:
+def apply_all_annotations(db: sqlite3.Connection) -> None:
     """Settle every content that a person spoke of, in the caller's transaction."""
     spoken_of = [row[0] for row in db.execute("SELECT DISTINCT content_id FROM words")]
-    for content_id in sorted({twin for spoken in spoken_of for twin in twins(db, spoken)}):
+    for content_id in sorted({twin for spoken in spoken_of for twin in with_duplicates(db, spoken)}):
         _settle(db, content_id)
 
 
 def _settle(db: sqlite3.Connection, content_id: int) -> None:
-    spoken: dict[str, list[Said]] = defaultdict(list)
-    kin = twins(db, content_id)
+    spoken: dict[str, list[AnnotatedRange]] = defaultdict(list)
+    kin = with_duplicates(db, content_id)
     rows = db.execute(
         "SELECT id, label, start_ms, end_ms, verdict FROM words "
         f"WHERE content_id IN ({', '.join('?' * len(kin))}) ORDER BY said_at, id",
         kin,
     ).fetchall()
     for row in rows:
-        spoken[row[1]].append(Said(row[0], row[2] or 0, _ALL_MS if row[3] is None else row[3], row[4]))
+        spoken[row[1]].append(
+            AnnotatedRange(row[0], row[2] or 0, _ALL_MS if row[3] is None else row[3], row[4])
+        )
     segments = db.execute(
         "SELECT s.id, l.name, s.start_ms, s.end_ms, s.verdict, s.model_id FROM segments s "
         "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ?",
@@ -50,7 +52,7 @@ def _settle(db: sqlite3.Connection, content_id: int) -> None:
     if not rows and all(s[4] is None and s[5] is not None for s in segments):
         return
     derived = [s for s in segments if s[5] is not None]
-    judged = [(s[0], s[4], verdict_on(s[2], s[3], spoken[s[1]])) for s in derived]
+    judged = [(s[0], s[4], verdict_for_range(s[2], s[3], spoken[s[1]])) for s in derived]
     db.executemany(
         "UPDATE segments SET verdict = ? WHERE id = ?",
         [(now_, i) for i, was, now_ in judged if was != now_],
@@ -58,7 +60,7 @@ def _settle(db: sqlite3.Connection, content_id: int) -> None:
     _show_own(db, content_id, spoken, derived)
 
 
-def standing_ranges(reader: sqlite3.Connection, key: str, labels: Sequence[str]) -> list[tuple[int, int]]:
+def unrejected_ranges(reader: sqlite3.Connection, key: str, labels: Sequence[str]) -> list[tuple[int, int]]:
     """Start and end in milliseconds of a content's moments of any of `labels`, without those that were rejected."""
     marks = ", ".join("?" * len(labels))
     rows = reader.execute(
@@ -70,7 +72,7 @@ def standing_ranges(reader: sqlite3.Connection, key: str, labels: Sequence[str])
     return rows.fetchall()
 
 
-class Said(NamedTuple):
+class AnnotatedRange(NamedTuple):
     """A word as `verdict_on` needs it; one on a whole video ends at the end of time."""
 
     word_id: int
@@ -79,13 +81,13 @@ class Said(NamedTuple):
     verdict: str
 
 
-def verdict_on(start_ms: int, end_ms: int, spoken: Sequence[Said]) -> str | None:
+def verdict_for_range(start_ms: int, end_ms: int, annotations: Sequence[AnnotatedRange]) -> str | None:
     """What is to be held of a segment: of the words in the order they were said, the latest that cover half of it.
 
     Words of one verdict cover together what each of them does.
     """
     covered: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for word in reversed(spoken):
+    for word in reversed(annotations):
         start, end = max(start_ms, word.start_ms), min(end_ms, word.end_ms)
         if start < end:
             verdict = "rejected" if word.verdict == "rejected" else "confirmed"
@@ -106,7 +108,7 @@ def _length(spans: Iterable[tuple[int, int]]) -> int:
 def _show_own(
     db: sqlite3.Connection,
     content_id: int,
-    spoken: dict[str, list[Said]],
+    spoken: dict[str, list[AnnotatedRange]],
     derived: Sequence[tuple[int, str, int, int, str | None, int]],
 ) -> None:
     """Make the segments of source user what the words ask for; those that stay keep their ids."""
@@ -121,7 +123,7 @@ def _show_own(
             if word.verdict == "added" or (word.verdict == "confirmed" and not seen):
                 whole = duration_ms or word.start_ms + _SHOWN_MS
                 end = whole if word.start_ms < whole < word.end_ms else word.end_ms
-                if verdict_on(word.start_ms, end, said_of) != "rejected":
+                if verdict_for_range(word.start_ms, end, said_of) != "rejected":
                     wanted.add((word.word_id, label, word.start_ms, end))
     there = {
         (word, label, start, end): segment
@@ -142,6 +144,6 @@ def _show_own(
     )
 
 
-def _half(word: Said, start_ms: int, end_ms: int) -> bool:
+def _half(word: AnnotatedRange, start_ms: int, end_ms: int) -> bool:
     """Whether a word covers half of a segment."""
     return min(end_ms, word.end_ms) - max(start_ms, word.start_ms) >= _COVERS * (end_ms - start_ms)

@@ -14,14 +14,14 @@ from vtag.engine.text import display_path
 
 
 @dataclass(frozen=True)
-class Gone:
+class CleanPlan:
     """What a cleaning would remove, and what it leaves."""
 
     files: tuple[tuple[int, str], ...]  # id and path as people read it
     contents: tuple[int, ...]  # that no file holds then; of which a person spoke, the words stay
-    words: int  # said of those contents: they stay
-    stale: int  # observations of no content, or of a backbone that no model has
-    absent: tuple[
+    annotations: int  # said of those contents: they stay
+    stale_observations: int  # observations of no content, or of a backbone that no model has
+    absent_roots: tuple[
         tuple[str, int], ...
     ]  # roots that are gone as a whole, and how many files are left alone there
 
@@ -35,7 +35,7 @@ class _File:
     missing: bool
 
 
-def look(library: Library) -> Gone:
+def plan_clean(library: Library) -> CleanPlan:
     """What is known of files that surely are gone: on a volume that is there, below a root that is there.
 
     A root that is gone, or that lost all of its files at once, may be a disk that is not plugged in.
@@ -59,7 +59,7 @@ def look(library: Library) -> Gone:
     words = dict(library.connection.execute("SELECT content_id, count(*) FROM words GROUP BY content_id"))
     lost = [content for content in contents if content not in held]
     emptied = [content for content in lost if content not in words or _has_more(library, content)]
-    return Gone(
+    return CleanPlan(
         tuple((file.id, file.display) for file in removed),
         tuple(emptied),
         sum(words.get(content, 0) for content in emptied),
@@ -68,11 +68,11 @@ def look(library: Library) -> Gone:
     )
 
 
-def clean(library: Library, gone: Gone) -> None:
+def clean(library: Library, plan: CleanPlan) -> None:
     """Remove what `look` found; no word goes with it."""
     with library.transaction() as db:
-        db.executemany("DELETE FROM files WHERE id = ?", [(file,) for file, _ in gone.files])
-    remove_contents(library, gone.contents)
+        db.executemany("DELETE FROM files WHERE id = ?", [(file,) for file, _ in plan.files])
+    remove_contents(library, plan.contents)
     library.observations.execute("BEGIN IMMEDIATE")
     library.observations.executemany("DELETE FROM observations WHERE id = ?", [(i,) for i in _stale(library)])
     library.observations.commit()
@@ -118,7 +118,7 @@ def _files(library: Library, volumes: Volumes) -> list[tuple[int, int, bytes, st
     for file_id, content_id, key, mount, relative, display in rows:
         volume = Volume(key, mount)
         if key not in mounted:
-            mounted[key] = volumes.is_there(volume)
+            mounted[key] = volumes.is_mounted(volume)
         path = volume.absolute(relative)
         known.append((file_id, content_id, path, display, mounted[key] and is_gone(path)))
     return known
@@ -134,7 +134,7 @@ def _absent_roots(library: Library, volumes: Volumes, known: list[_File]) -> lis
         volume = Volume(key, mount)
         root = os.path.normpath(volume.absolute(relative))
         below = [file.missing for file in known if _below(file.path, root)]
-        if not volumes.is_there(volume) or not os.path.lexists(root) or (below and all(below)):
+        if not volumes.is_mounted(volume) or not os.path.lexists(root) or (below and all(below)):
             absent.append(root)
     return absent
 
@@ -162,7 +162,7 @@ def _all(library: Library, table: str, columns: str, old: bytes) -> list[tuple[i
 
 def _move(library: Library, table: str, row: int, target: bytes, volumes: Volumes) -> None:
     """Give a row a new path; where that path is known already, what is known of it there is newer."""
-    volume = volumes.of(target)
+    volume = volumes.volume_of(target)
     db = library.connection
     db.execute(
         "INSERT INTO volumes (key, mount, display) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET "

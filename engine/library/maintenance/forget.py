@@ -10,28 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.annotations.annotation_log import withdraw
-from vtag.engine.library.annotations.apply import settle
+from vtag.engine.library.annotations.annotation_log import remove_annotations
+from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import feature_cache, heads
-from vtag.engine.library.store.duplicates import twins
+from vtag.engine.library.store.duplicates import with_duplicates
 from vtag.engine.library.store.volumes import real_path
 from vtag.engine.text import display_path
 
-THUMBNAILS = "thumbnails"  # a folder beside the library; each picture's name begins with its content's key
+# beside the library; each picture's name begins with its content's key
+THUMBNAIL_FOLDER = "thumbnails"
 
 
 @dataclass(frozen=True)
-class Forgettable:
+class ForgetPlan:
     """What forgetting a path would remove: ids, and how much a person said of it."""
 
     files: tuple[int, ...]
     contents: tuple[int, ...]  # that no other file holds
     roots: tuple[int, ...]
-    words: int
+    annotations: int
 
 
-def look(library: Library, path: bytes) -> Forgettable:
+def plan_forget(library: Library, path: bytes) -> ForgetPlan:
     """What is known at or below `path`, which may be gone already. Raises LibraryError where nothing is."""
     places = {real_path(path), os.path.realpath(path)}
     db = library.connection
@@ -52,21 +53,21 @@ def look(library: Library, path: bytes) -> Forgettable:
         db.execute("SELECT count(*) FROM words WHERE content_id = ?", (content,)).fetchone()[0]
         for content in contents
     )
-    return Forgettable(files, contents, roots, words)
+    return ForgetPlan(files, contents, roots, words)
 
 
-def forget(library: Library, what: Forgettable, *, words: bool = False) -> None:
+def forget(library: Library, plan: ForgetPlan, *, with_annotations: bool = False) -> None:
     """Remove files, contents, segments, observations and thumbnails; a content that lies elsewhere too stays.
 
     Raises LibraryError where a person said something of it, unless `words` tells to remove that as well.
     """
-    refuse_words(what, told=words)
+    refuse_annotation_loss(plan, is_confirmed=with_annotations)
     with library.transaction() as db:
-        if what.words:
-            withdraw(library, what.contents)
-        db.executemany("DELETE FROM files WHERE id = ?", _each(what.files))
-        db.executemany("DELETE FROM roots WHERE id = ?", _each(what.roots))
-    remove_contents(library, what.contents)
+        if plan.annotations:
+            remove_annotations(library, plan.contents)
+        db.executemany("DELETE FROM files WHERE id = ?", _each(plan.files))
+        db.executemany("DELETE FROM roots WHERE id = ?", _each(plan.roots))
+    remove_contents(library, plan.contents)
 
 
 def forget_model(library: Library, model_id: int) -> int:
@@ -76,16 +77,16 @@ def forget_model(library: Library, model_id: int) -> int:
         db.execute("DELETE FROM models WHERE id = ?", (model_id,))  # its segments and derivations go with it
         db.execute("DELETE FROM settings WHERE key = 'model' AND value = ?", (str(model_id),))
         for (content_id,) in db.execute("SELECT DISTINCT content_id FROM words").fetchall():
-            for twin in twins(db, content_id):
-                settle(library, twin)  # what a person confirmed is there without it, too
+            for twin in with_duplicates(db, content_id):
+                apply_annotations(library, twin)  # what a person confirmed is there without it, too
     return int(said)
 
 
-def forget_replaced(library: Library, model_id: int) -> None:
+def forget_replaced_models(library: Library, model_id: int) -> None:
     """Remove what a person's own model said before it was taught anew; where it was the library's, the new one is."""
     with library.transaction():
         in_use = heads.library_model(library)
-        for old in heads.replaced_by(library, model_id):
+        for old in heads.replaced_models(library, model_id):
             forget_model(library, old)
             if old == in_use:
                 heads.use_model(library, model_id)
@@ -100,7 +101,7 @@ def remove_contents(library: Library, contents: Sequence[int]) -> None:
             db.execute("DELETE FROM segments WHERE content_id = ? AND model_id IS NOT NULL", (content,))
             db.execute("DELETE FROM derivations WHERE content_id = ?", (content,))
             if db.execute("SELECT 1 FROM words WHERE content_id = ?", (content,)).fetchone():
-                settle(library, content)
+                apply_annotations(library, content)
             else:
                 db.execute("DELETE FROM contents WHERE id = ?", (content,))
     # after the library has let go of them: what can be made again is lost last
@@ -108,15 +109,15 @@ def remove_contents(library: Library, contents: Sequence[int]) -> None:
     library.observations.executemany("DELETE FROM observations WHERE content_key = ?", keys)
     library.observations.commit()
     if keys:
-        feature_cache.forget(library.path)
-    _remove_thumbnails(library.path.parent / THUMBNAILS, {key for (key,) in keys})
+        feature_cache.delete_cache(library.path)
+    _remove_thumbnails(library.path.parent / THUMBNAIL_FOLDER, {key for (key,) in keys})
 
 
-def refuse_words(what: Forgettable, *, told: bool) -> None:
+def refuse_annotation_loss(plan: ForgetPlan, *, is_confirmed: bool) -> None:
     """Raise LibraryError where a person's words would be lost and nobody told to."""
-    if what.words and not told:
+    if plan.annotations and not is_confirmed:
         raise LibraryError(
-            f"you said {what.words} {'word' if what.words == 1 else 'words'} of it, which would be lost: "
+            f"you said {plan.annotations} {'word' if plan.annotations == 1 else 'words'} of it, which would be lost: "
             "say --words to forget them too"
         )
 

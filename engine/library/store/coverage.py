@@ -8,7 +8,7 @@ from typing import NamedTuple
 from vtag.engine.library.database import Library
 
 
-class HowFar(NamedTuple):
+class Coverage(NamedTuple):
     """How many videos are unfinished, how much of them was seen, and how long they are."""
 
     videos: int
@@ -16,7 +16,7 @@ class HowFar(NamedTuple):
     length_ms: int
 
 
-def mark(
+def mark_partial(
     library: Library, content_id: int, backbone_hash: str, sampling: str, seen_ms: int, length_ms: int
 ) -> None:
     """Say of a content that `seen_ms` of its `length_ms` were looked at."""
@@ -28,7 +28,7 @@ def mark(
         )
 
 
-def finish(library: Library, content_id: int, backbone_hash: str, sampling: str) -> None:
+def mark_complete(library: Library, content_id: int, backbone_hash: str, sampling: str) -> None:
     """Say of a content that all of it was looked at."""
     with library.transaction() as db:
         db.execute(
@@ -37,7 +37,7 @@ def finish(library: Library, content_id: int, backbone_hash: str, sampling: str)
         )
 
 
-def contents(library: Library, backbone_hash: str, sampling: str) -> set[int]:
+def partial_contents(library: Library, backbone_hash: str, sampling: str) -> set[int]:
     """Ids of the contents that are unfinished for a backbone and a sampling."""
     rows = library.connection.execute(
         "SELECT content_id FROM unfinished WHERE backbone_hash = ? AND sampling = ?",
@@ -46,7 +46,7 @@ def contents(library: Library, backbone_hash: str, sampling: str) -> set[int]:
     return {content_id for (content_id,) in rows}
 
 
-def how_far(reader: sqlite3.Connection) -> HowFar | None:
+def partial_coverage(reader: sqlite3.Connection) -> Coverage | None:
     """Of the unfinished contents whose files are there; None where nothing is unfinished.
 
     A content that was looked at whole in another way (derived from another sampling or backbone) is none of them.
@@ -57,4 +57,4 @@ def how_far(reader: sqlite3.Connection) -> HowFar | None:
         "AND EXISTS (SELECT 1 FROM derivations d JOIN models m ON m.id = d.model_id WHERE "
         "d.content_id = u.content_id AND d.sampling = u.sampling AND m.backbone_hash = u.backbone_hash)"
     ).fetchone()
-    return HowFar(*row) if row[0] else None
+    return Coverage(*row) if row[0] else None

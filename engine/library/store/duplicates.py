@@ -16,7 +16,7 @@ def packets_keys(library: Library) -> set[str]:
     return {row[0] for row in rows}
 
 
-def looks_like(
+def find_duplicate(
     library: Library, packets: str, shown_as: str, duration_ms: int, backbone_hash: str, sampling: str
 ) -> str | None:
     """The key of a content that shows the same for the same time and was seen already with this backbone."""
@@ -31,7 +31,7 @@ def looks_like(
     return None
 
 
-def twins(db: sqlite3.Connection, content_id: int) -> list[int]:
+def with_duplicates(db: sqlite3.Connection, content_id: int) -> list[int]:
     """A content and those with the same video packets and duration, by id."""
     rows = db.execute(
         "SELECT b.id FROM contents a JOIN contents b ON b.packets_key = a.packets_key "

@@ -30,7 +30,7 @@ _MOST_DEAD = 0.25  # of the rows may be of observations that are gone, before th
 _WAIT_S = 600.0
 
 
-class Known(NamedTuple):
+class StampedObservation(NamedTuple):
     """An observation in observations.db: `stamp` is another one as soon as it was looked at anew."""
 
     id: int
@@ -52,21 +52,21 @@ class CachedFeatures(NamedTuple):
     contents: dict[int, str]
 
 
-def folder_of(library: Path) -> Path:
+def cache_folder(library: Path) -> Path:
     """Where the files lie for the library at `library`."""
     return library.parent / "cache" / "similar"
 
 
-def forget(library: Path) -> None:
+def delete_cache(library: Path) -> None:
     """Throw the files away: what was forgotten must not live on in them."""
-    shutil.rmtree(folder_of(library), ignore_errors=True)
+    shutil.rmtree(cache_folder(library), ignore_errors=True)
 
 
 def cached_features(
     library: Path, observations: sqlite3.Connection, backbone_hash: str
 ) -> list[CachedFeatures]:
     """All features of a backbone, brought up to date. Raises LibraryError where the files cannot be written."""
-    folder = folder_of(library)
+    folder = cache_folder(library)
     shapes = sorted(_known(observations, backbone_hash).items())
     try:
         make_private_dir(folder.parent)
@@ -88,7 +88,7 @@ def _features_of_shape(
     backbone_hash: str,
     views: int,
     dim: int,
-    known: dict[int, Known],
+    known: dict[int, StampedObservation],
 ) -> CachedFeatures:
     name = f"{hashlib.sha256(backbone_hash.encode()).hexdigest()[:16]}-{views}x{dim}"
     features, rows = folder / f"{name}.f16", folder / f"{name}.rows"
@@ -109,23 +109,25 @@ def _runs(table: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64]
     return stamps[first], np.diff(first, append=len(stamps))
 
 
-def _known(observations: sqlite3.Connection, backbone_hash: str) -> dict[tuple[int, int], dict[int, Known]]:
+def _known(
+    observations: sqlite3.Connection, backbone_hash: str
+) -> dict[tuple[int, int], dict[int, StampedObservation]]:
     """The observations of a backbone by their numbers of views and dimensions, and by their stamps."""
     # nothing that lies behind the features in a row: to get there SQLite reads them
     rows = observations.execute(
         "SELECT views, dim, id, content_key, sampling, window_count FROM observations WHERE backbone_hash = ?",
         (backbone_hash,),
     )
-    found: dict[tuple[int, int], dict[int, Known]] = {}
+    found: dict[tuple[int, int], dict[int, StampedObservation]] = {}
     for views, dim, row_id, key, sampling, windows in rows:
         text = f"{row_id} {key} {windows} {sampling}"
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         stamp = int.from_bytes(digest, "little", signed=True)
-        found.setdefault((views, dim), {})[stamp] = Known(row_id, stamp, key, windows)
+        found.setdefault((views, dim), {})[stamp] = StampedObservation(row_id, stamp, key, windows)
     return found
 
 
-def _sound_rows(features: Path, rows: Path, known: dict[int, Known], row_bytes: int) -> set[int]:
+def _sound_rows(features: Path, rows: Path, known: dict[int, StampedObservation], row_bytes: int) -> set[int]:
     """The observations that the files hold; makes them end together, and removes them where they are not sound."""
     try:
         whole = rows.stat().st_size // _ROW.itemsize
@@ -156,7 +158,7 @@ def _append(
     features: Path,
     rows: Path,
     observations: sqlite3.Connection,
-    missing: list[Known],
+    missing: list[StampedObservation],
     views: int,
     dim: int,
 ) -> None:

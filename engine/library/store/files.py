@@ -38,7 +38,7 @@ def content_key(path: bytes) -> str:
     return f"{size}-{digest.hexdigest()}"
 
 
-class KnownFile(NamedTuple):
+class StoredFile(NamedTuple):
     """A file as the library remembers it."""
 
     size_bytes: int
@@ -58,7 +58,7 @@ class Content(NamedTuple):
     duration_ms: int | None
 
 
-class FileFacts(Protocol):
+class FileStat(Protocol):
     """What a folder listing tells of a file."""
 
     @property
@@ -71,14 +71,14 @@ class FileFacts(Protocol):
     def inode(self) -> int: ...
 
 
-class _Facts(NamedTuple):
+class _FileStat(NamedTuple):
     path: bytes
     size_bytes: int
     mtime_ns: int
     inode: int
 
 
-def hold(library: Library, path: bytes) -> int:
+def register_file(library: Library, path: bytes) -> int:
     """The id of what the file at `path` holds now; a file that was never scanned is written down.
 
     Raises LibraryError where there is no file that can be read.
@@ -88,8 +88,8 @@ def hold(library: Library, path: bytes) -> int:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):
             raise LibraryError(f"{display_path(path)} is no file")
-        facts = _Facts(path, info.st_size, info.st_mtime_ns, info.st_ino)
-        volume = Volumes().of(path)
+        facts = _FileStat(path, info.st_size, info.st_mtime_ns, info.st_ino)
+        volume = Volumes().volume_of(path)
         known = library.connection.execute(
             "SELECT f.size_bytes, f.mtime_ns, f.state, f.content_id FROM files f "
             "JOIN volumes v ON v.id = f.volume_id WHERE v.key = ? AND f.path = ?",
@@ -101,12 +101,12 @@ def hold(library: Library, path: bytes) -> int:
     except OSError as error:
         raise LibraryError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
     with library.transaction():
-        content_id = keep_content(library, key, {})
-        record_file(library, volume, facts, content_id)
+        content_id = save_content(library, key, {})
+        save_file(library, volume, facts, content_id)
     return content_id
 
 
-def known_files(library: Library, volume: Volume) -> dict[bytes, KnownFile]:
+def stored_files(library: Library, volume: Volume) -> dict[bytes, StoredFile]:
     """All known files of a volume by their path below its mount point."""
     rows = library.connection.execute(
         """
@@ -115,10 +115,10 @@ def known_files(library: Library, volume: Volume) -> dict[bytes, KnownFile]:
         """,
         (volume.key,),
     )
-    return {row[0]: KnownFile(*row[1:]) for row in rows}
+    return {row[0]: StoredFile(*row[1:]) for row in rows}
 
 
-def content_by_key(library: Library, key: str) -> Content | None:
+def find_content(library: Library, key: str) -> Content | None:
     """The content with this key, if it is known."""
     row = library.connection.execute(
         "SELECT id, error, duration_ms FROM contents WHERE key = ?", (key,)
@@ -126,7 +126,7 @@ def content_by_key(library: Library, key: str) -> Content | None:
     return Content(*row) if row else None
 
 
-def keep_content(library: Library, key: str, facts: dict[str, object]) -> int:
+def save_content(library: Library, key: str, columns: dict[str, object]) -> int:
     """Write down what is known of a content (a column each) and return its id."""
     size = int(key.split("-")[0])
     with library.transaction() as db:
@@ -134,13 +134,13 @@ def keep_content(library: Library, key: str, facts: dict[str, object]) -> int:
             "INSERT INTO contents (key, size_bytes, added_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
             (key, size, now()),
         )
-        columns = ", ".join(f"{name} = :{name}" for name in facts)
-        if columns:
-            db.execute(f"UPDATE contents SET {columns} WHERE key = :key", {**facts, "key": key})
+        assignments = ", ".join(f"{name} = :{name}" for name in columns)
+        if assignments:
+            db.execute(f"UPDATE contents SET {assignments} WHERE key = :key", {**columns, "key": key})
         return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
 
 
-def note_mount(library: Library, volume: Volume) -> None:
+def update_mount(library: Library, volume: Volume) -> None:
     """Write down where a volume is mounted now: its files are known by it, wherever that is."""
     db = library.connection
     row = db.execute("SELECT id, mount FROM volumes WHERE key = ?", (volume.key,)).fetchone()
@@ -159,7 +159,7 @@ def note_mount(library: Library, volume: Volume) -> None:
             )
 
 
-def record_file(library: Library, volume: Volume, found: FileFacts, content_id: int) -> None:
+def save_file(library: Library, volume: Volume, file: FileStat, content_id: int) -> None:
     """Write down that a path holds a content; what it held before stays known by itself."""
     with library.transaction() as db:
         db.execute(
@@ -176,11 +176,11 @@ def record_file(library: Library, volume: Volume, found: FileFacts, content_id: 
                 content_id = excluded.content_id, state = 'present', seen_at = excluded.seen_at
             """,
             (
-                volume.relative(found.path),
-                display_path(found.path),
-                found.size_bytes,
-                found.mtime_ns,
-                _signed(found.inode),
+                volume.relative(file.path),
+                display_path(file.path),
+                file.size_bytes,
+                file.mtime_ns,
+                _signed(file.inode),
                 content_id,
                 now(),
                 volume.key,
@@ -193,7 +193,7 @@ def add_roots(library: Library, roots: Iterable[bytes]) -> None:
     volumes = Volumes()
     with library.transaction() as db:
         for root in roots:
-            volume = volumes.of(root)
+            volume = volumes.volume_of(root)
             db.execute(
                 "INSERT INTO volumes (key, mount, display) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                 (volume.key, volume.mount, display_path(volume.mount)),
@@ -205,7 +205,7 @@ def add_roots(library: Library, roots: Iterable[bytes]) -> None:
             )
 
 
-def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> int:
+def mark_missing(library: Library, roots: Iterable[bytes], existing_paths: set[bytes]) -> int:
     """Files below scanned folders that were not `seen` (absolute paths) and are gone: marked, never deleted.
 
     A root that itself is gone, and a volume that is not mounted, mark nothing: a disk that was unplugged is no
@@ -217,18 +217,18 @@ def mark_missing(library: Library, roots: Iterable[bytes], seen: set[bytes]) -> 
     gone: list[tuple[Volume, bytes, int]] = []
     for volume_id, key, mount in library.connection.execute("SELECT id, key, mount FROM volumes").fetchall():
         volume = Volume(key, mount)
-        if not volumes.is_there(volume):
+        if not volumes.is_mounted(volume):
             continue
         rows = library.connection.execute(
             "SELECT id, path FROM files WHERE volume_id = ? AND state = 'present'", (volume_id,)
         )
         for file_id, relative in rows:
             path = volume.absolute(relative)
-            if path.startswith(folders) and path not in seen and is_gone(path):
+            if path.startswith(folders) and path not in existing_paths and is_gone(path):
                 gone.append((volume, path, file_id))
     # what went away meanwhile took its files along
     still, volumes = tuple(folder for root, folder in below.items() if os.path.isdir(root)), Volumes()
-    there = {volume for volume in {volume for volume, *_ in gone} if volumes.is_there(volume)}
+    there = {volume for volume in {volume for volume, *_ in gone} if volumes.is_mounted(volume)}
     surely = [(number,) for volume, path, number in gone if path.startswith(still) and volume in there]
     with library.transaction() as db:
         db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", surely)
@@ -246,7 +246,7 @@ def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> N
         ).fetchall()
         for file_id, key, mount, path in rows:
             volume = Volume(key, mount)
-            if is_gone(volume.absolute(path)) and volumes.is_there(volume):
+            if is_gone(volume.absolute(path)) and volumes.is_mounted(volume):
                 gone.append((file_id,))
     with library.transaction() as db:
         db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
-from vtag.engine.library.store.settings import keep_setting, setting
+from vtag.engine.library.store.settings import read_setting, save_setting
 from vtag.engine.swin.config import NONE_OF_THESE, TAUGHT
 from vtag.engine.text import printable
 
@@ -31,10 +31,10 @@ class Head:
     bias: NDArray[np.float32]
     threshold: float | None  # of the model, for all labels
     label_thresholds: Mapping[str, float]
-    told_threshold: float | None  # by the last scan or retag
+    requested_threshold: float | None  # by the last scan or retag
 
 
-def remember_model(
+def save_model(
     library: Library,
     *,
     name: str,
@@ -72,7 +72,7 @@ def remember_model(
         return int(row.fetchone()[0])
 
 
-def head(library: Library, model_id: int) -> Head:
+def load_head(library: Library, model_id: int) -> Head:
     """A model's head out of the library."""
     name, backbone, spec_text, weight, bias, told = library.connection.execute(
         "SELECT name, backbone_hash, spec, weight, bias, threshold FROM models WHERE id = ?", (model_id,)
@@ -92,7 +92,7 @@ def head(library: Library, model_id: int) -> Head:
     )
 
 
-def find(library: Library, name: str) -> int | None:
+def find_model(library: Library, name: str) -> int | None:
     """The id of the model that was kept last under a name or from a source."""
     row = library.connection.execute(
         "SELECT id FROM models WHERE name = ?1 OR source = ?1 ORDER BY id DESC LIMIT 1", (name,)
@@ -100,7 +100,7 @@ def find(library: Library, name: str) -> int | None:
     return int(row[0]) if row else None
 
 
-def with_hashes(library: Library, backbone_hash: str, head_hash: str) -> int | None:
+def find_model_by_hashes(library: Library, backbone_hash: str, head_hash: str) -> int | None:
     """The id of the model that was remembered with these hashes."""
     row = library.connection.execute(
         "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
@@ -108,7 +108,7 @@ def with_hashes(library: Library, backbone_hash: str, head_hash: str) -> int | N
     return int(row[0]) if row else None
 
 
-def taught_beside(library: Library, model_id: int) -> list[int]:
+def taught_siblings(library: Library, model_id: int) -> list[int]:
     """The ids of the heads that a person taught on a model's backbone, without itself and what it replaced."""
     rows = library.connection.execute(
         "SELECT t.id FROM models t JOIN models m ON m.backbone_hash = t.backbone_hash AND m.source <> t.source "
@@ -118,7 +118,7 @@ def taught_beside(library: Library, model_id: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-def replaced_by(library: Library, model_id: int) -> list[int]:
+def replaced_models(library: Library, model_id: int) -> list[int]:
     """The ids of what a person taught before in the place of a model that they taught anew."""
     rows = library.connection.execute(
         "SELECT old.id FROM models old JOIN models m ON m.source = old.source AND m.id <> old.id WHERE m.id = ?1 "
@@ -131,7 +131,7 @@ def replaced_by(library: Library, model_id: int) -> list[int]:
 
 def library_model(library: Library) -> int | None:
     """The id of the model that the library uses, None in a new library."""
-    model_id = setting(library.connection, _MODEL)
+    model_id = read_setting(library.connection, _MODEL)
     return int(model_id) if model_id is not None else None
 
 
@@ -146,16 +146,16 @@ def library_model_source(library: Library) -> str | None:
 
 def use_model(library: Library, model_id: int) -> None:
     """Make a model the library's."""
-    keep_setting(library, _MODEL, str(model_id))
+    save_setting(library, _MODEL, str(model_id))
 
 
-def tell_threshold(library: Library, model_id: int, threshold: float | None) -> None:
+def set_model_threshold(library: Library, model_id: int, threshold: float | None) -> None:
     """Remember the threshold that a scan or retag was told, so that later scans say the same."""
     with library.transaction() as db:
         db.execute("UPDATE models SET threshold = ? WHERE id = ?", (threshold, model_id))
 
 
-def with_label(library: Library, label: str) -> list[int]:
+def models_with_label(library: Library, label: str) -> list[int]:
     """The ids of the models that have a label and were derived from."""
     rows = library.connection.execute(
         "SELECT DISTINCT m.id, m.spec FROM models m JOIN derivations d ON d.model_id = m.id ORDER BY m.id"
@@ -163,9 +163,9 @@ def with_label(library: Library, label: str) -> list[int]:
     return [row[0] for row in rows if label in json.loads(row[1])["labels"]]
 
 
-def needed(library: Library, model: str | None) -> int:
+def require_model(library: Library, model: str | None) -> int:
     """The id of the model called `model`, else the library's. Raises LibraryError where there is none."""
-    model_id = find(library, model) if model else library_model(library)
+    model_id = find_model(library, model) if model else library_model(library)
     if model_id is None:
         known = [row[0] for row in library.connection.execute("SELECT DISTINCT name FROM models")]
         what = f"this library knows no model {printable(model)!r}" if model else "nothing was scanned yet"

@@ -23,7 +23,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class MadeBy:
+class Provenance:
     """What computed an observation: recorded, and never a reason to look again."""
 
     backend: str
@@ -31,7 +31,7 @@ class MadeBy:
     precision: str
 
 
-def keys_with(library: Library, backbone_hash: str, sampling: str) -> set[str]:
+def observed_keys(library: Library, backbone_hash: str, sampling: str) -> set[str]:
     """Content keys that were seen with a backbone and a sampling; answered from an index."""
     rows = library.observations.execute(
         "SELECT content_key FROM observations WHERE backbone_hash = ? AND sampling = ?",
@@ -40,7 +40,7 @@ def keys_with(library: Library, backbone_hash: str, sampling: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-def samplings(library: Library, backbone_hash: str) -> dict[str, str]:
+def densest_samplings(library: Library, backbone_hash: str) -> dict[str, str]:
     """Content keys to the sampling with the most windows, of all that a backbone saw, fewest windows first."""
     rows = library.observations.execute(
         "SELECT content_key, sampling FROM observations WHERE backbone_hash = ? ORDER BY window_count, id",
@@ -49,7 +49,7 @@ def samplings(library: Library, backbone_hash: str) -> dict[str, str]:
     return dict(rows.fetchall())
 
 
-def of_any_backbone(library: Library) -> dict[str, tuple[str, str]]:
+def densest_of_any_backbone(library: Library) -> dict[str, tuple[str, str]]:
     """Content keys to the backbone and sampling with the most windows, fewest windows first."""
     rows = library.observations.execute(
         "SELECT content_key, backbone_hash, sampling FROM observations ORDER BY window_count, id"
@@ -57,7 +57,7 @@ def of_any_backbone(library: Library) -> dict[str, tuple[str, str]]:
     return {key: (backbone_hash, sampling) for key, backbone_hash, sampling in rows}
 
 
-def fullest(library: Library, content_key: str, backbone_hash: str) -> Observation | None:
+def densest(library: Library, content_key: str, backbone_hash: str) -> Observation | None:
     """What a backbone saw of a content, by the sampling with the most windows; None if it saw nothing."""
     row = library.observations.execute(
         "SELECT sampling FROM observations WHERE content_key = ? AND backbone_hash = ? "
@@ -83,7 +83,7 @@ def get(library: Library, content_key: str, backbone_hash: str, sampling: str) -
     )
 
 
-def starts(library: Library, content_key: str, backbone_hash: str, sampling: str) -> frozenset[int]:
+def window_starts(library: Library, content_key: str, backbone_hash: str, sampling: str) -> frozenset[int]:
     """Where the windows begin (ms) that were seen of a content."""
     row = library.observations.execute(
         "SELECT windows FROM observations WHERE backbone_hash = ? AND sampling = ? AND content_key = ?",
@@ -99,7 +99,7 @@ def add(
     sampling: str,
     windows: NDArray[np.int64],
     features: NDArray[np.float32],
-    made_by: MadeBy,
+    made_by: Provenance,
     *,
     replace: bool = False,
 ) -> Observation:
@@ -149,7 +149,12 @@ def _merged(
 
 
 def _put(
-    library: Library, content_key: str, backbone_hash: str, sampling: str, seen: Observation, made_by: MadeBy
+    library: Library,
+    content_key: str,
+    backbone_hash: str,
+    sampling: str,
+    seen: Observation,
+    made_by: Provenance,
 ) -> None:
     blob_bytes = seen.features.nbytes
     if blob_bytes > _MOST_BYTES:

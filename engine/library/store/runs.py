@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vtag.engine.library.database import Library, now
-from vtag.engine.library.store.settings import keep_setting
+from vtag.engine.library.store.settings import save_setting
 
 _COLUMNS = "id, kind, command, pid, host, state, started_at, updated_at, progress"
 _SPEED = "speed of "  # begins the names of settings that hold one
@@ -38,14 +38,14 @@ class Run(NamedTuple):
         return self.host == platform.node()
 
 
-class Outlook(NamedTuple):
+class RunEstimate(NamedTuple):
     """How fast a run is, as a multiple of real time, and how long it takes yet; None where nothing is known."""
 
     speed: float | None
     left_s: float | None
 
 
-def outlook(run: Run) -> Outlook:
+def estimate_run(run: Run) -> RunEstimate:
     """Speed and time left of a run, from what it reported last.
 
     It reports the seconds in which it worked (`worked_s`): pauses are not among them.
@@ -56,9 +56,9 @@ def outlook(run: Run) -> Outlook:
     worked_s = run.progress.get("worked_s") or passed_s  # what an older vtag wrote has none
     done_ms, of_ms = run.progress.get("video_ms") or 0, run.progress.get("of_ms") or 0
     if worked_s < 1 or not done_ms:
-        return Outlook(None, run.progress.get("left_s"))
+        return RunEstimate(None, run.progress.get("left_s"))
     left_s = worked_s * (of_ms - done_ms) / done_ms if of_ms >= done_ms else None
-    return Outlook(done_ms / 1000 / worked_s, left_s)
+    return RunEstimate(done_ms / 1000 / worked_s, left_s)
 
 
 def start(library: Library, kind: str, command: str) -> int:
@@ -89,21 +89,21 @@ def finish(library: Library, run_id: int, state: str) -> None:
         )
 
 
-def remember_speed(library: Library, of: str, speed: float) -> None:
+def save_speed(library: Library, speed_key: str, speed: float) -> None:
     """Keep how fast a scan went: seconds of video a second; `of` says what looked, where and how."""
-    keep_setting(library, _SPEED + of, f"{speed:.4g}")
+    save_setting(library, _SPEED + speed_key, f"{speed:.4g}")
 
 
-def speed(library: Library, of: str) -> float | None:
+def last_speed(library: Library, speed_key: str) -> float | None:
     """How fast the last scan went whose `of` begins like this; None where there was none."""
     row = library.connection.execute(
         "SELECT value FROM settings WHERE substr(key, 1, length(?1)) = ?1 ORDER BY rowid DESC LIMIT 1",
-        (_SPEED + of,),
+        (_SPEED + speed_key,),
     ).fetchone()
     return float(row[0]) if row else None
 
 
-def recent(reader: sqlite3.Connection, count: int = 20) -> list[Run]:
+def recent_runs(reader: sqlite3.Connection, count: int = 20) -> list[Run]:
     """The latest runs, newest first; one whose process is gone without a word was interrupted.
 
     One whose process was stopped, by whatever (a pause, Ctrl-Z), is paused.
@@ -112,9 +112,9 @@ def recent(reader: sqlite3.Connection, count: int = 20) -> list[Run]:
     return [_as_it_is(reader, _run(row)) for row in rows]
 
 
-def settle(library: Library) -> None:
+def mark_interrupted(library: Library) -> None:
     """Write down of every run whose process is gone that it was interrupted."""
-    for run in recent(library.connection, -1):
+    for run in recent_runs(library.connection, -1):
         if run.state == "interrupted":
             with library.transaction() as db:
                 db.execute(

@@ -54,7 +54,7 @@ class Volumes:
         self._uuids = _device_uuids()
         self._mounts = _mounts()
 
-    def of(self, path: bytes) -> Volume:
+    def volume_of(self, path: bytes) -> Volume:
         """The volume that holds `path` (absolute)."""
         folder = os.path.dirname(path)
         if folder not in self._by_folder:
@@ -64,10 +64,10 @@ class Volumes:
             self._by_folder[folder] = self._by_mount[mount]
         return self._by_folder[folder]
 
-    def is_there(self, volume: Volume) -> bool:
+    def is_mounted(self, volume: Volume) -> bool:
         """Whether `volume` is mounted where it was seen last."""
         try:
-            return os.path.isdir(volume.mount) and self.of(os.path.join(volume.mount, b"x")) == volume
+            return os.path.isdir(volume.mount) and self.volume_of(os.path.join(volume.mount, b"x")) == volume
         except OSError:
             return False
 
