@@ -9,7 +9,7 @@ import numpy as np
 
 from vtag.engine.backends.base import Backend
 from vtag.engine.scan.plan import Task
-from vtag.engine.video.decode.messages import Event, LengthTold
+from vtag.engine.video.decode.messages import DecodeEvent, DurationRead, DurationRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import Sampling
 from vtag.engine.video.read.views import clip_size
@@ -64,15 +64,15 @@ class Lengths:
         """Have the pool open the containers of those whose length nobody knows; of many, some in even distances."""
         unknown = [job for job in range(len(self._tasks)) if job not in self._known]
         for job in unknown[:: -(-len(unknown) // _MOST_ASKED) or 1]:
-            pool.submit_length(~job, self._tasks[job].files[0].path)  # numbers that no reading has
+            pool.submit(~job, DurationRequest(self._tasks[job].files[0].path))  # numbers that no reading has
             self._asked += 1
 
-    def hear(self, event: Event) -> bool:
+    def hear(self, event: DecodeEvent) -> bool:
         """Whether an event of the pool is an answer; it is heeded unless the video was read meanwhile."""
         if event.job_id >= 0:
             return False
         self._asked -= 1
-        if isinstance(event, LengthTold) and event.claimed_ms and ~event.job_id not in self._known:
+        if isinstance(event, DurationRead) and event.claimed_ms and ~event.job_id not in self._known:
             self.learn(~event.job_id, event.claimed_ms)
         return True
 

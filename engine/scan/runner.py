@@ -36,10 +36,14 @@ from vtag.engine.scan.plan import Plan, Task
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.system import signals
 from vtag.engine.system.clock import active_seconds
-from vtag.engine.video.decode.messages import ClipReady, VideoOpened
-from vtag.engine.video.decode.messages import Event as PoolEvent
-from vtag.engine.video.decode.messages import VideoDone as Decoded
-from vtag.engine.video.decode.messages import VideoFailed as Undecoded
+from vtag.engine.video.decode.messages import (
+    ClipReady,
+    DecodeDone,
+    DecodeEvent,
+    DecodeFailed,
+    FingerprintReady,
+    WindowsRequest,
+)
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.packets import UNKNOWN, Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
@@ -88,7 +92,7 @@ class _Look:
     windows: list[tuple[int, int]] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
     known_by: Fingerprint = UNKNOWN
-    decoded: Decoded | None = None
+    decoded: DecodeDone | None = None
     waiting: int = 0  # clips that the model has not seen yet
     stillness: Stillness = field(default_factory=Stillness)
 
@@ -203,7 +207,7 @@ class Looking:
         self._recognise = set() if o.force else packets_keys(self._library)
         with (
             DecodePool(
-                workers=os.cpu_count() or 1, memory_bytes=DECODE_MEMORY_BYTES, recognise=self._recognise
+                workers=os.cpu_count() or 1, memory_bytes=DECODE_MEMORY_BYTES, known_packets=self._recognise
             ) as pool,
             ModelThread(backend, at_once) as self._model,
         ):
@@ -235,51 +239,53 @@ class Looking:
             starts = starts_of(number, task.duration_ms or self._lengths.of(job_id), self._sampling)
             if starts is None or not starts <= known:
                 self._looks[job_id] = _Look(task, whole=starts is None)
-                pool.submit(job_id, task.files[0].path, self._sampling, known, only_starts=starts)
+                pool.submit(job_id, WindowsRequest(task.files[0].path, self._sampling, known, starts))
         assert self._model
         while self._looks:
             signals.raise_if_interrupted()
             if pool.unfinished:
                 event = pool.next_event(_POLL_S if self._model.unseen else _TICK_S)
-                if isinstance(event, VideoOpened):
+                if isinstance(event, FingerprintReady):
                     yield from self._opened(event, pool)
                 elif event is not None:
                     yield from self._hear(event)
             yield from self._saw(self._model.take(0 if pool.unfinished else 1))
 
-    def _hear(self, event: PoolEvent) -> Iterator[Event]:
+    def _hear(self, event: DecodeEvent) -> Iterator[Event]:
         if isinstance(event, ClipReady):
             self._take(event)
         elif self._lengths.hear(event):
             pass
-        elif isinstance(event, Decoded):
+        elif isinstance(event, DecodeDone):
             look = self._looks[event.job_id]
             look.decoded = event
             look.task.duration_ms = event.info.duration_ms
             self._learn_length(event.job_id, event.info)
             yield from self._keep_if_complete(event.job_id)
-        elif isinstance(event, Undecoded) and event.job_id in self._looks:  # not one that was recognised
+        elif isinstance(event, DecodeFailed) and event.job_id in self._looks:  # not one that was recognised
             yield from self._fail(event.job_id, event.reason)
 
-    def _opened(self, event: VideoOpened, pool: DecodePool) -> Iterator[Event]:
+    def _opened(self, event: FingerprintReady, pool: DecodePool) -> Iterator[Event]:
         look = self._looks[event.job_id]
-        look.known_by = event.known_by
+        look.known_by = event.fingerprint
         self._learn_length(event.job_id, event.info)
-        if event.asks and not self._known[event.job_id] and self._was_seen(look.task, event):
+        if event.needs_decision and not self._known[event.job_id] and self._was_seen(look.task, event):
             del self._looks[event.job_id]
             self._open.discard(event.job_id)
             self._gone.add(event.job_id)
             self._lengths.drop(event.job_id)
             self._plan.skipped += len(look.task.files)
-            pool.leave(event.job_id)
+            pool.skip(event.job_id)
             yield self._progress()
-        elif event.asks:
-            pool.go_on(event.job_id)
+        elif event.needs_decision:
+            pool.decode_anyway(event.job_id)
 
-    def _was_seen(self, task: Task, event: VideoOpened) -> bool:
+    def _was_seen(self, task: Task, event: FingerprintReady) -> bool:
         """Whether it was seen already, in another container; then what was seen is kept for this one, too."""
         backbone, sampling = self._head.backbone_hash, self._sampling.key()
-        seen_as = find_duplicate(self._library, *event.known_by, event.info.duration_ms, backbone, sampling)
+        seen_as = find_duplicate(
+            self._library, *event.fingerprint, event.info.duration_ms, backbone, sampling
+        )
         if seen_as is None or _changed(task.files[0]):
             return False
         twin = files.find_content(self._library, seen_as)
@@ -287,7 +293,7 @@ class Looking:
             return False
         observations.copy(self._library, seen_as, task.content_key)
         with self._library.transaction():
-            facts = {**_facts(event.info, event.known_by), "error": None, "error_at": None}
+            facts = {**_facts(event.info, event.fingerprint), "error": None, "error_at": None}
             content_id = self._record(task, facts)
             self._active_heads.derive_segments(content_id, sampling)
         return True

@@ -16,7 +16,7 @@ from vtag.engine.library.database import open_reader
 from vtag.engine.scan.discover import discover
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.text import display_path
-from vtag.engine.video.decode.messages import ClipReady
+from vtag.engine.video.decode.messages import ClipReady, WindowsRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import Sampling
 
@@ -36,7 +36,7 @@ def windows_of(paths: Sequence[bytes], spec: ModelSpec, most: int) -> list[NDArr
     with DecodePool(_WORKERS, _MEMORY_BYTES) as pool:
         for number, path in enumerate(files):
             starts = [i * sampling.stride_ms for i in range(each)]
-            pool.submit(number, path, sampling, only_starts=starts)
+            pool.submit(number, WindowsRequest(path, sampling, only_starts=starts))
         for event in pool:
             if isinstance(event, ClipReady):
                 windows.append(event.pixels[0].copy())

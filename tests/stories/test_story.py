@@ -98,7 +98,7 @@ def test_a_decoder_that_dies_on_a_video_that_was_recognised_ends_no_scan(
         while worker in pool._workers:
             time.sleep(0.01)
 
-    monkeypatch.setattr(DecodePool, "leave", die)
+    monkeypatch.setattr(DecodePool, "skip", die)
     done = looked(library, models[0], tmp_path / "v")
     assert (done.scanned, done.skipped) == (1, 1)
 

@@ -370,7 +370,7 @@ def test_motion_that_no_still_frame_tells_is_learned_and_shuffled_frames_teach_n
 
 def test_the_views_of_eval_are_the_published_ones(shared: Path) -> None:
     """The twelve views that `vtag eval --protocol test` shows a model of PaddleVideo's own example video."""
-    from vtag.engine.video.decode.messages import ClipReady
+    from vtag.engine.video.decode.messages import ClipReady, ProtocolRequest
     from vtag.engine.video.decode.pool import DecodePool
 
     golden = json.loads((shared / "golden" / "paddle_example.json").read_text())
@@ -379,7 +379,7 @@ def test_the_views_of_eval_are_the_published_ones(shared: Path) -> None:
         pytest.skip("the example video is not here")
     with DecodePool(1, 256 << 20) as pool:
         for protocol in ("clip", "test"):
-            pool.submit_published(0, video, protocol, frames=32, short_side=256, crop=224)
+            pool.submit(0, ProtocolRequest(video, protocol, frames=32, short_side=256, crop=224))
             for event in pool:
                 if isinstance(event, ClipReady):
                     views = event.pixels.copy()

@@ -17,7 +17,7 @@ from helpers.footage import make_numbered, make_video, numbers
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.decode.arena import Arena
-from vtag.engine.video.decode.messages import ClipReady, Event, VideoDone, VideoFailed
+from vtag.engine.video.decode.messages import ClipReady, DecodeDone, DecodeEvent, DecodeFailed, WindowsRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
@@ -45,9 +45,9 @@ def exists(pid: int) -> bool:
         return True
 
 
-def drain(pool: DecodePool) -> list[Event]:
+def drain(pool: DecodePool) -> list[DecodeEvent]:
     """All events to the end; clips are released and remembered by their frames' numbers."""
-    events: list[Event] = []
+    events: list[DecodeEvent] = []
     for event in pool:
         if isinstance(event, ClipReady):
             event.release()
@@ -65,26 +65,26 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def held(videos: list[Path]) -> Iterator[tuple[DecodePool, ClipReady]]:
     """A pool with memory for one clip, whose worker waits for more while we hold the first clip of the video."""
     with DecodePool(1, CLIP_BYTES) as pool:
-        pool.submit(7, videos[2], USUAL)
+        pool.submit(7, WindowsRequest(videos[2], USUAL))
         clip = pool.next_event()
         assert isinstance(clip, ClipReady)
-        until(lambda: any(worker.wants for worker in pool._workers))
+        until(lambda: any(worker.is_waiting for worker in pool._workers))
         yield pool, clip
 
 
 def test_every_video_gives_the_clips_that_reading_it_here_gives(videos: list[Path]) -> None:
     found: dict[int, list[tuple[int, int, np.ndarray]]] = {i: [] for i in range(len(videos))}
-    done: dict[int, VideoDone] = {}
+    done: dict[int, DecodeDone] = {}
     with DecodePool(2, 4 * CLIP_BYTES) as pool:
         for i, path in enumerate(videos):
-            pool.submit(i, path, USUAL)
+            pool.submit(i, WindowsRequest(path, USUAL))
         for event in pool:
             if isinstance(event, ClipReady):
                 assert event.job_id not in done
                 found[event.job_id].append((event.start_ms, event.end_ms, event.pixels.copy()))
                 event.release()
             else:
-                assert isinstance(event, VideoDone)
+                assert isinstance(event, DecodeDone)
                 done[event.job_id] = event
         assert pool.used_bytes == 0 and pool.unfinished == 0
     for i, path in enumerate(videos):
@@ -92,14 +92,14 @@ def test_every_video_gives_the_clips_that_reading_it_here_gives(videos: list[Pat
         expected = [(c.start_ms, c.end_ms, c.pixels) for c in reader]
         assert [(s, e) for s, e, _ in found[i]] == [(s, e) for s, e, _ in expected]
         assert all(np.array_equal(a[2], b[2]) for a, b in zip(found[i], expected, strict=True))
-        assert done[i] == VideoDone(i, reader.info, 0, len(expected), 0, "")
+        assert done[i] == DecodeDone(i, reader.info, 0, len(expected), 0, "")
 
 
 @pytest.mark.parametrize("view", ["full", "three"])
 def test_clips_of_other_shapes_travel_too(videos: list[Path], view: str) -> None:
     sampling = Sampling.of(16, 15.0, view=view)
     with DecodePool(1, 32 << 20) as pool:
-        pool.submit(0, videos[0], sampling)
+        pool.submit(0, WindowsRequest(videos[0], sampling))
         event = pool.next_event()
         assert isinstance(event, ClipReady)
         assert np.array_equal(event.pixels, next(iter(read_clips(videos[0], sampling))).pixels)
@@ -107,8 +107,8 @@ def test_clips_of_other_shapes_travel_too(videos: list[Path], view: str) -> None
 
 def test_known_windows_are_left_out(videos: list[Path]) -> None:
     with DecodePool(2, 4 * CLIP_BYTES) as pool:
-        pool.submit(0, videos[3], USUAL, {0, 4266})
-        pool.submit(1, videos[3], USUAL, only_starts={2133, 6400})
+        pool.submit(0, WindowsRequest(videos[3], USUAL, {0, 4266}))
+        pool.submit(1, WindowsRequest(videos[3], USUAL, only_starts={2133, 6400}))
         events = drain(pool)
     starts = {i: [e.start_ms for e in events if isinstance(e, ClipReady) and e.job_id == i] for i in (0, 1)}
     assert starts == {0: [2133, 6400], 1: [2133, 6400]}
@@ -116,7 +116,7 @@ def test_known_windows_are_left_out(videos: list[Path]) -> None:
 
 def test_videos_may_be_submitted_while_events_are_taken(videos: list[Path]) -> None:
     with DecodePool(1, 4 * CLIP_BYTES) as pool:
-        pool.submit(0, videos[0], USUAL)
+        pool.submit(0, WindowsRequest(videos[0], USUAL))
         done = []
         for event in pool:
             if isinstance(event, ClipReady):
@@ -124,7 +124,7 @@ def test_videos_may_be_submitted_while_events_are_taken(videos: list[Path]) -> N
             else:
                 done.append(event.job_id)
                 if len(done) < 4:
-                    pool.submit(len(done), videos[len(done)], USUAL)
+                    pool.submit(len(done), WindowsRequest(videos[len(done)], USUAL))
         assert done == [0, 1, 2, 3]
         assert pool.next_event(0.05) is None
 
@@ -133,13 +133,13 @@ def test_a_file_that_is_no_video_fails_alone(tmp_path: Path, videos: list[Path])
     (tmp_path / "no.mp4").write_bytes(b"nothing of the kind")
     with DecodePool(1, 4 * CLIP_BYTES) as pool:
         for i, path in enumerate((tmp_path / "no.mp4", videos[0], tmp_path, tmp_path / "absent.mp4")):
-            pool.submit(i, path, USUAL)
+            pool.submit(i, WindowsRequest(path, USUAL))
         events = drain(pool)
         assert len(pool.pids) == 1
-    failed = {e.job_id: e for e in events if isinstance(e, VideoFailed)}
-    assert failed[0] == VideoFailed(0, "no usable picture (not a video file that vtag reads)")
+    failed = {e.job_id: e for e in events if isinstance(e, DecodeFailed)}
+    assert failed[0] == DecodeFailed(0, "no usable picture (not a video file that vtag reads)")
     assert failed[2].reason == "not a file" and failed[3].reason.startswith("cannot be opened")
-    assert [e.job_id for e in events if isinstance(e, VideoDone)] == [1]
+    assert [e.job_id for e in events if isinstance(e, DecodeDone)] == [1]
 
 
 # --- memory -------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_the_memory_of_finished_clips_is_never_more_than_was_said(videos: list[P
     waiting: list[ClipReady] = []
     with DecodePool(3, limit) as pool:
         for i, path in enumerate(videos * 2):
-            pool.submit(i, path, USUAL)
+            pool.submit(i, WindowsRequest(path, USUAL))
         for event in pool:
             assert pool.used_bytes <= limit
             if isinstance(event, ClipReady):
@@ -163,7 +163,7 @@ def test_the_memory_of_finished_clips_is_never_more_than_was_said(videos: list[P
 def test_a_worker_waits_for_memory_and_is_not_blamed_for_it(held: tuple[DecodePool, ClipReady]) -> None:
     pool, clip = held
     with pool._lock:
-        pool._watch(pool._workers[0], 1000.0)  # far longer than a worker may make no progress
+        pool._enforce_limits(pool._workers[0], 1000.0)  # far longer than a worker may make no progress
     assert pool.next_event(0.5) is None
     first = numbers(clip.pixels)
     clip.release()
@@ -172,16 +172,16 @@ def test_a_worker_waits_for_memory_and_is_not_blamed_for_it(held: tuple[DecodePo
     clip.release()  # a second time does nothing
     events = drain(pool)
     assert first == list(range(0, 64, 2))
-    assert isinstance(events[-1], VideoDone) and len(events) == 3
+    assert isinstance(events[-1], DecodeDone) and len(events) == 3
 
 
 def test_a_clip_that_can_never_fit_fails_its_video(videos: list[Path]) -> None:
     with DecodePool(1, CLIP_BYTES // 2) as pool:
-        pool.submit(0, videos[0], USUAL)
-        pool.submit(1, videos[0], Sampling.of(8, 15.0))
+        pool.submit(0, WindowsRequest(videos[0], USUAL))
+        pool.submit(1, WindowsRequest(videos[0], Sampling.of(8, 15.0)))
         events = drain(pool)
-    assert events[0] == VideoFailed(0, "one clip of it is larger than the memory for clips")
-    assert isinstance(events[-1], VideoDone) and len(events) > 2
+    assert events[0] == DecodeFailed(0, "one clip of it is larger than the memory for clips")
+    assert isinstance(events[-1], DecodeDone) and len(events) > 2
 
 
 def test_ranges_of_memory_never_overlap_and_all_come_back() -> None:
@@ -216,14 +216,14 @@ def test_a_crash_costs_its_file_alone(
 ) -> None:
     pool, clip = held
     (pid,) = pool.pids
-    pool.submit(8, videos[0], USUAL)
+    pool.submit(8, WindowsRequest(videos[0], USUAL))
     os.kill(pid, getattr(signal, sent))
     event = pool.next_event(180)
-    assert event == VideoFailed(7, f"the decoder crashed on it ({sent})", crashed=True)
+    assert event == DecodeFailed(7, f"the decoder crashed on it ({sent})", crashed=True)
     assert numbers(clip.pixels) == list(range(0, 64, 2))  # what was given out is still there
     clip.release()
     events = drain(pool)
-    assert [type(e) for e in events] == [ClipReady, VideoDone]
+    assert [type(e) for e in events] == [ClipReady, DecodeDone]
     assert pool.used_bytes == 0 and pid not in pool.pids
 
 
@@ -233,15 +233,15 @@ def test_a_process_that_hangs_is_killed_and_replaced(
 ) -> None:
     pool, clip = held
     (pid,) = pool.pids
-    pool.submit(8, videos[0], USUAL)
+    pool.submit(8, WindowsRequest(videos[0], USUAL))
     usual_s, pool._stall_s = pool._stall_s, 1.0
     os.kill(pid, signal.SIGSTOP)
     clip.release()  # now it could go on
     event = pool.next_event(180)
     pool._stall_s = usual_s  # a second is too little for a sound process on a busy machine
-    assert event == VideoFailed(7, "the decoder made no progress for 1 seconds", crashed=True)
+    assert event == DecodeFailed(7, "the decoder made no progress for 1 seconds", crashed=True)
     until(lambda: not exists(pid))
-    assert isinstance(drain(pool)[-1], VideoDone)
+    assert isinstance(drain(pool)[-1], DecodeDone)
     assert pool.used_bytes == 0
 
 
@@ -254,18 +254,18 @@ def test_a_video_that_takes_too_long_for_its_length_is_given_up(held: tuple[Deco
     os.kill(worker.process.pid, signal.SIGSTOP)
     clip.release()
     event = pool.next_event(180)
-    assert event == VideoFailed(7, "decoding it took more than 1 seconds", crashed=True)
+    assert event == DecodeFailed(7, "decoding it took more than 1 seconds", crashed=True)
 
 
 @posix
 def test_a_video_is_not_blamed_for_a_worker_that_died_before_it_took_it(videos: list[Path]) -> None:
     with DecodePool(1, 4 * CLIP_BYTES) as pool:
-        pool.submit(0, videos[0], USUAL)
+        pool.submit(0, WindowsRequest(videos[0], USUAL))
         drain(pool)
         with pool._lock:  # nobody has noticed yet
             os.kill(pool.pids[0], signal.SIGKILL)
-            pool.submit(1, videos[1], USUAL)
-        assert isinstance(drain(pool)[-1], VideoDone)
+            pool.submit(1, WindowsRequest(videos[1], USUAL))
+        assert isinstance(drain(pool)[-1], DecodeDone)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -273,39 +273,39 @@ def test_a_video_that_swells_the_decoder_fails_alone(tmp_path: Path, videos: lis
     black = np.zeros((3600, 4800, 3), np.uint8)
     big = make_video(tmp_path / "big.mkv", seconds=1, width=4800, height=3600, draw=lambda i: black)
     with DecodePool(1, 4 * CLIP_BYTES, worker_memory_bytes=80 << 20, threads=1) as pool:
-        pool.submit(0, big, USUAL)
-        pool.submit(1, videos[0], USUAL)
+        pool.submit(0, WindowsRequest(big, USUAL))
+        pool.submit(1, WindowsRequest(videos[0], USUAL))
         events = drain(pool)
-    assert events[0] == VideoFailed(0, "decoding it needs more than 80 MB of memory", crashed=True)
-    assert isinstance(events[-1], VideoDone)
+    assert events[0] == DecodeFailed(0, "decoding it needs more than 80 MB of memory", crashed=True)
+    assert isinstance(events[-1], DecodeDone)
     with DecodePool(1, 4 * CLIP_BYTES, threads=1) as pool:
-        pool.submit(0, big, USUAL)
-        assert isinstance(drain(pool)[-1], VideoDone)  # it is not broken, only big
+        pool.submit(0, WindowsRequest(big, USUAL))
+        assert isinstance(drain(pool)[-1], DecodeDone)  # it is not broken, only big
 
 
 @posix
 def test_an_idle_worker_that_dies_is_replaced_when_it_is_needed(videos: list[Path]) -> None:
     with DecodePool(1, 4 * CLIP_BYTES) as pool:
-        pool.submit(0, videos[0], USUAL)
+        pool.submit(0, WindowsRequest(videos[0], USUAL))
         drain(pool)
         os.kill(pool.pids[0], signal.SIGKILL)
         until(lambda: not pool.pids)
-        pool.submit(1, videos[1], USUAL)
-        assert isinstance(drain(pool)[-1], VideoDone)
+        pool.submit(1, WindowsRequest(videos[1], USUAL))
+        assert isinstance(drain(pool)[-1], DecodeDone)
 
 
 @posix
 def test_a_pipe_in_the_place_of_a_video_hangs_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with DecodePool(1, 4 * CLIP_BYTES) as pool:
-        pool.submit(0, tmp_path / "pipe.mp4", USUAL)
-        assert drain(pool) == [VideoFailed(0, "not a file")]
+        pool.submit(0, WindowsRequest(tmp_path / "pipe.mp4", USUAL))
+        assert drain(pool) == [DecodeFailed(0, "not a file")]
 
 
 def test_where_no_process_starts_it_is_said(videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHOME", "/nowhere")  # no interpreter starts with that
     with DecodePool(1, CLIP_BYTES) as pool:
-        pool.submit(0, videos[0], USUAL)
+        pool.submit(0, WindowsRequest(videos[0], USUAL))
         with pytest.raises(VideoError, match="no decoding process starts"):
             drain(pool)
 
@@ -348,12 +348,12 @@ def test_whatever_is_wrong_with_a_file_the_answer_is_clips_or_a_reason(tmp_path:
             ending = list(codecs)[job % len(codecs)]
             path = tmp_path / f"{job}.{ending}"
             path.write_bytes(_spoilt(sound[ending], rng))
-            pool.submit(job, path, USUAL)
+            pool.submit(job, WindowsRequest(path, USUAL))
         for event in pool:
             if isinstance(event, ClipReady):
                 clips[event.job_id] = clips.get(event.job_id, 0) + 1
                 event.release()
-            elif isinstance(event, VideoDone):
+            elif isinstance(event, DecodeDone):
                 assert clips[event.job_id] == event.clips > 0
             else:
                 assert "unexpected" not in event.reason, event
@@ -370,7 +370,7 @@ def test_closing_in_the_middle_ends_all_processes_and_leaves_no_memory(videos: l
     shm = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
     with DecodePool(3, 4 * CLIP_BYTES) as pool:
         for i in range(12):
-            pool.submit(i, videos[i % 4], USUAL)
+            pool.submit(i, WindowsRequest(videos[i % 4], USUAL))
         clip = pool.next_event()
         until(lambda: len(pool.pids) == 3)
         pids = pool.pids
@@ -388,7 +388,7 @@ def test_closing_in_the_middle_ends_all_processes_and_leaves_no_memory(videos: l
     clip.release()
     pool.close()
     with pytest.raises(ValueError, match="closed"):
-        pool.submit(0, videos[0], USUAL)
+        pool.submit(0, WindowsRequest(videos[0], USUAL))
     assert pool.next_event(0.1) is None or True
     if shm:
         assert set(os.listdir("/dev/shm")) - shm == set()
@@ -399,15 +399,15 @@ import sys, time
 from pathlib import Path
 with open(sys.argv[1], "a") as log:  # runs again if a worker imports us
     log.write("run\\n")
-from vtag.engine.video.decode.messages import ClipReady
+from vtag.engine.video.decode.messages import ClipReady, WindowsRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import Sampling
 
 pool = DecodePool(2, 2 * 32 * 224 * 224 * 3, stall_s=5.0)
 with pool:
     for i, path in enumerate(sys.argv[3:]):
-        pool.submit(i, path, Sampling.of(32, 15.0))
-    while len(pool.pids) < 2 or not all(w.ready for w in pool._workers):
+        pool.submit(i, WindowsRequest(path, Sampling.of(32, 15.0)))
+    while len(pool.pids) < 2 or not all(w.is_ready for w in pool._workers):
         time.sleep(0.01)
     print(*pool.pids, flush=True)
     if sys.argv[2] == "hold":
@@ -438,7 +438,7 @@ def test_the_callers_program_is_not_run_again(tmp_path: Path, videos: list[Path]
     process, pids = _start(tmp_path, "run", videos)
     out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
-    assert out.split() == ["VideoDone"] * 4 and errors == ""
+    assert out.split() == ["DecodeDone"] * 4 and errors == ""
     assert (tmp_path / "log").read_text() == "run\n"
     assert not any(exists(pid) for pid in pids)
 
@@ -471,13 +471,13 @@ def test_a_program_that_was_stopped_for_a_while_goes_on(tmp_path: Path, videos: 
     time.sleep(7)
     os.killpg(process.pid, signal.SIGCONT)
     out, errors = process.communicate(timeout=180)
-    assert out.split() == ["VideoDone"] * 4, errors
+    assert out.split() == ["DecodeDone"] * 4, errors
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="reads /proc")
 def test_workers_load_no_model(videos: list[Path]) -> None:
     with DecodePool(1, CLIP_BYTES) as pool:
-        pool.submit(0, videos[2], USUAL)
+        pool.submit(0, WindowsRequest(videos[2], USUAL))
         assert isinstance(pool.next_event(), ClipReady)
         maps = Path(f"/proc/{pool.pids[0]}/maps").read_text()
     assert "libavcodec" in maps

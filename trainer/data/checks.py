@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtag.engine.video.decode.messages import ClipReady, VideoDone, VideoFailed
+from vtag.engine.video.decode.messages import ClipReady, DecodeDone, DecodeFailed, WindowsRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.frame_folder import is_frame_folder
 from vtag.engine.video.read.sampling import Sampling
@@ -39,13 +39,13 @@ def check(paths: Sequence[Path], root: Path) -> Iterator[Checked]:
             elif not place.is_file():
                 yield Checked(path, "not there")
             else:
-                pool.submit(len(submitted), place, sampling)
+                pool.submit(len(submitted), WindowsRequest(place, sampling))
                 submitted.append(path)
         for event in pool:
             if isinstance(event, ClipReady):
                 event.release()
-            elif isinstance(event, VideoFailed):
+            elif isinstance(event, DecodeFailed):
                 yield Checked(submitted[event.job_id], event.reason)
-            elif isinstance(event, VideoDone):
+            elif isinstance(event, DecodeDone):
                 # decoding went on past what is broken; a video of which most cannot be decoded is still no video
                 yield Checked(submitted[event.job_id], "" if event.clips else "no usable picture")

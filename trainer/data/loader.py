@@ -13,7 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.decode.messages import ClipReady, VideoDone, VideoFailed
+from vtag.engine.video.decode.messages import (
+    ClipReady,
+    DecodeDone,
+    DecodeFailed,
+    SingleWindowRequest,
+    TrainingClipRequest,
+)
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.published import LONGEST
 from vtag.engine.video.read.sampling import Sampling
@@ -131,9 +137,9 @@ class ClipSource:
         self._jobs[job] = want
         share = (want.place + 0.5) / self.places
         if isinstance(self._sampling, Indexed):
-            self._pool.submit_training_clip(job, item.path, share=share, **asdict(self._sampling))
+            self._pool.submit(job, TrainingClipRequest(item.path, share, **asdict(self._sampling)))
         else:
-            self._pool.submit_window(job, item.path, self._sampling, start_ms=item.start_ms, share=share)
+            self._pool.submit(job, SingleWindowRequest(item.path, self._sampling, item.start_ms, share))
         return job
 
     def _wait_for(self, job: int) -> Pixels | None:
@@ -146,11 +152,11 @@ class ClipSource:
                 continue
             want = self._jobs.pop(event.job_id)
             pixels = self._arrived[event.job_id] = self._clips.pop(event.job_id, None)
-            if isinstance(event, VideoFailed):
+            if isinstance(event, DecodeFailed):
                 self.failed[want.item] = event.reason
             elif pixels is None:
                 self.failed[want.item] = "no usable picture"
-            elif isinstance(event, VideoDone):
+            elif isinstance(event, DecodeDone):
                 self._keep(want, event.info.duration_ms, pixels)
         return self._arrived.pop(job)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vtag.engine.backends.base import Backend
 from vtag.engine.predict import logits_of, softmax, views_at_once
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
-from vtag.engine.video.decode.messages import ClipReady, VideoFailed
+from vtag.engine.video.decode.messages import ClipReady, DecodeFailed, ProtocolRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import PROTOCOL_CLIPS, Protocol
 from vtag.trainer.data.dataset import Clip, Dataset, DatasetError, label_of
@@ -139,11 +139,10 @@ def _looks(
     queue: list[ClipReady] = []
     with DecodePool(workers, room) as pool:
         for number, clip in enumerate(clips):
-            pool.submit_published(
-                number, clip.path, protocol, frames=spec.frames, short_side=spec.short_side, crop=spec.crop
-            )
+            request = ProtocolRequest(clip.path, protocol, spec.frames, spec.short_side, spec.crop)
+            pool.submit(number, request)
         for event in pool:
-            if isinstance(event, VideoFailed):
+            if isinstance(event, DecodeFailed):
                 yield event.job_id, event.reason
             elif isinstance(event, ClipReady):
                 queue.append(event)

@@ -1,1 +1,1 @@
-"""Decoding in processes that may crash or hang without harm to the scan. Imports video.read."""
+"""Decodes in processes that may crash or hang without harm to the caller. Imports video.read."""

@@ -1,8 +1,9 @@
-"""What comes of a video that a pool of decoding processes was given: clips, what it is, how it ended."""
+"""Requests to a pool of decoding processes, and the events that answer them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,73 @@ from numpy.typing import NDArray
 
 from vtag.engine.video.read.packets import Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
+from vtag.engine.video.read.sampling import Protocol, Sampling
+
+VideoPath = str | bytes | os.PathLike[str]
+
+# --- requests ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WindowsRequest:
+    """Decode the windows of a video: all, or those that begin at `only_starts`, less those at `skip_starts` (ms)."""
+
+    path: VideoPath
+    sampling: Sampling
+    skip_starts: Collection[int] = ()
+    only_starts: Collection[int] | None = None
+
+
+@dataclass(frozen=True)
+class SingleWindowRequest:
+    """Decode one window: the one at `start_ms`, else the one at `share` of the positions where a window fits.
+
+    The stride of `sampling` does not matter.
+    """
+
+    path: VideoPath
+    sampling: Sampling
+    start_ms: int | None = None
+    share: float = 0.5  # 0: the first position, 1: the last
+
+
+@dataclass(frozen=True)
+class ProtocolRequest:
+    """Decode the views of a published protocol, as `published.predict_clip` does; one clip holds all N views."""
+
+    path: VideoPath
+    protocol: Protocol
+    frames: int
+    short_side: int
+    crop: int
+
+
+@dataclass(frozen=True)
+class TrainingClipRequest:
+    """Decode one clip by frame index, as `published.training_clip` does."""
+
+    path: VideoPath
+    share: float  # 0: the first position where the clip fits, 1: the last
+    frames: int
+    step: int
+    short_side: int
+    crop: int | None = None
+
+
+@dataclass(frozen=True)
+class DurationRequest:
+    """Read the duration that the container claims, without decoding. The answer is a `DurationRead`."""
+
+    path: VideoPath
+
+
+DecodeRequest = WindowsRequest | SingleWindowRequest | ProtocolRequest | TrainingClipRequest | DurationRequest
+
+# --- events --------------------------------------------------------------------------------------------------
 
 
 class ClipReady:
-    """A clip in shared memory; `release()` it when its pixels were used or copied, or the decoding comes to rest."""
+    """A clip in shared memory. Call `release()` after its pixels were used or copied: decoding waits for memory."""
 
     def __init__(
         self, job_id: int, start_ms: int, end_ms: int, pixels: NDArray[np.uint8], free: Callable[[], None]
@@ -26,13 +90,13 @@ class ClipReady:
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
-        """uint8 [V, T, H, W, 3], RGB. Raises ValueError after `release()`: the memory is another clip's then."""
+        """uint8 [V, T, H, W, 3], RGB. Raises ValueError after `release()`: another clip may use the memory."""
         if self._pixels is None:
             raise ValueError("the clip was released")
         return self._pixels
 
     def release(self) -> None:
-        """Give the memory back; a second time does nothing."""
+        """Return the memory to the pool; a second call does nothing."""
         if self._pixels is not None:
             self._pixels = None
             self._free()
@@ -42,49 +106,53 @@ class ClipReady:
 
 
 @dataclass(frozen=True)
-class VideoDone:
-    """A video was read to its end; its clips were given out before."""
+class FingerprintReady:
+    """The fingerprint of a video, before it is decoded.
+
+    If `needs_decision`, the pool knows the fingerprint and waits for `DecodePool.decode_anyway` or `skip`.
+    """
+
+    job_id: int
+    info: VideoInfo
+    fingerprint: Fingerprint
+    needs_decision: bool = False
+
+
+@dataclass(frozen=True)
+class DecodeDone:
+    """A request is done. Its clips came before."""
 
     job_id: int
     info: VideoInfo
     broken_packets: int
     clips: int
-    empty: int  # windows in whose span no frame begins
-    note: str = ""  # what was wrong with a video that was read all the same
+    empty: int  # windows without a frame that begins in them
+    note: str = ""  # what was wrong with a video that was decoded all the same
 
 
 @dataclass(frozen=True)
-class VideoOpened:
-    """What a video is known by, before it is decoded; `asks` where it waits for `go_on` or `leave`."""
-
-    job_id: int
-    info: VideoInfo
-    known_by: Fingerprint
-    asks: bool
-
-
-@dataclass(frozen=True)
-class VideoLeft:
-    """A video that was recognised and left: nothing more comes of it."""
+class DecodeSkipped:
+    """A video was not decoded, because `DecodePool.skip` was called."""
 
     job_id: int
 
 
 @dataclass(frozen=True)
-class VideoFailed:
-    """A video that cannot be read; clips that were given out before are all there is of it."""
+class DecodeFailed:
+    """A video cannot be decoded. Clips that came before are valid."""
 
     job_id: int
     reason: str  # without the file's name
-    crashed: bool = False  # the process died, hung or swelled, rather than the file being no usable video
+    crashed: bool = False  # the process died, hung or used too much memory
 
 
 @dataclass(frozen=True)
-class LengthTold:
-    """What a container says of its video's length; None where it says nothing that can be."""
+class DurationRead:
+    """The duration that a container claims; None if it claims none, or one that cannot be."""
 
     job_id: int
     claimed_ms: int | None
 
 
-Event = ClipReady | VideoDone | VideoOpened | VideoLeft | VideoFailed | LengthTold
+FinalEvent = DecodeDone | DecodeSkipped | DecodeFailed | DurationRead  # the last event of a request
+DecodeEvent = ClipReady | FingerprintReady | FinalEvent

@@ -1,8 +1,8 @@
-"""Several videos decoded at once, in processes that may crash, hang or swell without harm to the others.
+"""Decodes several videos at once, in processes that may crash or hang without harm to the others.
 
-Each process is started anew (nothing is forked, the caller's `__main__` is not run again), reads one file at a time
-and writes its clips into one piece of shared memory of a stated size. A process that dies, makes no progress, takes
-too long or asks for too much memory costs its file alone: it is killed and replaced.
+Each process is started anew: nothing is forked, and the caller's `__main__` does not run again. It decodes one file
+at a time and writes the clips into one piece of shared memory of a fixed size. A process that dies, makes no
+progress, takes too long or uses too much memory is killed and replaced; only its file fails.
 """
 
 from __future__ import annotations
@@ -12,40 +12,49 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Container, Iterator
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Container, Iterator
+from dataclasses import replace
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.decode.arena import Arena
 from vtag.engine.video.decode.messages import (
     ClipReady,
-    Event,
-    LengthTold,
-    VideoDone,
-    VideoFailed,
-    VideoLeft,
-    VideoOpened,
+    DecodeDone,
+    DecodeEvent,
+    DecodeFailed,
+    DecodeRequest,
+    DecodeSkipped,
+    DurationRead,
+    FinalEvent,
+    FingerprintReady,
+    WindowsRequest,
 )
-from vtag.engine.video.decode.process import END_S, LEAST_LIMIT_S, Job, Process, signal_name
-from vtag.engine.video.decode.worker import private_bytes, swollen
-from vtag.engine.video.read.packets import Fingerprint
-from vtag.engine.video.read.probe import VideoInfo
-from vtag.engine.video.read.sampling import Protocol, Sampling
+from vtag.engine.video.decode.process import EXIT_S, MIN_TIME_LIMIT_S, WorkerProcess, status_text
+from vtag.engine.video.decode.wire import (
+    ClipWritten,
+    Decision,
+    DecodeJob,
+    FromWorker,
+    Heartbeat,
+    JobStarted,
+    MemoryGrant,
+    MemoryRequest,
+    VideoOpened,
+    WorkerReady,
+)
+from vtag.engine.video.decode.worker import memory_limit_reason, private_bytes
 
 _TICK_S = 0.1
-_LONGEST_TICK_S = (
-    1.0  # a longer pause was ours (suspended, stopped, overloaded): it is not held against a worker
-)
+_MAX_TICK_S = 1.0  # a longer pause is our own (suspended, overloaded) and not held against a worker
 _LIMIT_PER_SECOND = 10.0  # a file may take this much longer for every second of video
-_FAILED_STARTS = 3
+_MAX_FAILED_STARTS = 3
 
 
 class DecodePool:
     """`workers` decoding processes that share `memory_bytes` for their finished clips. A context manager.
 
-    One thread submits and takes events; `ClipReady.release` may be called from any. Whoever holds clips back until
-    there are several of them needs memory for more than that.
+    One thread submits requests and takes events; any thread may call `ClipReady.release`. A caller that collects
+    several clips before it releases them needs memory for more than these.
     """
 
     def __init__(
@@ -56,29 +65,36 @@ class DecodePool:
         stall_s: float = 60.0,
         worker_memory_bytes: int = 2 << 30,
         threads: int | None = None,
-        recognise: Container[str] | None = None,
+        known_packets: Container[str] | None = None,
     ) -> None:
-        """`stall_s`: so long may a process make no progress. `threads`: of one decoder, by default the cores'
-        share. `worker_memory_bytes`: of one process, shared memory apart (looked at on Linux alone).
-        `recognise`: the packets (see `Fingerprint`) of videos that are asked about before they are decoded; with it
-        each video has an event `VideoOpened`.
+        """Start nothing yet: processes start as requests come.
+
+        Args:
+            workers: how many processes.
+            memory_bytes: shared memory for finished clips.
+            stall_s: how long a process may make no progress.
+            worker_memory_bytes: how much memory of its own a process may use. Linux only.
+            threads: threads of one decoder; by default its share of the cores.
+            known_packets: `Fingerprint.packets` of known videos. If given, each `WindowsRequest` has an event
+                `FingerprintReady`, and a known video waits for a decision.
+
+        Raises:
+            ValueError: if there is no worker or no memory.
         """
         if workers < 1 or memory_bytes < 1:
             raise ValueError("a pool needs a worker and memory")
         self._count = workers
-        self._recognise = recognise
+        self._known_packets = known_packets
         self._stall_s = stall_s
         self._worker_memory_bytes = worker_memory_bytes
         self._threads = threads or max(1, (os.cpu_count() or 1) // workers)
         self._arena = Arena(memory_bytes)
         self._lock = threading.RLock()
-        self._events: queue.SimpleQueue[Event | VideoError] = queue.SimpleQueue()
-        self._jobs: deque[Job] = deque()
-        self._unfinished = 0  # submitted, and the last event not yet taken
-        self._workers: list[Process] = []
-        self._wanting: deque[tuple[Process, int]] = (
-            deque()
-        )  # who waits for how much memory, first come first served
+        self._events: queue.SimpleQueue[DecodeEvent | VideoError] = queue.SimpleQueue()
+        self._jobs: deque[DecodeJob] = deque()
+        self._unfinished = 0  # requests whose last event was not taken yet
+        self._workers: list[WorkerProcess] = []
+        self._memory_requests: deque[tuple[WorkerProcess, int]] = deque()  # with bytes, in order
         self._failed_starts = 0
         self._closed = False
         self._supervisor = threading.Thread(target=self._supervise, name="vtag-decode", daemon=True)
@@ -90,106 +106,37 @@ class DecodePool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # --- what the caller does ---------------------------------------------------------------------------------
+    # --- for the caller ---------------------------------------------------------------------------------------
 
-    def submit(
-        self,
-        job_id: int,
-        path: str | bytes | os.PathLike[str],
-        sampling: Sampling,
-        skip_starts: Collection[int] = (),
-        *,
-        only_starts: Collection[int] | None = None,
-    ) -> None:
-        """Have the video at `path` read; its events carry `job_id`.
-
-        `skip_starts` are windows (ms) that are known already; with `only_starts` no others are looked at.
-        """
-        self._submit(
-            job_id,
-            path,
-            look="windows",
-            recognise=self._recognise is not None,
-            sampling=asdict(sampling),
-            skip=sorted(skip_starts),
-            only=None if only_starts is None else sorted(only_starts),
-        )
-
-    def submit_length(self, job_id: int, path: str | bytes | os.PathLike[str]) -> None:
-        """Have asked how long the video at `path` is; the answer is a LengthTold, or that it cannot be read."""
-        self._submit(job_id, path, look="length")
-
-    def submit_published(
-        self,
-        job_id: int,
-        path: str | bytes | os.PathLike[str],
-        protocol: Protocol,
-        *,
-        frames: int,
-        short_side: int,
-        crop: int,
-    ) -> None:
-        """Have read what a published protocol looks at (`published.predict_clip`): one event with all N views."""
-        numbers = {"frames": frames, "short_side": short_side, "crop": crop}
-        self._submit(job_id, path, look="published", protocol=protocol, **numbers)
-
-    def submit_training_clip(
-        self,
-        job_id: int,
-        path: str | bytes | os.PathLike[str],
-        *,
-        share: float,
-        frames: int,
-        step: int,
-        short_side: int,
-        crop: int | None = None,
-    ) -> None:
-        """Have one clip read by frame index (`published.training_clip`)."""
-        numbers = {"frames": frames, "step": step, "short_side": short_side, "crop": crop}
-        self._submit(job_id, path, look="training", share=share, **numbers)
-
-    def submit_window(
-        self,
-        job_id: int,
-        path: str | bytes | os.PathLike[str],
-        sampling: Sampling,
-        *,
-        start_ms: int | None = None,
-        share: float = 0.5,
-    ) -> None:
-        """Have one window of the video read: the one that begins at `start_ms`, else at a `share` of the way from the
-        first place where one can begin to the last (0 to 1). The sampling's stride does not matter.
-        """
-        numbers = asdict(sampling)
-        self._submit(job_id, path, look="window", sampling=numbers, start_ms=start_ms, share=share)
-
-    def _submit(self, job_id: int, path: str | bytes | os.PathLike[str], **message: Any) -> None:
-        message |= {"path": os.fsencode(path).hex(), "threads": self._threads}
+    def submit(self, job_id: int, request: DecodeRequest) -> None:
+        """Queue a request. Its events carry `job_id`. Raises ValueError after `close`."""
+        with_fingerprint = isinstance(request, WindowsRequest) and self._known_packets is not None
+        request = replace(request, path=os.fsencode(request.path))
         with self._lock:
             if self._closed:
                 raise ValueError("the pool is closed")
             self._unfinished += 1
-            self._jobs.append(Job(job_id, message))
-            self._hand_out()
+            self._jobs.append(DecodeJob(job_id, request, self._threads, with_fingerprint))
+            self._assign_jobs()
 
-    def go_on(self, job_id: int) -> None:
-        """Have a video that was recognised decoded all the same."""
-        self._answer(job_id, 1)
+    def decode_anyway(self, job_id: int) -> None:
+        """Decode a known video, after its `FingerprintReady`."""
+        self._decide(job_id, Decision(is_decoded=True))
 
-    def leave(self, job_id: int) -> None:
-        """Have a video that was recognised not decoded."""
-        self._answer(job_id, 0)
+    def skip(self, job_id: int) -> None:
+        """Do not decode a known video, after its `FingerprintReady`."""
+        self._decide(job_id, Decision(is_decoded=False))
 
-    def _answer(self, job_id: int, answer: int) -> None:
+    def _decide(self, job_id: int, decision: Decision) -> None:
         with self._lock:
             for worker in self._workers:
-                if worker.job is not None and worker.job.id == job_id and worker.wants:
-                    worker.wants = False
-                    worker.tell({"grant": answer})
+                if worker.job is not None and worker.job.id == job_id and worker.is_waiting:
+                    worker.is_waiting = False
+                    worker.send(decision)
 
     @property
     def unfinished(self) -> int:
-        """How many videos were submitted whose last event was not taken yet."""
+        """How many requests there are whose last event was not taken yet."""
         return self._unfinished
 
     @property
@@ -200,250 +147,227 @@ class DecodePool:
 
     @property
     def pids(self) -> list[int]:
-        """The process ids of the workers that run."""
+        """The process ids of the running workers."""
         with self._lock:
             return [worker.process.pid for worker in self._workers]
 
-    def __iter__(self) -> Iterator[Event]:
-        """Events until every submitted video is finished; more may be submitted meanwhile."""
+    def __iter__(self) -> Iterator[DecodeEvent]:
+        """Events until every request is done; more requests may be submitted meanwhile."""
         while self._unfinished:
             event = self.next_event()
             if event is not None:
                 yield event
 
-    def next_event(self, timeout_s: float | None = None) -> Event | None:
-        """The next event, or None when there was none for `timeout_s`. Raises VideoError where no worker starts."""
-        ends = None if timeout_s is None else time.monotonic() + timeout_s
+    def next_event(self, timeout_s: float | None = None) -> DecodeEvent | None:
+        """The next event, or None if there is none for `timeout_s`. Raises VideoError if no worker starts."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            left = _LONGEST_TICK_S if ends is None else min(ends - time.monotonic(), _LONGEST_TICK_S)
-            try:  # never blocks for long, so that Ctrl-C is heard everywhere
-                event = self._events.get(timeout=max(0.0, left))
+            wait_s = _MAX_TICK_S if deadline is None else min(deadline - time.monotonic(), _MAX_TICK_S)
+            try:  # never blocks for long, so that Ctrl-C works on every system
+                event = self._events.get(timeout=max(0.0, wait_s))
             except queue.Empty:
-                if self._closed or (ends is not None and time.monotonic() >= ends):
+                if self._closed or (deadline is not None and time.monotonic() >= deadline):
                     return None
                 continue
             if isinstance(event, VideoError):
                 raise event
-            if not isinstance(event, ClipReady | VideoOpened):
+            if isinstance(event, FinalEvent):
                 self._unfinished -= 1
             return event
 
     def close(self) -> None:
-        """End all workers, whatever they do, and forget the shared memory."""
+        """End all workers, whatever they do, and free the shared memory."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             workers, self._workers = self._workers, []
             self._jobs.clear()
-            self._wanting.clear()
+            self._memory_requests.clear()
         for worker in workers:
-            worker.tell(None)
-        ends = time.monotonic() + END_S
+            worker.send(None)
+        deadline = time.monotonic() + EXIT_S
         for worker in workers:
-            worker.wait(max(0.0, ends - time.monotonic()))
+            worker.wait(max(0.0, deadline - time.monotonic()))
         for worker in workers:
             worker.process.kill()
         for worker in workers:
-            worker.wait(END_S / len(workers))
+            worker.wait(EXIT_S / len(workers))
         self._supervisor.join()
         self._unfinished = 0
         self._arena.close()
 
-    # --- what the workers say ---------------------------------------------------------------------------------
+    # --- messages from the workers ----------------------------------------------------------------------------
 
-    def hear(self, worker: Process, message: dict[str, Any]) -> None:
+    def receive(self, worker: WorkerProcess, message: FromWorker) -> None:
+        """Handle a message. Called in the worker's reading thread."""
         with self._lock:
             if self._closed or worker not in self._workers:
                 return
             worker.idle_s = 0.0
-            worker.memory_bytes = message.get("memory", worker.memory_bytes)
-            handler = getattr(self, f"_hear_{message['say']}")
-            handler(worker, message)
+            match message:
+                case WorkerReady():
+                    worker.is_ready = True
+                    self._assign_jobs()
+                case JobStarted():
+                    self._failed_starts = 0
+                    worker.has_started_job = True
+                case VideoOpened():
+                    worker.limit_s = MIN_TIME_LIMIT_S + _LIMIT_PER_SECOND * message.duration_ms / 1000
+                case Heartbeat():
+                    worker.memory_bytes = message.memory_bytes
+                case MemoryRequest():
+                    self._queue_memory_request(worker, message.length)
+                case ClipWritten():
+                    self._publish_clip(worker, message)
+                case FingerprintReady():
+                    self._publish_fingerprint(worker, message)
+                case DecodeFailed():
+                    self._fail(worker, message.reason, crashed=message.crashed)
+                    if message.crashed:
+                        self._remove(worker)
+                    self._assign_jobs()
+                case DecodeDone() | DecodeSkipped() | DurationRead():
+                    self._finish(worker, message)
 
-    def _hear_ready(self, worker: Process, message: dict[str, Any]) -> None:
-        worker.ready = True
-        self._hand_out()
-
-    def _hear_begun(self, worker: Process, message: dict[str, Any]) -> None:
-        self._failed_starts = 0
-        worker.begun = True
-
-    def _hear_opened(self, worker: Process, message: dict[str, Any]) -> None:
-        worker.limit_s = LEAST_LIMIT_S + _LIMIT_PER_SECOND * message["duration_ms"] / 1000
-
-    def _hear_known(self, worker: Process, message: dict[str, Any]) -> None:
-        if worker.job is None or self._recognise is None:
+    def _queue_memory_request(self, worker: WorkerProcess, length: int) -> None:
+        if length > self._arena.size_bytes:
+            worker.send(MemoryGrant(None))
             return
-        known_by = Fingerprint(*message["known_by"])
-        asks = known_by.packets in self._recognise
-        self._events.put(VideoOpened(worker.job.id, VideoInfo(**message["info"]), known_by, asks))
-        if asks:
-            worker.wants = True  # to be told, which is not its fault
+        worker.is_waiting = True
+        self._memory_requests.append((worker, length))
+        self._grant_memory()
+
+    def _publish_clip(self, worker: WorkerProcess, clip: ClipWritten) -> None:
+        offset = clip.offset
+        if worker.job is None or worker.granted_offset != offset:
+            return
+        worker.granted_offset = None
+        pixels = self._arena.view(offset, clip.shape)
+        event = ClipReady(worker.job.id, clip.start_ms, clip.end_ms, pixels, lambda: self._release(offset))
+        self._events.put(event)
+
+    def _publish_fingerprint(self, worker: WorkerProcess, event: FingerprintReady) -> None:
+        if worker.job is None or self._known_packets is None:
+            return
+        is_known = event.fingerprint.packets in self._known_packets
+        self._events.put(replace(event, job_id=worker.job.id, needs_decision=is_known))
+        if is_known:
+            worker.is_waiting = True
         else:
-            worker.tell({"grant": 1})
+            worker.send(Decision(is_decoded=True))
 
-    def _hear_left(self, worker: Process, message: dict[str, Any]) -> None:
-        if worker.job is not None:
-            self._events.put(VideoLeft(worker.job.id))
-            worker.job = None
-            self._hand_out()
-
-    def _hear_at(self, worker: Process, message: dict[str, Any]) -> None:
-        pass  # that it spoke was the message
-
-    def _hear_want(self, worker: Process, message: dict[str, Any]) -> None:
-        if message["bytes"] > self._arena.size_bytes:
-            worker.tell({"grant": -1})
-            return
-        worker.wants = True
-        self._wanting.append((worker, message["bytes"]))
-        self._grant()
-
-    def _hear_clip(self, worker: Process, message: dict[str, Any]) -> None:
-        offset = message["offset"]
-        if worker.job is None or worker.granted != offset:
-            return
-        worker.granted = None
-        pixels = self._arena.view(offset, message["shape"])
-        clip = ClipReady(
-            worker.job.id, message["start_ms"], message["end_ms"], pixels, lambda: self._release(offset)
-        )
-        self._events.put(clip)
-
-    def _hear_done(self, worker: Process, message: dict[str, Any]) -> None:
+    def _finish(self, worker: WorkerProcess, event: FinalEvent) -> None:
         if worker.job is None:
             return
-        done = VideoDone(
-            worker.job.id,
-            VideoInfo(**message["info"]),
-            message["broken_packets"],
-            message["looked"],
-            message["empty"],
-            message["note"],
-        )
-        self._events.put(done)
+        self._events.put(replace(event, job_id=worker.job.id))
         worker.job = None
-        if worker.memory_bytes > self._worker_memory_bytes // 2:  # what libav keeps would only grow
+        if worker.memory_bytes > self._worker_memory_bytes // 2:  # libav keeps memory: it would only grow
             self._remove(worker)
-        self._hand_out()
+        self._assign_jobs()
 
-    def _hear_length(self, worker: Process, message: dict[str, Any]) -> None:
-        if worker.job is None:
-            return
-        self._events.put(LengthTold(worker.job.id, message["claimed_ms"]))
-        worker.job = None
-        self._hand_out()
-
-    def _hear_failed(self, worker: Process, message: dict[str, Any]) -> None:
-        crashed = message.get("crashed", False)
-        self._fail(worker, message["reason"], crashed=crashed)
-        if crashed:
-            self._remove(worker)
-        self._hand_out()
-
-    def hear_end(self, worker: Process) -> None:
-        """A worker's pipe is closed: it is dead or dying."""
+    def receive_end(self, worker: WorkerProcess) -> None:
+        """Handle a closed pipe: the worker is dead or dying. Called in the worker's reading thread."""
         with self._lock:
             if self._closed or worker not in self._workers:
                 return
-            code = worker.ended()
-            if worker.begun:
-                self._fail(worker, f"the decoder crashed on it ({signal_name(code)})", crashed=True)
-            elif worker.job is not None or not worker.ready:
+            status = worker.exit_status()
+            if worker.has_started_job:
+                self._fail(worker, f"the decoder crashed on it ({status_text(status)})", crashed=True)
+            elif worker.job is not None or not worker.is_ready:
                 self._failed_starts += 1
-                self._give_back(worker)
-                if self._failed_starts >= _FAILED_STARTS:
-                    said = worker.last_words()
-                    self._events.put(VideoError(f"no decoding process starts ({said or signal_name(code)})"))
+                self._requeue_job(worker)
+                if self._failed_starts >= _MAX_FAILED_STARTS:
+                    reason = worker.last_error_line() or status_text(status)
+                    self._events.put(VideoError(f"no decoding process starts ({reason})"))
                     self._jobs.clear()
             self._remove(worker)
-            self._hand_out()
+            self._assign_jobs()
 
     # --- under the lock ---------------------------------------------------------------------------------------
 
-    def _hand_out(self) -> None:
-        """Give waiting videos to idle workers, and start workers while there are too few."""
+    def _assign_jobs(self) -> None:
+        """Give jobs to idle workers, and start workers while there are too few."""
         if self._closed:
             return
         for worker in self._workers:
-            if self._jobs and worker.ready and worker.job is None:
+            if self._jobs and worker.is_ready and worker.job is None:
                 worker.begin(self._jobs.popleft())
-        starting = sum(not worker.ready for worker in self._workers)
+        starting = sum(not worker.is_ready for worker in self._workers)
         while len(self._workers) < self._count and len(self._jobs) > starting:
-            self._workers.append(Process(self, self._arena, self._worker_memory_bytes))
+            self._workers.append(WorkerProcess(self, self._arena, self._worker_memory_bytes))
             starting += 1
 
-    def _grant(self) -> None:
-        while self._wanting:
-            worker, length = self._wanting[0]
+    def _grant_memory(self) -> None:
+        while self._memory_requests:
+            worker, length = self._memory_requests[0]
             offset = self._arena.allocate(length)
             if offset is None:
                 return
-            self._wanting.popleft()
-            worker.granted, worker.wants = offset, False
-            worker.tell({"grant": offset})
+            self._memory_requests.popleft()
+            worker.granted_offset, worker.is_waiting = offset, False
+            worker.send(MemoryGrant(offset))
 
     def _release(self, offset: int) -> None:
         with self._lock:
             self._arena.free(offset)
             if not self._closed:
-                self._grant()
+                self._grant_memory()
 
-    def _give_back(self, worker: Process) -> None:
-        """The video that a worker was given and never took, as it had died before: another one takes it."""
+    def _requeue_job(self, worker: WorkerProcess) -> None:
+        """Put back the job of a worker that died before it started on it."""
         if worker.job is not None:
             self._jobs.appendleft(worker.job)
             worker.job = None
 
-    def _fail(self, worker: Process, reason: str, *, crashed: bool) -> None:
+    def _fail(self, worker: WorkerProcess, reason: str, *, crashed: bool) -> None:
         if worker.job is not None:
-            self._events.put(VideoFailed(worker.job.id, reason, crashed))
+            self._events.put(DecodeFailed(worker.job.id, reason, crashed))
         worker.job = None
-        self._take_back(worker)
+        self._reclaim_memory(worker)
 
-    def _give_up(self, worker: Process, reason: str) -> None:
-        """Kill a worker that hangs, takes too long or swells."""
+    def _kill(self, worker: WorkerProcess, reason: str) -> None:
+        """Kill a worker that hangs, takes too long or uses too much memory; its video fails."""
         self._fail(worker, reason, crashed=True)
         self._remove(worker)
-        self._hand_out()
+        self._assign_jobs()
 
-    def _take_back(self, worker: Process) -> None:
-        """The memory that `worker` was given or waits for, and did not fill."""
-        self._wanting = deque(entry for entry in self._wanting if entry[0] is not worker)
-        worker.wants = False
-        if worker.granted is not None:
-            self._arena.free(worker.granted)
-            worker.granted = None
-            self._grant()
+    def _reclaim_memory(self, worker: WorkerProcess) -> None:
+        """Take back the memory that `worker` was granted and did not fill, and drop its requests."""
+        self._memory_requests = deque(entry for entry in self._memory_requests if entry[0] is not worker)
+        worker.is_waiting = False
+        if worker.granted_offset is not None:
+            self._arena.free(worker.granted_offset)
+            worker.granted_offset = None
+            self._grant_memory()
 
-    def _remove(self, worker: Process) -> None:
+    def _remove(self, worker: WorkerProcess) -> None:
         self._workers.remove(worker)
-        self._take_back(worker)
+        self._reclaim_memory(worker)
         worker.process.kill()
-        worker.wait(END_S)
+        worker.wait(EXIT_S)
 
-    # --- the clock --------------------------------------------------------------------------------------------
+    # --- time and memory limits -------------------------------------------------------------------------------
 
     def _supervise(self) -> None:
         last = time.monotonic()
         while not self._closed:
             time.sleep(_TICK_S)
             now = time.monotonic()
-            passed_s, last = min(now - last, _LONGEST_TICK_S), now
+            passed_s, last = min(now - last, _MAX_TICK_S), now
             with self._lock:
                 for worker in list(self._workers):
-                    self._watch(worker, passed_s)
+                    self._enforce_limits(worker, passed_s)
 
-    def _watch(self, worker: Process, passed_s: float) -> None:
-        if worker.job is None or worker.wants or self._closed:
+    def _enforce_limits(self, worker: WorkerProcess, passed_s: float) -> None:
+        if worker.job is None or worker.is_waiting or self._closed:
             return
         worker.memory_bytes = private_bytes(worker.process.pid) or worker.memory_bytes
         worker.idle_s += passed_s
         worker.busy_s += passed_s
         if worker.memory_bytes > self._worker_memory_bytes:
-            self._give_up(worker, swollen(self._worker_memory_bytes))
+            self._kill(worker, memory_limit_reason(self._worker_memory_bytes))
         elif worker.idle_s > self._stall_s:
-            self._give_up(worker, f"the decoder made no progress for {self._stall_s:.0f} seconds")
+            self._kill(worker, f"the decoder made no progress for {self._stall_s:.0f} seconds")
         elif worker.busy_s > worker.limit_s:
-            self._give_up(worker, f"decoding it took more than {worker.limit_s:.0f} seconds")
+            self._kill(worker, f"decoding it took more than {worker.limit_s:.0f} seconds")

@@ -1,4 +1,4 @@
-"""A decoding process seen from its parent: started anew, spoken to in lines of JSON, killed when it has to be."""
+"""A decoding process as its parent sees it: started anew, sent lines of JSON, killed if necessary."""
 
 from __future__ import annotations
 
@@ -12,48 +12,40 @@ import subprocess
 import sys
 import tempfile
 import threading
-from dataclasses import dataclass
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from vtag.engine.text import printable
 from vtag.engine.video.decode.arena import Arena
+from vtag.engine.video.decode.wire import DecodeJob, FromWorker, ToWorker, decode_answer, encode
 
-END_S = 0.5  # how long a process may take to end by itself
-_DYING_S = 30.0
-LEAST_LIMIT_S = 120.0  # a file may take this long; the pool adds to it by the video's length
+EXIT_S = 0.5  # how long a process may take to end by itself
+MIN_TIME_LIMIT_S = 120.0  # for each video; the pool adds to it by the video's duration
+_EXIT_AFTER_KILL_S = 30.0
 _BOOTSTRAP = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from vtag.engine.video.decode.worker import main; main(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))"
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    """A video to be read; `message` is what the process is told."""
+class WorkerListener(Protocol):
+    """Receives what a process sends, in a thread of that process's own."""
 
-    id: int
-    message: dict[str, Any]
+    def receive(self, worker: WorkerProcess, message: FromWorker) -> None: ...
 
-
-class Owner(Protocol):
-    """Who hears what a process says, from the process's own thread."""
-
-    def hear(self, worker: Process, message: dict[str, Any]) -> None: ...
-
-    def hear_end(self, worker: Process) -> None: ...
+    def receive_end(self, worker: WorkerProcess) -> None: ...
 
 
-class Process:
-    """One decoding process, seen from the parent; its pipe is read by a thread of its own."""
+class WorkerProcess:
+    """One decoding process. Two threads of the parent read from it and write to it."""
 
-    def __init__(self, owner: Owner, arena: Arena, memory_bytes: int) -> None:
-        self.ready = False
-        self.job: Job | None = None
-        self.begun = False  # it took the video: what happens to it from here on, the video may have caused
-        self.wants = False  # waits for memory, which is not its fault
-        self.granted: int | None = None  # the range it fills
-        self.idle_s = 0.0  # since it last said something
-        self.busy_s = 0.0  # with this video, waiting apart
+    def __init__(self, listener: WorkerListener, arena: Arena, memory_bytes: int) -> None:
+        self.is_ready = False
+        self.job: DecodeJob | None = None
+        self.has_started_job = False  # if it dies from here on, the video may be the reason
+        self.is_waiting = False  # for memory or a decision, which is not its fault
+        self.granted_offset: int | None = None  # the range of the arena that it fills
+        self.idle_s = 0.0  # since its last message
+        self.busy_s = 0.0  # with this video, without the waiting
         self.limit_s = math.inf
         self.memory_bytes = 0
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the worker
@@ -67,64 +59,62 @@ class Process:
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
             pass_fds=arena.inherited,
         )
-        self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, args=(owner,), daemon=True).start()
-        threading.Thread(target=self._talk, daemon=True).start()
+        self._outbox: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(listener,), daemon=True).start()
+        threading.Thread(target=self._write, daemon=True).start()
 
-    def _listen(self, owner: Owner) -> None:
+    def _read(self, listener: WorkerListener) -> None:
         assert self.process.stdout is not None
         with self.process.stdout as answers:
             for line in answers:
-                if line.endswith(b"\n"):  # else it died while it spoke
-                    owner.hear(self, json.loads(line))
-        owner.hear_end(self)
-        self.tell(None)
+                if line.endswith(b"\n"):  # else it died while it wrote
+                    listener.receive(self, decode_answer(line))
+        listener.receive_end(self)
+        self.send(None)
 
-    def _talk(self) -> None:
-        """Write what there is to tell: a process that stands still must not make us stand still."""
+    def _write(self) -> None:
+        """Write what `send` queued. A thread of its own: a process that hangs must not block the pool."""
         assert self.process.stdin is not None
-        with (
-            contextlib.suppress(OSError),
-            self.process.stdin as commands,
-        ):  # a dead worker is noticed elsewhere
-            while (message := self._told.get()) is not None:
-                commands.write(json.dumps(message).encode() + b"\n")
+        # a broken pipe: `_read` notices the end of the process
+        with contextlib.suppress(OSError), self.process.stdin as commands:
+            while (message := self._outbox.get()) is not None:
+                commands.write(encode(message))
                 commands.flush()
 
-    def begin(self, job: Job) -> None:
-        """Have the worker read a video."""
-        self.job, self.begun = job, False
+    def begin(self, job: DecodeJob) -> None:
+        """Send a job to the process, which is idle."""
+        self.job, self.has_started_job = job, False
         self.idle_s = self.busy_s = 0.0
-        self.limit_s = LEAST_LIMIT_S
-        self.tell(job.message)
+        self.limit_s = MIN_TIME_LIMIT_S
+        self.send(job)
 
-    def tell(self, message: dict[str, Any] | None) -> None:
-        """Send a message; None closes the worker's stdin, at which it ends."""
-        self._told.put(message)
+    def send(self, message: ToWorker | None) -> None:
+        """Queue a message for the process; None closes its stdin, so that it ends."""
+        self._outbox.put(message)
 
-    def wait(self, patience_s: float) -> int:
-        """The exit status once the process has ended, within `patience_s`; 0 where it has not."""
+    def wait(self, timeout_s: float) -> int:
+        """The exit status if the process ends within `timeout_s`, else 0."""
         try:
-            return self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:  # the system ends it when it can (a disk that hangs)
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:  # it waits for a disk that hangs, and ends when the system lets it
             return 0
 
-    def ended(self) -> int:
-        """The exit status of a process that closed its pipe: it is dying, which takes a while on a busy machine."""
-        code = self.wait(END_S)
-        if code == 0:  # or not yet
+    def exit_status(self) -> int:
+        """The exit status of a process that closed its pipe. On a busy machine it needs a while to end."""
+        code = self.wait(EXIT_S)
+        if code == 0:  # or it has not ended
             self.process.kill()
-            code = self.wait(_DYING_S)
+            code = self.wait(_EXIT_AFTER_KILL_S)
         return code
 
-    def last_words(self) -> str:
-        """The last line the process wrote on stderr."""
+    def last_error_line(self) -> str:
+        """The last line that the process wrote to stderr."""
         self._errors.seek(0)
         lines = self._errors.read()[-4000:].decode(errors="replace").strip().splitlines()
         return printable(lines[-1]) if lines else ""
 
 
-def signal_name(code: int) -> str:
+def status_text(code: int) -> str:
     """An exit status in words."""
     try:
         return signal.Signals(-code).name if code < 0 else f"exit status {code}"

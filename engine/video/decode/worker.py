@@ -1,21 +1,21 @@
-"""A decoding process: takes one video after the other from its parent, writes the clips into shared memory.
+"""A decoding process: takes one job after the other from the pool and writes the clips into shared memory.
 
-Lines of JSON on its stdin and stdout. It imports no model, ends when its parent does, and is expendable: the pool
-kills it when it hangs or swells. Run by `pool.py` alone.
+It reads and writes lines of JSON on stdin and stdout, imports no model, and ends when its parent does. It is
+expendable: the pool kills it if it hangs or uses too much memory. Only `process.py` starts it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
 from typing import Any, BinaryIO
 
 import av.logging
@@ -25,26 +25,58 @@ from numpy.typing import NDArray
 from vtag.engine.errors import VideoError
 from vtag.engine.text import printable
 from vtag.engine.video.decode import arena
+from vtag.engine.video.decode.messages import (
+    DecodeDone,
+    DecodeFailed,
+    DecodeSkipped,
+    DurationRead,
+    DurationRequest,
+    FingerprintReady,
+    ProtocolRequest,
+    SingleWindowRequest,
+    TrainingClipRequest,
+    WindowsRequest,
+)
+from vtag.engine.video.decode.wire import (
+    ClipWritten,
+    Decision,
+    DecodeJob,
+    FromWorker,
+    Heartbeat,
+    JobStarted,
+    MemoryGrant,
+    MemoryRequest,
+    VideoOpened,
+    WorkerReady,
+    decode_request,
+    encode,
+)
 from vtag.engine.video.read.container import UnusableVideo
 from vtag.engine.video.read.packets import fingerprint
 from vtag.engine.video.read.probe import VideoInfo, claimed_ms
 from vtag.engine.video.read.published import predict_clip, training_clip
-from vtag.engine.video.read.reader import read_clips
+from vtag.engine.video.read.reader import ClipReader, read_clips
 from vtag.engine.video.read.sampling import Sampling, place_of
 
-_TICK_S = 0.25  # how often progress is told
-_WALL = 2  # times the limit
+_HEARTBEAT_S = 0.25
+_HARD_LIMIT_FACTOR = 2  # times the limit that the pool enforces
 _MEGABYTE = 1 << 20
 
 
 def main(handle: str, arena_bytes: int, memory_bytes: int) -> None:
-    """Serve until the parent closes our stdin. Called with the pool's shared memory and the limit of our own."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to decide
+    """Decode until the parent closes our stdin.
+
+    Args:
+        handle: of the pool's shared memory.
+        arena_bytes: its size.
+        memory_bytes: how much memory of its own this process may use.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     av.logging.set_level(None)
     commands, answers = _take_over_pipes()
-    _wall_off(memory_bytes)
+    _limit_memory(memory_bytes)
     worker = _Worker(arena.attach(handle, arena_bytes), answers, memory_bytes)
-    threading.Thread(target=worker.listen, args=(commands,), daemon=True).start()
+    threading.Thread(target=worker.receive, args=(commands,), daemon=True).start()
     worker.serve()
 
 
@@ -53,206 +85,221 @@ class _Worker:
         self._memory = memory
         self._answers = answers
         self._memory_bytes = memory_bytes
-        self._jobs: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._grants: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._ticked = 0.0
+        self._jobs: queue.SimpleQueue[DecodeJob] = queue.SimpleQueue()
+        self._grants: queue.SimpleQueue[MemoryGrant] = queue.SimpleQueue()
+        self._decisions: queue.SimpleQueue[Decision] = queue.SimpleQueue()
+        self._offset = 0  # of the range of shared memory that was granted last
+        self._last_heartbeat_s = 0.0
         self._parent = os.getppid()
 
-    def listen(self, commands: BinaryIO) -> None:
-        """Sort what the parent says; when it falls silent for good, so do we, whatever libav is doing."""
+    def receive(self, commands: BinaryIO) -> None:
+        """Sort the parent's messages, in a thread; when its pipe closes, exit, whatever libav is doing."""
         for line in commands:
-            message = json.loads(line)
-            if "grant" in message:
-                self._grants.put(message["grant"])
-            else:
-                self._jobs.put(message)
+            match message := decode_request(line):
+                case MemoryGrant():
+                    self._grants.put(message)
+                case Decision():
+                    self._decisions.put(message)
+                case DecodeJob():
+                    self._jobs.put(message)
         os._exit(0)
 
     def serve(self) -> None:
-        self._say(say="ready")
+        self._send(WorkerReady())
         while True:
             job = self._jobs.get()
-            self._say(say="begun")
+            self._send(JobStarted())
             try:
-                self._look(job)
+                self._run(job)
             except UnusableVideo as error:
-                self._say(say="failed", reason=error.reason)
+                self._send(DecodeFailed(job.id, error.reason))
             except VideoError as error:
-                self._say(say="failed", reason=str(error))
+                self._send(DecodeFailed(job.id, str(error)))
             except MemoryError:
-                self._say(say="failed", reason=swollen(self._memory_bytes), crashed=True)
-                os._exit(0)  # what is left of the memory is in pieces: a new process is better
-            except Exception as error:  # a mistake of ours must not cost the other files
-                self._say(say="failed", reason=printable(f"unexpected {type(error).__name__}: {error}"))
+                self._send(DecodeFailed(job.id, memory_limit_reason(self._memory_bytes), crashed=True))
+                os._exit(0)  # the memory is fragmented by now: a new process is better
+            except Exception as error:  # a bug of ours must not cost the other files
+                reason = printable(f"unexpected {type(error).__name__}: {error}")
+                self._send(DecodeFailed(job.id, reason))
 
-    def _look(self, job: dict[str, Any]) -> None:
-        look = {
-            "windows": self._look_at_windows,
-            "window": self._look_at_one_window,
-            "published": self._look_as_published,
-            "length": self._ask_length,
-            "training": self._look_for_training,
-        }
-        look[job["look"]](job)
+    def _run(self, job: DecodeJob) -> None:
+        path = os.fsencode(job.request.path)
+        match request := job.request:
+            case WindowsRequest():
+                self._decode_windows(job, request, path)
+            case SingleWindowRequest():
+                self._decode_single_window(job, request, path)
+            case ProtocolRequest():
+                self._decode_by_index(job, partial(_protocol_views, request, path))
+            case TrainingClipRequest():
+                self._decode_by_index(job, partial(_training_view, request, path))
+            case DurationRequest():
+                self._send(DurationRead(job.id, claimed_ms(path)))
 
-    def _ask_length(self, job: dict[str, Any]) -> None:
-        self._say(say="length", claimed_ms=claimed_ms(bytes.fromhex(job["path"])))
-
-    def _look_at_windows(self, job: dict[str, Any]) -> None:
-        place: list[int] = []
-
-        def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-            offset, pixels = self._allocate(shape)
-            place[:] = [offset]
-            return pixels
-
-        reader = read_clips(
-            bytes.fromhex(job["path"]),
-            Sampling(**job["sampling"]),
-            skip=_skip(job["skip"], job["only"]),
-            threads=job["threads"],
-            allocate=allocate,
-            tick=self._tick,
-            on_broken=self._on_broken,
-        )
-        self._say(say="opened", duration_ms=reader.info.duration_ms)
-        if job["recognise"]:
-            known_by = fingerprint(bytes.fromhex(job["path"]), reader.facts)
-            self._say(say="known", info=asdict(reader.info), known_by=known_by)
-            if not self._grants.get():
+    def _decode_windows(self, job: DecodeJob, request: WindowsRequest, path: bytes) -> None:
+        skip = _window_filter(request.skip_starts, request.only_starts)
+        reader = self._open(job, path, request.sampling, skip)
+        self._send(VideoOpened(reader.info.duration_ms))
+        if job.with_fingerprint:
+            self._send(FingerprintReady(job.id, reader.info, fingerprint(path, reader.facts)))
+            if not self._decisions.get().is_decoded:
                 reader.close()
-                self._say(say="left", memory=private_bytes())
+                self._send_heartbeat()
+                self._send(DecodeSkipped(job.id))
                 return
         for clip in reader:
-            self._give(place[0], clip.pixels.shape, clip.start_ms, clip.end_ms)
-        self._done(reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
+            self._send_clip(clip.pixels.shape, clip.start_ms, clip.end_ms)
+        self._send_done(job, reader)
 
-    def _look_at_one_window(self, job: dict[str, Any]) -> None:
-        """A file may claim a length that it has not: then what decoding found says where the window is."""
-        told, start, share = Sampling(**job["sampling"]), job["start_ms"], job["share"]
-        sampling = replace(told, stride_ms=start or max(1, round(1000 / told.rate)))
-        place: list[int] = []
-        wanted: list[int] = []
+    def _decode_single_window(self, job: DecodeJob, request: SingleWindowRequest, path: bytes) -> None:
+        """If a file is shorter than it claims, the position follows from the duration that decoding found."""
+        start_ms = request.start_ms
+        stride_ms = start_ms or max(1, round(1000 / request.sampling.rate))
+        sampling = replace(request.sampling, stride_ms=stride_ms)
+        duration_ms = window_ms = 0
 
-        def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-            offset, pixels = self._allocate(shape)
-            place[:] = [offset]
-            return pixels
+        def skip(window_start_ms: int) -> bool:
+            return window_start_ms != window_ms
 
-        duration_ms = 0
         while True:
-            reader = read_clips(
-                bytes.fromhex(job["path"]),
-                sampling,
-                skip=lambda start_ms: start_ms not in wanted,
-                threads=job["threads"],
-                allocate=allocate,
-                tick=self._tick,
-                on_broken=self._on_broken,
-            )
+            reader = self._open(job, path, sampling, skip)
             duration_ms = duration_ms or reader.info.duration_ms
-            wanted[:] = [start if start is not None else place_of(share, duration_ms, sampling)]
-            self._say(say="opened", duration_ms=duration_ms)
+            window_ms = place_of(request.share, duration_ms, sampling) if start_ms is None else start_ms
+            self._send(VideoOpened(duration_ms))
             clip = next(iter(reader), None)
             if clip is not None or reader.info.duration_ms >= duration_ms:
                 break
             duration_ms = reader.info.duration_ms
         if clip is not None:
-            self._give(place[0], clip.pixels.shape, clip.start_ms, clip.end_ms)
+            self._send_clip(clip.pixels.shape, clip.start_ms, clip.end_ms)
         reader.close()
-        self._done(reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
+        self._send_done(job, reader)
 
-    def _look_as_published(self, job: dict[str, Any]) -> None:
-        numbers = {key: job[key] for key in ("protocol", "frames", "short_side", "crop")}
-        self._look_by_index(job, lambda path, **watched: predict_clip(path, **numbers, **watched))
+    def _open(
+        self, job: DecodeJob, path: bytes, sampling: Sampling, skip: Callable[[int], bool]
+    ) -> ClipReader:
+        return read_clips(
+            path,
+            sampling,
+            skip=skip,
+            threads=job.threads,
+            allocate=self._allocate,
+            tick=self._tick,
+            on_broken=self._on_broken,
+        )
 
-    def _look_for_training(self, job: dict[str, Any]) -> None:
-        numbers = {key: job[key] for key in ("share", "frames", "step", "short_side", "crop")}
-        self._look_by_index(job, lambda path, **watched: training_clip(path, **numbers, **watched)[None])
+    def _decode_by_index(self, job: DecodeJob, decode: Callable[..., NDArray[np.uint8]]) -> None:
+        opened_info: list[VideoInfo] = []
 
-    def _look_by_index(self, job: dict[str, Any], look: Callable[..., NDArray[np.uint8]]) -> None:
-        held: list[VideoInfo] = []
+        def on_open(info: VideoInfo) -> None:
+            opened_info.append(info)
+            self._send(VideoOpened(info.duration_ms))
 
-        def opened(info: VideoInfo) -> None:
-            held.append(info)
-            self._say(say="opened", duration_ms=info.duration_ms)
+        clips = decode(threads=job.threads, opened=on_open, tick=self._tick)
+        self._allocate(clips.shape)[...] = clips
+        (info,) = opened_info
+        self._send_clip(clips.shape, 0, info.duration_ms)
+        self._send_heartbeat()
+        self._send(DecodeDone(job.id, info, broken_packets=0, clips=1, empty=0))
 
-        clips = look(bytes.fromhex(job["path"]), threads=job["threads"], opened=opened, tick=self._tick)
-        offset, pixels = self._allocate(clips.shape)
-        pixels[...] = clips
-        self._give(offset, clips.shape, 0, held[0].duration_ms)
-        self._done(held[0], 0, 1, 0, "")
-
-    def _allocate(self, shape: tuple[int, ...]) -> tuple[int, NDArray[np.uint8]]:
-        """A place in the shared memory, once there is one, and the array there."""
-        self._say(say="want", bytes=int(np.prod(shape)))
-        offset = self._grants.get()
-        if offset < 0:
+    def _allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Shared memory of `shape`, once there is enough. Raises VideoError if there can never be."""
+        self._send(MemoryRequest(int(np.prod(shape))))
+        offset = self._grants.get().offset
+        if offset is None:
             raise VideoError("one clip of it is larger than the memory for clips")
-        return offset, arena.view(self._memory, offset, shape)
+        self._offset = offset
+        return arena.view(self._memory, offset, shape)
 
-    def _give(self, offset: int, shape: tuple[int, ...], start_ms: int, end_ms: int) -> None:
-        self._say(say="clip", offset=offset, shape=shape, start_ms=start_ms, end_ms=end_ms)
+    def _send_clip(self, shape: tuple[int, ...], start_ms: int, end_ms: int) -> None:
+        self._send(ClipWritten(self._offset, shape, start_ms, end_ms))
 
-    def _done(self, info: VideoInfo, broken: int, looked: int, empty: int, note: str) -> None:
-        self._say(
-            say="done",
-            info=asdict(info),
-            broken_packets=broken,
-            looked=looked,
-            empty=empty,
-            note=note,
-            memory=private_bytes(),
+    def _send_done(self, job: DecodeJob, reader: ClipReader) -> None:
+        self._send_heartbeat()
+        self._send(
+            DecodeDone(job.id, reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
         )
 
     def _on_broken(self) -> None:
-        """A decoder that got no memory often says only that a packet is broken."""
+        """A decoder that is out of memory often only reports a broken packet."""
         if private_bytes() > self._memory_bytes:
             raise MemoryError
 
-    def _tick(self, at_ms: int) -> None:
+    def _tick(self, position_ms: int) -> None:
         now = time.monotonic()
-        if now - self._ticked >= _TICK_S:
-            self._ticked = now
-            if os.getppid() != self._parent:  # somebody else holds our pipes open
+        if now - self._last_heartbeat_s >= _HEARTBEAT_S:
+            self._last_heartbeat_s = now
+            if os.getppid() != self._parent:  # the parent is dead, and another process holds our pipes open
                 os._exit(0)
-            self._say(say="at", at_ms=at_ms, memory=private_bytes())
+            self._send_heartbeat()
 
-    def _say(self, **message: Any) -> None:
+    def _send_heartbeat(self) -> None:
+        self._send(Heartbeat(private_bytes()))
+
+    def _send(self, message: FromWorker) -> None:
         try:
-            self._answers.write(json.dumps(message).encode() + b"\n")
+            self._answers.write(encode(message))
             self._answers.flush()
         except OSError:  # the parent is gone
             os._exit(0)
 
 
-def swollen(memory_bytes: int) -> str:
-    """What is said of a video that needs more memory than it may have."""
+def _protocol_views(request: ProtocolRequest, path: bytes, **callbacks: Any) -> NDArray[np.uint8]:
+    """uint8 [V, T, H, W, 3]."""
+    return predict_clip(
+        path,
+        protocol=request.protocol,
+        frames=request.frames,
+        short_side=request.short_side,
+        crop=request.crop,
+        **callbacks,
+    )
+
+
+def _training_view(request: TrainingClipRequest, path: bytes, **callbacks: Any) -> NDArray[np.uint8]:
+    """uint8 [1, T, H, W, 3]."""
+    clip = training_clip(
+        path,
+        share=request.share,
+        frames=request.frames,
+        step=request.step,
+        short_side=request.short_side,
+        crop=request.crop,
+        **callbacks,
+    )
+    return clip[None]
+
+
+def memory_limit_reason(memory_bytes: int) -> str:
+    """Why a video fails that needs more than `memory_bytes`."""
     return f"decoding it needs more than {memory_bytes // _MEGABYTE} MB of memory"
 
 
-def _skip(skip: list[int], only: list[int] | None) -> Callable[[int], bool]:
-    known = frozenset(skip)
-    if only is None:
-        return known.__contains__
-    wanted = frozenset(only)
-    return lambda start_ms: start_ms in known or start_ms not in wanted
+def _window_filter(
+    skip_starts: Collection[int], only_starts: Collection[int] | None
+) -> Callable[[int], bool]:
+    """Whether the window at a start (ms) is skipped."""
+    skipped = frozenset(skip_starts)
+    if only_starts is None:
+        return skipped.__contains__
+    requested = frozenset(only_starts)
+    return lambda start_ms: start_ms in skipped or start_ms not in requested
 
 
 def _take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Our end of the two pipes; whatever a library prints goes to stderr from now on, and it can read nothing."""
+    """Our end of the two pipes. From now on libraries print to stderr, and find stdin empty."""
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    silence = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(silence, 0)
-    os.close(silence)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
     os.dup2(2, 1)
     return commands, answers
 
 
-def _wall_off(memory_bytes: int) -> None:
-    """Let the system refuse memory far beyond the limit; the pool looks at the limit itself, but only now and then.
+def _limit_memory(memory_bytes: int) -> None:
+    """Have the system refuse memory far beyond the limit. The pool enforces the limit itself, but only at its ticks.
 
-    RLIMIT_DATA counts what is private and writable (Linux), the stacks of threads too.
+    RLIMIT_DATA counts private writable memory (Linux), including the stacks of threads.
     """
     if sys.platform == "win32":
         return
@@ -260,13 +307,13 @@ def _wall_off(memory_bytes: int) -> None:
 
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        wall = _WALL * memory_bytes
-        soft = wall if hard == resource.RLIM_INFINITY else min(wall, hard)
+        limit = _HARD_LIMIT_FACTOR * memory_bytes
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def private_bytes(pid: int | str = "self") -> int:
-    """Resident memory of a process that is its alone; 0 where the system does not tell."""
+    """Resident memory that a process does not share; 0 if the system does not say."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             _, resident, shared, *_ = file.read().split()
