@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+
+def within_integers(number: int | None) -> int | None:
+    """A count that Python and SQLite can count to; more than that is all there is."""
+    return None if number is None else min(number, sys.maxsize)
+
 
 Db = Annotated[
     Path | None,

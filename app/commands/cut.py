@@ -12,7 +12,7 @@ import typer
 
 from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
 from vtag.app.console import clock, complain, is_terminal, put, say
-from vtag.app.options import Db
+from vtag.app.options import Db, within_integers
 from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.text import display_path, pluralize, printable
 
@@ -37,7 +37,9 @@ def cut(
     ] = "{name} {start} {label}",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
     min_score: MinScore = 0.0,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many clips.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, callback=within_integers, help="At most so many clips.")
+    ] = None,
     sort: Sort = "score",
     model: OfModel = None,
     db: Db = None,

@@ -14,7 +14,7 @@ import typer
 
 from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
 from vtag.app.console import clock, complain, put, put_json, say
-from vtag.app.options import Db, Json
+from vtag.app.options import Db, Json, within_integers
 from vtag.app.results import MOST_CELLS, cells, end_clock, fitted
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
@@ -28,7 +28,9 @@ _LEAST = 8  # columns of a timeline's bars, and of its labels
 def search(
     query: Query,
     min_score: MinScore = 0.0,
-    limit: Annotated[int, typer.Option(min=1, help="How many moments (or videos) to show.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, callback=within_integers, help="How many moments (or videos) to show.")
+    ] = 50,
     model: OfModel = None,
     group: Annotated[
         Literal["moment", "video"], typer.Option(help="One line a moment or a video.")

@@ -10,7 +10,7 @@ import typer
 
 from vtag.app.asking import query_text, reading
 from vtag.app.console import complain, put, put_json
-from vtag.app.options import Db, Json
+from vtag.app.options import Db, Json, within_integers
 from vtag.app.results import MOST_CELLS, cells, fitted
 from vtag.engine.text import printable
 
@@ -22,7 +22,7 @@ def stats(
     query: Annotated[
         list[str] | None, typer.Argument(metavar="[QUERY]", help="Only the moments that it finds.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many labels to show.")] = 15,
+    top: Annotated[int, typer.Option(min=1, callback=within_integers, help="How many labels to show.")] = 15,
     json: Json = False,
     db: Db = None,
 ) -> None:

@@ -7,15 +7,15 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vtag.app.console import clock, complain, put, put_json, say
-from vtag.app.options import Db, Json
+from vtag.app.options import Db, Json, within_integers
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.timestamps import local_minute
 from vtag.engine.system.atomic_write import atomic_path
 from vtag.engine.text import display_path, pluralize, printable
 
@@ -110,7 +110,9 @@ def undo(db: Db = None) -> None:
 
 @tag.command()
 def log(
-    limit: Annotated[int, typer.Option(min=1, help="How many changes to show.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, callback=within_integers, help="How many changes to show.")
+    ] = 50,
     json: Json = False,
     db: Db = None,
 ) -> None:
@@ -130,7 +132,7 @@ def log(
     for change in changes:
         undone = "  (undone)" if change.undone_at else ""
         path = where[(change.after or change.before)[0].content][1]
-        put(f"{_when(change.at)}  {_line(change)}{f'  {path}' if path else ''}{undone}")
+        put(f"{local_minute(change.at)}  {_line(change)}{f'  {path}' if path else ''}{undone}")
     if not changes:
         complain("you said nothing yet: `vtag tag add`, `confirm` and `reject` do")
 
@@ -162,7 +164,7 @@ def list_words(
         put_json([{**word._asdict(), "path": path} for word, path in found])
         return
     for word, path in found:
-        put(f"{_when(word.said_at)}  {word.verdict:<9}  {_named(word)}  {path or word.content}")
+        put(f"{local_minute(word.said_at)}  {word.verdict:<9}  {_named(word)}  {path or word.content}")
     if not found:
         complain("every word has its video" if homeless else "you said nothing yet: `vtag tag` does")
 
@@ -296,11 +298,6 @@ def _named(word: Annotation) -> str:
     if word.start_ms is None or word.end_ms is None:
         return f"{printable(word.label)} (all of it)"
     return f"{printable(word.label)} {clock(word.start_ms)}-{clock(-(-word.end_ms // 1000) * 1000)}"
-
-
-def _when(date: str) -> str:
-    """A time in UTC as the person's own clock showed it."""
-    return datetime.fromisoformat(date).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _change_as_json(change: AnnotationChange) -> dict[str, object]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from vtag.app.ui.html_parts import button, duration, kind_of_run, note, size, table, text
 from vtag.app.ui.html_teach import training_curves
 from vtag.engine.jobs.job_queue import CAN_PAUSE
 from vtag.engine.library.store.runs import estimate_run
+from vtag.engine.library.timestamps import local_minute
 
 if TYPE_CHECKING:
     from vtag.engine.jobs.job_queue import QueuedJob
@@ -124,7 +124,7 @@ def runs_table(runs: Iterable[Run]) -> str:
     """What ran, newest first."""
     rows = [
         (
-            text(datetime.fromisoformat(run.started_at).astimezone().strftime("%Y-%m-%d %H:%M")),
+            text(local_minute(run.started_at)),
             text(kind_of_run(run.kind)),
             f'<span class="vtag-path">{text(run.command[:200])}</span>',
             text(_STATES.get(run.state, run.state)),

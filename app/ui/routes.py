@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 from starlette.requests import Request
@@ -24,6 +26,8 @@ _PLAYABLE = {
 _MEDIA_TYPES = {"mov,mp4,m4a,3gp,3g2,mj2": "video/mp4", "matroska,webm": "video/webm"}
 _MARGIN_MS = 2000  # shown before and after a moment that has to be made playable
 _HIGHEST_ID = 2**63 - 1  # SQLite's integers end there
+_FIRST_DATE_S = int(datetime.min.replace(tzinfo=UTC).timestamp())
+_LAST_DATE_S = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())
 _KEEP = {"cache-control": "private, max-age=86400"}
 
 
@@ -49,7 +53,11 @@ def routes(library: Path, cache: PictureCache) -> list[Route]:
             return shown
         assert shown.path is not None
         kind = _MEDIA_TYPES.get(shown.container, "application/octet-stream")
-        return FileResponse(os.fsdecode(shown.path), media_type=kind)
+        try:
+            info = _with_date_for_header(os.stat(shown.path))
+        except OSError:
+            return _nothing("this video is not there now")
+        return FileResponse(os.fsdecode(shown.path), media_type=kind, stat_result=info)
 
     def moment_picture(request: Request) -> Response:
         wanted = min(request.path_params["moment"], _HIGHEST_ID)
@@ -84,6 +92,14 @@ def routes(library: Path, cache: PictureCache) -> list[Route]:
         Route("/still/{content:int}/{ms:int}", still),
         Route("/moment/{content:int}/{start:int}/{end:int}", moment),
     ]
+
+
+def _with_date_for_header(info: os.stat_result) -> os.stat_result:
+    """`info` with a date that a header can express: a file system may keep years before 1 and after 9999."""
+    date = min(max(int(info.st_mtime), _FIRST_DATE_S), _LAST_DATE_S)
+    if date == int(info.st_mtime):
+        return info
+    return os.stat_result((*info[: stat.ST_MTIME], date, *info[stat.ST_MTIME + 1 : 10]))
 
 
 def _made(library: Path, content: int, at_ms: int, make: Callable[[VideoFile], Path]) -> Response:

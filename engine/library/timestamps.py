@@ -41,6 +41,15 @@ def normalize_timestamp(text: str) -> str:
         return text
 
 
+def local_minute(timestamp: str) -> str:
+    """The local date and minute of a timestamp; of years that the machine's clock cannot be asked about, as it is."""
+    try:
+        when = datetime.fromisoformat(timestamp).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return timestamp
+    return when.strftime("%Y-%m-%d %H:%M")
+
+
 class _Clock:
     """The machine's clock, which never stands still or goes back."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import real_path
 from vtag.engine.scan.ignore import IGNORE_FILE, Ignore, Only, above, read
 from vtag.engine.text import display_path
@@ -82,7 +83,7 @@ def discover(
             root = os.path.realpath(root)
             candidates = _walk(root, only or Only(), found, entered)
         elif stat.S_ISREG(info.st_mode):
-            candidates = iter([Found(root, info.st_size, info.st_mtime_ns, info.st_ino, root)])
+            candidates = iter([Found(root, *file_stat(info), root)])
         else:
             raise LibraryError(f"{display_path(path)} is neither a file nor a folder")
         found.roots.append(root)
@@ -129,8 +130,7 @@ def _walk(root: bytes, only: Only, found: Discovery, entered: set[tuple[int, int
                     if why := _left_out(entry.path, root, rules, only, is_folder=False):
                         found.left_out.append((entry.path, why))
                         continue
-                    info = entry.stat()
-                    yield Found(entry.path, info.st_size, info.st_mtime_ns, info.st_ino, root)
+                    yield Found(entry.path, *file_stat(entry.stat()), root)
             except OSError as error:
                 found.unreadable.append((entry.path, error.strerror or str(error)))
         pending.extend((below, rules) for below in reversed(folders))

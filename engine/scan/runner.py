@@ -18,6 +18,7 @@ from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.store import coverage, files, heads, observations, runs
 from vtag.engine.library.store.duplicates import find_duplicate, packets_keys
+from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.scan.discover import Discovery, Found
 from vtag.engine.scan.estimate import Lengths, measured_speed
 from vtag.engine.scan.events import (
@@ -468,10 +469,10 @@ def _facts(info: VideoInfo, known_by: Fingerprint) -> dict[str, object]:
 
 def _changed(found: Found) -> bool:
     try:
-        info = os.stat(found.path)
+        current = file_stat(os.stat(found.path))
     except OSError:
         return True
-    return (info.st_size, info.st_mtime_ns) != (found.size_bytes, found.mtime_ns)
+    return (current.size_bytes, current.mtime_ns) != (found.size_bytes, found.mtime_ns)
 
 
 def planned(plan: Plan, found: Discovery, video_ms: int, speed: float | None) -> Planned:

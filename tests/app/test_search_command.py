@@ -233,6 +233,13 @@ def test_without_a_player_it_is_said(vtag: Run, videos: Path, tmp_path: Path) ->
     assert "neither mpv nor vlc" in ran(vtag("search", "yoga", "--open", env=environment), 1).stderr
 
 
+@pytest.mark.parametrize(
+    "command", [["search", "yoga", "--limit"], ["stats", "--top"], ["tag", "log", "--limit"]]
+)
+def test_a_limit_above_every_number_leaves_all(vtag: Run, videos: Path, command: list[str]) -> None:
+    ran(vtag(*command, "99999999999999999999"))
+
+
 def test_labels_are_drawn_over_time(vtag: Run, videos: Path, vtag_home: Path) -> None:
     with Library.open(vtag_home / "library.db") as library:
         for content, recorded in ((1, "2012-03-01"), (2, "2012-09-01T10:00:00Z"), (3, "2020-01-01")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from helpers.shelf import add_video
 
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, volumes
+from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
 from vtag.engine.scan.discover import discover
 
@@ -118,7 +120,10 @@ def test_a_folder_that_was_not_scanned_is_left_alone_though_its_name_begins_alik
 def test_any_file_number_is_kept(tmp_path: Path, library: Library, inode: int) -> None:
     content = add_video(library, tmp_path / "a.mp4")
     found = discover([os.fsencode(tmp_path / "a.mp4")]).files[0]
-    numbered = type(found)(found.path, found.size_bytes, found.mtime_ns, inode, found.root)
+    info = os.stat(found.path)
+    fields = [inode if field == stat.ST_INO else value for field, value in enumerate(info[:10])]
+    numbered_stat = os.stat_result(fields, {"st_mtime_ns": info.st_mtime_ns})
+    numbered = type(found)(found.path, *file_stat(numbered_stat), found.root)
     files.save_file(library, Volumes().volume_of(found.path), numbered, content)
 
 

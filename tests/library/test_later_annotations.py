@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -108,6 +109,22 @@ def test_no_time_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
         times.append(timestamps.format_timestamp(clock.read()))
     assert times == sorted(set(times)) and times[0] == "2026-03-01T12:00:00.000000+00:00"
     assert clock.read() == datetime.max.replace(tzinfo=UTC)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process cannot be changed here")
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00", "no time"])
+def test_any_time_is_shown(monkeypatch: pytest.MonkeyPatch, zone: str, when: str) -> None:
+    with monkeypatch.context() as there:
+        there.setenv("TZ", zone)
+        time.tzset()
+        shown = timestamps.local_minute(when)
+        assert timestamps.local_minute("2026-03-01T12:00:00+00:00") in (
+            "2026-03-01 07:00",
+            "2026-03-01 21:00",
+        )
+    time.tzset()
+    assert shown == when or len(shown) <= len("2026-03-01 07:00")
 
 
 @pytest.mark.parametrize("latest", [None, "", "no time", "1999-01-01T00:00:00+00:00"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -41,7 +41,8 @@ def history(reader: sqlite3.Connection, query: str | None = None, *, label_limit
     matcher = QueryEvaluator(reader)
     by_label = _of_query(matcher, query) if query else _of_all(reader, label_limit)
     top = sorted(by_label.items(), key=lambda row: (-row[1].total(), row[0]))[:label_limit]
-    days = {content: _day(seconds) for content, seconds in matcher.dates().items()}
+    dated = ((content, _day(seconds)) for content, seconds in matcher.dates().items())
+    days = {content: day for content, day in dated if day is not None}
     found = {days[content] for _, counts in top for content in counts if content in days}
     if not found:
         return History((), (), sum(counts.total() for _, counts in top))
@@ -84,11 +85,12 @@ def _of_query(matcher: QueryEvaluator, query: str) -> dict[int, Counter[int]]:
     return by_label
 
 
-def _day(seconds: float) -> date:
+def _day(seconds: float) -> date | None:
+    """The local day; None of years that the machine's clock cannot be asked about."""
     try:
         return datetime.fromtimestamp(seconds).date()
     except (ValueError, OverflowError, OSError):
-        return datetime(1970, 1, 1, tzinfo=UTC).date()
+        return None
 
 
 def _length(first: date, last: date) -> int:

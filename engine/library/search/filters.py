@@ -12,6 +12,7 @@ from functools import cached_property
 
 from vtag.engine.library.search import query
 from vtag.engine.library.search.query import Node
+from vtag.engine.library.store.file_stat import MIN_INTEGER, date_of
 
 
 def is_of_videos(node: Node) -> bool:
@@ -39,7 +40,8 @@ class Videos:
         """When each was recorded, seconds since 1970: by the container, else the oldest date of its files."""
         rows = self._reader.execute(
             "SELECT id, recorded_at, iif(coalesce(recorded_at, '') = '', "
-            "(SELECT min(mtime_ns) FROM files WHERE content_id = contents.id), NULL) FROM contents"
+            "(SELECT min(mtime_ns) FROM files WHERE content_id = contents.id AND mtime_ns > ?), NULL) FROM contents",
+            (MIN_INTEGER,),
         )
         dated = ((content, _date(recorded, mtime_ns)) for content, recorded, mtime_ns in rows)
         return {content: date for content, date in dated if date is not None}
@@ -100,7 +102,7 @@ def _date(recorded: str | None, mtime_ns: int | None) -> float | None:
             return _seconds(datetime.fromisoformat(recorded))
         except ValueError:
             return None
-    return mtime_ns / 1e9 if mtime_ns is not None else None
+    return date_of(mtime_ns) if mtime_ns is not None else None
 
 
 def _seconds(when: datetime) -> float:

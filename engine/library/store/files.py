@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
+from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
 from vtag.engine.text import display_path
 
@@ -59,7 +60,7 @@ class Content(NamedTuple):
 
 
 class FileStat(Protocol):
-    """What a folder listing tells of a file."""
+    """What a folder listing tells of a file, in the ranges of `file_stat`."""
 
     @property
     def path(self) -> bytes: ...  # absolute
@@ -88,14 +89,14 @@ def register_file(library: Library, path: bytes) -> int:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):
             raise LibraryError(f"{display_path(path)} is no file")
-        facts = _FileStat(path, info.st_size, info.st_mtime_ns, info.st_ino)
+        facts = _FileStat(path, *file_stat(info))
         volume = Volumes().volume_of(path)
         known = library.connection.execute(
             "SELECT f.size_bytes, f.mtime_ns, f.state, f.content_id FROM files f "
             "JOIN volumes v ON v.id = f.volume_id WHERE v.key = ? AND f.path = ?",
             (volume.key, volume.relative(path)),
         ).fetchone()
-        if known and known[:3] == (info.st_size, info.st_mtime_ns, "present"):
+        if known and known[:3] == (facts.size_bytes, facts.mtime_ns, "present"):
             return int(known[3])
         key = content_key(path)
     except OSError as error:
@@ -180,7 +181,7 @@ def save_file(library: Library, volume: Volume, file: FileStat, content_id: int)
                 display_path(file.path),
                 file.size_bytes,
                 file.mtime_ns,
-                _signed(file.inode),
+                file.inode,
                 content_id,
                 now(),
                 volume.key,
@@ -261,9 +262,3 @@ def is_gone(path: bytes) -> bool:
     except OSError:
         return False
     return False
-
-
-def _signed(inode: int) -> int:
-    """SQLite's integers are signed and of 64 bits; some file systems number with all of them, or more."""
-    inode &= 2**64 - 1
-    return inode - 2**64 if inode >= 2**63 else inode
