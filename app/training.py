@@ -11,8 +11,8 @@ from vtag.engine.system.signals import GracefulStop
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from vtag.trainer.heads.window_features import Looked
-    from vtag.trainer.loop.loop import EpochDone, Resumed, Stepped
+    from vtag.trainer.heads.window_features import WindowsDone
+    from vtag.trainer.loop.loop import EpochDone, StepDone, TrainingResumed
 
 _PLAIN_EVERY_S = 10.0
 
@@ -31,7 +31,7 @@ class TrainingView:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    def step(self, event: Stepped) -> None:
+    def step(self, event: StepDone) -> None:
         """A part of a step is done."""
         now = active_seconds()
         if self._began is None:
@@ -53,14 +53,14 @@ class TrainingView:
             text += ", the best so far" if event.best else ""
         self.line(text)
 
-    def resumed(self, event: Resumed) -> None:
+    def resumed(self, event: TrainingResumed) -> None:
         """A training that was left goes on."""
         self.line(f"going on after epoch {len(event.history)}" if event.history else "going on in epoch 1")
 
-    def looked(self, event: Looked) -> None:
+    def looked(self, event: WindowsDone) -> None:
         """Windows were looked at."""
-        self._show(f"{event.done} of {event.of} windows looked at", event.done, event.of)
-        if event.done == event.of:
+        self._show(f"{event.done} of {event.total} windows looked at", event.done, event.total)
+        if event.done == event.total:
             self._close()
 
     def _show(self, text: str, done: int, of: int) -> None:

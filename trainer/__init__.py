@@ -1,1 +1,1 @@
-"""The trainer: new heads and backbones from a person's own clips."""
+"""The trainer: new heads and networks from labelled clips. Imports the engine."""

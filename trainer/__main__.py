@@ -9,11 +9,11 @@ from contextlib import closing
 
 from vtag.engine.errors import VtagError
 from vtag.engine.system.signals import GracefulStop
-from vtag.trainer.loop.distributed import joined
-from vtag.trainer.loop.log_format import told_of
-from vtag.trainer.loop.loop import Stepped
+from vtag.trainer.loop.distributed import init_distributed
+from vtag.trainer.loop.loop import StepDone
 from vtag.trainer.network.config import find_config
-from vtag.trainer.network.train import train
+from vtag.trainer.network.log_format import format_event
+from vtag.trainer.network.train_recipe import train
 
 _LOG = logging.getLogger("vtag.trainer")
 _INTERRUPTED = 130
@@ -39,13 +39,13 @@ def _train(config_name: str, changes: list[str], *, resume: bool, stop: Graceful
     try:
         _, config = find_config(config_name, changes)
         with (
-            joined(config.run.device) as ranks,
-            closing(train(config, resume=resume, ranks=ranks)) as events,
+            init_distributed(config.run.device) as distributed,
+            closing(train(config, resume=resume, distributed=distributed)) as events,
         ):
             for event in events:
-                if ranks.rank == 0 and (line := told_of(event)):
+                if distributed.rank == 0 and (line := format_event(event)):
                     _LOG.info("%s", line)
-                if isinstance(event, Stepped):
+                if isinstance(event, StepDone):
                     stop.begin()
                 if stop.requested:
                     raise KeyboardInterrupt

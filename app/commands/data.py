@@ -14,8 +14,8 @@ from vtag.app.options import Json
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.trainer.data.checks import Checked
-    from vtag.trainer.data.kinetics import Found
+    from vtag.trainer.data.checks import CheckedVideo
+    from vtag.trainer.data.kinetics import KineticsFiles
 
 app = typer.Typer(
     help="Data sets to train from: the lists of Kinetics, and checks of any list.", no_args_is_help=True
@@ -38,9 +38,9 @@ def k400(
     json: Json = False,
 ) -> None:
     """Find the videos of the official lists, name what is missing or broken, write train, val, test and labels."""
-    from vtag.trainer.data.kinetics import LISTS, find_kinetics, write_lists
+    from vtag.trainer.data.kinetics import LISTS, match_kinetics, write_lists
 
-    found = find_kinetics(folder)
+    found = match_kinetics(folder)
     paths = sorted({sample.path for samples in found.samples.values() for sample in samples})
     broken = _check(paths, folder) if check else []
     written = write_lists(found, out or folder / LISTS, [one.path for one in broken])
@@ -107,13 +107,13 @@ def check(
         raise typer.Exit(_BROKEN_FOUND)
 
 
-def _check(paths: Sequence[Path], root: Path) -> list[Checked]:
-    from vtag.trainer.data.checks import check as look
+def _check(paths: Sequence[Path], root: Path) -> list[CheckedVideo]:
+    from vtag.trainer.data.checks import check_videos
 
-    return [one for one in _counted(look(paths, root), len(paths)) if one.problem]
+    return [one for one in _counted(check_videos(paths, root), len(paths)) if one.problem]
 
 
-def _counted(checked: Iterator[Checked], total: int) -> Iterator[Checked]:
+def _counted(checked: Iterator[CheckedVideo], total: int) -> Iterator[CheckedVideo]:
     """The same, with a bar on a terminal."""
     if not is_terminal():
         yield from checked
@@ -125,7 +125,7 @@ def _counted(checked: Iterator[Checked], total: int) -> Iterator[Checked]:
         yield from progress.track(checked, total=total)
 
 
-def _named(broken: Sequence[Checked]) -> dict[str, object]:
+def _named(broken: Sequence[CheckedVideo]) -> dict[str, object]:
     return {
         "broken": [
             {"path": one.path.as_posix().encode("utf-8", "replace").decode(), "error": one.problem}
@@ -134,14 +134,16 @@ def _named(broken: Sequence[Checked]) -> dict[str, object]:
     }
 
 
-def _name_broken(broken: Sequence[Checked]) -> None:
+def _name_broken(broken: Sequence[CheckedVideo]) -> None:
     for one in broken[:_MOST_NAMED]:
         complain(f"{display_path(one.path)}: {one.problem}")
     if len(broken) > _MOST_NAMED:
         say(f"and {len(broken) - _MOST_NAMED} more that are broken (--json names all)")
 
 
-def _put_splits(splits: dict[str, dict[str, int]], found: Found, broken: Sequence[Checked]) -> None:
+def _put_splits(
+    splits: dict[str, dict[str, int]], found: KineticsFiles, broken: Sequence[CheckedVideo]
+) -> None:
     _name_broken(broken)
     for path in found.renamed[:_MOST_NAMED]:
         say(f"taken by the beginning of its name: {display_path(path)}")

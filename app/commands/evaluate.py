@@ -16,7 +16,7 @@ from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.trainer.data.dataset import Dataset
-    from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation, Scored
+    from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation, EvaluationProgress
 
 _PLAIN_EVERY_S = 10.0
 _MOST_COLUMNS = 30  # of a confusion matrix in a terminal
@@ -43,11 +43,11 @@ def evaluate(
     from vtag.engine.backends.base import open_backend
     from vtag.trainer.data.dataset import read_dataset
     from vtag.trainer.evaluation.evaluate import evaluate as run
-    from vtag.trainer.evaluation.evaluate import known_labels
+    from vtag.trainer.evaluation.evaluate import label_indices
 
     dataset = read_dataset(data, root=root)
     opened = open_backend(model, backend=backend, device=device, precision=precision)
-    known = known_labels(dataset, opened.spec)
+    known = label_indices(dataset, opened.spec)
     _say_remarks(dataset, [label for label, index in known.items() if index is None])
     try:
         found = _draw(
@@ -95,7 +95,7 @@ def _say_remarks(dataset: Dataset, unknown: list[str]) -> None:
         complain(f"{NONE_OF_THESE!r} is no label that can be right or wrong: its clips are left out")
 
 
-def _draw(events: Iterator[Scored | ClipFailed | Evaluation]) -> Evaluation:
+def _draw(events: Iterator[EvaluationProgress | ClipFailed | Evaluation]) -> Evaluation:
     from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation
 
     with _Progress() as progress:
@@ -142,10 +142,10 @@ class _Progress:
         else:
             say(line)
 
-    def show(self, event: Scored) -> None:
-        said = f"{event.done} of {event.of} clips, {_percent(event.right / event.done)} right"
+    def show(self, event: EvaluationProgress) -> None:
+        said = f"{event.done} of {event.total} clips, {_percent(event.right / event.done)} right"
         if self._bar:
-            self._bar.update(self._task, completed=event.done, total=event.of, description=said)
+            self._bar.update(self._task, completed=event.done, total=event.total, description=said)
         elif time.monotonic() - self._last >= _PLAIN_EVERY_S:
             self._last = time.monotonic()
             say(said)

@@ -16,8 +16,8 @@ from vtag.engine.text import display_path, pluralize, printable
 if TYPE_CHECKING:
     from vtag.engine.library.analysis.head_preview import PreviewRow
     from vtag.engine.library.database import Library
-    from vtag.trainer.evaluation.judge import Taught
-    from vtag.trainer.heads.finetune import Base, Told
+    from vtag.trainer.evaluation.head_metrics import FinetuneResult
+    from vtag.trainer.heads.finetune import FinetuneBase, FinetuneEvent
 
 _MOST_PREVIEWED = 50
 _FROM_LIBRARY = "from-library"
@@ -82,10 +82,10 @@ def finetune(
     from vtag.engine.models.registry import load_model
     from vtag.engine.paths import library_path, models_dir
     from vtag.trainer.data.dataset import Dataset, read_dataset
-    from vtag.trainer.heads.finetune import Settings
+    from vtag.trainer.heads.finetune import FinetuneSettings
     from vtag.trainer.heads.finetune import finetune as teach
+    from vtag.trainer.heads.finetune_network import NetworkSettings
     from vtag.trainer.loop.state_paths import state_folder
-    from vtag.trainer.network.backbone import NetworkSettings
 
     if data is None and not from_library:
         raise typer.BadParameter("name a FOLDER of clips, or --from-library", param_hint="FOLDER")
@@ -110,7 +110,7 @@ def finetune(
     for remark in dataset.remarks:
         complain(remark)
     folder = out or models_dir() / _name_of(data or Path(_FROM_LIBRARY))
-    settings = Settings(per_hour=per_hour, seed=seed, device=device, network=network, resume=resume)
+    settings = FinetuneSettings(per_hour=per_hour, seed=seed, device=device, network=network, resume=resume)
     with Library.open(library_path(db)) as library:
         steps = teach(
             dataset, _base(library, base, seed), folder, settings, library=library, from_library=from_library
@@ -151,17 +151,17 @@ def _part(train: str) -> Any:
     raise typer.BadParameter(f"{train!r} is not head, stages=N or all", param_hint="--train")
 
 
-def _base(library: Library, base: str | None, seed: int) -> Base:
+def _base(library: Library, base: str | None, seed: int) -> FinetuneBase:
     """What to stand on: the model that was asked for, the library's, or random weights of its sizes."""
     from vtag.engine.models.registry import backbone_source
     from vtag.engine.scan.model_selection import choose_model
-    from vtag.trainer.heads.finetune import Base
-    from vtag.trainer.network.network import random_base
+    from vtag.trainer.heads.finetune import FinetuneBase
+    from vtag.trainer.loop.network import random_checkpoint
 
     checkpoint, source = choose_model(library, None if base == _NONE else base)
     if base == _NONE:
-        return Base(random_base(checkpoint.spec, seed=seed), None)
-    return Base(checkpoint, backbone_source(source))
+        return FinetuneBase(random_checkpoint(checkpoint.spec, seed=seed), None)
+    return FinetuneBase(checkpoint, backbone_source(source))
 
 
 def _name_of(data: Path) -> str:
@@ -178,27 +178,27 @@ def _is_published(name: str) -> bool:
     return name in read_catalog()
 
 
-def _draw(steps: Generator[Told, None, None]) -> Taught:
+def _draw(steps: Generator[FinetuneEvent, None, None]) -> FinetuneResult:
     from vtag.app.scan_view import Drawing
     from vtag.app.training import TrainingView, stop_after_step
-    from vtag.trainer.evaluation.judge import Taught
-    from vtag.trainer.heads.window_features import Looked
-    from vtag.trainer.loop.loop import EpochDone, Resumed, Stepped, Trained
+    from vtag.trainer.evaluation.head_metrics import FinetuneResult
+    from vtag.trainer.heads.window_features import WindowsDone
+    from vtag.trainer.loop.loop import EpochDone, StepDone, TrainingDone, TrainingResumed
 
     with stop_after_step() as stop, Drawing() as drawing, TrainingView() as view:
         for event in steps:
-            if isinstance(event, Taught):
+            if isinstance(event, FinetuneResult):
                 return event
-            if isinstance(event, Stepped):
+            if isinstance(event, StepDone):
                 stop.begin()
                 view.step(event)
             elif isinstance(event, EpochDone):
                 view.epoch(event)
-            elif isinstance(event, Looked):
+            elif isinstance(event, WindowsDone):
                 view.looked(event)
-            elif isinstance(event, Resumed):
+            elif isinstance(event, TrainingResumed):
                 view.resumed(event)
-            elif isinstance(event, Trained):
+            elif isinstance(event, TrainingDone):
                 stop.finish()
             else:
                 drawing.show(event)
@@ -208,7 +208,7 @@ def _draw(steps: Generator[Told, None, None]) -> Taught:
     raise AssertionError("finetune ends with what it taught")
 
 
-def _put(taught: Taught) -> None:
+def _put(taught: FinetuneResult) -> None:
     from rich.table import Table
 
     table = Table("label", "clips", "sources", "found", "right", "threshold", box=None, pad_edge=False)
@@ -246,7 +246,7 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f} %"
 
 
-def _as_json(taught: Taught, found: list[PreviewRow] | None) -> dict[str, Any]:
+def _as_json(taught: FinetuneResult, found: list[PreviewRow] | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     out: dict[str, Any] = {

@@ -38,22 +38,22 @@ def train(
         put(text.rstrip())
         return
     from vtag.app.training import TrainingView, stop_after_step
-    from vtag.trainer.loop.log_format import told_of
-    from vtag.trainer.loop.loop import Stepped
-    from vtag.trainer.network.train import Begun, Ended
-    from vtag.trainer.network.train import train as run
+    from vtag.trainer.loop.loop import StepDone
+    from vtag.trainer.network.log_format import format_event
+    from vtag.trainer.network.train_recipe import RecipeDone, RecipeStarted
+    from vtag.trainer.network.train_recipe import train as run
 
     with stop_after_step() as stop, TrainingView() as view, closing(run(recipe, resume=resume)) as events:
         for event in events:
-            if isinstance(event, Stepped):
+            if isinstance(event, StepDone):
                 stop.begin()
                 view.step(event)
-            elif line := told_of(event):
+            elif line := format_event(event):
                 view.line(line)
-            if isinstance(event, Begun):
+            if isinstance(event, RecipeStarted):
                 for remark in event.remarks:
                     complain(printable(remark))
-            if isinstance(event, Ended):
+            if isinstance(event, RecipeDone):
                 put(display_path(event.folder))
             elif stop.requested:
                 events.close()

@@ -21,7 +21,7 @@ from vtag.engine.library.store.runs import Run
 from vtag.engine.models.registry import installed_models
 from vtag.engine.paths import models_dir
 from vtag.engine.text import printable
-from vtag.trainer.loop.state_paths import discard, is_unfinished, unfinished
+from vtag.trainer.loop.state_paths import discard_state, is_unfinished, unfinished_trainings
 
 HEAD = "head"
 EPOCHS = 30  # as `vtag finetune` has them
@@ -82,7 +82,7 @@ def under_way(library: Path, queue: JobQueue) -> str:
     starting = _if_training(queue.starting_job())
     waiting = [job for job in queue.waiting_jobs() if _if_training(job)]
     trouble = queue.failure if _if_training(queue.last_job) else ""
-    left = [] if is_busy(library, queue) else list(unfinished(models_dir()))
+    left = [] if is_busy(library, queue) else list(unfinished_trainings(models_dir()))
     return now_running(_running(library), starting, waiting, trouble, idle="") + left_trainings(left)
 
 
@@ -93,8 +93,8 @@ def is_busy(library: Path, queue: JobQueue) -> bool:
 
 def discard_left(library: Path, queue: JobQueue, name: str) -> str:
     """What is under way, after the state of an unfinished training was deleted; one that runs keeps it."""
-    if name in unfinished(models_dir()) and not is_busy(library, queue):
-        discard(models_dir() / name)
+    if name in unfinished_trainings(models_dir()) and not is_busy(library, queue):
+        discard_state(models_dir() / name)
     return under_way(library, queue)
 
 

@@ -28,9 +28,9 @@ from vtag.engine.scan.discover import discover
 from vtag.engine.swin.config import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SwinSizes
 from vtag.engine.video.read.sampling import Sampling
 from vtag.trainer.data.augment import Augmentation
-from vtag.trainer.data.loader import ClipSource, Item
-from vtag.trainer.loop.loop import LoopSettings, Stepped, Training
-from vtag.trainer.network.network import build, random_base
+from vtag.trainer.data.clip_source import ClipSource, LabelledVideo
+from vtag.trainer.loop.loop import LoopSettings, StepDone, Training
+from vtag.trainer.loop.network import build_network, random_checkpoint
 
 CLASSES = 10
 SIZES = {
@@ -43,16 +43,16 @@ def vtag_seconds(videos: list[Path], sizes: SwinSizes, a: argparse.Namespace) ->
     """One epoch of vtag's loop, from the first clip that is asked for."""
     labels = tuple(f"class {i}" for i in range(CLASSES))
     spec = ModelSpec("b", sizes, labels, frames=a.frames, short_side=a.crop * 8 // 7, crop=a.crop)
-    base = random_base(spec, seed=0)
+    base = random_checkpoint(spec, seed=0)
     device = torch.device(a.device)
-    network = build(base, base.tensors["head.weight"], base.tensors["head.bias"], drop_path=0.1)
-    items = [Item(path, i % CLASSES) for i, path in enumerate(videos)]
+    network = build_network(base, base.tensors["head.weight"], base.tensors["head.bias"], drop_path=0.1)
+    items = [LabelledVideo(path, i % CLASSES) for i, path in enumerate(videos)]
     sampling = Sampling.of(a.frames, 15, view="full", short_side=spec.short_side, crop=a.crop)
     settings = LoopSettings(
         epochs=1,
         batch_size=a.batch,
         clips_at_once=a.batch,
-        half=a.device == "cuda",
+        bf16=a.device == "cuda",
         augmentation=Augmentation(area=(0.08, 1)),
     )
     with ClipSource(items, sampling, cache_bytes=0) as source, tempfile.TemporaryDirectory() as state:
@@ -67,7 +67,7 @@ def vtag_seconds(videos: list[Path], sizes: SwinSizes, a: argparse.Namespace) ->
             std=spec.std,
             device=device,
         )
-        return _timed(lambda: (event for event in training.run() if isinstance(event, Stepped)), device)
+        return _timed(lambda: (event for event in training.run() if isinstance(event, StepDone)), device)
 
 
 class PlainClips(Dataset[tuple[torch.Tensor, int]]):

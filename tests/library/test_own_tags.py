@@ -22,7 +22,7 @@ from vtag.engine.scan.model_selection import remember, remembered_or_loaded
 from vtag.engine.scan.runner import ScanOptions
 from vtag.engine.scan.scan import scan
 from vtag.trainer.data.dataset import read_dataset
-from vtag.trainer.heads.finetune import Base, Settings, finetune
+from vtag.trainer.heads.finetune import FinetuneBase, FinetuneSettings, finetune
 
 
 def red(width: int) -> Callable[[int], np.ndarray]:
@@ -51,9 +51,9 @@ def teach(library: Library, base: Checkpoint, data: Path, out: Path) -> None:
     """As `vtag finetune` and `vtag retag --model` do."""
     *_, _ = finetune(
         read_dataset(data),
-        Base(base, str(data.parent / "base")),
+        FinetuneBase(base, str(data.parent / "base")),
         out,
-        Settings(device="cpu"),
+        FinetuneSettings(device="cpu"),
         library=library,
     )
     model = remembered_or_loaded(library, str(out))

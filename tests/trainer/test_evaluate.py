@@ -20,8 +20,14 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.models.registry import load_model
 from vtag.engine.predict import predict
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec, SwinSizes
-from vtag.trainer.data.dataset import Clip, Dataset, DatasetError, read_dataset
-from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation, Scored, evaluate, known_labels
+from vtag.trainer.data.dataset import Dataset, DatasetError, LabelledClip, read_dataset
+from vtag.trainer.evaluation.evaluate import (
+    ClipFailed,
+    Evaluation,
+    EvaluationProgress,
+    evaluate,
+    label_indices,
+)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 LABELS = ("archery", "riding a bike", "yoga", NONE_OF_THESE)
@@ -74,7 +80,7 @@ def test_every_clip_is_judged_as_predict_does(material: Path, protocol: str, amo
     )
     assert [f.path.name for f in found.failed] == ["broken.mp4"]
     assert sum(isinstance(e, ClipFailed) for e in events) == 1
-    assert [e.done for e in events if isinstance(e, Scored)] == list(range(1, 9))
+    assert [e.done for e in events if isinstance(e, EvaluationProgress)] == list(range(1, 9))
 
 
 def test_shares_are_made_among_the_chosen_labels_before_views_are_averaged(material: Path) -> None:
@@ -136,7 +142,7 @@ def test_labels_that_mean_the_same(labels: list[str], underscored: bool) -> None
     def index_of(name: str, index: int | None = None) -> int | None:
         written = name.replace(" ", "_") if underscored and index is None else name
         label = " ".join(written.replace("_", " ").split())
-        return known_labels(Dataset((Clip(Path("x"), label, "x", index),), (label,)), spec)[label]
+        return label_indices(Dataset((LabelledClip(Path("x"), label, "x", index),), (label,)), spec)[label]
 
     assert index_of("high jump") == labels.index("high jump")
     assert index_of("HIGH jump 2") == labels.index("High Jump 2")

@@ -17,9 +17,9 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.store import observations
 from vtag.engine.models.registry import load_model
 from vtag.trainer.data.dataset import Dataset, DatasetError
-from vtag.trainer.evaluation.judge import Taught
-from vtag.trainer.heads.examples import from_words
-from vtag.trainer.heads.finetune import Base, Settings, finetune
+from vtag.trainer.evaluation.head_metrics import FinetuneResult
+from vtag.trainer.heads.examples import examples_from_annotations
+from vtag.trainer.heads.finetune import FinetuneBase, FinetuneSettings, finetune
 
 SAMPLING = "v1 8@8 every 1000ms center 40/32"
 DIVE, JUMP = 0, 1  # the directions in which the features of what is shown point
@@ -56,16 +56,21 @@ def told(library: Library, base: Checkpoint, tmp_path: Path) -> Iterator[Library
     yield library
 
 
-def teach(library: Library, base: Checkpoint, out: Path) -> Taught:
+def teach(library: Library, base: Checkpoint, out: Path) -> FinetuneResult:
     *_, taught = finetune(
-        Dataset((), ()), Base(base, "base"), out, Settings(device="cpu"), library=library, from_library=True
+        Dataset((), ()),
+        FinetuneBase(base, "base"),
+        out,
+        FinetuneSettings(device="cpu"),
+        library=library,
+        from_library=True,
     )
-    assert isinstance(taught, Taught)
+    assert isinstance(taught, FinetuneResult)
     return taught
 
 
 def test_words_become_examples_by_what_they_cover(told: Library, base: Checkpoint) -> None:
-    found = from_words(told, base)
+    found = examples_from_annotations(told, base)
     assert sorted(clip.label for clip in found.clips) == ["dive"] * 4 + ["jump"] * 4
     starts = {found.clips[n].label: set() for n in range(8)}
     for (start, _), owner in zip(found.seen.windows, found.seen.owner, strict=True):
@@ -118,7 +123,7 @@ def test_what_was_rejected_is_unlearned(told: Library, base: Checkpoint, tmp_pat
         moment = told.connection.execute("SELECT id FROM segments WHERE content_id = ?", (decoy,)).fetchone()
         if moment:
             annotation_log.reject(told, [moment[0]])
-    found = from_words(told, base)
+    found = examples_from_annotations(told, base)
     assert found.rejected.windows.tolist() == [[3000, 4000]]
     assert score[0] > 0.5 > 2 * score[1]
 
@@ -128,18 +133,18 @@ def test_what_was_rejected_since_is_no_example(told: Library, base: Checkpoint, 
     content = see(told, base, tmp_path / "v", 90, {3: DIVE})
     annotation_log.add(told, content, "dive")
     annotation_log.record_verdict(told, content, "dive", "rejected", 0, WINDOWS * 1000)
-    found = from_words(told, base)
+    found = examples_from_annotations(told, base)
     assert len(found.clips) == 8
     assert len(found.rejected.windows) == WINDOWS
     annotation_log.add(told, content, "dive")
-    assert len(from_words(told, base).clips) == 9
+    assert len(examples_from_annotations(told, base).clips) == 9
 
 
 def test_words_on_what_was_not_seen_are_counted_and_left_out(
     told: Library, base: Checkpoint, tmp_path: Path
 ) -> None:
     annotation_log.add(told, add_video(told, tmp_path / "v" / "unseen.mp4", seed=99, look=False), "dive")
-    found = from_words(told, base)
+    found = examples_from_annotations(told, base)
     assert len(found.clips) == 8
     assert any("not scanned with this backbone" in remark for remark in found.remarks)
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from vtag.engine.errors import ModelError
 from vtag.engine.models.registry import load_model
-from vtag.trainer.heads.calibrate import threshold
-from vtag.trainer.heads.head import fit
+from vtag.trainer.evaluation.calibrate import calibrate_threshold
+from vtag.trainer.heads.linear_head import fit_head
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -157,12 +157,12 @@ def test_a_head_learns_what_is_separable_and_admits_what_is_not() -> None:
     apart = rng.normal(size=(120, 16)).astype(np.float32)
     apart[np.arange(120), labels] += 6
     fold = np.arange(120) % 5
-    good = fit(apart, labels, fold, 3, background=2)
-    assert (good.unseen.argmax(1) == labels).mean() > 0.97
+    good = fit_head(apart, labels, fold, 3, background=2)
+    assert (good.held_out_scores.argmax(1) == labels).mean() > 0.97
     assert ((apart @ good.weight.T + good.bias).argmax(1) == labels).mean() > 0.97
-    noise = fit(rng.normal(size=(120, 16)).astype(np.float32), labels, fold, 3)
-    assert (noise.unseen.argmax(1) == labels).mean() < 0.5
-    assert noise.unseen.max() < 0.95
+    noise = fit_head(rng.normal(size=(120, 16)).astype(np.float32), labels, fold, 3)
+    assert (noise.held_out_scores.argmax(1) == labels).mean() < 0.5
+    assert noise.held_out_scores.max() < 0.95
 
 
 @settings(max_examples=25, deadline=None)
@@ -176,7 +176,7 @@ def test_a_threshold_lets_about_as_much_through_as_was_asked(
     def scores(hours: int) -> np.ndarray:
         return 1 / (1 + np.exp(4 - rng.exponential(spread, hours * 1000)))
 
-    found = threshold(scores(10), 10, per_hour)
+    found = calibrate_threshold(scores(10), 10, per_hour)
     passed = (scores(2000) >= found).sum() / 2000
     if 0.06 < found < 0.99:
         assert per_hour / 4 < passed < per_hour * 4

@@ -24,15 +24,15 @@ from vtag.engine.models.registry import load_model
 from vtag.engine.scan.model_selection import remember
 from vtag.engine.scan.scan import ScanOptions, scan
 from vtag.trainer.data.dataset import DatasetError, read_dataset
-from vtag.trainer.evaluation.judge import Taught
-from vtag.trainer.heads.finetune import Base, Settings, finetune
+from vtag.trainer.evaluation.head_metrics import FinetuneResult
+from vtag.trainer.heads.finetune import FinetuneBase, FinetuneSettings, finetune
+from vtag.trainer.heads.finetune_network import NetworkSettings
 from vtag.trainer.loop.loop import EpochDone
+from vtag.trainer.loop.network import random_checkpoint
 from vtag.trainer.loop.state_paths import STATE_FILE, state_folder
-from vtag.trainer.network.backbone import NetworkSettings
-from vtag.trainer.network.network import random_base
 
 NETWORK = NetworkSettings(epochs=3, batch_size=8)
-SETTINGS = Settings(seed=4, device="cpu", network=NETWORK)
+SETTINGS = FinetuneSettings(seed=4, device="cpu", network=NETWORK)
 
 
 @pytest.fixture(autouse=True)
@@ -63,15 +63,19 @@ def scanned(material: Path) -> Iterator[Library]:
 
 
 def begin(
-    material: Path, library: Library, out: Path, settings: Settings = SETTINGS, base: Base | None = None
+    material: Path,
+    library: Library,
+    out: Path,
+    settings: FinetuneSettings = SETTINGS,
+    base: FinetuneBase | None = None,
 ):  # type: ignore[no-untyped-def]
-    base = base or Base(load_model(material / "base"), str(material / "base"))
+    base = base or FinetuneBase(load_model(material / "base"), str(material / "base"))
     return finetune(read_dataset(material / "labelled"), base, out, settings, library=library)
 
 
-def teach(*arguments: object, **kwargs: object) -> Taught:
+def teach(*arguments: object, **kwargs: object) -> FinetuneResult:
     *_, taught = begin(*arguments, **kwargs)
-    assert isinstance(taught, Taught)
+    assert isinstance(taught, FinetuneResult)
     return taught
 
 
@@ -113,7 +117,7 @@ def test_left_and_resumed_it_ends_as_if_nothing_had_happened(
     teach(material, scanned, tmp_path / "whole")
     steps, seen = begin(material, scanned, tmp_path / "part"), 0
     for event in steps:
-        seen += type(event).__name__ in ("Stepped", "EpochDone")
+        seen += type(event).__name__ in ("StepDone", "EpochDone")
         if seen == leave_after:
             break
     steps.close()
@@ -196,22 +200,22 @@ def test_a_full_disk_ends_it_with_one_sentence(material: Path, scanned: Library,
 
 
 def test_random_weights_can_be_stood_on(material: Path, scanned: Library, tmp_path: Path) -> None:
-    base = Base(random_base(load_model(material / "base").spec, seed=1), None)
-    taught = teach(material, scanned, tmp_path / "model", Settings(device="cpu"), base=base)
+    base = FinetuneBase(random_checkpoint(load_model(material / "base").spec, seed=1), None)
+    taught = teach(material, scanned, tmp_path / "model", FinetuneSettings(device="cpu"), base=base)
     assert taught.negative_hours > 0  # the library's videos were decoded for it
     made = load_model(tmp_path / "model").spec
     assert made.backbone_hash == base.checkpoint.spec.backbone_hash
-    assert random_base(made, seed=1).spec.backbone_hash == made.backbone_hash
+    assert random_checkpoint(made, seed=1).spec.backbone_hash == made.backbone_hash
 
 
 def test_too_few_sources_for_a_validation_are_said(material: Path, scanned: Library, tmp_path: Path) -> None:
     make_clips(tmp_path / "few" / "red", "red", 2, seconds=1)
-    base = Base(load_model(material / "base"), str(material / "base"))
+    base = FinetuneBase(load_model(material / "base"), str(material / "base"))
     settings = replace(SETTINGS, network=replace(NETWORK, epochs=1))
     *events, taught = finetune(
         read_dataset(tmp_path / "few"), base, tmp_path / "model", settings, library=scanned
     )
-    assert isinstance(taught, Taught) and taught.accuracy is None
+    assert isinstance(taught, FinetuneResult) and taught.accuracy is None
     assert any("too few sources for a validation" in remark for remark in taught.remarks)
     assert [e.row.val_loss for e in events if isinstance(e, EpochDone)] == [None]
 

@@ -13,7 +13,7 @@ from helpers.footage import make_video
 
 from vtag.engine.video.read.frame_folder import is_frame_folder
 from vtag.trainer.data.dataset import DatasetError
-from vtag.trainer.data.kinetics import find_kinetics, label_set, read_tables
+from vtag.trainer.data.kinetics import class_names, match_kinetics, read_tables
 
 Vtag = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -61,7 +61,7 @@ def k400(tmp_path: Path) -> Path:
 
 
 def test_the_videos_of_the_lists_are_found_under_their_usual_names(k400: Path) -> None:
-    found = find_kinetics(k400)
+    found = match_kinetics(k400)
     assert [s.path.as_posix() for s in found.samples["train"]] == [
         "train/archery/aaaaaaaaaaa_000000_000010.mp4",
         "train/riding_a_bike/-bbbbbbbbbb_000007_000017.mp4",
@@ -129,8 +129,8 @@ def test_tables_that_are_none_and_rows_that_are_broken(tmp_path: Path, vtag: Vta
 
 
 def test_labels_of_another_kinetics_are_sorted_by_name() -> None:
-    assert label_set({"archery", "yoga"})[5] == "archery"
-    assert label_set({"yoga", "acting in play", "archery"}) == ("acting in play", "archery", "yoga")
+    assert class_names({"archery", "yoga"})[5] == "archery"
+    assert class_names({"yoga", "acting in play", "archery"}) == ("acting in play", "archery", "yoga")
 
 
 def test_frame_folders_are_known_by_their_names() -> None:

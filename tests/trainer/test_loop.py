@@ -20,15 +20,22 @@ from vtag.engine.errors import ModelError
 from vtag.engine.models.registry import load_model
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
-from vtag.trainer.data.augment import Augmentation, Change, apply, draw, mix, tells_sides
-from vtag.trainer.data.loader import ClipSource, Item, Want
-from vtag.trainer.data.sampler import epoch_order, of_rank
-from vtag.trainer.loop.distributed import Ranks
-from vtag.trainer.loop.loop import EpochDone, LoopSettings, Stepped, Trained, Training
+from vtag.trainer.data.augment import (
+    Augmentation,
+    ClipTransform,
+    apply_transform,
+    draw_transform,
+    mention_sides,
+    mix_clips,
+)
+from vtag.trainer.data.clip_source import ClipRequest, ClipSource, LabelledVideo
+from vtag.trainer.data.sampler import epoch_order, items_of_rank
+from vtag.trainer.loop.distributed import DistributedContext
+from vtag.trainer.loop.loop import EpochDone, LoopSettings, StepDone, Training, TrainingDone
+from vtag.trainer.loop.network import Network, build_network, parameter_groups
 from vtag.trainer.loop.schedule import learning_rate
 from vtag.trainer.loop.state_paths import STATE_FILE
-from vtag.trainer.loop.validate import validation
-from vtag.trainer.network.network import Network, build, groups_of
+from vtag.trainer.loop.validate import make_validator
 
 CPU = torch.device("cpu")
 SAMPLING = Sampling.of(8, 8.0, view="full", short_side=40, crop=32)
@@ -37,7 +44,7 @@ SETTINGS = LoopSettings(
     batch_size=4,
     clips_at_once=2,
     lr=5e-3,
-    backbone_scale=1.0,
+    backbone_lr_scale=1.0,
     warmup_epochs=0.5,
     augmentation=Augmentation(colour=0.2, mixup=0.2),
 )
@@ -70,11 +77,11 @@ def make_network(folder: Path, **kwargs: object) -> Network:
     rng = np.random.default_rng(0)
     dim = base.spec.sizes.feature_dim
     weight = rng.normal(scale=0.02, size=(2, dim)).astype(np.float32)
-    return build(base, weight, np.zeros(2, np.float32), drop_path=0.2, head_dropout=0.1, **kwargs)  # type: ignore[arg-type]
+    return build_network(base, weight, np.zeros(2, np.float32), drop_path=0.2, head_dropout=0.1, **kwargs)  # type: ignore[arg-type]
 
 
-def items_of(folder: Path) -> list[Item]:
-    return [Item(folder / f"{n}.mp4", n % 2) for n in range(8)]
+def items_of(folder: Path) -> list[LabelledVideo]:
+    return [LabelledVideo(folder / f"{n}.mp4", n % 2) for n in range(8)]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +123,7 @@ def test_left_anywhere_and_resumed_it_ends_the_same_to_the_bit(
 ) -> None:
     whole = make_training(material, source, tmp_path / "whole", validate=make_validate(source, material))
     *events, end = whole.run()
-    assert isinstance(end, Trained)
+    assert isinstance(end, TrainingDone)
     part = make_training(material, source, tmp_path / "part", validate=make_validate(source, material))
     run = part.run()
     for _ in range(leave_after):
@@ -128,13 +135,13 @@ def test_left_anywhere_and_resumed_it_ends_the_same_to_the_bit(
     assert resumed == end
     assert all(torch.equal(t, weights(whole)[n]) for n, t in weights(again).items())
     assert sum(isinstance(e, EpochDone) for e in events) == 3
-    assert len([e for e in events if isinstance(e, Stepped)]) == 3 * 2 * 2  # epochs, steps, parts
+    assert len([e for e in events if isinstance(e, StepDone)]) == 3 * 2 * 2  # epochs, steps, parts
 
 
 def make_validate(source: ClipSource, material: Path):  # type: ignore[no-untyped-def]
     """On the same clips, which is enough for what is asked here; the sizes of a full view need no crop of 32."""
     spec = load_model(material / "model").spec
-    return validation(source, mean=spec.mean, std=spec.std, device=CPU)
+    return make_validator(source, mean=spec.mean, std=spec.std, device=CPU)
 
 
 def test_a_state_is_of_one_training_and_damage_is_said(
@@ -172,7 +179,7 @@ def test_accumulation_equals_the_larger_batch(material: Path, source: ClipSource
 def make_plain(material: Path) -> Network:
     base = load_model(material / "model")
     weight = np.random.default_rng(0).normal(scale=0.02, size=(2, base.spec.sizes.feature_dim))
-    return build(base, weight.astype(np.float32), np.zeros(2, np.float32), drop_path=0.0)
+    return build_network(base, weight.astype(np.float32), np.zeros(2, np.float32), drop_path=0.0)
 
 
 def test_recomputing_changes_nothing(material: Path) -> None:
@@ -190,7 +197,7 @@ def test_only_the_chosen_part_learns(material: Path) -> None:
     network = make_network(material, part=1)
     learning = {name for name, p in network.swin.named_parameters() if p.requires_grad}
     assert learning and all(name.startswith(("stages.1.", "norm", "head")) for name in learning)
-    groups = groups_of(network, backbone_scale=0.1, weight_decay=0.05)
+    groups = parameter_groups(network, backbone_lr_scale=0.1, weight_decay=0.05)
     assert {(g["scale"], g["weight_decay"]) for g in groups} == {(0.1, 0.05), (0.1, 0), (1.0, 0.05), (1.0, 0)}
     assert sum(len(g["params"]) for g in groups) == len(learning)
     decayed = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
@@ -201,17 +208,17 @@ def test_only_the_chosen_part_learns(material: Path) -> None:
 
 def test_what_cannot_be_read_costs_itself_alone(material: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    items = [*items_of(material)[:3], Item(tmp_path / "broken.mp4", 1)]
+    items = [*items_of(material)[:3], LabelledVideo(tmp_path / "broken.mp4", 1)]
     with ClipSource(items, SAMPLING, cache_bytes=0, workers=1) as source:
         *_, end = make_training(material, source, tmp_path, replace(SETTINGS, epochs=2)).run()
-    assert isinstance(end, Trained) and math.isfinite(end.history[-1].loss)
+    assert isinstance(end, TrainingDone) and math.isfinite(end.history[-1].loss)
     assert set(source.failed) == {3}
 
 
 def test_a_source_gives_what_the_reader_gives_in_the_order_asked(material: Path) -> None:
     file = material / "0.mp4"
-    items = [Item(file, 0), Item(material / "1.mp4", 0, start_ms=400)]
-    wants = [Want(1, 0), Want(0, 0), Want(0, 3), Want(1, 2), Want(0, 0)]
+    items = [LabelledVideo(file, 0), LabelledVideo(material / "1.mp4", 0, start_ms=400)]
+    wants = [ClipRequest(1, 0), ClipRequest(0, 0), ClipRequest(0, 3), ClipRequest(1, 2), ClipRequest(0, 0)]
     for cache in (0, 32 << 20):
         with ClipSource(items, SAMPLING, cache_bytes=cache, workers=2) as source:
             seen = list(source.read(wants))
@@ -249,7 +256,7 @@ def test_an_epoch_shows_every_clip_once_and_the_ranks_share_it(
     assert order.shape == (-(-len(labels) // (batch * world)), batch * world)
     assert Counter(order.flatten()[: len(labels)].tolist()) == Counter(range(len(labels)))
     for items in order:
-        parts = [of_rank(items, rank, world) for rank in range(world)]
+        parts = [items_of_rank(items, rank, world) for rank in range(world)]
         assert {len(p) for p in parts} == {batch}
         assert sorted(np.concatenate(parts).tolist()) == sorted(items.tolist())
     again = epoch_order(labels, seed=1, epoch=epoch, batch_size=batch * world)
@@ -271,39 +278,39 @@ def test_balanced_classes_come_equally_often(labels: list[int], epoch: int) -> N
 
 @given(st.integers(0, 1000), st.integers(8, 60), st.integers(8, 60))
 def test_a_crop_lies_in_the_picture(seed: int, height: int, width: int) -> None:
-    change = draw(np.random.default_rng(seed), height, width, Augmentation(area=(0.1, 1.0)))
+    change = draw_transform(np.random.default_rng(seed), height, width, Augmentation(area=(0.1, 1.0)))
     assert 0 <= change.top <= change.top + change.height <= height
     assert 0 <= change.left <= change.left + change.width <= width
     assert change.height > 0 and change.width > 0
-    assert change == draw(np.random.default_rng(seed), height, width, Augmentation(area=(0.1, 1.0)))
+    assert change == draw_transform(np.random.default_rng(seed), height, width, Augmentation(area=(0.1, 1.0)))
 
 
 def test_all_frames_of_a_clip_change_alike() -> None:
     frame = torch.randint(0, 256, (1, 20, 30, 3), dtype=torch.uint8)
     clip = frame.repeat(4, 1, 1, 1)
-    change = Change(2, 4, 16, 16, True, 1.1, 0.9, 1.2)
-    out = apply(clip, change, 16)
+    change = ClipTransform(2, 4, 16, 16, True, 1.1, 0.9, 1.2)
+    out = apply_transform(clip, change, 16)
     assert out.shape == (4, 16, 16, 3) and all(torch.equal(out[0], f) for f in out)
-    plain = apply(clip, Change(2, 4, 16, 16, False, 1, 1, 1), 16)
+    plain = apply_transform(clip, ClipTransform(2, 4, 16, 16, False, 1, 1, 1), 16)
     assert torch.equal(plain[0], frame[0, 2:18, 4:20].float())
-    mirrored = apply(clip, Change(2, 4, 16, 16, True, 1, 1, 1), 16)
+    mirrored = apply_transform(clip, ClipTransform(2, 4, 16, 16, True, 1, 1, 1), 16)
     assert torch.equal(mirrored, plain.flip(2))
 
 
 def test_mixed_clips_carry_mixed_targets() -> None:
     clips = torch.arange(3.0).view(3, 1, 1, 1, 1).expand(3, 2, 4, 4, 3)
     targets = torch.eye(3)
-    mixed, shares = mix(clips, targets, 0.8, np.random.default_rng(0))
+    mixed, shares = mix_clips(clips, targets, 0.8, np.random.default_rng(0))
     values = mixed[:, 0, 0, 0, 0]
     assert torch.allclose(shares.sum(1), torch.ones(3))
     assert torch.allclose(values, shares @ torch.arange(3.0))
 
 
 def test_labels_that_tell_sides() -> None:
-    assert tells_sides(["wave", "turn left"]) and tells_sides(["Rightwards"])
-    assert not tells_sides(["bright lights", "leftover"])
+    assert mention_sides(["wave", "turn left"]) and mention_sides(["Rightwards"])
+    assert not mention_sides(["bright lights", "leftover"])
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(material: Path, source: ClipSource) -> None:
     with pytest.raises(ValueError):
-        make_training(material, source, material / "x", ranks=Ranks(0, 3))
+        make_training(material, source, material / "x", distributed=DistributedContext(0, 3))

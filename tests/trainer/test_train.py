@@ -19,10 +19,10 @@ from helpers.footage import make_video
 
 from vtag.engine.models.registry import load_model
 from vtag.engine.swin.config import SwinSizes
-from vtag.trainer.loop.loop import EpochDone, Stepped
+from vtag.trainer.loop.loop import EpochDone, StepDone
 from vtag.trainer.loop.schedule import learning_rate
 from vtag.trainer.network.config import Config, parse_config, recipes
-from vtag.trainer.network.train import Begun, Ended, loop_settings, prepare, train
+from vtag.trainer.network.train_recipe import RecipeDone, RecipeStarted, loop_settings, prepare, train
 
 Vtag = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -206,9 +206,9 @@ def test_a_lost_process_ends_the_others_with_one_line_and_a_restart_resumes(
     events = train(config, resume=True)
     begun, after = next(events), next(events)
     events.close()
-    assert isinstance(begun, Begun)
+    assert isinstance(begun, RecipeStarted)
     assert begun.resumed
-    assert isinstance(after, Stepped)
+    assert isinstance(after, StepDone)
 
 
 def test_it_resumes_with_what_it_was_and_refuses_what_it_was_not(
@@ -217,7 +217,7 @@ def test_it_resumes_with_what_it_was_and_refuses_what_it_was_not(
     whole = [e for e in train(recipe(balls, tmp_path / "whole")) if isinstance(e, EpochDone)]
     events = train(recipe(balls, tmp_path / "part"))
     for event in events:
-        if isinstance(event, Stepped) and event.step == 1:
+        if isinstance(event, StepDone) and event.step == 1:
             break
     events.close()
     with_two = ("train", balls / "recipe.toml", "--set", f"run.out={tmp_path / 'part'}")
@@ -238,14 +238,14 @@ def test_it_resumes_with_what_it_was_and_refuses_what_it_was_not(
 def test_the_schedule_of_the_published_settings_worked_out_by_hand() -> None:
     """30 epochs of 100 steps, warm-up 2.5 epochs from a tenth, peak 1e-3: values from a pocket calculator."""
     config = parse_config(recipes()["swin3d-b_k400_videos_32x2"], folder=Path(), name="r")
-    s = loop_settings(config, config.model.name, half=False)
+    s = loop_settings(config, config.model.name, bf16=False)
     table = {0: 1e-4, 125: 5.47647e-4, 250: 9.82963e-4, 1500: 5e-4, 2250: 1.46447e-4, 2999: 2.74156e-10}
     for step, rate in table.items():
         got = learning_rate(
             step, 3000, peak=s.lr, warmup=s.warmup_epochs * 100, ratio=s.warmup_ratio, floor=s.min_lr
         )
         assert got == pytest.approx(rate, rel=1e-5)
-    assert s.backbone_scale * s.lr == pytest.approx(1e-4)
+    assert s.backbone_lr_scale * s.lr == pytest.approx(1e-4)
 
 
 PARAMETERS = {
@@ -267,8 +267,8 @@ def test_a_recipe_builds_its_model_its_data_and_its_optimiser(name: str, balls: 
     events = train(config)
     begun, stepped = next(events), next(events)
     events.close()
-    assert isinstance(begun, Begun)
-    assert isinstance(stepped, Stepped)
+    assert isinstance(begun, RecipeStarted)
+    assert isinstance(stepped, StepDone)
     assert np.isfinite(stepped.loss)
 
 
@@ -359,7 +359,7 @@ def test_motion_that_no_still_frame_tells_is_learned_and_shuffled_frames_teach_n
             "optim.batch_size=12",
             "optim.clips_at_once=12",
         )
-        ended = [e for e in train(config) if isinstance(e, Ended)][-1]
+        ended = [e for e in train(config) if isinstance(e, RecipeDone)][-1]
         last = (tmp_path / kind / "out" / "history.csv").read_text().splitlines()[-1].split(",")
         if kind == "moving":
             assert ended.best_accuracy is not None

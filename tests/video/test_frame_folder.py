@@ -16,8 +16,8 @@ from vtag.engine.video.read.container import UnusableVideo
 from vtag.engine.video.read.frame_folder import FrameFolder
 from vtag.engine.video.read.published import LONGEST, predict_clip, training_clip
 from vtag.engine.video.read.sampling import training_indices
+from vtag.trainer.data.clip_source import ClipRequest, ClipSource, FrameStepSampling, LabelledVideo
 from vtag.trainer.data.dataset import read_dataset
-from vtag.trainer.data.loader import ClipSource, Indexed, Item, Want
 
 
 def write_picture(path: Path, picture: np.ndarray, codec: str, pix_fmt: str) -> None:
@@ -103,9 +103,9 @@ def test_frames_that_are_none_cost_their_folder_alone(tmp_path: Path, frame_fold
     os.mkfifo(tmp_path / "img_00001.jpg")  # would block for ever
     with pytest.raises(UnusableVideo, match="is no picture"):
         FrameFolder(tmp_path).picture(0)
-    items = [Item(bad, 0), Item(frame_folder, 1)]
-    with ClipSource(items, Indexed(4, 2, 40, 32), workers=1, places=1) as source:
-        broken, good = source.read([Want(0, 0), Want(1, 0)])
+    items = [LabelledVideo(bad, 0), LabelledVideo(frame_folder, 1)]
+    with ClipSource(items, FrameStepSampling(4, 2, 40, 32), workers=1, positions=1) as source:
+        broken, good = source.read([ClipRequest(0, 0), ClipRequest(1, 0)])
         assert broken is None
         assert "cannot be decoded" in source.failed[0]
         assert good is not None

@@ -1,1 +1,1 @@
-"""Labelled clips: folders, lists, splits, loading and augmentation. Imports the engine."""
+"""Labelled clips: folders, lists, splits, decoding and augmentation. Imports the engine."""

@@ -29,7 +29,7 @@ class Augmentation:
     mixup: float = 0.0  # alpha of the Beta distribution (Zhang et al., 2018); 0: none
 
 
-class Change(NamedTuple):
+class ClipTransform(NamedTuple):
     """What is done to one clip: the crop in pixels, and factors of colour."""
 
     top: int
@@ -42,20 +42,20 @@ class Change(NamedTuple):
     saturation: float
 
 
-def tells_sides(labels: Iterable[str]) -> bool:
+def mention_sides(labels: Iterable[str]) -> bool:
     """Whether a label says left or right, so that a mirrored clip would be another label's."""
     return any(_SIDED.search(label) for label in labels)
 
 
-def draw(rng: np.random.Generator, height: int, width: int, how: Augmentation) -> Change:
+def draw_transform(rng: np.random.Generator, height: int, width: int, how: Augmentation) -> ClipTransform:
     """A random change for clips of `height` x `width`; the same `rng` gives the same."""
     crop = _crop(rng, height, width, how)
     mirrored = bool(rng.random() < how.flip)
     factors = 1 + how.colour * rng.uniform(-1, 1, 3)
-    return Change(*crop, mirrored, *factors.tolist())
+    return ClipTransform(*crop, mirrored, *factors.tolist())
 
 
-def apply(clip: Tensor, change: Change, size: int) -> Tensor:
+def apply_transform(clip: Tensor, change: ClipTransform, size: int) -> Tensor:
     """`clip` uint8 [T, H, W, 3] as float32 [T, size, size, 3] of pixels 0 to 255."""
     top, left, height, width = change[:4]
     x = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
@@ -68,7 +68,9 @@ def apply(clip: Tensor, change: Change, size: int) -> Tensor:
     return _coloured(x, change)
 
 
-def mix(clips: Tensor, targets: Tensor, alpha: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def mix_clips(
+    clips: Tensor, targets: Tensor, alpha: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
     """Each of `clips` [B, T, H, W, 3] blended with its neighbour's, and `targets` [B, K] likewise."""
     if alpha <= 0 or len(clips) < 2:
         return clips, targets
@@ -92,7 +94,7 @@ def _crop(rng: np.random.Generator, height: int, width: int, how: Augmentation) 
     return (height - side) // 2, (width - side) // 2, side, side
 
 
-def _coloured(x: Tensor, change: Change) -> Tensor:
+def _coloured(x: Tensor, change: ClipTransform) -> Tensor:
     if change.brightness == change.contrast == change.saturation == 1:
         return x
     x = x * change.brightness

@@ -18,14 +18,14 @@ _APART_MS = 10**9  # of the windows: the first, and the one that ends at the end
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedVideo:
     """One video was looked at; `problem` is empty where it can be used."""
 
     path: Path
     problem: str = ""
 
 
-def check(paths: Sequence[Path], root: Path) -> Iterator[Checked]:
+def check_videos(paths: Sequence[Path], root: Path) -> Iterator[CheckedVideo]:
     """Each of `paths` (below `root`) once it was looked at, in any order; what crashes the decoder is broken."""
     sampling = Sampling(frames=1, rate=1, stride_ms=_APART_MS, short_side=_SIDE, crop=_SIDE)
     with DecodePool(workers=os.cpu_count() or 1, memory_bytes=_MEMORY_BYTES, threads=1) as pool:
@@ -33,11 +33,11 @@ def check(paths: Sequence[Path], root: Path) -> Iterator[Checked]:
         for path in paths:
             place = root / path
             if place.is_dir():
-                yield Checked(
+                yield CheckedVideo(
                     path, "" if is_frame_folder(map(os.fsencode, os.listdir(place))) else "no frames"
                 )
             elif not place.is_file():
-                yield Checked(path, "not there")
+                yield CheckedVideo(path, "not there")
             else:
                 pool.submit(len(submitted), WindowsRequest(place, sampling))
                 submitted.append(path)
@@ -45,7 +45,7 @@ def check(paths: Sequence[Path], root: Path) -> Iterator[Checked]:
             if isinstance(event, ClipReady):
                 event.release()
             elif isinstance(event, DecodeFailed):
-                yield Checked(submitted[event.job_id], event.reason)
+                yield CheckedVideo(submitted[event.job_id], event.reason)
             elif isinstance(event, DecodeDone):
                 # decoding went on past what is broken; a video of which most cannot be decoded is still no video
-                yield Checked(submitted[event.job_id], "" if event.clips else "no usable picture")
+                yield CheckedVideo(submitted[event.job_id], "" if event.clips else "no usable picture")

@@ -22,7 +22,7 @@ class DatasetError(VtagError):
 
 
 @dataclass(frozen=True)
-class Clip:
+class LabelledClip:
     """One video file that shows `label`; clips of one `source` were cut from the same video."""
 
     path: Path
@@ -36,7 +36,7 @@ class Clip:
 class Dataset:
     """Clips of some labels (sorted), and one sentence for each thing that a person should know of them."""
 
-    clips: tuple[Clip, ...]
+    clips: tuple[LabelledClip, ...]
     labels: tuple[str, ...]
     remarks: tuple[str, ...] = ()
 
@@ -47,12 +47,12 @@ class Dataset:
         return replace(self, clips=clips, labels=tuple(sorted({clip.label for clip in clips})))
 
 
-def label_of(name: str) -> str:
+def label_from_name(name: str) -> str:
     """A folder's name as a label: underscores are spaces, and spaces are single."""
     return " ".join(name.replace("_", " ").split())
 
 
-def source_of(path: Path) -> str:
+def source_from_name(path: Path) -> str:
     """The video that a clip was cut from, by its name: what stands before `__`, else all of the stem."""
     return path.stem.split("__")[0]
 
@@ -84,7 +84,7 @@ def folds(sources: Sequence[str], labels: Sequence[int], count: int, *, seed: in
     return np.array([fold[source] for source in sources], np.int64)
 
 
-def _read_folder(folder: Path) -> tuple[list[Clip], list[str]]:
+def _read_folder(folder: Path) -> tuple[list[LabelledClip], list[str]]:
     clips, remarks = [], []
     classes = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not classes:
@@ -92,20 +92,20 @@ def _read_folder(folder: Path) -> tuple[list[Clip], list[str]]:
             f"{display_path(folder)} holds no folders: put the clips of each tag into one of its name"
         )
     for entry in classes:
-        if not label_of(entry.name).isprintable():
+        if not label_from_name(entry.name).isprintable():
             raise DatasetError(f"{display_path(entry)} cannot be a label: rename the folder")
         found = discover([os.fsencode(entry)])
         paths = [Path(os.fsdecode(file.path)) for file in found.files] + _frame_folders(entry)
         if not paths:
             remarks.append(f"{printable(entry.name)} holds no videos and is left out")
-        clips += [Clip(path, entry.name, source_of(path)) for path in sorted(paths)]
+        clips += [LabelledClip(path, entry.name, source_from_name(path)) for path in sorted(paths)]
     loose = sum(entry.is_file() and not entry.name.startswith(".") for entry in folder.iterdir())
     if loose:
         remarks.append(f"{loose} files beside the class folders are left out")
     return clips, remarks
 
 
-def _read_list(file: Path, root: Path) -> tuple[list[Clip], list[str]]:
+def _read_list(file: Path, root: Path) -> tuple[list[LabelledClip], list[str]]:
     if file.stat().st_size > _MOST_LIST_BYTES:
         raise DatasetError(f"{display_path(file)} is too large to be a list of clips")
     try:
@@ -129,7 +129,9 @@ def _read_list(file: Path, root: Path) -> tuple[list[Clip], list[str]]:
             missing.append(name)
             continue
         index = int(label) if label.isdecimal() and len(label) < 7 else None
-        clips.append(Clip(path, label if index is None else f"class {index}", source_of(path), index))
+        clips.append(
+            LabelledClip(path, label if index is None else f"class {index}", source_from_name(path), index)
+        )
     remarks = [f"{printable(name)} is not there and is left out" for name in missing[:20]]
     if len(missing) > 20:
         remarks.append(f"and {len(missing) - 20} more that are not there")
@@ -144,17 +146,18 @@ def _is_frame_folder(path: Path) -> bool:
     return path.is_dir() and is_frame_folder(map(os.fsencode, os.listdir(path)))
 
 
-def _named_once(clips: list[Clip], remarks: list[str]) -> Dataset:
+def _named_once(clips: list[LabelledClip], remarks: list[str]) -> Dataset:
     """Names that differ in case, spaces or underscores alone are one label."""
     spelled: dict[str, list[str]] = {}
     for name in dict.fromkeys(clip.label for clip in clips):
-        spelled.setdefault(label_of(name).casefold(), []).append(name)
+        spelled.setdefault(label_from_name(name).casefold(), []).append(name)
     remarks += [
         f"{' and '.join(map(printable, names))} are taken as one label"
         for names in spelled.values()
         if len(names) > 1
     ]
     named = tuple(
-        replace(clip, label=label_of(spelled[label_of(clip.label).casefold()][0])) for clip in clips
+        replace(clip, label=label_from_name(spelled[label_from_name(clip.label).casefold()][0]))
+        for clip in clips
     )
     return Dataset(named, tuple(sorted({clip.label for clip in named})), tuple(remarks))

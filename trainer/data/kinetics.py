@@ -15,7 +15,7 @@ from vtag.engine.scan.discover import EXTENSIONS
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.text import display_path, printable
 from vtag.engine.video.read.frame_folder import is_frame_folder
-from vtag.trainer.data.dataset import DatasetError, label_of
+from vtag.trainer.data.dataset import DatasetError, label_from_name
 
 SPLITS = ("train", "val", "test")
 LISTS = "lists"  # below the data set's folder: what `vtag data` writes
@@ -26,7 +26,7 @@ _ID_LENGTH = 11  # of a YouTube id
 
 
 @dataclass(frozen=True)
-class Annotation:
+class KineticsClip:
     """One row of an official table: ten seconds of a YouTube video; `label` is empty where the table has none."""
 
     label: str
@@ -37,7 +37,7 @@ class Annotation:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ListEntry:
     """One line of a list: a video or a folder of frames, relative to the data set's folder, and its label."""
 
     path: Path
@@ -45,25 +45,25 @@ class Sample:
 
 
 @dataclass
-class Found:
+class KineticsFiles:
     """The samples of each split, and what stands in the way of the others."""
 
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    samples: dict[str, list[ListEntry]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
-    missing: dict[str, list[Annotation]] = field(default_factory=dict)
+    missing: dict[str, list[KineticsClip]] = field(default_factory=dict)
     renamed: list[Path] = field(default_factory=list)  # taken, although their names are not the usual ones
     unlabelled: dict[str, int] = field(default_factory=dict)  # rows without a label, left out
 
 
-def find_kinetics(folder: Path) -> Found:
+def match_kinetics(folder: Path) -> KineticsFiles:
     """What the official tables below `folder` ask for, held against the videos and frame folders below it.
 
     Raises DatasetError where there is no table, or a label is not of one known set.
     """
     annotations = read_tables(folder)
     named = [a for a in annotations if a.label]
-    found = Found(labels=label_set({a.label for a in named}))
-    videos = _Videos(folder)
+    found = KineticsFiles(labels=class_names({a.label for a in named}))
+    videos = _VideoIndex(folder)
     for split in SPLITS:
         rows = [a for a in annotations if a.split == split]
         if not rows:
@@ -73,21 +73,21 @@ def find_kinetics(folder: Path) -> Found:
         for row in rows:
             if not row.label:
                 continue
-            path, usual = videos.of(row)
+            path, usual = videos.match(row)
             if path is None:
                 found.missing[split].append(row)
                 continue
-            found.samples[split].append(Sample(path, row.label))
+            found.samples[split].append(ListEntry(path, row.label))
             if not usual:
                 found.renamed.append(path)
     return found
 
 
-def read_tables(folder: Path) -> list[Annotation]:
+def read_tables(folder: Path) -> list[KineticsClip]:
     """The rows of every official table (label, youtube_id, time_start, time_end) below `folder`, once each."""
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {display_path(folder)}")
-    rows: dict[tuple[str, int, int, str], Annotation] = {}
+    rows: dict[tuple[str, int, int, str], KineticsClip] = {}
     for table in _tables(folder):
         for row in _read_table(table):
             rows.setdefault((row.youtube_id, row.start_s, row.end_s, row.split), row)
@@ -99,16 +99,16 @@ def read_tables(folder: Path) -> list[Annotation]:
     return list(rows.values())
 
 
-def label_set(labels: set[str]) -> tuple[str, ...]:
+def class_names(labels: set[str]) -> tuple[str, ...]:
     """All names in the order of their class ids: the published order of Kinetics-400, else (600, 700) by name."""
     published = kinetics400_labels()
-    known = {label_of(name).casefold() for name in published}
+    known = {label_from_name(name).casefold() for name in published}
     if all(label.casefold() in known for label in labels):
         return published
     return tuple(sorted(labels))
 
 
-def write_lists(found: Found, to: Path, broken: Iterable[Path] = ()) -> list[Path]:
+def write_lists(found: KineticsFiles, to: Path, broken: Iterable[Path] = ()) -> list[Path]:
     """Write `train.txt`, `val.txt`, `test.txt` (`path index` a line) and `labels.txt`; what is broken is left out.
 
     Raises DatasetError where they cannot be written.
@@ -134,7 +134,7 @@ def write_lists(found: Found, to: Path, broken: Iterable[Path] = ()) -> list[Pat
     return written
 
 
-class _Videos:
+class _VideoIndex:
     """Every video and every folder of frames below a folder, by name and by the YouTube id in its name."""
 
     def __init__(self, folder: Path) -> None:
@@ -145,7 +145,7 @@ class _Videos:
             self._by_stem[stem].append(path)
             self._by_id[stem[:_ID_LENGTH]].append(path)
 
-    def of(self, row: Annotation) -> tuple[Path | None, bool]:
+    def match(self, row: KineticsClip) -> tuple[Path | None, bool]:
         """The path (relative) that a row means, and whether it bears a usual name."""
         name = row.youtube_id
         usual = (
@@ -161,12 +161,12 @@ class _Videos:
         clips = [p for p in others if p.stem.startswith(usual[0])] or [p for p in others if p.stem == name]
         return (self._best(clips, row), False) if clips else (None, False)
 
-    def _best(self, paths: list[Path], row: Annotation) -> Path:
+    def _best(self, paths: list[Path], row: KineticsClip) -> Path:
         """Of several copies the one whose folders name the split and the label."""
-        label = label_of(row.label).casefold()
+        label = label_from_name(row.label).casefold()
 
         def fits(path: Path) -> tuple[bool, bool, str]:
-            folders = [label_of(part).casefold() for part in path.parts[:-1]]
+            folders = [label_from_name(part).casefold() for part in path.parts[:-1]]
             return label in folders, any(_SPLIT_NAMES.get(f) == row.split for f in folders), path.as_posix()
 
         return max(paths, key=fits)
@@ -196,7 +196,7 @@ def _tables(folder: Path) -> list[Path]:
     )
 
 
-def _read_table(table: Path) -> list[Annotation]:
+def _read_table(table: Path) -> list[KineticsClip]:
     """The rows of one table; none where it is another kind of table. Raises DatasetError for a broken row."""
     if table.stat().st_size > _MOST_TABLE_BYTES:
         return []
@@ -210,7 +210,7 @@ def _read_table(table: Path) -> list[Annotation]:
         return []
 
 
-def _row(table: Path, line: int, row: dict[str, str]) -> Annotation:
+def _row(table: Path, line: int, row: dict[str, str]) -> KineticsClip:
     split = _SPLIT_NAMES.get((row.get("split") or "").strip().lower()) or _split_of(table)
     try:
         start, end = (round(float(row[name])) for name in ("time_start", "time_end"))
@@ -218,13 +218,13 @@ def _row(table: Path, line: int, row: dict[str, str]) -> Annotation:
         raise DatasetError(
             f"{display_path(table)}, line {line}: time_start and time_end have to be seconds"
         ) from None
-    label = label_of(row.get("label") or "")
+    label = label_from_name(row.get("label") or "")
     if not label.isprintable() or split is None:
         what = (
             "its label cannot be read" if split else "neither the file's name nor a column says which split"
         )
         raise DatasetError(f"{display_path(table)}, line {line}: {what}")
-    return Annotation(label, printable((row["youtube_id"] or "").strip()), start, end, split)
+    return KineticsClip(label, printable((row["youtube_id"] or "").strip()), start, end, split)
 
 
 def _split_of(table: Path) -> str | None:

@@ -33,7 +33,7 @@ def epoch_order(
     return np.resize(order, (steps, batch_size)).astype(np.int64)
 
 
-def of_rank(items: NDArray[np.int64], rank: int, world: int) -> NDArray[np.int64]:
+def items_of_rank(items: NDArray[np.int64], rank: int, world: int) -> NDArray[np.int64]:
     """The part of a step's items that one of `world` processes looks at."""
     return items[rank::world]
 

@@ -11,7 +11,7 @@ _SHARE = 0.2
 _LEAST_SOURCES = 3  # of a label that gives some of them up
 
 
-def held_out(sources: Sequence[str], labels: Sequence[int], *, seed: int) -> NDArray[np.bool_]:
+def validation_mask(sources: Sequence[str], labels: Sequence[int], *, seed: int) -> NDArray[np.bool_]:
     """Which clips [N] are for validation: a fifth of the sources of every label that has three or more.
 
     No label loses its last source for training, also where sources show several labels.

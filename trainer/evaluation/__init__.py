@@ -1,1 +1,1 @@
-"""Accuracy, thresholds and reports. Imports data."""
+"""Accuracy, thresholds and reports. Imports the engine, data and loop."""

@@ -17,7 +17,7 @@ from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
 from vtag.engine.video.decode.messages import ClipReady, DecodeFailed, ProtocolRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import PROTOCOL_CLIPS, Protocol
-from vtag.trainer.data.dataset import Clip, Dataset, DatasetError, label_of
+from vtag.trainer.data.dataset import Dataset, DatasetError, LabelledClip, label_from_name
 
 _MEMORY_BYTES = 256 << 20  # decoded clips in shared memory at one time
 _TEST_CROPS = 3
@@ -25,11 +25,11 @@ _TOP = 5
 
 
 @dataclass(frozen=True)
-class Scored:
+class EvaluationProgress:
     """How far an evaluation has come: clips that were looked at, of how many, and how many of them were right."""
 
     done: int
-    of: int
+    total: int
     right: int
 
 
@@ -63,7 +63,7 @@ class Evaluation:
     labels: Mapping[str, LabelResult]
 
 
-def known_labels(dataset: Dataset, spec: ModelSpec) -> dict[str, int | None]:
+def label_indices(dataset: Dataset, spec: ModelSpec) -> dict[str, int | None]:
     """For each label of the data the index of the model's label that means it; None where the model has none.
 
     Spaces and underscores are equal, and case where nothing fits exactly; a label that was merged into another
@@ -72,7 +72,7 @@ def known_labels(dataset: Dataset, spec: ModelSpec) -> dict[str, int | None]:
     names: dict[str, int] = {}
     for index, label in enumerate(spec.labels):
         for name in (label, *spec.merged_from.get(label, ())):
-            names.setdefault(label_of(name), index)
+            names.setdefault(label_from_name(name), index)
     folded = {name.casefold(): index for name, index in reversed(names.items())}
     numbers = {clip.label: clip.index for clip in dataset.clips if clip.index is not None}
     found: dict[str, int | None] = {}
@@ -86,7 +86,7 @@ def known_labels(dataset: Dataset, spec: ModelSpec) -> dict[str, int | None]:
 
 def evaluate(
     dataset: Dataset, backend: Backend, *, protocol: Protocol = "clip", among_classes: bool = False
-) -> Iterator[Scored | ClipFailed | Evaluation]:
+) -> Iterator[EvaluationProgress | ClipFailed | Evaluation]:
     """Look at every clip by `protocol` (see `engine.predict`) and compare; ends with the Evaluation.
 
     With `among_classes` the probabilities are shared by the data's labels alone. `none of these` is never an answer,
@@ -95,7 +95,7 @@ def evaluate(
     clips = [clip for clip in dataset.clips if clip.label.casefold() != NONE_OF_THESE]
     if not clips:
         raise DatasetError("there are no labelled clips to compare with")
-    known = known_labels(dataset, backend.spec)
+    known = label_indices(dataset, backend.spec)
     choices = _choices(backend.spec, known, among_classes)
     answers: dict[int, list[int]] = {}  # clip -> the model's labels, best first
     failed: dict[int, ClipFailed] = {}
@@ -107,7 +107,7 @@ def evaluate(
             continue
         answers[number] = _best(result, choices)
         right += answers[number][:1] == [known[clips[number].label]]
-        yield Scored(len(answers), len(clips), right)
+        yield EvaluationProgress(len(answers), len(clips), right)
     if not answers:
         raise DatasetError("none of the clips could be read")
     yield _sum_up(clips, answers, [failed[n] for n in sorted(failed)], known, backend.spec)
@@ -128,7 +128,7 @@ def _best(logits: NDArray[np.float32], choices: NDArray[np.int64]) -> list[int]:
 
 
 def _looks(
-    clips: Sequence[Clip], backend: Backend, protocol: Protocol
+    clips: Sequence[LabelledClip], backend: Backend, protocol: Protocol
 ) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
     """For each clip its number and its views' logits, or what is wrong with it, as they come."""
     spec, enough = backend.spec, views_at_once(backend)
@@ -163,7 +163,7 @@ def _see(queue: Sequence[ClipReady], backend: Backend) -> Iterator[tuple[int, ND
 
 
 def _sum_up(
-    clips: Sequence[Clip],
+    clips: Sequence[LabelledClip],
     answers: Mapping[int, Sequence[int]],
     failed: Sequence[ClipFailed],
     known: Mapping[str, int | None],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.paths import home
-from vtag.trainer.loop.training_state import Epoch
+from vtag.trainer.loop.training_state import EpochMetrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,16 +24,16 @@ _MOST_NUMBERS = 30  # labels up to which the counts are written into the cells
 _LONGEST_NAME = 24
 
 
-def history_csv(history: Sequence[Epoch]) -> bytes:
+def history_csv(history: Sequence[EpochMetrics]) -> bytes:
     """One line an epoch; every digit, so that two histories can be compared to the bit."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, [f.name for f in fields(Epoch)], lineterminator="\n")
+    writer = csv.DictWriter(out, [f.name for f in fields(EpochMetrics)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in history)
     return out.getvalue().encode()
 
 
-def curves_png(history: Sequence[Epoch]) -> bytes:
+def curves_png(history: Sequence[EpochMetrics]) -> bytes:
     """Loss and accuracy over the epochs, of training and validation."""
     figure = _figure(9.0, 3.6)
     epochs = [row.epoch for row in history]

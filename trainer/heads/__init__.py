@@ -1,1 +1,1 @@
-"""A linear head for a person's tags on a frozen backbone. Imports data and evaluation."""
+"""Tags of a person's own: a linear head, or a network tuned for them. Imports the trainer's other packages."""

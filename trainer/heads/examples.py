@@ -18,29 +18,29 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import find_video
 from vtag.engine.library.store import observations
 from vtag.engine.library.store.files import find_content
-from vtag.trainer.data.dataset import Clip
-from vtag.trainer.heads.features import Features, no_features
+from vtag.trainer.data.dataset import LabelledClip
+from vtag.trainer.data.features import Features, empty_features
 
 _COVERS = 0.5  # a word covers a window that it overlaps by half, or that holds half of it
 _ALL_MS = 1 << 53
 
 
 @dataclass(frozen=True)
-class FromWords:
+class AnnotationExamples:
     """Clips (one a word) with their features, windows of rejected moments, and what a person should know."""
 
-    clips: tuple[Clip, ...]
+    clips: tuple[LabelledClip, ...]
     seen: Features
     rejected: Features
     remarks: tuple[str, ...]
 
 
-def from_words(library: Library, base: Checkpoint) -> FromWords:
+def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationExamples:
     """The words of a library as examples, by what `base`'s backbone saw; nothing is decoded."""
     by_content: dict[str, list[annotation_log.Annotation]] = defaultdict(list)
     for word in annotation_log.list_annotations(library.connection):
         by_content[word.content].append(word)
-    clips: list[Clip] = []
+    clips: list[LabelledClip] = []
     seen, rejected = _Parts(), _Parts()
     unseen = 0
     for number, (key, said) in enumerate(sorted(by_content.items())):
@@ -64,7 +64,7 @@ def from_words(library: Library, base: Checkpoint) -> FromWords:
             f"{unseen} words are of videos that were not scanned with this backbone: left out (`vtag scan`)"
         )
     dim = base.spec.sizes.feature_dim
-    return FromWords(tuple(clips), seen.features(dim), rejected.features(dim), tuple(remarks))
+    return AnnotationExamples(tuple(clips), seen.features(dim), rejected.features(dim), tuple(remarks))
 
 
 class _Parts:
@@ -82,7 +82,7 @@ class _Parts:
 
     def features(self, dim: int) -> Features:
         if not self._values:
-            return no_features(dim)
+            return empty_features(dim)
         return Features(
             np.concatenate(self._values), np.concatenate(self._owner), np.concatenate(self._windows)
         )
@@ -115,9 +115,9 @@ def _is_rejected_since(
     return verdict_for_range(start_ms, end_ms if word.end_ms is None else word.end_ms, spoken) == "rejected"
 
 
-def _clip(library: Library, word: annotation_log.Annotation) -> Clip:
+def _clip(library: Library, word: annotation_log.Annotation) -> LabelledClip:
     content = find_content(library, word.content)
     place = find_video(library.connection, content.id) if content else None
     path = Path(os.fsdecode(place.path)) if place and place.path else Path(word.content)
     span = (word.start_ms or 0, _ALL_MS if word.end_ms is None else word.end_ms)
-    return Clip(path, word.label, word.content, span_ms=span)
+    return LabelledClip(path, word.label, word.content, span_ms=span)

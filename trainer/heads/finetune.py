@@ -22,7 +22,8 @@ from vtag.engine.library.store.files import content_key
 from vtag.engine.scan.events import Event
 from vtag.engine.swin.config import NONE_OF_THESE, TAUGHT
 from vtag.trainer.data.dataset import Dataset, DatasetError, folds
-from vtag.trainer.evaluation.judge import Taught, Verdict, judge
+from vtag.trainer.data.features import Features, concatenate, empty_features
+from vtag.trainer.evaluation.head_metrics import FinetuneResult, HeadMetrics, measure_head
 from vtag.trainer.evaluation.report import (
     CONFUSION_FILE,
     CURVES_FILE,
@@ -31,15 +32,14 @@ from vtag.trainer.evaluation.report import (
     curves_png,
     history_csv,
 )
-from vtag.trainer.heads import features, negatives, window_features
-from vtag.trainer.heads.examples import FromWords, from_words
-from vtag.trainer.heads.features import Features, joined, no_features
-from vtag.trainer.heads.head import Fit, fit
-from vtag.trainer.heads.window_features import Looked, Owned
-from vtag.trainer.loop.loop import Resumed, TrainEvent
-from vtag.trainer.loop.progress import Reporting
-from vtag.trainer.loop.state_paths import discard, state_folder
-from vtag.trainer.network.backbone import Examples, NetworkSettings, NewModel, train_backbone
+from vtag.trainer.heads import clip_features, negatives, window_features
+from vtag.trainer.heads.examples import AnnotationExamples, examples_from_annotations
+from vtag.trainer.heads.finetune_network import Examples, NetworkSettings, NewModel, train_backbone
+from vtag.trainer.heads.linear_head import FittedHead, fit_head
+from vtag.trainer.heads.run_progress import RunProgress
+from vtag.trainer.heads.window_features import OwnedWindow, WindowsDone
+from vtag.trainer.loop.loop import TrainEvent, TrainingResumed
+from vtag.trainer.loop.state_paths import discard_state, state_folder
 
 _FOLDS = 5
 _MOST_NEGATIVES = 20_000  # windows: 40 MB of float32 with Swin-T's 768 features
@@ -49,7 +49,7 @@ _MOST_EMPHASIS = 50.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class FinetuneSettings:
     """How to teach: `per_hour` false moments an hour are accepted, of all labels together."""
 
     per_hour: float = 1.0
@@ -60,7 +60,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Base:
+class FinetuneBase:
     """What to stand on; `source` is the model's name or path, None where nobody else has this backbone."""
 
     checkpoint: Checkpoint
@@ -75,23 +75,23 @@ class _Material:
     seen: Features
     negatives: Features
     emphasis: NDArray[np.float32]  # of each negative window
-    others: tuple[Owned, ...] = ()  # windows of other footage that can be decoded
+    others: tuple[OwnedWindow, ...] = ()  # windows of other footage that can be decoded
     remarks: list[str] = field(default_factory=list)
 
 
-Told = Event | TrainEvent | Resumed | Looked | Taught
-Steps = Generator[Event | TrainEvent | Resumed | Looked, None, Taught]
+FinetuneEvent = Event | TrainEvent | TrainingResumed | WindowsDone | FinetuneResult
+Steps = Generator[Event | TrainEvent | TrainingResumed | WindowsDone, None, FinetuneResult]
 
 
 def finetune(
     dataset: Dataset,
-    base: Base,
+    base: FinetuneBase,
     folder: Path,
-    settings: Settings,
+    settings: FinetuneSettings,
     *,
     library: Library,
     from_library: bool = False,
-) -> Generator[Told, None, None]:
+) -> Generator[FinetuneEvent, None, None]:
     """Teach `base` the labels of `dataset` and, with `from_library`, those of a person's words; write the model.
 
     Yields the events of looking and training, then Taught. Clips are decoded once in their life; negatives are what
@@ -99,7 +99,7 @@ def finetune(
     Raises DatasetError where there is too little to learn from, ModelError where the folder cannot be written.
     """
     run_id = runs.start(library, "finetune", str(folder))
-    state, reporting = "failed", Reporting(library, run_id)
+    state, reporting = "failed", RunProgress(library, run_id)
     steps = _teach(dataset, base, folder, settings, library, from_library)
     try:
         with closing(steps):
@@ -107,7 +107,7 @@ def finetune(
                 try:
                     event = next(steps)
                 except StopIteration as end:
-                    taught: Taught = end.value
+                    taught: FinetuneResult = end.value
                     break
                 reporting.hear(event)
                 yield event
@@ -122,9 +122,14 @@ def finetune(
 
 
 def _teach(
-    dataset: Dataset, base: Base, folder: Path, settings: Settings, library: Library, from_library: bool
+    dataset: Dataset,
+    base: FinetuneBase,
+    folder: Path,
+    settings: FinetuneSettings,
+    library: Library,
+    from_library: bool,
 ) -> Steps:
-    said = from_words(library, base.checkpoint) if from_library else None
+    said = examples_from_annotations(library, base.checkpoint) if from_library else None
     if not dataset.clips and not (said and said.clips):
         raise DatasetError(_nothing(from_library))
     material = yield from _gather(dataset, base, settings, library, said)
@@ -163,35 +168,41 @@ def _teach(
 
 
 def _gather(
-    dataset: Dataset, base: Base, settings: Settings, library: Library, said: FromWords | None
-) -> Generator[Event | Looked, None, _Material]:
+    dataset: Dataset,
+    base: FinetuneBase,
+    settings: FinetuneSettings,
+    library: Library,
+    said: AnnotationExamples | None,
+) -> Generator[Event | WindowsDone, None, _Material]:
     """The clips that can be read, their features, and footage of other things."""
-    checkpoint, place = base.checkpoint, features.clips_library()
-    seen, remarks = no_features(checkpoint.spec.sizes.feature_dim), []
+    checkpoint, place = base.checkpoint, clip_features.clips_library_path()
+    seen, remarks = empty_features(checkpoint.spec.sizes.feature_dim), []
     if dataset.clips:
         asked = set(dataset.labels)
-        yield from features.look_at(dataset.clips, checkpoint, settings.device, place)
-        dataset, seen = features.of_clips(dataset, checkpoint, settings.device, place)
+        yield from clip_features.scan_clips(dataset.clips, checkpoint, settings.device, place)
+        dataset, seen = clip_features.load_clip_features(dataset, checkpoint, settings.device, place)
         lost = sorted(asked - set(dataset.labels))
         remarks += [f"no clip of {label} could be read: it is left out" for label in lost]
     own = {content_key(os.fsencode(clip.path)) for clip in dataset.clips}
-    rejected = no_features(checkpoint.spec.sizes.feature_dim)
+    rejected = empty_features(checkpoint.spec.sizes.feature_dim)
     if said:
-        seen = joined(seen, said.seen) if dataset.clips else said.seen
+        seen = concatenate(seen, said.seen) if dataset.clips else said.seen
         clips = (*dataset.clips, *said.clips)
         dataset = Dataset(clips, tuple(sorted({clip.label for clip in clips})), dataset.remarks)
         rejected = said.rejected
         remarks += said.remarks
     if not dataset.clips:
         raise DatasetError("none of the clips could be read")
-    found = negatives.of_library(
+    found = negatives.known_negatives(
         library, checkpoint, dataset.labels, own, most=_MOST_NEGATIVES, seed=settings.seed
     )
-    others: list[Owned] = []
+    others: list[OwnedWindow] = []
     if settings.network is not None or not len(found.values):
-        others = negatives.to_look_at(library, dataset.labels, own, most=_MOST_DECODED, seed=settings.seed)
+        others = negatives.windows_to_decode(
+            library, dataset.labels, own, most=_MOST_DECODED, seed=settings.seed
+        )
     if not len(found.values):
-        found = yield from window_features.look_at(others, checkpoint, settings.device)
+        found = yield from window_features.embed_windows(others, checkpoint, settings.device)
     return _Material(dataset, seen, *_with_rejected(found, rejected), tuple(others), remarks)
 
 
@@ -201,10 +212,10 @@ def _with_rejected(found: Features, rejected: Features) -> tuple[Features, NDArr
     if len(rejected.values):
         wanted = _REJECTED_SHARE * len(found.values) / len(rejected.values)
         emphasis[len(found.values) :] = float(np.clip(wanted, 1.0, _MOST_EMPHASIS))
-    return joined(replace(found, videos=()), rejected), emphasis
+    return concatenate(replace(found, videos=()), rejected), emphasis
 
 
-def _fit_head(material: _Material, settings: Settings) -> tuple[Fit, Verdict]:
+def _fit_head(material: _Material, settings: FinetuneSettings) -> tuple[FittedHead, HeadMetrics]:
     """The head, and what heads that had not seen a source say of it."""
     dataset, seen, others = material.dataset, material.seen, material.negatives
     labels, background = dataset.labels, len(dataset.labels)
@@ -219,7 +230,7 @@ def _fit_head(material: _Material, settings: Settings) -> tuple[Fit, Verdict]:
     clip_fold = folds(sources, truth.tolist(), _FOLDS, seed=settings.seed)
     rng = np.random.default_rng(settings.seed)
     other_fold = rng.integers(0, _FOLDS, int(others.owner.max(initial=0)) + 1)
-    fitted = fit(
+    fitted = fit_head(
         np.concatenate([seen.values, others.values]),
         np.concatenate([truth[seen.owner], np.full(len(others.values), background)]),
         np.concatenate([clip_fold[seen.owner], other_fold[others.owner]]),
@@ -227,17 +238,17 @@ def _fit_head(material: _Material, settings: Settings) -> tuple[Fit, Verdict]:
         background=background if len(others.values) else None,
         emphasis=np.concatenate([np.ones(len(seen.values), np.float32), material.emphasis]),
     )
-    own, other = fitted.unseen[: len(seen.values)], fitted.unseen[len(seen.values) :]
+    own, other = fitted.held_out_scores[: len(seen.values)], fitted.held_out_scores[len(seen.values) :]
     judged = np.array([count[clip.label] >= 2 for clip in dataset.clips])
-    verdict = judge(
+    verdict = measure_head(
         labels, truth, sources, judged, seen.owner, own, others, other, per_hour=settings.per_hour
     )
     return fitted, verdict
 
 
 def _save_network(
-    new: NewModel, of_head: Verdict, folder: Path, material: _Material, settings: Settings
-) -> Taught:
+    new: NewModel, of_head: HeadMetrics, folder: Path, material: _Material, settings: FinetuneSettings
+) -> FinetuneResult:
     """Write the trained model with its history and pictures; the state of its training goes."""
     remarks = [*material.remarks, *new.remarks]
     if new.best_epoch:
@@ -253,12 +264,12 @@ def _save_network(
         files[CONFUSION_FILE] = confusion_png(material.dataset.labels, new.verdict.confusion)
     told = _told(taught, material.dataset, settings, best_epoch=new.best_epoch)
     save_model_folder(Checkpoint(spec, new.checkpoint.tensors), folder, told=told, files=files)
-    discard(folder)
+    discard_state(folder)
     return taught
 
 
 def _checkpoint(
-    base: Checkpoint, labels: Sequence[str], fitted: Fit, verdict: Verdict, name: str
+    base: Checkpoint, labels: Sequence[str], fitted: FittedHead, verdict: HeadMetrics, name: str
 ) -> Checkpoint:
     if len(fitted.bias) > len(labels):
         labels = (*labels, NONE_OF_THESE)
@@ -278,10 +289,10 @@ def _checkpoint(
     return Checkpoint(spec, {**base.tensors, **head}, base.onnx)
 
 
-def _taught(folder: Path, verdict: Verdict, others: Features, remarks: Sequence[str]) -> Taught:
-    return Taught(
+def _taught(folder: Path, verdict: HeadMetrics, others: Features, remarks: Sequence[str]) -> FinetuneResult:
+    return FinetuneResult(
         folder,
-        verdict.figures,
+        verdict.labels,
         verdict.accuracy,
         others.hours,
         verdict.false_per_hour,
@@ -290,7 +301,9 @@ def _taught(folder: Path, verdict: Verdict, others: Features, remarks: Sequence[
     )
 
 
-def _told(taught: Taught, dataset: Dataset, settings: Settings, **learned: float) -> dict[str, Any]:
+def _told(
+    taught: FinetuneResult, dataset: Dataset, settings: FinetuneSettings, **learned: float
+) -> dict[str, Any]:
     """What model.json says of how the model came to be."""
     names = sorted(f"{clip.label}\0{clip.path.name}\0{clip.source}\0{clip.span_ms}" for clip in dataset.clips)
     return {
@@ -304,7 +317,7 @@ def _told(taught: Taught, dataset: Dataset, settings: Settings, **learned: float
             "accuracy_unseen_sources": taught.accuracy,
             "false_moments_per_hour": taught.false_per_hour,
             "negative_hours": taught.negative_hours,
-            "labels": {label: asdict(figures) for label, figures in taught.labels.items()},
+            "labels": {label: asdict(labels) for label, labels in taught.labels.items()},
             "confusion": taught.confusion,
         },
     }

@@ -13,39 +13,41 @@ from vtag.engine.backends.base import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.predict import views_at_once
 from vtag.engine.scan.scan import ScanOptions, sampling_of
-from vtag.trainer.data.loader import ClipSource, Item, Want
-from vtag.trainer.heads.features import Features, no_features
+from vtag.trainer.data.clip_source import ClipRequest, ClipSource, LabelledVideo
+from vtag.trainer.data.features import Features, empty_features
 
-Owned = tuple[Item, int]  # a window, and the number of the clip or video that it is of
+OwnedWindow = tuple[LabelledVideo, int]  # a window, and the number of the clip or video that it is of
 
 
 @dataclass(frozen=True)
-class Looked:
+class WindowsDone:
     """How many windows were looked at, of how many."""
 
     done: int
-    of: int
+    total: int
 
 
-def look_at(windows: Sequence[Owned], model: Checkpoint, device: str) -> Generator[Looked, None, Features]:
+def embed_windows(
+    windows: Sequence[OwnedWindow], model: Checkpoint, device: str
+) -> Generator[WindowsDone, None, Features]:
     """Decode `windows` (each with a `start_ms`) and run the model's backbone over them; returns their features."""
     if not windows:
-        return no_features(model.spec.sizes.feature_dim)
+        return empty_features(model.spec.sizes.feature_dim)
     backend = open_backend(model, device=device)
     sampling = sampling_of(model.spec, ScanOptions())
     at_once = views_at_once(backend)
     values: list[NDArray[np.float32]] = []
     kept: list[int] = []
     with ClipSource([item for item, _ in windows], sampling, cache_bytes=0) as source:
-        read = enumerate(source.read([Want(n, 0) for n in range(len(windows))]))
+        read = enumerate(source.read([ClipRequest(n, 0) for n in range(len(windows))]))
         while batch := list(islice(read, at_once)):
             good = [(n, pixels) for n, pixels in batch if pixels is not None]
             if good:
                 values.append(backend.run(np.stack([pixels for _, pixels in good])).features)
                 kept += [n for n, _ in good]
-            yield Looked(batch[-1][0] + 1, len(windows))
+            yield WindowsDone(batch[-1][0] + 1, len(windows))
     if not values:
-        return no_features(model.spec.sizes.feature_dim)
+        return empty_features(model.spec.sizes.feature_dim)
     starts = np.array([windows[n][0].start_ms or 0 for n in kept], np.int64)
     owner = np.array([windows[n][1] for n in kept], np.int64)
     return Features(np.concatenate(values), owner, np.stack([starts, starts + sampling.window_ms], 1))

@@ -1,1 +1,1 @@
-"""One training as a generator of events that resumes bit-identically. Imports data."""
+"""One training as a generator of events that resumes bit-identically. Imports the engine and data."""

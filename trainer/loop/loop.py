@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from vtag.trainer.data.augment import Augmentation, apply, draw, mix
-from vtag.trainer.data.loader import ClipSource, Pixels, Want
-from vtag.trainer.data.sampler import epoch_order, of_rank
-from vtag.trainer.loop.distributed import Ranks, TrainingLost
+from vtag.trainer.data.augment import Augmentation, apply_transform, draw_transform, mix_clips
+from vtag.trainer.data.clip_source import ClipRequest, ClipSource, Pixels
+from vtag.trainer.data.sampler import epoch_order, items_of_rank
+from vtag.trainer.loop.distributed import DistributedContext, ProcessLost
+from vtag.trainer.loop.network import Network, parameter_groups
 from vtag.trainer.loop.schedule import learning_rate
 from vtag.trainer.loop.training_state import (
-    Epoch,
-    Progress,
+    EpochMetrics,
+    TrainingProgress,
     load_state,
     optimizer_tensors,
     restore_optimizer,
     save_state,
 )
-from vtag.trainer.loop.validate import Validate
-from vtag.trainer.network.network import Network, groups_of
+from vtag.trainer.loop.validate import Validator
 
 _SAVE_EVERY_S = 60.0
 _BEST, _MODEL = "best", "model"
@@ -45,14 +45,14 @@ class LoopSettings:
     batch_size: int = 16
     clips_at_once: int = 4
     lr: float = 1e-3  # of the head
-    backbone_scale: float = 0.1
+    backbone_lr_scale: float = 0.1
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_epochs: float = 1.0
     warmup_ratio: float = 0.1
     min_lr: float = 0.0
     label_smoothing: float = 0.1
-    half: bool = False  # compute in bfloat16
+    bf16: bool = False  # compute in bfloat16
     validate_every: int = 1  # epochs; the last one is always validated
     patience: int = 0  # epochs without a better validation after which it stops; 0: never
     seed: int = 0
@@ -62,7 +62,7 @@ class LoopSettings:
 
 
 @dataclass(frozen=True)
-class Stepped:
+class StepDone:
     """A part of a step is done; `loss` and `accuracy` are means over the epoch so far."""
 
     epoch: int  # from 1
@@ -79,27 +79,27 @@ class EpochDone:
     """An epoch is over and validated."""
 
     epochs: int
-    row: Epoch
+    row: EpochMetrics
     best: bool
-    best_row: Epoch | None = None  # of the best epoch so far
+    best_row: EpochMetrics | None = None  # of the best epoch so far
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingDone:
     """The end: the network holds the best epoch's weights, the last one's where nothing was validated."""
 
-    history: tuple[Epoch, ...]
+    history: tuple[EpochMetrics, ...]
     best_epoch: int  # from 1; 0: none was validated
 
 
 @dataclass(frozen=True)
-class Resumed:
+class TrainingResumed:
     """A training that was left goes on; `history` are the epochs that were over."""
 
-    history: tuple[Epoch, ...]
+    history: tuple[EpochMetrics, ...]
 
 
-TrainEvent = Stepped | EpochDone | Trained
+TrainEvent = StepDone | EpochDone | TrainingDone
 
 
 class Training:
@@ -121,11 +121,13 @@ class Training:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
-        validate: Validate | None = None,
-        ranks: Ranks = Ranks(),
+        validate: Validator | None = None,
+        distributed: DistributedContext = DistributedContext(),
     ) -> None:
-        if settings.batch_size % ranks.world:
-            raise ValueError(f"a batch of {settings.batch_size} cannot be shared by {ranks.world} processes")
+        if settings.batch_size % distributed.world_size:
+            raise ValueError(
+                f"a batch of {settings.batch_size} cannot be shared by {distributed.world_size} processes"
+            )
         self._network = network.to(device)
         self._source = source
         self._settings = settings
@@ -134,29 +136,29 @@ class Training:
         self._size = size
         self._device = device
         self._validate = validate
-        self._ranks = ranks
+        self._distributed = distributed
         self._mean = torch.tensor(mean, dtype=torch.float32, device=device)
         self._std = torch.tensor(std, dtype=torch.float32, device=device)
-        groups = groups_of(
-            network, backbone_scale=settings.backbone_scale, weight_decay=settings.weight_decay
+        groups = parameter_groups(
+            network, backbone_lr_scale=settings.backbone_lr_scale, weight_decay=settings.weight_decay
         )
         self._optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
         self._names: dict[Tensor, str] = {p: name for name, p in network.swin.named_parameters()}
         self._labels = [item.label for item in source.items]
-        self._progress = Progress()
+        self._progress = TrainingProgress()
         self._best: dict[str, Tensor] = {}
         self._saved_at = time.monotonic()
         self._clips = 0
 
     @property
-    def history(self) -> tuple[Epoch, ...]:
+    def history(self) -> tuple[EpochMetrics, ...]:
         """Every epoch that is over, those before a resumption included."""
         return tuple(self._progress.history)
 
     def resume(self) -> bool:
         """Go on from the state in the folder; False where there is none. Raises ModelError."""
         state = load_state(self._folder, fingerprint=self._fingerprint)
-        self._ranks.agree("states of it in its folder", _digest(state), self._device)
+        self._distributed.require_same("states of it in its folder", _digest(state), self._device)
         if state is None:
             return False
         self._progress, tensors = state
@@ -170,17 +172,17 @@ class Training:
         try:
             while not self._is_over():
                 yield from self._epoch()
-        except (GeneratorExit, TrainingLost):
+        except (GeneratorExit, ProcessLost):
             self.save()
             raise
         if self._best:
             self._network.swin.load_state_dict(self._best)
         self._network.eval()
-        yield Trained(self.history, self._progress.best_epoch)
+        yield TrainingDone(self.history, self._progress.best_epoch)
 
     def save(self) -> None:
         """Keep the state. Raises ModelError where the disk does not take it."""
-        if self._ranks.rank:
+        if self._distributed.rank:
             return
         tensors = {f"{_MODEL} {name}": t for name, t in self._network.swin.state_dict().items()}
         tensors |= {f"{_BEST} {name}": t for name, t in self._best.items()}
@@ -203,7 +205,10 @@ class Training:
             length=s.epoch_clips,
         )
         self._network.train()
-        own = [of_rank(items, self._ranks.rank, self._ranks.world) for items in order[p.step :]]
+        own = [
+            items_of_rank(items, self._distributed.rank, self._distributed.world_size)
+            for items in order[p.step :]
+        ]
         wants = [
             self._want(int(item), p.epoch, p.step + i, n)
             for i, k in enumerate(own)
@@ -214,9 +219,9 @@ class Training:
             yield from self._step(items, pixels, len(order))
         yield self._end_epoch(len(order))
 
-    def _want(self, item: int, epoch: int, step: int, position: int) -> Want:
+    def _want(self, item: int, epoch: int, step: int, position: int) -> ClipRequest:
         rng = self._rng(1, epoch, step, self._place(position))
-        return Want(item, int(rng.integers(self._source.places)))
+        return ClipRequest(item, int(rng.integers(self._source.positions)))
 
     def _step(
         self, items: NDArray[np.int64], pixels: Iterator[Pixels | None], steps: int
@@ -232,7 +237,7 @@ class Training:
             self._clips += len(part)
             if first + len(part) < len(items):
                 yield self._stepped(steps, loss, right, clips)
-        loss, right, clips = self._ranks.add((loss, right, clips), self._device)
+        loss, right, clips = self._distributed.all_reduce_sum((loss, right, clips), self._device)
         self._update(steps)
         p.loss, p.right, p.clips = p.loss + loss, p.right + right, p.clips + clips
         p.step += 1
@@ -245,22 +250,22 @@ class Training:
     ) -> tuple[float, float, int] | None:
         """Forward and backward of a few clips: their losses' sum, how many were right, how many could be read."""
         s, p = self._settings, self._progress
-        place = (p.epoch, p.step, first, self._ranks.rank)
+        place = (p.epoch, p.step, first, self._distributed.rank)
         torch.manual_seed(int(self._rng(2, *place).integers(1 << 62)))  # what is dropped in the network
         clips, targets = [], []
         for n, (array, item) in enumerate(zip(pixels, items, strict=True)):
             if array is not None:
                 rng = self._rng(3, p.epoch, p.step, self._place(first + n))
-                change = draw(rng, array.shape[1], array.shape[2], s.augmentation)
-                clips.append(apply(torch.from_numpy(array).to(self._device), change, self._size))
+                change = draw_transform(rng, array.shape[1], array.shape[2], s.augmentation)
+                clips.append(apply_transform(torch.from_numpy(array).to(self._device), change, self._size))
                 targets.append(self._labels[int(item)])
         if not clips:
             return None
         truth = torch.tensor(targets, device=self._device)
         classes = self._network.swin.sizes.num_classes
         shares = F.one_hot(truth, classes).float()
-        mixed, shares = mix(torch.stack(clips), shares, s.augmentation.mixup, self._rng(4, *place))
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=s.half):
+        mixed, shares = mix_clips(torch.stack(clips), shares, s.augmentation.mixup, self._rng(4, *place))
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=s.bf16):
             logits = self._network((mixed - self._mean) / self._std)
         losses = F.cross_entropy(logits, shares, label_smoothing=s.label_smoothing, reduction="sum")
         (losses / s.batch_size).backward()
@@ -272,7 +277,7 @@ class Training:
         rate = self._rate(p.epoch * steps + p.step, steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        self._ranks.add_gradients(self._network.parameters())
+        self._distributed.all_reduce_gradients(self._network.parameters())
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
@@ -294,11 +299,11 @@ class Training:
         loss, accuracy = self._validate(self._network) if self._validate and due else (None, None)
         clips = max(p.clips, 1)
         rate = self._rate((p.epoch + 1) * steps - 1, steps)
-        row = Epoch(p.epoch + 1, rate, p.loss / clips, p.right / clips, loss, accuracy)
+        row = EpochMetrics(p.epoch + 1, rate, p.loss / clips, p.right / clips, loss, accuracy)
         is_best = accuracy is not None and all(_key(row) > _key(known) for known in p.history)
         if is_best:
             self._best = {n: t.detach().cpu().clone() for n, t in self._network.swin.state_dict().items()}
-        self._progress = Progress(
+        self._progress = TrainingProgress(
             epoch=p.epoch + 1,
             best_epoch=row.epoch if is_best else p.best_epoch,
             stale=0 if is_best else p.stale + (accuracy is not None),
@@ -310,32 +315,32 @@ class Training:
         best_row = next((r for r in self._progress.history if r.epoch == self._progress.best_epoch), None)
         return EpochDone(self._settings.epochs, row, is_best, best_row)
 
-    def _stepped(self, steps: int, loss: float, right: float, clips: float) -> Stepped:
+    def _stepped(self, steps: int, loss: float, right: float, clips: float) -> StepDone:
         p = self._progress
         seen = max(p.clips + clips, 1)
-        return Stepped(
+        return StepDone(
             epoch=p.epoch + 1,
             epochs=self._settings.epochs,
             step=p.step,
             steps=steps,
-            clips=self._clips * self._ranks.world,
+            clips=self._clips * self._distributed.world_size,
             loss=(p.loss + loss) / seen,
             accuracy=(p.right + right) / seen,
         )
 
     def _place(self, position: int) -> int:
         """The place in the whole batch of a place in this process's part: chance is the same for any number."""
-        return self._ranks.rank + self._ranks.world * position
+        return self._distributed.rank + self._distributed.world_size * position
 
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng((self._settings.seed, *place))
 
 
-def _digest(state: tuple[Progress, dict[str, Tensor]] | None) -> int:
+def _digest(state: tuple[TrainingProgress, dict[str, Tensor]] | None) -> int:
     return 0 if state is None else 1 + state[0].epoch * (1 << 20) + state[0].step
 
 
-def _key(row: Epoch) -> tuple[float, float]:
+def _key(row: EpochMetrics) -> tuple[float, float]:
     """What makes an epoch the better one: accuracy, and where that is equal the loss."""
     return (row.val_accuracy or 0.0, -(row.val_loss or 0.0))
 

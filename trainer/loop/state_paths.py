@@ -21,7 +21,7 @@ def is_unfinished(folder: Path) -> bool:
     return (state_folder(folder) / STATE_FILE).is_file()
 
 
-def unfinished(models: Path) -> Iterator[str]:
+def unfinished_trainings(models: Path) -> Iterator[str]:
     """The names of the models in the folder `models` whose training can go on."""
     for found in sorted(models.glob(f".*{_ENDING}")):
         name = found.name[1 : -len(_ENDING)]
@@ -29,6 +29,6 @@ def unfinished(models: Path) -> Iterator[str]:
             yield name
 
 
-def discard(folder: Path) -> None:
+def discard_state(folder: Path) -> None:
     """Delete the state of an unfinished training of the model at `folder`."""
     shutil.rmtree(state_folder(folder), ignore_errors=True)

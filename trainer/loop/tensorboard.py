@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vtag.engine.errors import ModelError
-from vtag.trainer.loop.training_state import Epoch
+from vtag.trainer.loop.training_state import EpochMetrics
 
 
-class Scalars:
+class TensorBoardWriter:
     """Writes one point an epoch and figure into `folder`. Raises ModelError where TensorBoard is not installed."""
 
     def __init__(self, folder: Path) -> None:
@@ -20,7 +20,7 @@ class Scalars:
             ) from error
         self._writer = SummaryWriter(folder / "tensorboard")
 
-    def add(self, row: Epoch) -> None:
+    def add(self, row: EpochMetrics) -> None:
         """The figures of one epoch; what was not measured is left out."""
         figures = {
             "loss/training": row.loss,

@@ -20,7 +20,7 @@ from vtag.trainer.loop.state_paths import STATE_FILE
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochMetrics:
     """One line of the history; what was not measured is None."""
 
     epoch: int  # from 1
@@ -32,7 +32,7 @@ class Epoch:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where a training stands: the next step to do, and what the epoch that it is in summed up so far."""
 
     epoch: int = 0  # from 0
@@ -43,10 +43,12 @@ class Progress:
     best_epoch: int = 0  # from 1; 0: none yet
     stale: int = 0  # epochs since the best
     over: bool = False  # nothing is left to do
-    history: list[Epoch] = field(default_factory=list)
+    history: list[EpochMetrics] = field(default_factory=list)
 
 
-def save_state(folder: Path, progress: Progress, tensors: Mapping[str, Tensor], *, fingerprint: str) -> None:
+def save_state(
+    folder: Path, progress: TrainingProgress, tensors: Mapping[str, Tensor], *, fingerprint: str
+) -> None:
     """Write the state; a kill or a full disk leaves the one before. Raises ModelError."""
     told = json.dumps({"fingerprint": fingerprint, "progress": asdict(progress)})
     with said_of(folder):
@@ -55,7 +57,7 @@ def save_state(folder: Path, progress: Progress, tensors: Mapping[str, Tensor], 
         write_atomically(folder / STATE_FILE, save(arrays, {"told": told}))
 
 
-def load_state(folder: Path, *, fingerprint: str) -> tuple[Progress, dict[str, Tensor]] | None:
+def load_state(folder: Path, *, fingerprint: str) -> tuple[TrainingProgress, dict[str, Tensor]] | None:
     """The state in `folder`, or None where there is none. Raises ModelError where it is of another training."""
     file = folder / STATE_FILE
     if not file.exists():
@@ -83,8 +85,8 @@ def is_finished(folder: Path) -> bool:
         return False
 
 
-def _progress(told: dict[str, Any]) -> Progress:
-    return Progress(**{**told, "history": [Epoch(**row) for row in told["history"]]})
+def _progress(told: dict[str, Any]) -> TrainingProgress:
+    return TrainingProgress(**{**told, "history": [EpochMetrics(**row) for row in told["history"]]})
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:

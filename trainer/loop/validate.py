@@ -9,32 +9,35 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vtag.trainer.data.loader import ClipSource, Pixels, Want
-from vtag.trainer.loop.distributed import Ranks
-from vtag.trainer.network.network import Network
+from vtag.trainer.data.clip_source import ClipRequest, ClipSource, Pixels
+from vtag.trainer.loop.distributed import DistributedContext
+from vtag.trainer.loop.network import Network
 
-Validate = Callable[[Network], tuple[float, float]]  # loss, accuracy
+Validator = Callable[[Network], tuple[float, float]]  # loss, accuracy
 
 
-def validation(
+def make_validator(
     source: ClipSource,
     *,
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device,
-    half: bool = False,
+    bf16: bool = False,
     clips_at_once: int = 4,
-    ranks: Ranks = Ranks(),
-) -> Validate:
+    distributed: DistributedContext = DistributedContext(),
+) -> Validator:
     """Measures a network on all of `source`'s items, shared out among `ranks`; the unreadable are in no figure."""
-    wants = [Want(item, source.places // 2) for item in range(ranks.rank, len(source.items), ranks.world)]
+    wants = [
+        ClipRequest(item, source.positions // 2)
+        for item in range(distributed.rank, len(source.items), distributed.world_size)
+    ]
     means, stds = (torch.tensor(v, dtype=torch.float32, device=device) for v in (mean, std))
 
     @torch.inference_mode()
     def look(network: Network, clips: Sequence[Pixels], labels: Sequence[int]) -> tuple[float, int]:
         pixels = torch.from_numpy(np.stack(clips)).to(device).float()
         truth = torch.tensor(labels, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = network((pixels - means) / stds)
         loss = F.cross_entropy(logits, truth, reduction="sum")
         return float(loss), int((logits.argmax(1) == truth).sum())
@@ -48,7 +51,7 @@ def validation(
             seen = look(network, [clip for clip, _ in batch], [label for _, label in batch])
             loss, right, count = loss + seen[0], right + seen[1], count + len(batch)
         network.train()
-        loss, right, count = ranks.add((loss, right, count), device)
+        loss, right, count = distributed.all_reduce_sum((loss, right, count), device)
         return loss / max(count, 1), right / max(count, 1)
 
     return measure

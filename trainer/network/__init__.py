@@ -1,1 +1,1 @@
-"""Training of the whole network by a recipe. Imports data, loop and heads."""
+"""Training of a whole network by a recipe. Imports the engine, data, loop and evaluation."""

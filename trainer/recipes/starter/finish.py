@@ -20,7 +20,7 @@ from vtag.engine.library.search import moments as search
 from vtag.engine.scan.model_selection import remember
 from vtag.engine.scan.scan import ScanOptions, scan
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
-from vtag.trainer.data.dataset import Clip, Dataset, label_of
+from vtag.trainer.data.dataset import Dataset, LabelledClip, label_from_name
 from vtag.trainer.evaluation.evaluate import Evaluation, evaluate
 from vtag.trainer.recipes.starter.data import merged_labels
 from vtag.trainer.recipes.starter.head import Shipped, Sight, look, said_with_hindsight, ship_head
@@ -92,7 +92,7 @@ def to_checkpoint(student: Student, shipped: Shipped) -> Checkpoint:
 def measure_release(plan: Plan, material: Material) -> dict[str, Any]:
     """What `vtag eval --protocol test --among-classes` and `vtag scan` find with the model that was written."""
     held = [item for item, out in zip(material.clips, material.held, strict=True) if out]
-    clips = tuple(Clip(item.path, label_of(item.label), item.source) for item in held)
+    clips = tuple(LabelledClip(item.path, label_from_name(item.label), item.source) for item in held)
     dataset = Dataset(clips, tuple(sorted({clip.label for clip in clips})))
     backend = open_backend(plan.out, precision="fp32")
     *_, found = evaluate(dataset, backend, protocol="test", among_classes=True)
@@ -131,7 +131,7 @@ def measure_teacher(material: Material) -> dict[str, float]:
 def check_footage(plan: Plan, shown: Sequence[tuple[Path, str]]) -> dict[str, Any]:
     """What a scan says of videos at the thresholds; with each video goes what it shows, or another name."""
     checkpoint = load_checkpoint(plan.out)
-    names = {label_of(label): label for label in checkpoint.spec.labels}
+    names = {label_from_name(label): label for label in checkpoint.spec.labels}
     for label, parts in checkpoint.spec.merged_from.items():
         names.update(dict.fromkeys(parts, label))
     wrong: list[tuple[str, str, float]] = []
@@ -146,7 +146,7 @@ def check_footage(plan: Plan, shown: Sequence[tuple[Path, str]]) -> dict[str, An
             content = search.content_at_path(library.connection, os.fsencode(path))
             if content is None or content.duration_ms is None:
                 continue
-            own = names.get(label_of(label))
+            own = names.get(label_from_name(label))
             moments = search.content_moments(library.connection, content.id)
             videos, milliseconds = videos + 1, milliseconds + content.duration_ms
             known, right = known + (own is not None), right + any(m.label == own for m in moments)

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vtag.trainer.data.dataset import label_of
-from vtag.trainer.heads.calibrate import threshold
+from vtag.trainer.data.dataset import label_from_name
+from vtag.trainer.evaluation.calibrate import calibrate_threshold
 from vtag.trainer.recipes.starter.clips import camera_move, test_views
 from vtag.trainer.recipes.starter.data import MERGED, Pixels, merged_labels
 from vtag.trainer.recipes.starter.imitate import normalise
@@ -96,8 +96,12 @@ def ship_head(student: Student, material: Material, sight: Sight) -> Shipped:
     put_head(student, weight, bias)
     unknown = strangers(sight.windows.features @ weight.T + bias, of[material.truth[sight.windows.owner]])
     shares = torch.softmax(sight.stills.features @ weight.T + bias, -1)[:, : len(shipped)].numpy()
-    names = [label_of(label) for label in shipped]
-    merged = {label_of(name): [label_of(part) for part in MERGED[name]] for name in shipped if name in MERGED}
+    names = [label_from_name(label) for label in shipped]
+    merged = {
+        label_from_name(name): [label_from_name(part) for part in MERGED[name]]
+        for name in shipped
+        if name in MERGED
+    }
     return Shipped(names, merged, thresholds(np.concatenate([unknown, shares]), names), apart)
 
 
@@ -162,5 +166,5 @@ def thresholds(wrong: npt.NDArray[np.float32], names: Sequence[str]) -> dict[str
     out = {}
     for k, name in enumerate(names):
         scores = wrong[:, k][~np.isnan(wrong[:, k])].astype(np.float64)
-        out[name] = round(threshold(scores, len(scores) * FRAMES / RATE / 3600, per_hour), 4)
+        out[name] = round(calibrate_threshold(scores, len(scores) * FRAMES / RATE / 3600, per_hour), 4)
     return out

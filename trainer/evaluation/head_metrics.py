@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.library.analysis.segments import Hysteresis, find_segments
-from vtag.trainer.heads.calibrate import threshold
-from vtag.trainer.heads.features import Features
+from vtag.trainer.data.features import Features
+from vtag.trainer.evaluation.calibrate import calibrate_threshold
 
 _CHANCE = 0.5
 _STRANGERS = (
@@ -22,7 +22,7 @@ Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LabelFigures:
+class LabelMetrics:
     """How one label does on clips of sources that the head had not seen; None where there were too few sources."""
 
     clips: int
@@ -33,10 +33,10 @@ class LabelFigures:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HeadMetrics:
     """What was found of a head; `confusion` int [K, K] are the judged clips by their label and what was said."""
 
-    figures: Mapping[str, LabelFigures]
+    labels: Mapping[str, LabelMetrics]
     accuracy: float | None  # of clips of unseen sources, among the labels
     false_per_hour: float | None  # on footage that shows none of the labels; None without any
     confusion: NDArray[np.int64]
@@ -44,15 +44,15 @@ class Verdict:
     @property
     def thresholds(self) -> dict[str, float]:
         """By label."""
-        return {label: figure.threshold for label, figure in self.figures.items()}
+        return {label: figure.threshold for label, figure in self.labels.items()}
 
 
 @dataclass(frozen=True)
-class Taught:
+class FinetuneResult:
     """The new model, and what was measured of it."""
 
     folder: Path
-    labels: Mapping[str, LabelFigures]
+    labels: Mapping[str, LabelMetrics]
     accuracy: float | None
     negative_hours: float  # of footage that shows none of the labels, as far as is known
     false_per_hour: float | None
@@ -60,7 +60,7 @@ class Taught:
     confusion: tuple[tuple[int, ...], ...] = ()  # judged clips by their label and what was said
 
 
-def judge(
+def measure_head(
     labels: Sequence[str],
     truth: NDArray[np.int64],
     sources: Sequence[str],
@@ -71,7 +71,7 @@ def judge(
     other: Scores,
     *,
     per_hour: float,
-) -> Verdict:
+) -> HeadMetrics:
     """Judge a head by probabilities that it gave to what it had not seen.
 
     Args:
@@ -89,12 +89,12 @@ def judge(
     )
     best, mean = _of_clips(own, owner, len(truth), count)
     fires = best >= limits
-    figures = {}
+    label_metrics = {}
     for k, label in enumerate(labels):
         is_it = truth == k
         right = int((fires[:, k] & is_it & judged).sum())
         fired, asked = int((fires[:, k] & judged).sum()), int((is_it & judged).sum())
-        figures[label] = LabelFigures(
+        label_metrics[label] = LabelMetrics(
             clips=int(is_it.sum()),
             sources=len({s for s, own_label in zip(sources, truth, strict=True) if own_label == k}),
             threshold=round(float(limits[k]), 4),
@@ -105,7 +105,7 @@ def judge(
     said = mean.argmax(1)
     np.add.at(confusion, (truth[judged], said[judged]), 1)
     accuracy = float((said == truth)[judged].mean()) if judged.any() and count > 1 else None
-    return Verdict(figures, accuracy, _false_per_hour(negatives, other, limits), confusion)
+    return HeadMetrics(label_metrics, accuracy, _false_per_hour(negatives, other, limits), confusion)
 
 
 def _of_clips(own: Scores, owner: NDArray[np.int64], clips: int, labels: int) -> tuple[Scores, Scores]:
@@ -128,7 +128,7 @@ def _limit(
 ) -> float:
     """One label's threshold: above what footage of other things reaches, else what clips of the other labels do."""
     if len(other):
-        return threshold(other[:, k], hours, per_hour)
+        return calibrate_threshold(other[:, k], hours, per_hour)
     strangers = own[(truth != k) & judged, k]
     if not len(strangers):
         strangers = own[truth != k, k]

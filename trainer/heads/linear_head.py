@@ -16,16 +16,16 @@ _STEPS = 100  # of LBFGS; it stops by itself before
 _BACKGROUND_SHARE = 0.5  # of all weight in the loss: most of what a scan sees shows none of the labels
 
 
-class Fit(NamedTuple):
+class FittedHead(NamedTuple):
     """A head: `weight` [K, D], `bias` [K]; and what heads that had not seen a sample's source say of it."""
 
     weight: Floats
     bias: Floats
-    unseen: NDArray[np.float64]  # [N, K] probabilities
+    held_out_scores: NDArray[np.float64]  # [N, K] probabilities
     decay: float
 
 
-def fit(
+def fit_head(
     features: Floats,
     labels: NDArray[np.int64],
     fold: NDArray[np.int64],
@@ -33,7 +33,7 @@ def fit(
     *,
     background: int | None = None,
     emphasis: Floats | None = None,
-) -> Fit:
+) -> FittedHead:
     """Fit a head on `features` [N, D] with `labels` [N] of `classes` classes; `fold` [N] holds sources together.
 
     The decay is the one under which heads trained without a fold explain that fold best. `background` is the class
@@ -44,19 +44,21 @@ def fit(
     weights = _weights(labels, classes, background, each)
     best: tuple[float, float, NDArray[np.float64]] | None = None
     for decay in DECAYS:
-        unseen = np.full((len(labels), classes), 1 / classes)
+        held_out_scores = np.full((len(labels), classes), 1 / classes)
         for k in np.unique(fold):
             rest = fold != k
             if len(np.unique(labels[rest])) < 2:
                 continue
             weight, bias = _solve(features[rest], labels[rest], weights[rest], classes, decay)
-            unseen[~rest] = _softmax(features[~rest] @ weight.T + bias)
-        loss = float(-(weights * np.log(unseen[np.arange(len(labels)), labels] + 1e-9)).sum() / weights.sum())
+            held_out_scores[~rest] = _softmax(features[~rest] @ weight.T + bias)
+        loss = float(
+            -(weights * np.log(held_out_scores[np.arange(len(labels)), labels] + 1e-9)).sum() / weights.sum()
+        )
         if best is None or loss < best[0]:
-            best = (loss, decay, unseen)
+            best = (loss, decay, held_out_scores)
     assert best is not None
     weight, bias = _solve(features, labels, weights, classes, best[1])
-    return Fit(weight, bias, best[2], best[1])
+    return FittedHead(weight, bias, best[2], best[1])
 
 
 def _weights(labels: NDArray[np.int64], classes: int, background: int | None, emphasis: Floats) -> Floats:

@@ -10,39 +10,39 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
 from vtag.engine.scan.events import Event, Planned, Progress
 from vtag.engine.system.clock import active_seconds
-from vtag.trainer.heads.window_features import Looked
-from vtag.trainer.loop.loop import EpochDone, Resumed, Stepped, TrainEvent
-from vtag.trainer.loop.training_state import Epoch
+from vtag.trainer.heads.window_features import WindowsDone
+from vtag.trainer.loop.loop import EpochDone, StepDone, TrainEvent, TrainingResumed
+from vtag.trainer.loop.training_state import EpochMetrics
 
 _EVERY_S = 1.0
 
 
-class Reporting:
+class RunProgress:
     """The row of one training: what is looked at, then every epoch and step, then what is measured."""
 
     def __init__(self, library: Library, run_id: int) -> None:
         self._library, self._run_id = library, run_id
         self._told: dict[str, object] = {}
-        self._history: list[Epoch] = []
+        self._history: list[EpochMetrics] = []
         self._clips = 0
         self._first: tuple[int, float] | None = None  # the step that this process began with, and when
         self._said = time.monotonic()
 
-    def hear(self, event: Event | TrainEvent | Looked | Resumed) -> None:
+    def hear(self, event: Event | TrainEvent | WindowsDone | TrainingResumed) -> None:
         """Take an event in; it is in the row within a second or with the next one, an epoch at once."""
         if isinstance(event, Planned):
             self._clips = event.videos
         elif isinstance(event, Progress) and self._clips:
             self._told |= {"looked": event.videos_done, "to_look": self._clips, "what": "clips"}
-        elif isinstance(event, Looked):
-            self._told |= {"looked": event.done, "to_look": event.of, "what": "windows"}
-        elif isinstance(event, Resumed):
+        elif isinstance(event, WindowsDone):
+            self._told |= {"looked": event.done, "to_look": event.total, "what": "windows"}
+        elif isinstance(event, TrainingResumed):
             self._history = list(event.history)
         elif isinstance(event, EpochDone):
             self._history.append(event.row)
             self._told["history"] = columns(self._history)
             self.write()
-        elif isinstance(event, Stepped):
+        elif isinstance(event, StepDone):
             self._step(event)
         if time.monotonic() - self._said > _EVERY_S:
             self.write()
@@ -52,7 +52,7 @@ class Reporting:
         self._said = time.monotonic()
         runs.report(self._library, self._run_id, self._told)
 
-    def _step(self, event: Stepped) -> None:
+    def _step(self, event: StepDone) -> None:
         done, of = (event.epoch - 1) * event.steps + event.step, event.epochs * event.steps
         begun, at_s = self._first = self._first or (done, active_seconds())
         left_s = (active_seconds() - at_s) / (done - begun) * (of - done) if done > begun else None
@@ -67,7 +67,7 @@ class Reporting:
         }
 
 
-def columns(history: Sequence[Epoch]) -> dict[str, list[float | None]]:
+def columns(history: Sequence[EpochMetrics]) -> dict[str, list[float | None]]:
     """A column of each measure over the epochs."""
     rows = [asdict(row) for row in history]
     return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}

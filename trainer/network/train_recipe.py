@@ -26,18 +26,18 @@ from vtag.engine.swin.config import ModelSpec
 from vtag.engine.swin.weight_names import is_head
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.text import display_path, printable
-from vtag.trainer.data.augment import Augmentation, tells_sides
-from vtag.trainer.data.dataset import Clip, Dataset, DatasetError, label_of, read_dataset
-from vtag.trainer.data.loader import ClipSource, Indexed, Item
+from vtag.trainer.data.augment import Augmentation, mention_sides
+from vtag.trainer.data.clip_source import ClipSource, FrameStepSampling, LabelledVideo
+from vtag.trainer.data.dataset import Dataset, DatasetError, LabelledClip, label_from_name, read_dataset
 from vtag.trainer.evaluation.report import CURVES_FILE, HISTORY_FILE, curves_png, history_csv
-from vtag.trainer.loop.distributed import Ranks
-from vtag.trainer.loop.loop import EpochDone, LoopSettings, Trained, TrainEvent, Training
+from vtag.trainer.loop.distributed import DistributedContext
+from vtag.trainer.loop.loop import EpochDone, LoopSettings, TrainEvent, Training, TrainingDone
+from vtag.trainer.loop.network import Network, build_network, random_checkpoint
 from vtag.trainer.loop.state_paths import STATE_FILE
-from vtag.trainer.loop.tensorboard import Scalars
-from vtag.trainer.loop.training_state import Epoch, is_finished
-from vtag.trainer.loop.validate import Validate, validation
+from vtag.trainer.loop.tensorboard import TensorBoardWriter
+from vtag.trainer.loop.training_state import EpochMetrics, is_finished
+from vtag.trainer.loop.validate import Validator, make_validator
 from vtag.trainer.network.config import Config
-from vtag.trainer.network.network import Network, build, random_base
 
 BEST, LAST, STATE = "best", "last", "state"  # below the result's folder
 _HEAD_STD = 0.01  # of a new head's weights, as in the published I3D head
@@ -48,21 +48,21 @@ _ORIGINAL_RATE = (
 
 
 @dataclass(frozen=True)
-class Begun:
+class RecipeStarted:
     """What is about to be trained, on what."""
 
     labels: int
     train: int
     val: int
     device: str
-    half: bool
+    bf16: bool
     processes: int
     resumed: bool
     remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Ended:
+class RecipeDone:
     """The result's folder; in it `best` is the model of the best validation, `last` that of the last epoch."""
 
     folder: Path
@@ -71,8 +71,8 @@ class Ended:
 
 
 def train(
-    config: Config, *, resume: bool = False, ranks: Ranks = Ranks()
-) -> Generator[Begun | TrainEvent | Ended, None, None]:
+    config: Config, *, resume: bool = False, distributed: DistributedContext = DistributedContext()
+) -> Generator[RecipeStarted | TrainEvent | RecipeDone, None, None]:
     """Train by `config`; yields Begun, the loop's events, then Ended. All of `ranks` call it with the same recipe.
 
     After every epoch the first process writes the model (`last`, and `best` where it is the best yet) and the
@@ -86,22 +86,22 @@ def train(
             else f"an unfinished training: --resume goes on with it; or delete its {STATE}"
         )
         raise ModelError(f"{display_path(folder)} holds {what}")
-    prepared = prepare(config, ranks)
-    ranks.agree("clips or recipes", int(prepared.fingerprint[:7], 16), prepared.device)
+    prepared = prepare(config, distributed)
+    distributed.require_same("clips or recipes", int(prepared.fingerprint[:7], 16), prepared.device)
     with ExitStack() as stack:
         training = _training(stack, prepared, folder / STATE)
         resumed = resume and training.resume()
-        ranks.copy_first(prepared.network.state_dict().values())
+        distributed.broadcast(prepared.network.state_dict().values())
         yield _begun(prepared, resumed)
-        writer = _Writer(folder, prepared) if ranks.rank == 0 else None
+        writer = _Writer(folder, prepared) if distributed.rank == 0 else None
         run = stack.enter_context(closing(training.run()))
         for event in run:
             if writer and isinstance(event, EpochDone):
                 writer.keep(event, training.history)
             yield event
-            if isinstance(event, Trained):
+            if isinstance(event, TrainingDone):
                 best = next((row for row in event.history if row.epoch == event.best_epoch), None)
-                yield Ended(folder, event.best_epoch, best.val_accuracy if best else None)
+                yield RecipeDone(folder, event.best_epoch, best.val_accuracy if best else None)
 
 
 @dataclass(frozen=True)
@@ -109,27 +109,27 @@ class Prepared:
     """All that a training needs, read and checked."""
 
     config: Config
-    ranks: Ranks
+    distributed: DistributedContext
     dataset: Dataset
     val: Dataset | None
     spec: ModelSpec
     network: Network
     device: torch.device
-    half: bool
+    bf16: bool
     fingerprint: str
 
 
-def prepare(config: Config, ranks: Ranks = Ranks()) -> Prepared:
+def prepare(config: Config, distributed: DistributedContext = DistributedContext()) -> Prepared:
     """Read the data and build the network that `config` names. Raises VtagError."""
     dataset, labels = training_data(config)
     val = validation_data(config, labels)
     device = choose_device(config.run.device)
-    if device.type == "cuda" and ranks.world > 1:
-        device = torch.device("cuda", ranks.local)
+    if device.type == "cuda" and distributed.world_size > 1:
+        device = torch.device("cuda", distributed.local_rank)
     if device.type == "cpu":
         keep_large_buffers()
     base = starting_point(config, labels)
-    network = build(
+    network = build_network(
         base,
         base.tensors["head.weight"],
         base.tensors["head.bias"],
@@ -137,20 +137,20 @@ def prepare(config: Config, ranks: Ranks = Ranks()) -> Prepared:
         head_dropout=config.model.head_dropout,
         recompute=config.optim.checkpointing,
     )
-    half = config.run.amp and choose_precision("auto", device) == "bf16"
+    bf16 = config.run.amp and choose_precision("auto", device) == "bf16"
     told = _fingerprint(config, dataset)
-    return Prepared(config, ranks, dataset, val, base.spec, network, device, half, told)
+    return Prepared(config, distributed, dataset, val, base.spec, network, device, bf16, told)
 
 
-def _begun(p: Prepared, resumed: bool) -> Begun:
+def _begun(p: Prepared, resumed: bool) -> RecipeStarted:
     remarks = (*p.dataset.remarks, *(p.val.remarks if p.val else ()))
-    return Begun(
+    return RecipeStarted(
         labels=len(p.spec.labels),
         train=len(p.dataset.clips),
         val=len(p.val.clips) if p.val else 0,
         device=str(p.device),
-        half=p.half,
-        processes=p.ranks.world,
+        bf16=p.bf16,
+        processes=p.distributed.world_size,
         resumed=resumed,
         remarks=remarks,
     )
@@ -196,7 +196,9 @@ def label_names(config: Config) -> tuple[str, ...]:
     if not told and (not file.is_file() or config.path(config.data.train).is_dir()):
         return ()
     try:
-        names = [label_of(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [
+            label_from_name(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"the labels in {display_path(file)} cannot be read") from error
     return tuple(names)
@@ -217,7 +219,7 @@ def starting_point(config: Config, labels: tuple[str, ...]) -> Checkpoint:
         mean=_three(model.mean),
         std=_three(model.std),
     )
-    base = random_base(spec, seed=config.run.seed)
+    base = random_checkpoint(spec, seed=config.run.seed)
     rng = np.random.default_rng((config.run.seed, 0x4EAD))
     head = {
         "head.weight": (_HEAD_STD * rng.normal(size=(len(labels), sizes.feature_dim))).astype(np.float32),
@@ -252,7 +254,7 @@ def _is_image(path: Path) -> bool:
     return path.is_file() and is_image_file(path)
 
 
-def loop_settings(config: Config, labels: Sequence[str], *, half: bool) -> LoopSettings:
+def loop_settings(config: Config, labels: Sequence[str], *, bf16: bool) -> LoopSettings:
     """What the loop is told by a recipe."""
     optim, data = config.optim, config.data
     return LoopSettings(
@@ -260,20 +262,20 @@ def loop_settings(config: Config, labels: Sequence[str], *, half: bool) -> LoopS
         batch_size=optim.batch_size,
         clips_at_once=optim.clips_at_once,
         lr=optim.lr,
-        backbone_scale=optim.backbone_lr_scale,
+        backbone_lr_scale=optim.backbone_lr_scale,
         weight_decay=optim.weight_decay,
         betas=(optim.betas[0], optim.betas[1]),
         warmup_epochs=optim.warmup_epochs,
         warmup_ratio=optim.warmup_ratio,
         min_lr=optim.min_lr,
         label_smoothing=data.label_smoothing,
-        half=half,
+        bf16=bf16,
         validate_every=config.run.validate_every,
         seed=config.run.seed,
         augmentation=Augmentation(
             area=(data.area[0], data.area[1]),
             aspect=(data.aspect[0], data.aspect[1]),
-            flip=0.0 if tells_sides(labels) else data.flip,
+            flip=0.0 if mention_sides(labels) else data.flip,
             colour=data.colour,
             mixup=data.mixup,
         ),
@@ -283,25 +285,25 @@ def loop_settings(config: Config, labels: Sequence[str], *, half: bool) -> LoopS
 def _training(stack: ExitStack, p: Prepared, state: Path) -> Training:
     """The loop over what was prepared, with what it reads open on `stack`."""
     data, optim, labels = p.config.data, p.config.optim, p.spec.labels
-    cut = Indexed(data.frames, data.interval, data.short_side)
+    cut = FrameStepSampling(data.frames, data.interval, data.short_side)
     source = stack.enter_context(ClipSource(_items(p.dataset, labels), cut))
-    validate: Validate | None = None
+    validate: Validator | None = None
     if p.val:
         centre = replace(cut, crop=data.crop)
-        looked = ClipSource(_items(p.val, labels), centre, cache_bytes=_VALIDATION_CACHE_BYTES, places=1)
-        validate = validation(
+        looked = ClipSource(_items(p.val, labels), centre, cache_bytes=_VALIDATION_CACHE_BYTES, positions=1)
+        validate = make_validator(
             stack.enter_context(looked),
             mean=p.spec.mean,
             std=p.spec.std,
             device=p.device,
-            half=p.half,
+            bf16=p.bf16,
             clips_at_once=optim.clips_at_once,
-            ranks=p.ranks,
+            distributed=p.distributed,
         )
     return Training(
         p.network,
         source,
-        loop_settings(p.config, labels, half=p.half),
+        loop_settings(p.config, labels, bf16=p.bf16),
         folder=state,
         fingerprint=p.fingerprint,
         size=data.crop,
@@ -309,7 +311,7 @@ def _training(stack: ExitStack, p: Prepared, state: Path) -> Training:
         std=p.spec.std,
         device=p.device,
         validate=validate,
-        ranks=p.ranks,
+        distributed=p.distributed,
     )
 
 
@@ -319,7 +321,7 @@ class _Writer:
     def __init__(self, folder: Path, prepared: Prepared) -> None:
         self._folder = folder
         self._prepared = prepared
-        self._scalars = Scalars(folder) if prepared.config.run.tensorboard else None
+        self._scalars = TensorBoardWriter(folder) if prepared.config.run.tensorboard else None
         self._write("config.json", json.dumps(prepared.config.to_json(), indent=1).encode())
         told = {
             "vtag": version("vtag"),
@@ -327,13 +329,13 @@ class _Writer:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": str(prepared.device),
-            "processes": prepared.ranks.world,
+            "processes": prepared.distributed.world_size,
             "clips": len(prepared.dataset.clips),
             "data": _data_digest(prepared.dataset),
         }
         self._write("environment.json", json.dumps(told, indent=1).encode())
 
-    def keep(self, done: EpochDone, history: Sequence[Epoch]) -> None:
+    def keep(self, done: EpochDone, history: Sequence[EpochMetrics]) -> None:
         """Write the epoch's model and the history so far."""
         checkpoint = identified(self._prepared.spec, self._prepared.network.swin.arrays())
         save_model_folder(checkpoint, self._folder / LAST)
@@ -357,12 +359,12 @@ def _root(config: Config) -> Path | None:
 def _named(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
     """The same with the labels' own names; indices count, and case does not. Raises DatasetError."""
     known = {label.casefold(): label for label in labels}
-    clips: list[Clip] = []
+    clips: list[LabelledClip] = []
     for clip in dataset.clips:
         if clip.index is not None and clip.index < len(labels):
             label = labels[clip.index]
-        elif clip.index is None and label_of(clip.label).casefold() in known:
-            label = known[label_of(clip.label).casefold()]
+        elif clip.index is None and label_from_name(clip.label).casefold() in known:
+            label = known[label_from_name(clip.label).casefold()]
         else:
             raise DatasetError(
                 f"{display_path(clip.path)} has a label that is not known: {printable(clip.label)}"
@@ -371,9 +373,9 @@ def _named(dataset: Dataset, labels: tuple[str, ...]) -> Dataset:
     return replace(dataset, clips=tuple(clips), labels=labels)
 
 
-def _items(dataset: Dataset, labels: tuple[str, ...]) -> list[Item]:
+def _items(dataset: Dataset, labels: tuple[str, ...]) -> list[LabelledVideo]:
     index = {label: i for i, label in enumerate(labels)}
-    return [Item(clip.path, index[clip.label]) for clip in dataset.clips]
+    return [LabelledVideo(clip.path, index[clip.label]) for clip in dataset.clips]
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -35,7 +35,7 @@ _LONGEST = 2  # times its short side is a picture of the view `full` long at mos
 
 
 @dataclass(frozen=True)
-class Indexed:
+class FrameStepSampling:
     """Clips by frame index, as the published recipes cut them: `frames`, every `step`-th, at short side `short_side`.
 
     The whole picture, or with `crop` its centre.
@@ -48,7 +48,7 @@ class Indexed:
 
 
 @dataclass(frozen=True)
-class Item:
+class LabelledVideo:
     """A video that shows `label`; somewhere in it, or in the window that begins at `start_ms`."""
 
     path: Path
@@ -56,11 +56,11 @@ class Item:
     start_ms: int | None = None
 
 
-class Want(NamedTuple):
+class ClipRequest(NamedTuple):
     """One clip of an item: the window at the `place`-th of the source's places."""
 
     item: int
-    place: int
+    position: int
 
 
 class ClipSource:
@@ -74,12 +74,12 @@ class ClipSource:
 
     def __init__(
         self,
-        items: Sequence[Item],
-        sampling: Sampling | Indexed,
+        items: Sequence[LabelledVideo],
+        sampling: Sampling | FrameStepSampling,
         *,
         cache_bytes: int | None = None,
         workers: int | None = None,
-        places: int | None = None,
+        positions: int | None = None,
     ) -> None:
         self.items = items
         self.failed: dict[int, str] = {}
@@ -87,12 +87,12 @@ class ClipSource:
         most = _most_bytes(sampling)
         self._cache_bytes = default_cache_bytes() if cache_bytes is None else cache_bytes
         fit = self._cache_bytes // max(1, most * len(items))
-        self.places = places or (min(_MOST_PLACES, int(fit)) if fit else _UNKEPT_PLACES)
+        self.positions = positions or (min(_MOST_PLACES, int(fit)) if fit else _UNKEPT_PLACES)
         workers = workers or os.cpu_count() or 1
         self._ahead = max(_LEAST_AHEAD, min(_AHEAD_OF_EACH * workers, _AHEAD_BYTES // most))
-        self._cache: dict[Want, Pixels] = {}
+        self._cache: dict[ClipRequest, Pixels] = {}
         self._whole: set[int] = set()  # items that are one window, wherever it is asked for
-        self._jobs: dict[int, Want] = {}
+        self._jobs: dict[int, ClipRequest] = {}
         self._clips: dict[int, Pixels] = {}  # by job, which is not finished yet
         self._arrived: dict[int, Pixels | None] = {}  # by job, which is
         self._next_job = 0
@@ -106,12 +106,12 @@ class ClipSource:
     ) -> None:
         self._pool.close()
 
-    def read(self, wants: Sequence[Want]) -> Iterator[Pixels | None]:
+    def read(self, wants: Sequence[ClipRequest]) -> Iterator[Pixels | None]:
         """The clips [T, H, W, 3] of `wants`, in their order; None for an item that cannot be read.
 
         The arrays may be the cache's own: they are not to be written to.
         """
-        ahead: deque[tuple[Want, int | None]] = deque()  # with the job that reads it, where one has to
+        ahead: deque[tuple[ClipRequest, int | None]] = deque()  # with the job that reads it, where one has to
         rest = iter(wants)
         while True:
             while len(ahead) < self._ahead and (want := next(rest, None)) is not None:
@@ -124,19 +124,19 @@ class ClipSource:
             else:
                 yield self._wait_for(job)
 
-    def _key(self, want: Want) -> Want:
+    def _key(self, want: ClipRequest) -> ClipRequest:
         fixed = want.item in self._whole or self.items[want.item].start_ms is not None
-        return Want(want.item, 0) if fixed else want
+        return ClipRequest(want.item, 0) if fixed else want
 
-    def _begin(self, want: Want) -> int | None:
+    def _begin(self, want: ClipRequest) -> int | None:
         """Have `want` decoded; None where that is done already, or in vain."""
         if want.item in self.failed or self._key(want) in self._cache:
             return None
         job, self._next_job = self._next_job, self._next_job + 1
         item = self.items[want.item]
         self._jobs[job] = want
-        share = (want.place + 0.5) / self.places
-        if isinstance(self._sampling, Indexed):
+        share = (want.position + 0.5) / self.positions
+        if isinstance(self._sampling, FrameStepSampling):
             self._pool.submit(job, TrainingClipRequest(item.path, share, **asdict(self._sampling)))
         else:
             self._pool.submit(job, SingleWindowRequest(item.path, self._sampling, item.start_ms, share))
@@ -160,7 +160,7 @@ class ClipSource:
                 self._keep(want, event.info.duration_ms, pixels)
         return self._arrived.pop(job)
 
-    def _keep(self, want: Want, duration_ms: int, pixels: Pixels) -> None:
+    def _keep(self, want: ClipRequest, duration_ms: int, pixels: Pixels) -> None:
         if isinstance(self._sampling, Sampling) and duration_ms <= self._sampling.window_ms:
             self._whole.add(want.item)
         key = self._key(want)
@@ -169,9 +169,9 @@ class ClipSource:
             self._cache_bytes -= pixels.nbytes
 
 
-def _most_bytes(sampling: Sampling | Indexed) -> int:
+def _most_bytes(sampling: Sampling | FrameStepSampling) -> int:
     """The largest clip that can come out."""
-    if isinstance(sampling, Indexed):
+    if isinstance(sampling, FrameStepSampling):
         side = sampling.short_side
         area = sampling.crop**2 if sampling.crop else side * LONGEST * side
         return sampling.frames * area * 3

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from vtag.engine.text import display_path
 from vtag.trainer.loop.loop import EpochDone, TrainEvent
-from vtag.trainer.loop.training_state import Epoch
-from vtag.trainer.network.train import BEST, Begun, Ended
+from vtag.trainer.loop.training_state import EpochMetrics
+from vtag.trainer.network.train_recipe import BEST, RecipeDone, RecipeStarted
 
 
-def told_of(event: Begun | TrainEvent | Ended) -> str:
+def format_event(event: RecipeStarted | TrainEvent | RecipeDone) -> str:
     """An event as a line; empty for what is too small to be one."""
-    if isinstance(event, Begun):
-        how = "bf16" if event.half else "fp32"
+    if isinstance(event, RecipeStarted):
+        how = "bf16" if event.bf16 else "fp32"
         again = "going on with" if event.resumed else "training on"
         where = f"{event.device}, {event.processes} processes" if event.processes > 1 else event.device
         return f"{again} {event.train} clips of {event.labels} classes, {event.val} to validate on; {where}, {how}"
     if isinstance(event, EpochDone):
-        return told_of_epoch(event)
-    if isinstance(event, Ended):
+        return format_epoch(event)
+    if isinstance(event, RecipeDone):
         best = (
             f"the best is epoch {event.best_epoch} with {_percent(event.best_accuracy)} (one centre crop), in {BEST}"
             if event.best_accuracy is not None
@@ -27,7 +27,7 @@ def told_of(event: Begun | TrainEvent | Ended) -> str:
     return ""
 
 
-def told_of_epoch(event: EpochDone) -> str:
+def format_epoch(event: EpochDone) -> str:
     """One line an epoch: loss and accuracy, and of the validation also which epoch is the best so far."""
     row = event.row
     line = f"epoch {row.epoch} of {event.epochs}: loss {row.loss:.4f}, {_percent(row.accuracy)} right"
@@ -38,7 +38,7 @@ def told_of_epoch(event: EpochDone) -> str:
     )
 
 
-def _best(best: Epoch | None, row: Epoch) -> str:
+def _best(best: EpochMetrics | None, row: EpochMetrics) -> str:
     if best is None or best.val_accuracy is None:
         return ""
     return (

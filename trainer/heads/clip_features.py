@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,51 +18,20 @@ from vtag.engine.paths import home
 from vtag.engine.scan.events import Event
 from vtag.engine.scan.model_selection import remember
 from vtag.engine.scan.scan import ScanOptions, sampling_of, scan
-from vtag.trainer.data.dataset import Clip, Dataset
+from vtag.trainer.data.dataset import Dataset, LabelledClip
+from vtag.trainer.data.features import Features, empty_features
 
 _OVERLAP = (
     2  # windows of a training clip begin this much closer than they are long: short clips give more of them
 )
 
 
-@dataclass(frozen=True)
-class Features:
-    """Pooled features [N, D] of N windows, and for each the number of the clip or video that it is of."""
-
-    values: NDArray[np.float32]
-    owner: NDArray[np.int64]
-    windows: NDArray[np.int64]  # start_ms, end_ms
-    videos: tuple[str, ...] = field(default=())  # content keys by owner, where the windows are of a library
-
-    @property
-    def hours(self) -> float:
-        """How long the windows are together."""
-        return float((self.windows[:, 1] - self.windows[:, 0]).sum()) / 3_600_000
-
-
-def no_features(dim: int) -> Features:
-    """Of nothing."""
-    return Features(np.zeros((0, dim), np.float32), np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
-
-
-def joined(first: Features, second: Features) -> Features:
-    """Both, the owners of the second counted on behind those of the first."""
-    owners = max(len(first.videos), int(first.owner.max(initial=-1)) + 1)
-    videos = (*first.videos, *[""] * (owners - len(first.videos)), *second.videos) if second.videos else ()
-    return Features(
-        np.concatenate([first.values, second.values]),
-        np.concatenate([first.owner, second.owner + owners]),
-        np.concatenate([first.windows, second.windows]),
-        videos,
-    )
-
-
-def clips_library() -> Path:
+def clips_library_path() -> Path:
     """Where what was seen of labelled clips is kept."""
     return home() / "cache" / "clips" / "library.db"
 
 
-def look_at(clips: Sequence[Clip], base: Checkpoint, device: str, place: Path) -> Iterator[Event]:
+def scan_clips(clips: Sequence[LabelledClip], base: Checkpoint, device: str, place: Path) -> Iterator[Event]:
     """Scan the clips into the library at `place`, which keeps what was seen of them; yields the scan's events."""
     paths = [os.fsencode(clip.path) for clip in clips]
     with Library.open(place) as library:
@@ -70,10 +39,12 @@ def look_at(clips: Sequence[Clip], base: Checkpoint, device: str, place: Path) -
         yield from scan(library, paths, base, _options(base, device))
 
 
-def of_clips(dataset: Dataset, base: Checkpoint, device: str, place: Path) -> tuple[Dataset, Features]:
+def load_clip_features(
+    dataset: Dataset, base: Checkpoint, device: str, place: Path
+) -> tuple[Dataset, Features]:
     """What `look_at` kept: the clips that could be read, one source for equal contents, and their features."""
     sampling = sampling_of(base.spec, _options(base, device)).key()
-    kept: list[Clip] = []
+    kept: list[LabelledClip] = []
     values: list[NDArray[np.float32]] = []
     windows: list[NDArray[np.int64]] = []
     first: dict[str, str] = {}  # content key -> source
@@ -92,7 +63,7 @@ def of_clips(dataset: Dataset, base: Checkpoint, device: str, place: Path) -> tu
     labels = tuple(sorted({clip.label for clip in kept}))
     of = Dataset(tuple(kept), labels, dataset.remarks)
     if not kept:
-        return of, no_features(base.spec.sizes.feature_dim)
+        return of, empty_features(base.spec.sizes.feature_dim)
     owner = np.repeat(np.arange(len(values)), [len(part) for part in values])
     return of, Features(np.concatenate(values), owner, np.concatenate(windows))
 

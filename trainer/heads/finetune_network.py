@@ -21,19 +21,19 @@ from vtag.engine.errors import ModelError
 from vtag.engine.library.analysis.segments import probabilities
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.video.read.sampling import Sampling
-from vtag.trainer.data.augment import Augmentation, tells_sides
+from vtag.trainer.data.augment import Augmentation, mention_sides
+from vtag.trainer.data.clip_source import ClipSource, LabelledVideo, default_cache_bytes
 from vtag.trainer.data.dataset import Dataset
-from vtag.trainer.data.loader import ClipSource, Item, default_cache_bytes
-from vtag.trainer.data.split import held_out
-from vtag.trainer.evaluation.judge import Verdict, judge
+from vtag.trainer.data.features import Features
+from vtag.trainer.data.split import validation_mask
+from vtag.trainer.evaluation.head_metrics import HeadMetrics, measure_head
 from vtag.trainer.heads import window_features
-from vtag.trainer.heads.features import Features
-from vtag.trainer.heads.window_features import Looked, Owned
-from vtag.trainer.loop.loop import LoopSettings, Resumed, Trained, TrainEvent, Training
+from vtag.trainer.heads.window_features import OwnedWindow, WindowsDone
+from vtag.trainer.loop.loop import LoopSettings, TrainEvent, Training, TrainingDone, TrainingResumed
+from vtag.trainer.loop.network import Network, Part, build_network
 from vtag.trainer.loop.state_paths import STATE_FILE
-from vtag.trainer.loop.training_state import Epoch
-from vtag.trainer.loop.validate import Validate, validation
-from vtag.trainer.network.network import Network, Part, build
+from vtag.trainer.loop.training_state import EpochMetrics
+from vtag.trainer.loop.validate import Validator, make_validator
 
 BACKGROUND_SHARE = 0.25  # of an epoch's clips
 _FOR_CALIBRATION = 0.4  # of the videos without the labels
@@ -67,27 +67,27 @@ class Examples:
     dataset: Dataset
     windows: NDArray[np.int64]  # [W, 2] start_ms, end_ms
     owner: NDArray[np.int64]  # [W], the clip of each
-    others: tuple[Owned, ...]
+    others: tuple[OwnedWindow, ...]
 
     @property
     def truth(self) -> NDArray[np.int64]:
         """The label of each clip, by its place."""
         return np.array([self.dataset.labels.index(clip.label) for clip in self.dataset.clips])
 
-    def items(self, which: NDArray[np.bool_]) -> list[Item]:
+    def items(self, which: NDArray[np.bool_]) -> list[LabelledVideo]:
         """What is trained on of some clips [N]: the file, or the windows where a person said from when to when."""
         truth, found = self.truth, []
         for number in np.flatnonzero(which):
             clip, label = self.dataset.clips[number], int(truth[number])
             starts = self.windows[self.owner == number, 0] if clip.span_ms else [None]
-            found += [Item(clip.path, label, None if s is None else int(s)) for s in starts]
+            found += [LabelledVideo(clip.path, label, None if s is None else int(s)) for s in starts]
         return found
 
-    def owned(self, which: NDArray[np.bool_]) -> list[Owned]:
+    def owned(self, which: NDArray[np.bool_]) -> list[OwnedWindow]:
         """All windows of some clips [N]."""
         truth, clips = self.truth, self.dataset.clips
         return [
-            (Item(clips[n].path, int(truth[n]), int(start)), int(n))
+            (LabelledVideo(clips[n].path, int(truth[n]), int(start)), int(n))
             for (start, _), n in zip(self.windows, self.owner, strict=True)
             if which[n]
         ]
@@ -98,14 +98,14 @@ class NewModel:
     """A trained model, what was found of it, and how it came to be."""
 
     checkpoint: Checkpoint
-    verdict: Verdict
+    verdict: HeadMetrics
     others: Features  # what its thresholds were set on
-    history: tuple[Epoch, ...]
+    history: tuple[EpochMetrics, ...]
     best_epoch: int
     remarks: tuple[str, ...]
 
 
-Steps = Generator[TrainEvent | Resumed | Looked, None, NewModel]
+Steps = Generator[TrainEvent | TrainingResumed | WindowsDone, None, NewModel]
 
 
 def train_backbone(
@@ -129,7 +129,7 @@ def train_backbone(
             f"{folder.name} is an unfinished training: --resume goes on with it; or delete {folder}"
         )
     clips = examples.dataset.clips
-    held = held_out([clip.source for clip in clips], examples.truth.tolist(), seed=seed)
+    held = validation_mask([clip.source for clip in clips], examples.truth.tolist(), seed=seed)
     others = _kept_others(examples.others, folder, len(examples.dataset.labels))
     calibrates = _calibrates(others, seed)
     learns = [item for (item, _), spared in zip(others, calibrates, strict=True) if not spared]
@@ -153,16 +153,16 @@ def train_backbone(
             folder,
         )
         if resume and training.resume():
-            yield Resumed(training.history)
+            yield TrainingResumed(training.history)
         elif resume:
             remarks.append("there was nothing to resume: the training began anew")
         trained = yield from _run(training)
     checkpoint = identified(start.spec, network.swin.arrays())
     judged = held if held.any() else np.ones(len(clips), bool)
-    own = yield from window_features.look_at(examples.owned(judged), checkpoint, device)
+    own = yield from window_features.embed_windows(examples.owned(judged), checkpoint, device)
     calibration = [pair for pair, spared in zip(others, calibrates, strict=True) if spared]
-    unlike = yield from window_features.look_at(calibration, checkpoint, device)
-    verdict = judge(
+    unlike = yield from window_features.embed_windows(calibration, checkpoint, device)
+    verdict = measure_head(
         examples.dataset.labels,
         examples.truth,
         [clip.source for clip in clips],
@@ -178,8 +178,8 @@ def train_backbone(
 
 def _training(
     stack: ExitStack,
-    train: list[Item],
-    held: list[Item],
+    train: list[LabelledVideo],
+    held: list[LabelledVideo],
     background: int,
     start: Checkpoint,
     settings: NetworkSettings,
@@ -190,11 +190,11 @@ def _training(
 ) -> tuple[Training, Network]:
     """The training of the items, with what it reads open on `stack`."""
     spec, where = start.spec, choose_device(device)
-    half = settings.amp and choose_precision("auto", where) == "bf16"
+    bf16 = settings.amp and choose_precision("auto", where) == "bf16"
     if where.type == "cpu":
         keep_large_buffers()
     small = where.type == "cuda" and torch.cuda.get_device_properties(where).total_memory < _SMALL_CARD_BYTES
-    network = build(
+    network = build_network(
         start,
         start.tensors["head.weight"],
         start.tensors["head.bias"],
@@ -203,15 +203,15 @@ def _training(
         head_dropout=settings.head_dropout,
         recompute=small,
     )
-    loop = _loop_settings(settings, len(train), background, dataset.labels, half, where, seed)
+    loop = _loop_settings(settings, len(train), background, dataset.labels, bf16, where, seed)
     source = stack.enter_context(ClipSource(train, _sampling(start, "full")))
-    validate: Validate | None = None
+    validate: Validator | None = None
     if held:
         looked = stack.enter_context(
             ClipSource(held, _sampling(start, "center"), cache_bytes=default_cache_bytes() // 4)
         )
-        validate = validation(
-            looked, mean=spec.mean, std=spec.std, device=where, half=half, clips_at_once=loop.clips_at_once
+        validate = make_validator(
+            looked, mean=spec.mean, std=spec.std, device=where, bf16=bf16, clips_at_once=loop.clips_at_once
         )
     training = Training(
         network,
@@ -228,12 +228,12 @@ def _training(
     return training, network
 
 
-def _run(training: Training) -> Generator[TrainEvent, None, Trained]:
+def _run(training: Training) -> Generator[TrainEvent, None, TrainingDone]:
     run = training.run()
     try:
         for event in run:
             yield event
-            if isinstance(event, Trained):
+            if isinstance(event, TrainingDone):
                 return event
     except torch.OutOfMemoryError as error:
         raise ModelError(
@@ -249,7 +249,7 @@ def _loop_settings(
     items: int,
     background: int,
     labels: Sequence[str],
-    half: bool,
+    bf16: bool,
     device: torch.device,
     seed: int,
 ) -> LoopSettings:
@@ -262,13 +262,13 @@ def _loop_settings(
         lr=settings.lr,
         warmup_epochs=min(2.5, settings.epochs / 10),
         label_smoothing=settings.label_smoothing,
-        half=half,
+        bf16=bf16,
         patience=_PATIENCE,
         seed=seed,
         shares=shares,
         epoch_clips=max(1, round((items - background) / (1 - share))),
         augmentation=Augmentation(
-            flip=0.0 if tells_sides(labels) else 0.5, colour=settings.colour, mixup=settings.mixup
+            flip=0.0 if mention_sides(labels) else 0.5, colour=settings.colour, mixup=settings.mixup
         ),
     )
 
@@ -283,7 +283,7 @@ def _scores(seen: Features, model: Checkpoint) -> NDArray[np.float64]:
     return probabilities(halves, model.tensors["head.weight"], model.tensors["head.bias"])
 
 
-def _calibrates(others: Sequence[Owned], seed: int) -> NDArray[np.bool_]:
+def _calibrates(others: Sequence[OwnedWindow], seed: int) -> NDArray[np.bool_]:
     """Which windows of other footage set the thresholds instead of being learned from: whole videos."""
     videos = sorted({video for _, video in others})
     count = round(_FOR_CALIBRATION * len(videos))
@@ -291,7 +291,7 @@ def _calibrates(others: Sequence[Owned], seed: int) -> NDArray[np.bool_]:
     return np.array([video in chosen for _, video in others], bool)
 
 
-def _kept_others(others: Sequence[Owned], folder: Path, label: int) -> list[Owned]:
+def _kept_others(others: Sequence[OwnedWindow], folder: Path, label: int) -> list[OwnedWindow]:
     """The windows that an unfinished training in `folder` began with, else `others`, which are written down."""
     file = folder / _OTHERS_FILE
     with said_of(folder):
@@ -299,7 +299,8 @@ def _kept_others(others: Sequence[Owned], folder: Path, label: int) -> list[Owne
             try:
                 told = json.loads(file.read_bytes())
                 return [
-                    (Item(Path(os.fsdecode(bytes.fromhex(p))), label, int(s)), int(n)) for p, s, n in told
+                    (LabelledVideo(Path(os.fsdecode(bytes.fromhex(p))), label, int(s)), int(n))
+                    for p, s, n in told
                 ]
             except (ValueError, TypeError) as error:
                 raise ModelError("a damaged training: delete it to begin anew") from error

@@ -13,7 +13,7 @@ _LEVEL, _UPPER = 0.20, 0.02  # shares of the windows above which the tail is fit
 _LEAST_SLOPE = 0.1
 
 
-def threshold(scores: NDArray[np.float64], hours: float, per_hour: float) -> float:
+def calibrate_threshold(scores: NDArray[np.float64], hours: float, per_hour: float) -> float:
     """The score that windows of other footage pass `per_hour` times an hour.
 
     `scores` [N] are one label's probabilities in N windows, which took `hours`, and of which hardly any shows it. The

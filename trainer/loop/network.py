@@ -47,14 +47,14 @@ class Network(nn.Module):
         return self
 
 
-def random_base(spec: ModelSpec, *, seed: int) -> Checkpoint:
+def random_checkpoint(spec: ModelSpec, *, seed: int) -> Checkpoint:
     """A checkpoint of `spec`'s sizes with weights as the official repository draws them before training."""
     torch.manual_seed(seed)
     told = replace(spec, source="random weights", sha256="", threshold=None, label_thresholds={})
     return identified(told, VideoSwin(spec.sizes).arrays())
 
 
-def build(
+def build_network(
     base: Checkpoint,
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
@@ -84,13 +84,15 @@ def build(
     return network
 
 
-def groups_of(network: Network, *, backbone_scale: float, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(
+    network: Network, *, backbone_lr_scale: float, weight_decay: float
+) -> list[dict[str, Any]]:
     """AdamW's groups: `scale` of the learning rate for the backbone, no decay on biases, norms and tables."""
     kept = network.swin.no_weight_decay()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.swin.named_parameters():
         if parameter.requires_grad:
-            key = (1.0 if is_head(name) else backbone_scale, 0.0 if name in kept else weight_decay)
+            key = (1.0 if is_head(name) else backbone_lr_scale, 0.0 if name in kept else weight_decay)
             groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "scale": scale, "weight_decay": decay}
