@@ -9,16 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vtag.engine.backends.base import Backend, Output, open_backend
+    from vtag.engine.backends.factory import open_backend
+    from vtag.engine.backends.protocol import Backend, Output
     from vtag.engine.swin.config import ModelSpec
 
 __all__ = ["Backend", "ModelSpec", "Output", "open_backend"]
 
 _HOMES = {
-    "Backend": "vtag.engine.backends.base",
+    "Backend": "vtag.engine.backends.protocol",
     "ModelSpec": "vtag.engine.swin.config",
-    "Output": "vtag.engine.backends.base",
-    "open_backend": "vtag.engine.backends.base",
+    "Output": "vtag.engine.backends.protocol",
+    "open_backend": "vtag.engine.backends.factory",
 }
 
 

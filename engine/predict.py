@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.backends.base import Backend
+from vtag.engine.backends.protocol import Backend
 from vtag.engine.video.read.published import predict_clip
 
 PROTOCOLS = ("clip", "test")

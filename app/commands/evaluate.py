@@ -40,7 +40,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure how often a model is right on labelled clips."""
-    from vtag.engine.backends.base import open_backend
+    from vtag.engine.backends.factory import open_backend
     from vtag.trainer.data.dataset import read_dataset
     from vtag.trainer.evaluation.evaluate import evaluate as run
     from vtag.trainer.evaluation.evaluate import label_indices

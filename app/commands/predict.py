@@ -23,7 +23,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Classify one FILE as the published tools do."""
-    from vtag.engine.backends.base import open_backend
+    from vtag.engine.backends.factory import open_backend
     from vtag.engine.predict import predict as classify
 
     classifier = open_backend(model, backend=backend, device=device, precision=precision)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.backends import onnx_cache
-from vtag.engine.backends.base import MOST_LANES, Backend, Output, usable_processors
+from vtag.engine.backends.protocol import MOST_LANES, Backend, Output, usable_processors
 from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.checkpoint import Checkpoint, OnnxGraph
 from vtag.engine.errors import ModelError

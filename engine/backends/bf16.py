@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from vtag.engine.backends.base import usable_processors
+from vtag.engine.backends.protocol import usable_processors
 from vtag.engine.paths import home, make_private_dir
 
 _PAYS = 1.2  # so much faster have bf16's products to be than fp32's, before its rounding is accepted

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.backends import onnx_session
-from vtag.engine.backends.base import Output, check_clips
 from vtag.engine.backends.onnx_session import Session
+from vtag.engine.backends.protocol import Output, check_clips
 from vtag.engine.checkpoints.checkpoint import Checkpoint, OnnxGraph
 from vtag.engine.checkpoints.formats.onnx_files import FEATURES
 from vtag.engine.errors import ModelError

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from vtag.engine.backends.base import usable_processors
+from vtag.engine.backends.protocol import usable_processors
 from vtag.engine.checkpoints.checkpoint import OnnxGraph, file_hash
 from vtag.engine.checkpoints.formats.onnx_files import CLIPS
 from vtag.engine.checkpoints.safe_open import open_regular, said_of

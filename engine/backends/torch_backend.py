@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from vtag.engine.backends import bf16
-from vtag.engine.backends.base import MOST_LANES, Output, check_clips
+from vtag.engine.backends.protocol import MOST_LANES, Output, check_clips
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.config import ModelSpec

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vtag.engine.backends.base import open_backend
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.errors import VideoError
 from vtag.engine.library.analysis.similar import SimilarityQuery, prototype
 from vtag.engine.library.database import Library

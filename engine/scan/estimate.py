@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vtag.engine.backends.base import Backend
+from vtag.engine.backends.protocol import Backend
 from vtag.engine.scan.plan import Task
 from vtag.engine.video.decode.messages import DecodeEvent, DurationRead, DurationRequest
 from vtag.engine.video.decode.pool import DecodePool

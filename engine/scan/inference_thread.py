@@ -11,7 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.backends.base import Backend
+from vtag.engine.backends.protocol import Backend
 from vtag.engine.scan.events import Profile
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.messages import ClipReady

@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.backends.base import MOST_LANES, Backend, open_backend
+from vtag.engine.backends.factory import open_backend
+from vtag.engine.backends.protocol import MOST_LANES, Backend
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive

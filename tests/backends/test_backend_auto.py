@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 from vtag.app.commands.doctor import doctor
 from vtag.engine.backends import autotune, onnx_cache
-from vtag.engine.backends.base import Output, open_backend
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.onnx_backend import OnnxBackend
+from vtag.engine.backends.protocol import Output
 from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint

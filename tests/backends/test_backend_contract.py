@@ -13,7 +13,6 @@ import pytest
 import torch
 from helpers.reference import wild_tensors
 
-from vtag.engine.backends.base import Backend, open_backend
 from vtag.engine.backends.bf16 import processor_has_bf16
 from vtag.engine.backends.export.onnx_writer import (
     AGREEMENT,
@@ -25,7 +24,9 @@ from vtag.engine.backends.export.onnx_writer import (
     export,
     write,
 )
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.onnx_session import cuda_cards
+from vtag.engine.backends.protocol import Backend
 from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
 from vtag.engine.checkpoints.load import load_checkpoint

@@ -18,10 +18,11 @@ from helpers.footage import make_video
 from helpers.reference import wild_tensors
 from helpers.sample import LABELS, make_model
 
-from vtag.engine.backends.base import Backend, open_backend
 from vtag.engine.backends.export.graph import Graph
 from vtag.engine.backends.export.onnx_writer import ExportOptions, compare, export
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.onnx_session import cuda_cards
+from vtag.engine.backends.protocol import Backend
 from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.load import Checkpoint, load_checkpoint
 from vtag.engine.errors import ModelError

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from machine import facts, matrix_rate, median_s, print_table, torchvision_swin3d
 
-from vtag.engine.backends.base import Backend
 from vtag.engine.backends.bf16 import processor_has_bf16
 from vtag.engine.backends.export.onnx_writer import ExportOptions, write
 from vtag.engine.backends.onnx_backend import OnnxBackend
+from vtag.engine.backends.protocol import Backend
 from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers
 from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
 from vtag.engine.swin.config import ModelSpec, SwinSizes

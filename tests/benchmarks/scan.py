@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers.footage import make_video, picture
 
-from vtag.engine.backends.base import open_backend
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import identified
 from vtag.engine.checkpoints.load import save_model_folder
 from vtag.engine.models.registry import STARTER

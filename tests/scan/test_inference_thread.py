@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlite_utils import Migrations
 
-from vtag.engine.backends.base import Output, open_backend
+from vtag.engine.backends.factory import open_backend
+from vtag.engine.backends.protocol import Output
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import ModelError
 from vtag.engine.jobs import job_queue

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtag.engine.backends import bf16
-from vtag.engine.backends.base import open_backend
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.torch_backend import choose_precision
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.models.registry import load_model

@@ -15,7 +15,7 @@ from helpers.sample import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtag.engine.backends.base import open_backend
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.models.registry import load_model
 from vtag.engine.predict import predict

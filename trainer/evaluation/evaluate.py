@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.backends.base import Backend
+from vtag.engine.backends.protocol import Backend
 from vtag.engine.predict import logits_of, softmax, views_at_once
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
 from vtag.engine.video.decode.messages import ClipReady, DecodeFailed, ProtocolRequest

@@ -9,7 +9,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.backends.base import open_backend
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.predict import views_at_once
 from vtag.engine.scan.scan import ScanOptions, sampling_of

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from vtag.engine.backends.base import open_backend
+from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint, save_model_folder
 from vtag.engine.library.database import Library

@@ -1,67 +1,19 @@
-"""What a backend is, and how one is opened: the seam between the model's runtimes and everything else."""
+"""Opens a backend for a model: Torch or ONNX Runtime, on the requested device."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from vtag.engine.backends.protocol import Backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import ModelError
 from vtag.engine.models.registry import load_model
-from vtag.engine.swin.config import ModelSpec
 from vtag.engine.system.signals import delay_interrupts
 from vtag.engine.text import printable
 
-MOST_LANES = 8  # clips that a processor works on at one time: each costs memory
 BACKENDS = ("auto", "torch", "onnx")
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a model says of N clips.
-
-    `features` float32 [N, D] are pooled, after the last norm; `logits` float32 [N, K] are the head's, of
-    these.
-    """
-
-    features: NDArray[np.float32]
-    logits: NDArray[np.float32]
-
-
-class Backend(Protocol):
-    """A model that is ready to run on one device with one precision."""
-
-    @property
-    def spec(self) -> ModelSpec: ...
-
-    @property
-    def name(self) -> str:
-        """The runtime: `torch`, `onnx`."""
-        ...
-
-    @property
-    def device(self) -> str:
-        """Where it really runs: `cpu`, `cuda:0`, `mps`."""
-        ...
-
-    @property
-    def precision(self) -> str:
-        """What it computes in: `fp32`, `bf16`, `fp16`, `int8`."""
-        ...
-
-    def run(self, clips: NDArray[np.uint8]) -> Output:
-        """Features and logits of `clips` uint8 [N, T, H, W, 3] (RGB); normalised on the device."""
-        ...
-
-    def logits(self, clips: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits float32 [N, K] of `clips` float32 [N, 3, T, H, W] that are normalised already."""
-        ...
 
 
 def open_backend(
@@ -131,19 +83,3 @@ def _open_onnx(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: 
     if checkpoint.onnx is None and opened.device == "cpu" and not sizes_vary:
         autotune.measure(checkpoint, opened)
     return opened
-
-
-def usable_processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def check_clips(clips: object, dtype: str, layout: str, *, channels: int) -> None:
-    """Raise ValueError unless `clips` are an array of that type and layout with something in it."""
-    if not isinstance(clips, np.ndarray) or clips.dtype != np.dtype(dtype):
-        found = clips.dtype if isinstance(clips, np.ndarray) else type(clips).__name__
-        raise ValueError(f"clips have to be {dtype} {layout}, not {found}")
-    if clips.ndim != 5 or clips.shape[channels] != 3 or 0 in clips.shape[1:]:
-        raise ValueError(f"clips have to be {dtype} {layout}, not {list(clips.shape)}")
