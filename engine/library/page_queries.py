@@ -8,6 +8,7 @@ import stat
 from typing import NamedTuple
 
 from vtag.engine.library.search.moments import Moment
+from vtag.engine.library.search.rows import drop_duplicates
 
 
 class VideoFile(NamedTuple):
@@ -97,18 +98,10 @@ def video_moments(reader: sqlite3.Connection, content_id: int) -> list[MomentRow
         "ORDER BY s.model_id IS NULL DESC, s.score DESC, s.id",
         (content_id,),
     )
-    kept: list[MomentRow] = []
-    for moment in map(MomentRow._make, rows):
-        if not any(
-            k.label == moment.label
-            and k.model != moment.model
-            and k.start_ms < moment.end_ms
-            and moment.start_ms < k.end_ms
-            and k.verdict == moment.verdict
-            for k in kept
-        ):
-            kept.append(moment)
-    return sorted(kept, key=lambda m: (m.start_ms, m.label, m.end_ms))
+    moments = drop_duplicates(
+        map(MomentRow._make, rows), key=lambda m: (m.label, m.verdict), source=lambda m: m.model
+    )
+    return sorted(moments, key=lambda m: (m.start_ms, m.label, m.end_ms))
 
 
 def labels(reader: sqlite3.Connection) -> list[str]:

@@ -154,10 +154,10 @@ def test_a_search_finds_what_its_query_means(
     monkeypatch: pytest.MonkeyPatch, many: bool, shelf: list[Seg], text: str
 ) -> None:
     if many:  # as in a library that is large beside these numbers
-        monkeypatch.setattr(evaluate, "_FEW", 0)
-        monkeypatch.setattr(sequence, "_FEW", 0)
-        monkeypatch.setattr(sequence, "_FIRST_TAKE", 1)
-        monkeypatch.setattr(sequence, "_CHUNK", 2)
+        monkeypatch.setattr(evaluate, "_SMALL_SCOPE", 0)
+        monkeypatch.setattr(sequence, "_SMALL_STEP", 0)
+        monkeypatch.setattr(sequence, "_FIRST_BATCH", 1)
+        monkeypatch.setattr(sequence, "_VIDEO_CHUNK", 2)
     try:
         tree = parse(text)
     except QueryError:
@@ -325,12 +325,12 @@ def _chains(steps: list[list[Chain]], gaps: tuple[int, ...], shelf: list[Seg]) -
 
 def _fits(node: query.TextTerm | query.LabelTerm, label: str) -> bool:
     if isinstance(node, query.LabelTerm):
-        return label.startswith(node.name[:-1]) if node.name.endswith("*") else label == node.name
+        return label.startswith(node.pattern[:-1]) if node.pattern.endswith("*") else label == node.pattern
     return all(text in label for text in node.texts)
 
 
 def _passes(seg: Seg, filters: list[query.Node]) -> bool:
-    rejected_counts = any("VerdictFilter(name='rejected')" in repr(f) for f in filters)
+    rejected_counts = any("VerdictFilter(verdict='rejected')" in repr(f) for f in filters)
     return (seg.verdict != "rejected" or rejected_counts) and all(_holds(f, seg) for f in filters)
 
 

@@ -1,1 +1,1 @@
-"""Derived data: segments, curves, history, similar moments. Imports store and annotations."""
+"""Derives segments; computes score curves, history and similar moments. Imports store, annotations and search."""

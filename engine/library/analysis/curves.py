@@ -1,4 +1,4 @@
-"""The score of a label over a video, out of what was seen: no video is opened, and no model loaded."""
+"""The score of a label over a video, computed from its observations without opening the video or a model."""
 
 from __future__ import annotations
 
@@ -15,47 +15,31 @@ from vtag.engine.library.store import heads, observations
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores float64 [W] of `label` in the windows int64 [W, 2] (ms) of a video; W is 0 where nothing is known."""
+    """Scores float64 [W] of `label` in the windows int64 [W, 2] (ms) of a video; W is 0 without an observation."""
 
     label: str
     windows: NDArray[np.int64]
     scores: NDArray[np.float64]
-    threshold: float  # at which a moment begins
+    threshold: float  # the score at which a moment starts
 
 
 def score_curve(library: Library, content_id: int, label: str) -> Curve:
-    """What the models say of `label` in a content: the library's own model first, then the latest that knows it."""
-    for model_id in _models(library):
+    """The scores of `label` in a content, by the library's model or else the latest model that has the label."""
+    row = library.connection.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()
+    for model_id in _model_ids(library) if row else ():
         model = heads.load_head(library, model_id)
         if label not in model.labels:
             continue
-        seen = latest_observation(library, content_id, model.backbone_hash)
-        if seen is not None:
-            at = model.labels.index(label)
-            scores = probabilities(seen.features, model.weight, model.bias)[:, at]
-            return Curve(
-                label, seen.windows, scores, float(derive.derivation_rules(library, model).thresholds[at])
-            )
+        observation = observations.densest(library, row[0], model.backbone_hash)
+        if observation is not None:
+            index = model.labels.index(label)
+            scores = probabilities(observation.features, model.weight, model.bias)[:, index]
+            threshold = float(derive.derivation_rules(library, model).thresholds[index])
+            return Curve(label, observation.windows, scores, threshold)
     return Curve(label, np.zeros((0, 2), np.int64), np.zeros(0), 1.0)
 
 
-def latest_observation(
-    library: Library, content_id: int, backbone_hash: str
-) -> observations.Observation | None:
-    """What was seen of a content with a backbone: in the sampling with the most windows."""
-    row = library.connection.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()
-    sampling = (
-        row
-        and library.observations.execute(
-            "SELECT sampling FROM observations WHERE content_key = ? AND backbone_hash = ? "
-            "ORDER BY window_count DESC, id DESC LIMIT 1",
-            (row[0], backbone_hash),
-        ).fetchone()
-    )
-    return observations.get(library, row[0], backbone_hash, sampling[0]) if sampling else None
-
-
-def _models(library: Library) -> list[int]:
+def _model_ids(library: Library) -> list[int]:
     """Ids of all models, the library's own first, then the latest."""
     rows = library.connection.execute(
         "SELECT id FROM models ORDER BY id = ? DESC, id DESC", (heads.library_model(library),)

@@ -1,4 +1,4 @@
-"""How often each label was found in videos of each year, month or day."""
+"""Counts each label's moments by the year, month or day in which the videos were recorded."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vtag.engine.library.search.evaluate import QueryEvaluator
 from vtag.engine.library.search.query import parse
 from vtag.engine.library.search.rows import BY_SCORE, Condition
 
-_MONTHS_FROM_DAYS = 92  # a longer time is shown by months
-_YEARS_FROM_DAYS = 6 * 366
+_MONTHS_FROM_DAYS = 92  # a history of at least so many days counts by months
+_YEARS_FROM_DAYS = 6 * 366  # and of so many by years
 
 
 class LabelHistory(NamedTuple):
-    """One label: how often it was found, and how often in each period."""
+    """One label: its number of moments, in all and in each period."""
 
     label: str
     total: int
@@ -26,61 +26,62 @@ class LabelHistory(NamedTuple):
 
 
 class History(NamedTuple):
-    """Periods without a gap, as 2023, 2023-05 or 2023-05-17, and the labels that were found most, most first."""
+    """Consecutive periods (2023, 2023-05 or 2023-05-17), and the labels with the most moments, most first."""
 
     periods: tuple[str, ...]
     labels: tuple[LabelHistory, ...]
-    undated: int  # moments of the shown labels in videos whose date is not known
+    undated: int  # moments of these labels in videos whose date is unknown
 
 
 def history(reader: sqlite3.Connection, query: str | None = None, *, label_limit: int = 15) -> History:
-    """The `most` labels that were found most often, among the moments of `query` where there is one.
+    """The history of at most `label_limit` labels, those with the most moments (that match `query`, if given).
 
     Raises QueryError.
     """
-    matcher = QueryEvaluator(reader)
-    by_label = _of_query(matcher, query) if query else _of_all(reader, label_limit)
+    evaluator = QueryEvaluator(reader)
+    by_label = _count_query(evaluator, query) if query else _count_all(reader, label_limit)
     top = sorted(by_label.items(), key=lambda row: (-row[1].total(), row[0]))[:label_limit]
-    dated = ((content, _day(seconds)) for content, seconds in matcher.dates().items())
-    days = {content: day for content, day in dated if day is not None}
-    found = {days[content] for _, counts in top for content in counts if content in days}
-    if not found:
+    known_days = ((content_id, _day(seconds)) for content_id, seconds in evaluator.dates().items())
+    days = {content_id: day for content_id, day in known_days if day is not None}
+    used_days = {days[content_id] for _, counts in top for content_id in counts if content_id in days}
+    if not used_days:
         return History((), (), sum(counts.total() for _, counts in top))
-    length = _length(min(found), max(found))
-    periods = _periods(min(found), max(found), length)
+    length = _period_length(min(used_days), max(used_days))
+    periods = _periods(min(used_days), max(used_days), length)
     names = dict(reader.execute("SELECT id, name FROM labels"))
     rows, undated = [], 0
-    for label, counts in top:
-        in_period: Counter[str] = Counter()
-        for content, count in counts.items():
-            if content in days:
-                in_period[days[content].isoformat()[:length]] += count
+    for label_id, counts in top:
+        by_period: Counter[str] = Counter()
+        for content_id, count in counts.items():
+            if content_id in days:
+                by_period[days[content_id].isoformat()[:length]] += count
             else:
                 undated += count
-        rows.append(LabelHistory(names[label], counts.total(), tuple(in_period[p] for p in periods)))
+        period_counts = tuple(by_period[period] for period in periods)
+        rows.append(LabelHistory(names[label_id], counts.total(), period_counts))
     return History(periods, tuple(rows), undated)
 
 
-def _of_all(reader: sqlite3.Connection, label_limit: int) -> dict[int, Counter[int]]:
-    """How many moments of the most frequent labels each content has."""
+def _count_all(reader: sqlite3.Connection, label_limit: int) -> dict[int, Counter[int]]:
+    """Moments in each content, for each of the labels with the most moments."""
     rows = reader.execute(
         "SELECT label_id FROM segments GROUP BY label_id ORDER BY count(*) DESC, label_id LIMIT ?",
         (label_limit,),
     ).fetchall()
-    return {label: Counter(_contents(reader, label)) for (label,) in rows}
+    return {label_id: Counter(_contents_with(reader, label_id)) for (label_id,) in rows}
 
 
-def _contents(reader: sqlite3.Connection, label: int) -> Iterable[int]:
+def _contents_with(reader: sqlite3.Connection, label_id: int) -> Iterable[int]:
     rows = reader.execute(
-        "SELECT content_id FROM segments WHERE label_id = ? AND verdict IS NOT 'rejected'", (label,)
+        "SELECT content_id FROM segments WHERE label_id = ? AND verdict IS NOT 'rejected'", (label_id,)
     )
     return map(itemgetter(0), rows)
 
 
-def _of_query(matcher: QueryEvaluator, query: str) -> dict[int, Counter[int]]:
+def _count_query(evaluator: QueryEvaluator, query: str) -> dict[int, Counter[int]]:
     by_label: dict[int, Counter[int]] = {}
-    for row in matcher.rows(parse(query), Condition(), None, BY_SCORE):
-        for step in row.steps or (row,):
+    for row in evaluator.rows(parse(query), Condition(), None, BY_SCORE):
+        for step in row.segments:
             by_label.setdefault(step.label_id, Counter())[row.content_id] += 1
     return by_label
 
@@ -93,8 +94,8 @@ def _day(seconds: float) -> date | None:
         return None
 
 
-def _length(first: date, last: date) -> int:
-    """How much of an ISO date names a period."""
+def _period_length(first: date, last: date) -> int:
+    """How many characters of an ISO date name a period: 4 for years, 7 for months, 10 for days."""
     days = (last - first).days
     return 4 if days >= _YEARS_FROM_DAYS else 7 if days >= _MONTHS_FROM_DAYS else 10
 

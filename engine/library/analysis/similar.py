@@ -1,4 +1,4 @@
-"""Find more like this: moments ranked by the cosine between features, exact, over every window that was looked at."""
+"""Finds similar moments: ranks all observed windows by the cosine between features. Exact, without an index."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from numpy.typing import NDArray
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import OBSERVATIONS_FILE, open_observations, open_reader
 from vtag.engine.library.search.moments import locate_content
+from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.library.store.feature_cache import CachedFeatures, cached_features, normalised
 
 DEFAULT_LIMIT = 20
-_CHUNK = 1024  # windows whose features are converted at once, so that they stay in the processor's cache
+_CHUNK = 1024  # windows whose features are converted at once: they fit the processor's cache
 _HALF_BIAS = np.float32(2.0**112)  # between the exponents of float16 and float32
-_HALF_BITS = np.int32(
-    -0x70002000
-)  # 0x8fffe000: a float16's sign, exponent and fraction where float32 has them
-_GOES_ON = 0.9  # of a moment's best similarity: windows beside it that have it are the same moment
-_GAP_MS = 1000  # between windows of one moment
-_FLAT = 1e-6
+_HALF_BITS = np.int32(-0x70002000)  # 0x8fffe000: sign, exponent and fraction of a float16 within a float32
+_EXCLUDED = np.float32(-2)  # the score of a window that cannot be found; below every cosine
+_EXTEND_RATIO = (
+    0.9  # a moment extends to neighbouring windows with at least this share of its best similarity
+)
+_MAX_GAP_MS = 1000  # between windows of one moment
+_ROUNDING = 1e-6  # allowed error of a cosine in float32
+_FIRST_BATCH = 1024  # windows that are sorted first; each further batch is 8 times as large
 
 
 class SimilarMoment(NamedTuple):
-    """A stretch of a video that looks like what was asked; `score` is the cosine of its best window."""
+    """A range of a video that is similar to the query; `score` is the cosine of its best window."""
 
     content_id: int
     path: bytes
-    label: str | None  # of the best moment that the library knows there
+    label: str | None  # of the best moment of the library in this range
     start_ms: int
     end_ms: int
     score: float
@@ -41,7 +44,7 @@ class SimilarMoment(NamedTuple):
 
 
 class SimilarityQuery(NamedTuple):
-    """What is looked for: `features` float32 [Q, D], of length 1, and where it is itself, which is not found."""
+    """Features float32 [Q, D] of length 1 to compare with, and their own range, which is not to be found."""
 
     features: NDArray[np.float32]
     backbone_hash: str
@@ -53,9 +56,9 @@ class SimilarityQuery(NamedTuple):
 def query_from_content(
     library: Path, content_id: int, at_ms: int | None, backbone_hash: str | None = None
 ) -> SimilarityQuery | None:
-    """What was seen at `at_ms` of a content (None: all of it together); None where nothing was seen of it.
+    """A query for what a content shows at `at_ms` (None: for all of it); None without an observation.
 
-    By the backbone that is told, else the library's.
+    Uses the observation of `backbone_hash`, by default of the library's backbone.
     """
     with closing(open_reader(library)) as reader:
         key = reader.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
@@ -71,16 +74,14 @@ def query_from_content(
     windows = np.frombuffer(row[2], "<i8").reshape(-1, 2)
     features = np.frombuffer(row[3], "<f2").reshape(-1, row[0], row[1])
     if at_ms is None:
-        return SimilarityQuery(
-            prototype(features), backbone, key, int(windows[0, 0]), int(windows[:, 1].max())
-        )
-    # the window in whose middle it is, as nearly as there is one
-    chosen = int(np.abs(windows.mean(axis=1) - at_ms).argmin())
-    return SimilarityQuery(normalised(features[chosen]), backbone, key, *windows[chosen].tolist())
+        start_ms, end_ms = int(windows[0, 0]), int(windows[:, 1].max())
+        return SimilarityQuery(prototype(features), backbone, key, start_ms, end_ms)
+    nearest = int(np.abs(windows.mean(axis=1) - at_ms).argmin())  # by the middle of the windows
+    return SimilarityQuery(normalised(features[nearest]), backbone, key, *windows[nearest].tolist())
 
 
 def prototype(features: NDArray[np.float16] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """What windows [W, V, D] have in common: their mean direction, float32 [1, D]."""
+    """The mean direction of the features of windows [W, V, D]: float32 [1, D]."""
     return normalised(normalised(features).mean(axis=(0, 1), dtype=np.float64)[None].astype(np.float32))
 
 
@@ -94,23 +95,24 @@ def library_backbone_hash(reader: sqlite3.Connection) -> str | None:
 
 
 def find_similar(
-    library: Path, like: SimilarityQuery, *, limit: int = DEFAULT_LIMIT, min_score: float = 0.0
+    library: Path, query: SimilarityQuery, *, limit: int = DEFAULT_LIMIT, min_score: float = 0.0
 ) -> list[SimilarMoment]:
-    """Moments that look like `like`, most similar first.
+    """Moments similar to `query`, most similar first.
 
-    Every window is compared. Windows side by side that are nearly as similar as the best of them are one moment.
+    Compares every window. A moment extends over neighbouring windows that are nearly as similar as its best one.
     Reads 2 x D bytes a window from the disk (1.5 GB for a million windows of 768 dimensions) and holds 28 bytes a
-    window in memory. Raises LibraryError where nothing was seen with that backbone.
+    window in memory. Raises LibraryError if there are no observations of the query's backbone.
     """
     with (
         closing(open_reader(library)) as reader,
         closing(open_observations(library.parent / OBSERVATIONS_FILE)) as observations,
     ):
-        found = cached_features(library, observations, like.backbone_hash)
-        if not found:
+        tables = cached_features(library, observations, query.backbone_hash)
+        if not tables:
             raise LibraryError("nothing was seen with this model: `vtag scan --model` looks at the videos")
-        streams = [_best_first(block, _scores(block, like), like) for block in found]
-        return _shown(reader, _merged(streams), limit, min_score)
+        streams = [_best_first(table, _scores(table, query)) for table in tables]
+        spans = heapq.merge(*streams, key=lambda span: (-span.score, span.content_key, span.start_ms))
+        return _locate_spans(reader, spans, limit, min_score)
 
 
 class _Span(NamedTuple):
@@ -120,102 +122,97 @@ class _Span(NamedTuple):
     end_ms: int
 
 
-def _scores(block: CachedFeatures, like: SimilarityQuery) -> NDArray[np.float32]:
-    """The highest cosine of each window's views with any of the asked, float32 [W]; -2 where it does not count."""
-    scores = np.full(len(block.rows), -2, np.float32)
-    count, views, dim = block.features.shape
-    if like.features.shape[1] != dim:
+def _scores(table: CachedFeatures, query: SimilarityQuery) -> NDArray[np.float32]:
+    """The highest cosine between any view of a window and any feature of the query, float32 [W]; or _EXCLUDED."""
+    scores = np.full(len(table.rows), _EXCLUDED, np.float32)
+    count, views, dim = table.features.shape
+    if query.features.shape[1] != dim:
         return scores
-    # A float16's bits, moved into a float32's place, are its value times 2^-112, for which the other side makes up:
-    # exact for all of them, and five times as fast as NumPy's conversion.
-    asked = like.features * _HALF_BIAS
-    wide = np.empty((_CHUNK * views, dim), np.int32)
-    for at in range(0, count, _CHUNK):
-        part = block.features[at : at + _CHUNK].reshape(-1, dim)
-        bits = wide[: len(part)]
-        np.copyto(bits, part.view("<i2"))
+    # A float16's bits, shifted into the place of a float32's, are its value times 2^-112. The query's features are
+    # scaled by 2^112 to compensate. This is exact, and five times as fast as NumPy's conversion.
+    scaled = query.features * _HALF_BIAS
+    buffer = np.empty((_CHUNK * views, dim), np.int32)
+    for start in range(0, count, _CHUNK):
+        chunk = table.features[start : start + _CHUNK].reshape(-1, dim)
+        bits = buffer[: len(chunk)]
+        np.copyto(bits, chunk.view("<i2"))
         bits <<= 13
         bits &= _HALF_BITS
-        # one core, and no BLAS: starting its threads for each chunk costs many times what they do
-        cosines = [np.einsum("wd,d->w", bits.view(np.float32), feature) for feature in asked]
-        scores[at : at + _CHUNK] = np.max(cosines, axis=0).reshape(-1, views).max(axis=1)
-    scores[~block.live] = -2
-    itself = {stamp for stamp, key in block.contents.items() if key == like.content_key}
-    if itself:
-        rows = block.rows
-        mine = np.isin(rows["stamp"], np.fromiter(itself, np.int64))
-        scores[mine & (rows["start_ms"] < like.end_ms) & (rows["end_ms"] > like.start_ms)] = -2
+        # einsum uses one core: BLAS would take longer to start its threads for a chunk than to compute it
+        cosines = [np.einsum("wd,d->w", bits.view(np.float32), feature) for feature in scaled]
+        scores[start : start + _CHUNK] = np.max(cosines, axis=0).reshape(-1, views).max(axis=1)
+    scores[~table.live] = _EXCLUDED
+    own_stamps = {stamp for stamp, key in table.contents.items() if key == query.content_key}
+    if own_stamps:
+        rows = table.rows
+        is_own = np.isin(rows["stamp"], np.fromiter(own_stamps, np.int64))
+        overlaps = (rows["start_ms"] < query.end_ms) & (rows["end_ms"] > query.start_ms)
+        scores[is_own & overlaps] = _EXCLUDED
     return scores
 
 
-def _best_first(block: CachedFeatures, scores: NDArray[np.float32], like: SimilarityQuery) -> Iterator[_Span]:
-    """Moments of a block by their best window; each window is in one."""
-    rows = block.rows
-    taken = scores < -1.5
-    size, done = 1024, 0
-    while done < len(scores):
+def _best_first(table: CachedFeatures, scores: NDArray[np.float32]) -> Iterator[_Span]:
+    """Moments of a table by the score of their best window; each window belongs to one moment."""
+    rows = table.rows
+    used = scores <= _EXCLUDED
+    size, sorted_count = _FIRST_BATCH, 0
+    while sorted_count < len(scores):
         size = min(size, len(scores))
         order = np.argpartition(-scores, size - 1)[:size]
         order = order[np.lexsort((order, -scores[order]))]
-        for at in order[done:].tolist():
-            if taken[at]:
+        for best in order[sorted_count:].tolist():
+            if used[best]:
                 continue
-            first, last = _extent(rows, scores, taken, at)
-            taken[first : last + 1] = True
-            end = int(rows["end_ms"][first : last + 1].max())
-            key = block.contents[int(rows["stamp"][at])]
-            yield _Span(float(scores[at]), key, int(rows["start_ms"][first]), end)
-        done, size = size, 8 * size
+            first, last = _extent(rows, scores, used, best)
+            used[first : last + 1] = True
+            end_ms = int(rows["end_ms"][first : last + 1].max())
+            key = table.contents[int(rows["stamp"][best])]
+            yield _Span(float(scores[best]), key, int(rows["start_ms"][first]), end_ms)
+        sorted_count, size = size, 8 * size
 
 
 def _extent(
-    rows: NDArray[np.void], scores: NDArray[np.float32], taken: NDArray[np.bool_], at: int
+    rows: NDArray[np.void], scores: NDArray[np.float32], used: NDArray[np.bool_], best: int
 ) -> tuple[int, int]:
-    """The first and the last window of the moment around the window `at`."""
-    least = scores[at] * _GOES_ON if scores[at] > 0 else scores[at]
+    """The first and the last window of the moment around the window `best`."""
+    min_score = scores[best] * _EXTEND_RATIO if scores[best] > 0 else scores[best]
 
-    def joins(new: int, old: int) -> bool:
-        early, late = min(new, old), max(new, old)
+    def extends(new: int, neighbour: int) -> bool:
+        early, late = min(new, neighbour), max(new, neighbour)
         return bool(
-            not taken[new]
-            and rows["stamp"][new] == rows["stamp"][old]
-            and scores[new] >= least - _FLAT
-            and rows["start_ms"][late] - rows["end_ms"][early] <= _GAP_MS
+            not used[new]
+            and rows["stamp"][new] == rows["stamp"][neighbour]
+            and scores[new] >= min_score - _ROUNDING
+            and rows["start_ms"][late] - rows["end_ms"][early] <= _MAX_GAP_MS
         )
 
-    first = last = at
-    while first > 0 and joins(first - 1, first):
+    first = last = best
+    while first > 0 and extends(first - 1, first):
         first -= 1
-    while last + 1 < len(rows) and joins(last + 1, last):
+    while last + 1 < len(rows) and extends(last + 1, last):
         last += 1
     return first, last
 
 
-def _merged(streams: list[Iterator[_Span]]) -> Iterator[_Span]:
-    return heapq.merge(*streams, key=lambda span: (-span.score, span.content_key, span.start_ms))
-
-
-def _shown(
+def _locate_spans(
     reader: sqlite3.Connection, spans: Iterator[_Span], limit: int, min_score: float
 ) -> list[SimilarMoment]:
-    """The first `limit` that lie in a known file and overlap none before them (another sampling saw the same)."""
-    found: list[SimilarMoment] = []
-    before: dict[str, list[_Span]] = {}
-    for span in spans:
-        if len(found) >= limit or span.score < min_score:
+    """The first `limit` spans of videos with a known file, without overlaps (another sampling of the same video)."""
+    moments: list[SimilarMoment] = []
+    for span in drop_duplicates(spans, key=lambda span: span.content_key):
+        if len(moments) >= limit or span.score < min_score:
             break
-        known = before.setdefault(span.content_key, [])
         row = reader.execute("SELECT id FROM contents WHERE key = ?", (span.content_key,)).fetchone()
-        place = locate_content(reader, row[0]) if row else None
-        if place is None or any(s.start_ms < span.end_ms and span.start_ms < s.end_ms for s in known):
+        location = locate_content(reader, row[0]) if row else None
+        if location is None:
             continue
-        known.append(span)
-        label = _label(reader, row[0], span)
-        found.append(SimilarMoment(row[0], place[0], label, span.start_ms, span.end_ms, span.score, place[1]))
-    return found
+        path, is_present = location
+        label = _best_label(reader, row[0], span)
+        moments.append(SimilarMoment(row[0], path, label, span.start_ms, span.end_ms, span.score, is_present))
+    return moments
 
 
-def _label(reader: sqlite3.Connection, content_id: int, span: _Span) -> str | None:
+def _best_label(reader: sqlite3.Connection, content_id: int, span: _Span) -> str | None:
     row = reader.execute(
         "SELECT l.name FROM segments s JOIN labels l ON l.id = s.label_id WHERE s.content_id = ? AND s.start_ms < ? "
         "AND s.end_ms > ? AND s.verdict IS NOT 'rejected' ORDER BY s.score DESC, s.id LIMIT 1",

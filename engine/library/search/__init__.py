@@ -1,1 +1,1 @@
-"""Query text to moments. Imports store and annotations."""
+"""Parses queries and evaluates them to moments. Imports store and the database."""

@@ -1,4 +1,4 @@
-"""A query's tree to rows of segments: every part is one SQL statement with parameters, or an operation on sets."""
+"""Evaluates a query's tree to rows of segments: each part is one parametrized SQL statement, or a set operation."""
 
 from __future__ import annotations
 
@@ -15,201 +15,214 @@ from typing import NamedTuple
 from vtag.engine.errors import QueryError
 from vtag.engine.library.search import filters, query, sequence
 from vtag.engine.library.search.labels import matching_label_ids
-from vtag.engine.library.search.query import Node
-from vtag.engine.library.search.rows import BY_SCORE, COLUMNS, Condition, Order, SegmentRow, merged
+from vtag.engine.library.search.query import Node, Term
+from vtag.engine.library.search.rows import BY_SCORE, COLUMNS, Condition, Order, SegmentRow, merge_sorted
 from vtag.engine.text import printable
 
-_FEW = 4096  # contents that are looked up one by one; of more, the labels' streams are filtered
-_EVERY_LABEL = query.TextTerm(())
+_SMALL_SCOPE = 4096  # contents: so many are looked up by id; for more, the labels' rows are filtered
+_ANY_LABEL = query.TextTerm(())
+_SQL_OPERATORS = {">": ">", ">=": ">=", "<": "<", "<=": "<=", "=": "="}  # nothing else gets into the SQL
 
 
 class QueryEvaluator:
-    """Evaluates trees over one library; what was found out once is kept while it lives."""
+    """Evaluates query trees over one library; caches label ids and tables of videos while it exists.
+
+    `scope` is everywhere the contents to search, None for all.
+    """
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
-        self._labels: dict[query.TextTerm | query.LabelTerm, list[int]] = {}
-        self._videos = filters.Videos(reader)
+        self._label_ids: dict[Term, list[int]] = {}
+        self._videos = filters.VideoIndex(reader)
 
     def rows(
-        self, node: Node, where: Condition, within: set[int] | None, order: Order
+        self, node: Node, condition: Condition, scope: set[int] | None, order: Order
     ) -> Iterator[SegmentRow]:
-        """The segments that `node` finds in the contents `within` (None: in all), in order, as they are taken.
+        """The segments that `node` finds, sorted, read as they are consumed.
 
-        The same segment may come twice, from two alternatives.
+        Two alternatives of a query may give the same segment twice.
         """
         if isinstance(node, query.TextTerm | query.LabelTerm):
-            return self._stream(self.labels(node), where, within, order)
+            return self._label_rows(self.label_ids(node), condition, scope, order)
         if isinstance(node, query.Or) and not query.is_filter(node):
-            return self._merged(node.parts, where, within, order)
+            return self._merged_rows(node.parts, condition, scope, order)
         if isinstance(node, query.Then):
-            return sequence.rows(self, node, where, within, order)
-        found = self._conjunction(node, where, within)
-        return self._merged(found.searches, found.where, found.within, order)
+            return sequence.sequence_rows(self, node, condition, scope, order)
+        narrowed = self._narrow(node, condition, scope)
+        return self._merged_rows(narrowed.searches, narrowed.condition, narrowed.scope, order)
 
-    def contents(self, node: Node, where: Condition, within: set[int] | None) -> set[int]:
+    def content_ids(self, node: Node, condition: Condition, scope: set[int] | None) -> set[int]:
         """The contents in which `node` finds something."""
         if isinstance(node, query.TextTerm | query.LabelTerm):
-            if node == _EVERY_LABEL and where.sql == "1":  # what is in none of them is not missed
-                return self._videos.all if within is None else within
-            return self._contents_of(self.labels(node), where, within)
+            if node == _ANY_LABEL and condition.sql == "1":
+                # may include contents without a segment: those yield no row
+                return self._videos.content_ids if scope is None else scope
+            return self._contents_with_labels(self.label_ids(node), condition, scope)
         if isinstance(node, query.Or) and not query.is_filter(node):
-            return set().union(*(self.contents(part, where, within) for part in node.parts))
+            return set().union(*(self.content_ids(part, condition, scope) for part in node.parts))
         if isinstance(node, query.Then):
-            return {row.content_id for row in sequence.rows(self, node, where, within, BY_SCORE)}
-        found = self._conjunction(node, where, within)
-        if len(found.searches) > 1 and found.within is not None:
-            return found.within
-        return self.contents(found.searches[0], found.where, found.within)
+            rows = sequence.sequence_rows(self, node, condition, scope, BY_SCORE)
+            return {row.content_id for row in rows}
+        narrowed = self._narrow(node, condition, scope)
+        if len(narrowed.searches) > 1 and narrowed.scope is not None:
+            return narrowed.scope
+        return self.content_ids(narrowed.searches[0], narrowed.condition, narrowed.scope)
 
-    def labels(self, node: query.TextTerm | query.LabelTerm) -> list[int]:
-        """Ids of the labels that a term fits."""
-        if node not in self._labels:
-            self._labels[node] = sorted(label_ids_of_term(self._reader, node))
-        return self._labels[node]
+    def label_ids(self, term: Term) -> list[int]:
+        """Ids of the labels that a term matches."""
+        if term not in self._label_ids:
+            self._label_ids[term] = sorted(label_ids_of_term(self._reader, term))
+        return self._label_ids[term]
 
     def dates(self) -> dict[int, float]:
-        """When each video was recorded, seconds since 1970, as far as it is known."""
+        """When each video was recorded, seconds since 1970; without the videos whose date is unknown."""
         return self._videos.dates
 
-    def _conjunction(self, node: Node, where: Condition, within: set[int] | None) -> _Conjunction:
+    def estimate_size(self, node: Node) -> int:
+        """Roughly how many segments a part finds, so that the rarest part is evaluated first."""
+        if not isinstance(node, query.TextTerm | query.LabelTerm):
+            return _SMALL_SCOPE
+        rows = self._reader.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM segments "
+            "WHERE label_id IN (SELECT value FROM json_each(?)) LIMIT ?)",
+            (json.dumps(self.label_ids(node)), 2 * _SMALL_SCOPE),
+        )
+        return int(rows.fetchone()[0])
+
+    def _narrow(self, node: Node, condition: Condition, scope: set[int] | None) -> _NarrowedSearch:
+        """Apply the filters and negations of an And, and the contents that all its searches share."""
         parts = node.parts if isinstance(node, query.And) and not query.is_filter(node) else (node,)
         searches: list[Node] = []
-        unwanted: list[Node] = []
+        negated: list[Node] = []
         for part in parts:
             if query.is_filter(part):
-                if filters.is_of_videos(part):
-                    found = self._videos.that(part)
-                    within = found if within is None else within & found
+                if filters.is_video_filter(part):
+                    content_ids = self._videos.matching(part)
+                    scope = content_ids if scope is None else scope & content_ids
                 else:
-                    where = where.and_(self._filter(part))
+                    condition = condition.and_(self._filter_condition(part))
             elif isinstance(part, query.Not):
-                unwanted.append(part.part)
+                negated.append(part.part)
             else:
                 searches.append(part)
         if len(searches) > 1:
-            for search in sorted(searches, key=self.size):
-                within = self.contents(search, where, within)
-        for part in unwanted:
-            everywhere = self._videos.all if within is None else within
-            within = everywhere - self.contents(part, Condition(), within)
-        return _Conjunction(searches or [_EVERY_LABEL], where, within)
+            for search in sorted(searches, key=self.estimate_size):
+                scope = self.content_ids(search, condition, scope)
+        for part in negated:
+            remaining = self._videos.content_ids if scope is None else scope
+            scope = remaining - self.content_ids(part, Condition(), remaining)
+        return _NarrowedSearch(searches or [_ANY_LABEL], condition, scope)
 
-    def _filter(self, node: Node) -> Condition:
-        """A filter of moments as SQL; true or false for every row, never unknown, so that it can be negated."""
-        if filters.is_of_videos(node):
-            ids = json.dumps(list(self._videos.that(node)))
+    def _filter_condition(self, node: Node) -> Condition:
+        """A filter of moments as SQL; true or false for every row, never NULL, so that NOT works."""
+        if filters.is_video_filter(node):
+            ids = json.dumps(list(self._videos.matching(node)))
             return Condition("content_id IN (SELECT value FROM json_each(?))", (ids,))
         match node:
             case query.Not(part):
-                inner = self._filter(part)
-                return Condition(f"NOT ({inner.sql})", inner.parameters, inner.asks_rejected)
-            case query.And(parts) | query.Or(parts):
-                inner_parts = [self._filter(part) for part in parts]
-                word = " AND " if isinstance(node, query.And) else " OR "
-                return Condition(
-                    f"({word.join(f'({part.sql})' for part in inner_parts)})",
-                    tuple(itertools.chain.from_iterable(part.parameters for part in inner_parts)),
-                    any(part.asks_rejected for part in inner_parts),
-                )
-            case query.ScoreFilter(operator, value):
-                return Condition(f"score {_OPERATORS[operator]} ?", (value,))
+                inner = self._filter_condition(part)
+                return Condition(f"NOT ({inner.sql})", inner.parameters, inner.includes_rejected)
+            case query.And(parts):
+                return _join_conditions(" AND ", map(self._filter_condition, parts))
+            case query.Or(parts):
+                return _join_conditions(" OR ", map(self._filter_condition, parts))
+            case query.ScoreFilter(operator, score):
+                return Condition(f"score {_SQL_OPERATORS[operator]} ?", (score,))
             case query.LengthFilter(operator, length_ms):
-                return Condition(f"end_ms - start_ms {_OPERATORS[operator]} ?", (length_ms,))
-            case query.SourceFilter(name):
-                return Condition("model_id IS NULL" if name == "user" else "model_id IS NOT NULL")
-            case query.VerdictFilter(name):
-                return Condition("verdict IS ?", (name,), name == "rejected")
+                return Condition(f"end_ms - start_ms {_SQL_OPERATORS[operator]} ?", (length_ms,))
+            case query.SourceFilter(source):
+                return Condition("model_id IS NULL" if source == "user" else "model_id IS NOT NULL")
+            case query.VerdictFilter(verdict):
+                return Condition("verdict IS ?", (verdict,), verdict == "rejected")
             case query.ModelFilter(name):
                 return model_condition(self._reader, name)
         raise AssertionError(node)
 
-    def size(self, node: Node) -> int:
-        """Roughly how much a part finds, so that the rarest is asked first."""
-        if not isinstance(node, query.TextTerm | query.LabelTerm):
-            return _FEW
-        rows = self._reader.execute(
-            "SELECT count(*) FROM (SELECT 1 FROM segments "
-            "WHERE label_id IN (SELECT value FROM json_each(?)) LIMIT ?)",
-            (json.dumps(self.labels(node)), 2 * _FEW),
-        )
-        return int(rows.fetchone()[0])
-
-    def _stream(
-        self, labels: list[int], where: Condition, within: set[int] | None, order: Order
+    def _label_rows(
+        self, label_ids: list[int], condition: Condition, scope: set[int] | None, order: Order
     ) -> Iterator[SegmentRow]:
-        if within is not None and len(within) <= _FEW:
+        if scope is not None and len(scope) <= _SMALL_SCOPE:
             rows = self._reader.execute(
                 f"SELECT {COLUMNS} FROM segments INDEXED BY segments_by_content "
                 "WHERE content_id IN (SELECT value FROM json_each(?)) "
-                f"AND label_id IN (SELECT value FROM json_each(?)) AND {where.whole} ORDER BY {order.sql}",
-                (json.dumps(list(within)), json.dumps(labels), *where.parameters),
+                f"AND label_id IN (SELECT value FROM json_each(?)) AND {condition.full_sql} ORDER BY {order.sql}",
+                (json.dumps(list(scope)), json.dumps(label_ids), *condition.parameters),
             )
             return itertools.starmap(SegmentRow, rows)
-        # each label's segments lie sorted in the index: merging them reads no more than is shown
+        # the index holds each label's segments sorted: merging them reads no more rows than are shown
         streams = [
             itertools.starmap(
                 SegmentRow,
                 self._reader.execute(
-                    f"SELECT {COLUMNS} FROM segments WHERE label_id = ? AND {where.whole} ORDER BY {order.sql}",
-                    (label, *where.parameters),
+                    f"SELECT {COLUMNS} FROM segments WHERE label_id = ? AND {condition.full_sql} "
+                    f"ORDER BY {order.sql}",
+                    (label_id, *condition.parameters),
                 ),
             )
-            for label in labels
+            for label_id in label_ids
         ]
-        rows_ = merged(streams, order)
-        return rows_ if within is None else (row for row in rows_ if row.content_id in within)
+        merged = merge_sorted(streams, order)
+        return merged if scope is None else (row for row in merged if row.content_id in scope)
 
-    def _contents_of(self, labels: list[int], where: Condition, within: set[int] | None) -> set[int]:
-        if within is not None and len(within) <= _FEW:
-            return {row.content_id for row in self._stream(labels, where, within, BY_SCORE)}
-        found: set[int] = set()
-        for label in labels:
+    def _contents_with_labels(
+        self, label_ids: list[int], condition: Condition, scope: set[int] | None
+    ) -> set[int]:
+        if scope is not None and len(scope) <= _SMALL_SCOPE:
+            return {row.content_id for row in self._label_rows(label_ids, condition, scope, BY_SCORE)}
+        content_ids: set[int] = set()
+        for label_id in label_ids:
             rows = self._reader.execute(
-                f"SELECT content_id FROM segments WHERE label_id = ? AND {where.whole}",
-                (label, *where.parameters),
+                f"SELECT content_id FROM segments WHERE label_id = ? AND {condition.full_sql}",
+                (label_id, *condition.parameters),
             )
-            found.update(map(itemgetter(0), rows))
-        return found if within is None else found & within
+            content_ids.update(map(itemgetter(0), rows))
+        return content_ids if scope is None else content_ids & scope
 
-    def _merged(
-        self,
-        nodes: Iterable[Node],
-        where: Condition,
-        within: set[int] | None,
-        order: Order,
+    def _merged_rows(
+        self, nodes: Iterable[Node], condition: Condition, scope: set[int] | None, order: Order
     ) -> Iterator[SegmentRow]:
-        return merged([self.rows(node, where, within, order) for node in nodes], order)
+        return merge_sorted([self.rows(node, condition, scope, order) for node in nodes], order)
 
 
-class _Conjunction(NamedTuple):
-    """What is looked for together, and where: which segments count, in which contents."""
+class _NarrowedSearch(NamedTuple):
+    """The searches of a conjunction, the condition on their segments, and the contents to search."""
 
     searches: list[Node]
-    where: Condition
-    within: set[int] | None
+    condition: Condition
+    scope: set[int] | None
 
 
-_OPERATORS = {">": ">", ">=": ">=", "<": "<", "<=": "<=", "=": "="}  # nothing else gets into the SQL
+def _join_conditions(operator: str, conditions: Iterable[Condition]) -> Condition:
+    parts = list(conditions)
+    return Condition(
+        f"({operator.join(f'({part.sql})' for part in parts)})",
+        tuple(itertools.chain.from_iterable(part.parameters for part in parts)),
+        any(part.includes_rejected for part in parts),
+    )
 
 
-def label_ids_of_term(reader: sqlite3.Connection, node: query.TextTerm | query.LabelTerm) -> set[int]:
-    """Ids of the labels that a term fits; `label:` means the whole name, else the words as they are."""
-    if node == _EVERY_LABEL:
+def label_ids_of_term(reader: sqlite3.Connection, term: Term) -> set[int]:
+    """Ids of the labels that a term matches.
+
+    `label:` matches whole names, with wildcards. If no label has such a name, it is searched as text.
+    """
+    if term == _ANY_LABEL:
         return {row[0] for row in reader.execute("SELECT id FROM labels")}
-    if isinstance(node, query.TextTerm):
-        return matching_label_ids(reader, node.texts)
-    fits = re.compile(fnmatch.translate(node.name.casefold()))
-    named = {i for i, name in reader.execute("SELECT id, name FROM labels") if fits.match(name.casefold())}
-    return named or matching_label_ids(reader, [node.name])
+    if isinstance(term, query.TextTerm):
+        return matching_label_ids(reader, term.texts)
+    pattern = re.compile(fnmatch.translate(term.pattern.casefold()))
+    rows = reader.execute("SELECT id, name FROM labels")
+    label_ids = {label_id for label_id, name in rows if pattern.match(name.casefold())}
+    return label_ids or matching_label_ids(reader, [term.pattern])
 
 
-def model_condition(reader: sqlite3.Connection, name: str) -> Condition:
-    """What the models called `name`, or loaded from that path, saw. Raises QueryError where there is none."""
+def model_condition(reader: sqlite3.Connection, model: str) -> Condition:
+    """The condition that a segment is of the models with this name or path. Raises QueryError if there are none."""
     rows = reader.execute("SELECT id, name, source FROM models").fetchall()
-    ids = [i for i, known, source in rows if name == known or source in (name, os.path.abspath(name))]
-    if not ids:
-        known = ", ".join(sorted({printable(row[1]) for row in rows})) or "none"
-        raise QueryError(f"this library knows no model {printable(name)!r}; it knows {known}")
-    marks = ", ".join("?" * len(ids))
-    return Condition(f"(model_id IS NOT NULL AND model_id IN ({marks}))", tuple(ids))
+    sources = (model, os.path.abspath(model))
+    model_ids = [model_id for model_id, name, source in rows if name == model or source in sources]
+    if not model_ids:
+        names = ", ".join(sorted({printable(name) for _, name, _ in rows})) or "none"
+        raise QueryError(f"this library knows no model {printable(model)!r}; it knows {names}")
+    placeholders = ", ".join("?" * len(model_ids))
+    return Condition(f"(model_id IS NOT NULL AND model_id IN ({placeholders}))", tuple(model_ids))

@@ -1,4 +1,4 @@
-"""Which videos a filter leaves: by path, by date, by whether they are there; one look at the table of files each."""
+"""Filters of videos: by path, by date, by whether a file exists. Each reads its table once."""
 
 from __future__ import annotations
 
@@ -14,80 +14,83 @@ from vtag.engine.library.search import query
 from vtag.engine.library.search.query import Node
 from vtag.engine.library.store.file_stat import MIN_INTEGER, date_of
 
+_YEAR_S = 31_556_952.0  # mean length of a year of the Gregorian calendar, in seconds
 
-def is_of_videos(node: Node) -> bool:
-    """Whether a filter asks nothing of the moment, only of its video."""
+
+def is_video_filter(node: Node) -> bool:
+    """Whether a filter depends only on the video, not on the moment."""
     if isinstance(node, query.Not):
-        return is_of_videos(node.part)
+        return is_video_filter(node.part)
     if isinstance(node, query.And | query.Or):
-        return all(map(is_of_videos, node.parts))
+        return all(map(is_video_filter, node.parts))
     return isinstance(node, query.PathFilter | query.DateFilter | query.UnavailableFilter)
 
 
-class Videos:
-    """The contents of a library as filters see them; each table is read once."""
+class VideoIndex:
+    """What filters need to know of a library's videos; each table is read once, on first use."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
 
     @cached_property
-    def all(self) -> set[int]:
+    def content_ids(self) -> set[int]:
         """Ids of all contents."""
         return {row[0] for row in self._reader.execute("SELECT id FROM contents")}
 
     @cached_property
     def dates(self) -> dict[int, float]:
-        """When each was recorded, seconds since 1970: by the container, else the oldest date of its files."""
+        """When each video was recorded, seconds since 1970: by its container, else by its oldest file."""
         rows = self._reader.execute(
             "SELECT id, recorded_at, iif(coalesce(recorded_at, '') = '', "
             "(SELECT min(mtime_ns) FROM files WHERE content_id = contents.id AND mtime_ns > ?), NULL) FROM contents",
             (MIN_INTEGER,),
         )
-        dated = ((content, _date(recorded, mtime_ns)) for content, recorded, mtime_ns in rows)
-        return {content: date for content, date in dated if date is not None}
+        dates = ((content_id, _date(recorded_at, mtime_ns)) for content_id, recorded_at, mtime_ns in rows)
+        return {content_id: date for content_id, date in dates if date is not None}
 
-    def that(self, node: Node) -> set[int]:
-        """Ids of the contents that a filter (see `is_of_videos`) leaves."""
+    def matching(self, node: Node) -> set[int]:
+        """Ids of the contents that match a filter of videos (see `is_video_filter`)."""
         match node:
             case query.Not(part):
-                return self.all - self.that(part)
+                return self.content_ids - self.matching(part)
             case query.And(parts):
-                return set.intersection(*map(self.that, parts))
+                return set.intersection(*map(self.matching, parts))
             case query.Or(parts):
-                return set.union(*map(self.that, parts))
-            case query.PathFilter(pattern):
-                fits = path_pattern(pattern)
-                return {content for content, path in self._files if fits.match(path)}
+                return set.union(*map(self.matching, parts))
+            case query.PathFilter(glob):
+                pattern = compile_path_glob(glob)
+                return {content_id for content_id, path in self._comparable_paths if pattern.match(path)}
             case query.DateFilter(operator, when):
-                after, instant = operator == ">=", _seconds(when)
-                return {content for content, date in self.dates.items() if (date >= instant) == after}
+                is_lower_bound, bound = operator == ">=", _seconds(when)
+                return {i for i, date in self.dates.items() if (date >= bound) == is_lower_bound}
             case query.UnavailableFilter():
-                return self.all - {content for content, path in self._raw_files if os.path.lexists(path)}
+                available = {content_id for content_id, path in self._paths if os.path.lexists(path)}
+                return self.content_ids - available
         raise AssertionError(node)
 
     @cached_property
-    def _raw_files(self) -> list[tuple[int, bytes]]:
+    def _paths(self) -> list[tuple[int, bytes]]:
         rows = self._reader.execute(
             "SELECT f.content_id, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id"
         )
-        return [(content, os.path.join(mount, path)) for content, mount, path in rows]
+        return [(content_id, os.path.join(mount, path)) for content_id, mount, path in rows]
 
     @cached_property
-    def _files(self) -> list[tuple[int, str]]:
-        return [(content, _comparable(os.fsdecode(path))) for content, path in self._raw_files]
+    def _comparable_paths(self) -> list[tuple[int, str]]:
+        return [(content_id, _comparable(os.fsdecode(path))) for content_id, path in self._paths]
 
 
-def path_pattern(pattern: str) -> re.Pattern[str]:
-    """What fits `path:`: a glob over the whole path, of which a relative one may begin at any folder.
+def compile_path_glob(glob: str) -> re.Pattern[str]:
+    """The pattern of `path:`, a glob over the whole path; a relative glob may begin at any folder.
 
-    Without a wildcard it is looked for anywhere in the path. `*` goes over folders, too; case does not count.
+    A text without wildcards matches anywhere in the path. `*` also matches `/`. Case is ignored.
     """
-    pattern = os.path.expanduser(pattern)
-    anchored = os.path.isabs(pattern) or pattern.startswith("*")
-    pattern = _comparable(pattern)
-    if not any(c in pattern for c in "*?["):
-        return re.compile(f".*{re.escape(pattern)}", re.DOTALL)
-    return re.compile(fnmatch.translate(pattern if anchored else f"*/{pattern}"))
+    glob = os.path.expanduser(glob)
+    is_anchored = os.path.isabs(glob) or glob.startswith("*")
+    glob = _comparable(glob)
+    if not any(c in glob for c in "*?["):
+        return re.compile(f".*{re.escape(glob)}", re.DOTALL)
+    return re.compile(fnmatch.translate(glob if is_anchored else f"*/{glob}"))
 
 
 def _comparable(text: str) -> str:
@@ -96,18 +99,18 @@ def _comparable(text: str) -> str:
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 
-def _date(recorded: str | None, mtime_ns: int | None) -> float | None:
-    if recorded:
+def _date(recorded_at: str | None, mtime_ns: int | None) -> float | None:
+    if recorded_at:
         try:
-            return _seconds(datetime.fromisoformat(recorded))
+            return _seconds(datetime.fromisoformat(recorded_at))
         except ValueError:
             return None
     return date_of(mtime_ns) if mtime_ns is not None else None
 
 
 def _seconds(when: datetime) -> float:
-    """Since 1970; a time without a zone is local. Of years that the clock cannot be asked about, about as many."""
+    """Seconds since 1970. A time without a zone is local; a year that the clock rejects is approximate."""
     try:
         return when.timestamp()
     except (ValueError, OverflowError, OSError):
-        return (when.year - 1970) * 31_556_952.0
+        return (when.year - 1970) * _YEAR_S

@@ -1,4 +1,4 @@
-"""Labels by the words that people use: stems of their names, and other names and groups from a small file."""
+"""Finds labels by everyday words: by stems of their names, and by synonyms and groups from a small file."""
 
 from __future__ import annotations
 
@@ -17,173 +17,183 @@ from vtag.engine.library.database import Library
 from vtag.engine.paths import home
 from vtag.engine.text import display_path, printable
 
-OWN_FILE = "labels.toml"  # in vtag's home: a person's own names
+USER_FILE = "labels.toml"  # in vtag's home: the user's own synonyms and groups
 _TABLES = ("groups", "names")
-_TOKENIZER = "porter unicode61 remove_diacritics 2"  # that of labels_fts
-_MOST_BYTES = 2**20
+_TOKENIZER = "porter unicode61 remove_diacritics 2"  # the same as of the table labels_fts
+_MAX_BYTES = 2**20
 _QUOTES = str.maketrans("“”„«»\0", '""""" ')
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Other names of labels: each name with all labels, case-folded, that it stands for by itself or by others."""
+    """Synonyms and groups of labels.
+
+    `names` maps each to all labels (case-folded) that it stands for, directly or through other names.
+    """
 
     names: Mapping[str, frozenset[str]]
-    groups: tuple[str, ...]  # those of the names that are headings
-    index: sqlite3.Connection  # a full-text table `names`, whose rowid counts the names from 1
+    groups: tuple[str, ...]  # the names that are groups
+    index: sqlite3.Connection  # a full-text table `names`
 
     def groups_of(self, label: str) -> list[str]:
-        """The groups that a label is in."""
+        """The groups that contain a label."""
         return [group for group in self.groups if label.casefold() in self.names[group]]
 
 
 def vocabulary() -> Vocabulary:
-    """The names that ship with vtag and those of the person's own file. Raises LibraryError where that is wrong."""
-    own = home() / OWN_FILE
+    """The names that ship with vtag and those of the user's file. Raises LibraryError if that file is not valid."""
+    user_file = home() / USER_FILE
     try:
-        info = own.stat()
+        info = user_file.stat()
     except OSError:
-        return _vocabulary(None, 0)
-    if info.st_size > _MOST_BYTES:
+        return _read_vocabulary(None, 0)
+    if info.st_size > _MAX_BYTES:
         raise LibraryError(
-            f"{display_path(own)} is larger than a megabyte: it should only hold names of labels"
+            f"{display_path(user_file)} is larger than a megabyte: it should only hold names of labels"
         )
-    return _vocabulary(own, info.st_mtime_ns)
+    return _read_vocabulary(user_file, info.st_mtime_ns)
 
 
 def matching_label_ids(reader: sqlite3.Connection, words: Sequence[str], *, phrase: bool = False) -> set[int]:
-    """Ids of the labels that fit `words`: all of them in its name, or in one of its other names or groups.
+    """Ids of the labels that match all `words`, in the name, in one synonym or in one group of the label.
 
-    A word fits by its stem, and is a phrase itself where it holds several; with `phrase` they follow each other.
-    Where no single name holds them all, they may be spread over the names of a label.
+    Words match by their stems. A word with spaces is a phrase; with `phrase`, all words together are one. If no
+    single name has all words, they may be spread over the names of a label.
     """
-    texts = [text for text in map(clean, words) if has_letters(text)]
+    texts = [text for text in map(normalize_text, words) if has_letters(text)]
     if not texts:
         return set()
-    asked = [" ".join(texts)] if phrase else texts
-    known = vocabulary()
-    fits = _fitting(reader, known, asked)
-    if not fits and len(asked) > 1:
-        fits = set.intersection(*(_fitting(reader, known, [text]) for text in asked))
-    return fits
+    phrases = [" ".join(texts)] if phrase else texts
+    synonyms = vocabulary()
+    label_ids = _label_ids_with(reader, synonyms, phrases)
+    if not label_ids and len(phrases) > 1:
+        label_ids = set.intersection(*(_label_ids_with(reader, synonyms, [text]) for text in phrases))
+    return label_ids
 
 
 def library_thresholds(reader: sqlite3.Connection) -> dict[str, float]:
-    """The library's own thresholds by label, of the labels that have one."""
+    """The thresholds that were set in this library, by label."""
     return dict(reader.execute("SELECT name, threshold FROM labels WHERE threshold IS NOT NULL").fetchall())
 
 
 def set_label_threshold(library: Library, label: str, threshold: float | None) -> bool:
-    """Keep a threshold of the library's own for a label, None for none; whether there is such a label."""
+    """Set a label's threshold in this library, or remove it (None); return whether the label exists."""
     with library.transaction() as db:
-        changed = db.execute("UPDATE labels SET threshold = ? WHERE name = ?", (threshold, label))
-        return changed.rowcount == 1
+        cursor = db.execute("UPDATE labels SET threshold = ? WHERE name = ?", (threshold, label))
+        return cursor.rowcount == 1
 
 
 def nearest_labels(reader: sqlite3.Connection, query: str, count: int = 5) -> list[str]:
-    """Labels whose words look like those of a query that fits none."""
+    """At most `count` labels with words similar to those of a query that matches none."""
     names = [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY name")]
     by_word: dict[str, list[str]] = {}
     for name in names:
         for word in (name.lower(), *re.findall(r"\w+", name.lower())):
             by_word.setdefault(word, []).append(name)
-    asked = clean(query).lower()[:200]
-    near: list[str] = []
-    for word in (asked, *re.findall(r"\w+", asked)):
-        near += [name for known in by_word if _begin_alike(word, known) for name in by_word[known]]
+    text = normalize_text(query).lower()[:200]
+    similar: list[str] = []
+    for word in (text, *re.findall(r"\w+", text)):
+        similar += [name for other in by_word if _share_prefix(word, other) for name in by_word[other]]
         for match in difflib.get_close_matches(word, by_word, count, 0.6):
-            near += by_word[match]
-    return list(dict.fromkeys(near))[:count]
+            similar += by_word[match]
+    return list(dict.fromkeys(similar))[:count]
 
 
 def has_letters(text: str) -> bool:
-    """Whether there is anything in `text` that a label could have."""
+    """Whether `text` contains a letter or a digit, as every label does."""
     return any(c.isalnum() for c in text)
 
 
-def clean(text: str) -> str:
-    """Text that SQLite takes (an argument that is no UTF-8 carries surrogates), with one kind of quotation mark."""
+def normalize_text(text: str) -> str:
+    """`text` as SQLite accepts it, with straight quotation marks.
+
+    Surrogates are replaced; they come from command line arguments that are not UTF-8.
+    """
     return text.encode("utf-8", "replace").decode().translate(_QUOTES)
 
 
-def _fitting(reader: sqlite3.Connection, known: Vocabulary, texts: Sequence[str]) -> set[int]:
-    # each as an FTS5 string, in which nothing is an operator; one after the other they all have to be there
+def _label_ids_with(reader: sqlite3.Connection, synonyms: Vocabulary, texts: Sequence[str]) -> set[int]:
+    """Ids of the labels that have all `texts` in their name, in one synonym or in one group."""
+    # each text as an FTS5 string, in which nothing is an operator; FTS5 joins strings by AND
     match = " ".join('"' + text.replace('"', '""') + '"' for text in texts)
-    fits = {
-        row[0] for row in reader.execute("SELECT rowid FROM labels_fts WHERE labels_fts MATCH ?", (match,))
-    }
-    meant: set[str] = set()
-    for (name,) in known.index.execute("SELECT name FROM names WHERE names MATCH ?", (match,)):
-        meant |= known.names[name]
-    if meant:
-        fits |= {i for i, name in reader.execute("SELECT id, name FROM labels") if name.casefold() in meant}
-    return fits
+    rows = reader.execute("SELECT rowid FROM labels_fts WHERE labels_fts MATCH ?", (match,))
+    label_ids = {row[0] for row in rows}
+    labels: set[str] = set()
+    for (name,) in synonyms.index.execute("SELECT name FROM names WHERE names MATCH ?", (match,)):
+        labels |= synonyms.names[name]
+    if labels:
+        rows = reader.execute("SELECT id, name FROM labels")
+        label_ids |= {label_id for label_id, name in rows if name.casefold() in labels}
+    return label_ids
 
 
 @lru_cache(maxsize=2)
-def _vocabulary(own: Path | None, mtime_ns: int) -> Vocabulary:
-    tables = _tables(asset("labels", "kinetics400.toml").read_text(encoding="utf-8"), "kinetics400.toml")
-    if own is not None:
+def _read_vocabulary(user_file: Path | None, mtime_ns: int) -> Vocabulary:
+    """The vocabulary; `mtime_ns` makes the cache miss after the user changed the file."""
+    tables = _parse_tables(
+        asset("labels", "kinetics400.toml").read_text(encoding="utf-8"), "kinetics400.toml"
+    )
+    if user_file is not None:
         try:
-            text = own.read_text(encoding="utf-8")
+            text = user_file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise LibraryError(f"{display_path(own)} cannot be read as text: {error}") from error
-        for kept, added in zip(tables, _tables(text, display_path(own)), strict=True):
-            for name, members in added.items():
-                kept[name] = kept.get(name, ()) + members
-    groups, others = tables
-    both = {name: groups.get(name, ()) + others.get(name, ()) for name in (*groups, *others)}
-    names = {name: _meant(name, both) for name in both}
-    # read by any thread and written by none once it is made
+            raise LibraryError(f"{display_path(user_file)} cannot be read as text: {error}") from error
+        for table, additions in zip(tables, _parse_tables(text, display_path(user_file)), strict=True):
+            for name, members in additions.items():
+                table[name] = table.get(name, ()) + members
+    groups, synonyms = tables
+    members_by_name = {name: groups.get(name, ()) + synonyms.get(name, ()) for name in (*groups, *synonyms)}
+    names = {name: _expand(name, members_by_name) for name in members_by_name}
+    # any thread may read it, since nothing is written after this
     index = sqlite3.connect(":memory:", check_same_thread=False)
     index.execute(f'CREATE VIRTUAL TABLE names USING fts5 (name, tokenize="{_TOKENIZER}")')
     index.executemany("INSERT INTO names (name) VALUES (?)", [(name,) for name in names])
     return Vocabulary(names, tuple(sorted(groups)), index)
 
 
-def _tables(text: str, where: str) -> tuple[dict[str, tuple[str, ...]], ...]:
-    """The tables of a file of names, strictly: what is misspelt there would silently find nothing."""
+def _parse_tables(text: str, file_name: str) -> tuple[dict[str, tuple[str, ...]], ...]:
+    """The tables [groups] and [names] of a file. Strict, since a misspelt key would silently find nothing."""
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise LibraryError(f"{where} is not sound TOML: {error}") from error
+        raise LibraryError(f"{file_name} is not sound TOML: {error}") from error
     if unknown := set(content) - set(_TABLES):
         raise LibraryError(
-            f"{where} has a table [{printable(min(unknown))}]: only [groups] and [names] are known"
+            f"{file_name} has a table [{printable(min(unknown))}]: only [groups] and [names] are known"
         )
-    return tuple(_table(content.get(table, {}), where, table) for table in _TABLES)
+    return tuple(_check_table(content.get(table, {}), file_name, table) for table in _TABLES)
 
 
-def _table(entries: object, where: str, table: str) -> dict[str, tuple[str, ...]]:
+def _check_table(entries: object, file_name: str, table: str) -> dict[str, tuple[str, ...]]:
     if not isinstance(entries, dict):
-        raise LibraryError(f"{where}: {table} has to be a table, as in [{table}]")
+        raise LibraryError(f"{file_name}: {table} has to be a table, as in [{table}]")
     checked = {}
     for name, members in entries.items():
         if not has_letters(name):
-            raise LibraryError(f"{where}: a name in [{table}] has no letters")
+            raise LibraryError(f"{file_name}: a name in [{table}] has no letters")
         if not isinstance(members, list) or not members or not all(isinstance(m, str) and m for m in members):
             raise LibraryError(
-                f'{where}: "{printable(name)}" in [{table}] has to be a list of labels, as in ["archery", "yoga"]'
+                f'{file_name}: "{printable(name)}" in [{table}] has to be a list of labels, as in ["archery", "yoga"]'
             )
         checked[name] = tuple(members)
     return checked
 
 
-def _meant(name: str, members: Mapping[str, Iterable[str]]) -> frozenset[str]:
-    """All that a name stands for, through the names that it names; a ring of names ends where it began."""
-    meant: set[str] = set()
-    entered = set()
+def _expand(name: str, members_by_name: Mapping[str, Iterable[str]]) -> frozenset[str]:
+    """All labels and names that a name stands for, case-folded; names may refer to each other in a circle."""
+    expanded: set[str] = set()
+    visited = set()
     pending = [name]
     while pending:
-        at = pending.pop()
-        if at not in entered:
-            entered.add(at)
-            for member in members[at]:
-                meant.add(member.casefold())
-                pending += [member] if member in members else []
-    return frozenset(meant)
+        current = pending.pop()
+        if current not in visited:
+            visited.add(current)
+            for member in members_by_name[current]:
+                expanded.add(member.casefold())
+                pending += [member] if member in members_by_name else []
+    return frozenset(expanded)
 
 
-def _begin_alike(word: str, known: str) -> bool:
-    """`swim` and `swimming`, `skier` and `ski`: what a stem does not cover."""
-    return min(len(word), len(known)) >= 3 and (known.startswith(word) or word.startswith(known))
+def _share_prefix(word: str, other: str) -> bool:
+    """Whether one word is the beginning of the other, as `swim` of `swimming`: stems miss some of these."""
+    return min(len(word), len(other)) >= 3 and (other.startswith(word) or word.startswith(other))

@@ -1,4 +1,4 @@
-"""Labels to moments, over the standard library's sqlite3 alone, so that a search starts at once."""
+"""Searches moments with the standard library's sqlite3 alone, so that a search starts at once."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vtag.engine.library.search.evaluate import QueryEvaluator, label_ids_of_term, model_condition
-from vtag.engine.library.search.labels import clean, matching_label_ids
-from vtag.engine.library.search.query import LabelTerm, Node, TextTerm, parse, terms_of
-from vtag.engine.library.search.rows import BY_LENGTH, BY_SCORE, COLUMNS, Condition, SegmentRow
+from vtag.engine.library.search.labels import matching_label_ids, normalize_text
+from vtag.engine.library.search.query import LabelTerm, Node, Term, parse, terms_of
+from vtag.engine.library.search.rows import (
+    BY_LENGTH,
+    BY_SCORE,
+    COLUMNS,
+    Condition,
+    SegmentRow,
+    drop_duplicates,
+)
 from vtag.engine.library.store.volumes import real_path
 
 DEFAULT_LIMIT = 50
 SORTS = ("score", "date", "length")
-_CHUNK = 256  # videos that are looked into at once
+_VIDEO_CHUNK = 256  # videos that are searched at once
 
 
 class Moment(NamedTuple):
-    """A stretch of a video in which somebody or some model saw an action."""
+    """A range of a video that a model or a person gave a label."""
 
     id: int
     path: bytes  # absolute
@@ -31,7 +38,7 @@ class Moment(NamedTuple):
     score: float
     model: str | None
     source: str  # model, user
-    present: bool  # whether the file is there now
+    present: bool  # whether the file exists
 
 
 def search(
@@ -43,12 +50,12 @@ def search(
     model: str | None = None,
     sort: str = "score",
 ) -> list[Moment]:
-    """Moments that fit `query` (docs/search.md), best first; none that a person rejected.
+    """Moments that match `query` (docs/search.md), best first, without those that a person rejected.
 
-    A moment that several models saw is there once, as the first of them in the order. `sort` is one of SORTS. `model`
-    (a name or a path) leaves only what that one saw; `limit` None leaves all. Raises QueryError.
+    If several models found a moment, only the first in the order is returned. `sort` is one of SORTS. `model` (a name
+    or a path) restricts the search to that model. `limit` None returns all moments. Raises QueryError.
     """
-    rows = _rows(QueryEvaluator(reader), parse(query), _where(reader, min_score, model), None, sort)
+    rows = _sorted_rows(QueryEvaluator(reader), parse(query), _condition(reader, min_score, model), sort)
     return list(itertools.islice(_moments(reader, rows), limit))
 
 
@@ -61,105 +68,98 @@ def search_videos(
     model: str | None = None,
     sort: str = "score",
 ) -> list[list[Moment]]:
-    """As `search`, by video: each with all its moments that fit, by time; `limit` is of videos."""
-    matcher, node, where = QueryEvaluator(reader), parse(query), _where(reader, min_score, model)
-    firsts: dict[int, list[Moment]] = {}
-    places = _Locations(reader)
-    for row in _rows(matcher, node, where, None, sort):
-        if row.content_id not in firsts and places.of(row.content_id):
-            if limit is not None and len(firsts) >= limit:
+    """As `search`, but by video: for each at most `limit` videos, all its matching moments by time."""
+    evaluator, node, condition = QueryEvaluator(reader), parse(query), _condition(reader, min_score, model)
+    by_content: dict[int, list[Moment]] = {}
+    locations = _Locations(reader)
+    for row in _sorted_rows(evaluator, node, condition, sort):
+        if row.content_id not in by_content and locations.get(row.content_id):
+            if limit is not None and len(by_content) >= limit:
                 break
-            firsts[row.content_id] = []
-    chosen = _once(matcher.rows(node, where, set(firsts), BY_SCORE))
-    rows = sorted(chosen, key=lambda row: (row.content_id, row.start_ms, row.id))
-    for content, group in itertools.groupby(rows, key=lambda row: row.content_id):
-        firsts[content] = list(_moments(reader, group))
-    return list(firsts.values())
+            by_content[row.content_id] = []
+    unsorted = _distinct(evaluator.rows(node, condition, set(by_content), BY_SCORE))
+    rows = sorted(unsorted, key=lambda row: (row.content_id, row.start_ms, row.id))
+    for content_id, group in itertools.groupby(rows, key=lambda row: row.content_id):
+        by_content[content_id] = list(_moments(reader, group))
+    return list(by_content.values())
 
 
-def _where(reader: sqlite3.Connection, min_score: float, model: str | None) -> Condition:
-    where = Condition("score >= ?", (min_score,)) if min_score > 0 else Condition()
-    return where if model is None else where.and_(model_condition(reader, model))
+def _condition(reader: sqlite3.Connection, min_score: float, model: str | None) -> Condition:
+    condition = Condition("score >= ?", (min_score,)) if min_score > 0 else Condition()
+    return condition if model is None else condition.and_(model_condition(reader, model))
 
 
-def _rows(
-    matcher: QueryEvaluator, node: Node, where: Condition, within: set[int] | None, sort: str
+def _sorted_rows(
+    evaluator: QueryEvaluator, node: Node, condition: Condition, sort: str
 ) -> Iterator[SegmentRow]:
     if sort == "date":
-        return _newest_first(matcher, node, where)
-    return _once(matcher.rows(node, where, within, BY_LENGTH if sort == "length" else BY_SCORE))
+        return _newest_first(evaluator, node, condition)
+    return _distinct(evaluator.rows(node, condition, None, BY_LENGTH if sort == "length" else BY_SCORE))
 
 
-def _newest_first(matcher: QueryEvaluator, node: Node, where: Condition) -> Iterator[SegmentRow]:
-    """By the date of the video, then by time; looks into no more videos than are shown."""
-    dates = matcher.dates()
+def _newest_first(evaluator: QueryEvaluator, node: Node, condition: Condition) -> Iterator[SegmentRow]:
+    """Rows by the date of the video, then by time; searches no more videos than are consumed."""
+    dates = evaluator.dates()
     contents = sorted(
-        matcher.contents(node, where, None), key=lambda content: (dates.get(content, -math.inf), content)
+        evaluator.content_ids(node, condition, None),
+        key=lambda content_id: (dates.get(content_id, -math.inf), content_id),
     )
     while contents:
-        chunk, contents = contents[-_CHUNK:], contents[:-_CHUNK]
-        place = {content: at for at, content in enumerate(reversed(chunk))}
-        rows = _once(matcher.rows(node, where, set(chunk), BY_SCORE))
-        yield from sorted(rows, key=lambda row: (place[row.content_id], row.start_ms, row.id))
+        chunk, contents = contents[-_VIDEO_CHUNK:], contents[:-_VIDEO_CHUNK]
+        position = {content_id: index for index, content_id in enumerate(reversed(chunk))}
+        rows = _distinct(evaluator.rows(node, condition, set(chunk), BY_SCORE))
+        yield from sorted(rows, key=lambda row: (position[row.content_id], row.start_ms, row.id))
 
 
 def match_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, bool]]:
-    """The terms of a query, each as a person wrote it, and whether any label fits it. Raises QueryError."""
-    return [(_text(term), bool(label_ids_of_term(reader, term))) for term in terms_of(parse(query))]
+    """The terms of a query as typed, and whether each matches any label. Raises QueryError."""
+    return [(_term_text(term), bool(label_ids_of_term(reader, term))) for term in terms_of(parse(query))]
 
 
-def _text(term: TextTerm | LabelTerm) -> str:
-    return term.name if isinstance(term, LabelTerm) else " ".join(term.texts)
+def _term_text(term: Term) -> str:
+    return term.pattern if isinstance(term, LabelTerm) else " ".join(term.texts)
 
 
 def content_moments(reader: sqlite3.Connection, content_id: int, path: bytes | None = None) -> list[Moment]:
-    """All moments of one content by time, as those of `path` where it is given."""
+    """All moments of one content by time; with `path`, as moments of that file."""
     rows = reader.execute(
         f"SELECT {COLUMNS} FROM segments WHERE content_id = ? AND verdict IS NOT 'rejected' "
         "ORDER BY score DESC, id",
         (content_id,),
     )
-    moments = list(_moments(reader, _once(itertools.starmap(SegmentRow, rows)), path))
-    return sorted(moments, key=lambda m: (m.start_ms, m.label, m.end_ms))
+    moments = list(_moments(reader, _distinct(itertools.starmap(SegmentRow, rows)), path))
+    return sorted(moments, key=lambda moment: (moment.start_ms, moment.label, moment.end_ms))
 
 
-def _once(rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
-    """In the order in which they come; what overlaps another model's earlier one of the same label is left out.
+def _distinct(rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
+    """`rows` in their order, without what another alternative of the query or another model found already."""
+    return drop_duplicates(
+        _without_repeats(rows),
+        key=lambda row: (row.content_id, *(step.label_id for step in row.segments)),
+        source=lambda row: tuple(step.model_id for step in row.segments),
+    )
 
-    So is what two alternatives of a query found.
-    """
-    kept: dict[tuple[int, ...], list[SegmentRow]] = {}
-    seen: set[tuple[int, ...]] = set()
+
+def _without_repeats(rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
+    yielded: set[tuple[int, ...]] = set()
     for row in rows:
-        ids = tuple(step.id for step in row.steps) or (row.id,)
-        if ids in seen:
-            continue
-        seen.add(ids)
-        labels = (row.label_id,) if not row.steps else tuple(step.label_id for step in row.steps)
-        before = kept.setdefault((row.content_id, *labels), [])
-        models = _models(row)
-        if not any(
-            b.start_ms < row.end_ms and row.start_ms < b.end_ms and _models(b) != models for b in before
-        ):
-            before.append(row)
+        ids = tuple(step.id for step in row.segments)
+        if ids not in yielded:
+            yielded.add(ids)
             yield row
 
 
-def _models(row: SegmentRow) -> tuple[int | None, ...]:
-    return tuple(step.model_id for step in row.steps) or (row.model_id,)
-
-
 class _Locations:
-    """Where contents lie, and whether they are there now; each is looked for once."""
+    """Paths of contents, and whether a file exists there; each is looked up once."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
-        self._known: dict[int, tuple[bytes, bool] | None] = {}
+        self._cache: dict[int, tuple[bytes, bool] | None] = {}
 
-    def of(self, content_id: int) -> tuple[bytes, bool] | None:
-        if content_id not in self._known:
-            self._known[content_id] = locate_content(self._reader, content_id)
-        return self._known[content_id]
+    def get(self, content_id: int) -> tuple[bytes, bool] | None:
+        if content_id not in self._cache:
+            self._cache[content_id] = locate_content(self._reader, content_id)
+        return self._cache[content_id]
 
 
 def _moments(
@@ -167,28 +167,27 @@ def _moments(
 ) -> Iterator[Moment]:
     labels = dict(reader.execute("SELECT id, name FROM labels"))
     models = dict(reader.execute("SELECT id, name FROM models"))
-    places = _Locations(reader)
+    locations = _Locations(reader)
     for row in rows:
-        place = (path, os.path.lexists(path)) if path else places.of(row.content_id)
-        if place is None:  # nothing but a person's words is left of it
+        location = (path, os.path.lexists(path)) if path else locations.get(row.content_id)
+        if location is None:  # all files were forgotten, and only a person's annotations remain
             continue
-        steps = row.steps or (row,)
-        names = dict.fromkeys(models[step.model_id] for step in steps if step.model_id is not None)
+        names = dict.fromkeys(models[step.model_id] for step in row.segments if step.model_id is not None)
         yield Moment(
             row.id,
-            place[0],
-            " THEN ".join(labels[step.label_id] for step in steps),
+            location[0],
+            " THEN ".join(labels[step.label_id] for step in row.segments),
             row.start_ms,
             row.end_ms,
             row.score,
             ", ".join(names) or None,
             "model" if names else "user",
-            place[1],
+            location[1],
         )
 
 
 def locate_content(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
-    """Where a content lies, and whether it is there now: of several copies one that is."""
+    """The path of a content and whether a file exists there; of several copies, one that exists if any does."""
     rows = reader.execute(
         "SELECT v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id WHERE f.content_id = ? "
         "ORDER BY f.state DESC, f.id",  # present before missing
@@ -202,7 +201,7 @@ def locate_content(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, 
 
 
 class ContentSummary(NamedTuple):
-    """A content as a timeline needs it."""
+    """A content, its length, and why it could not be read, if so."""
 
     id: int
     duration_ms: int | None
@@ -210,16 +209,16 @@ class ContentSummary(NamedTuple):
 
 
 def content_at_path(reader: sqlite3.Connection, path: bytes) -> ContentSummary | None:
-    """The content that the file at `path` held when it was last seen; of one never seen there, by what it holds."""
+    """The content that the last scan found in the file at `path`, None if no scan found the file."""
     real = real_path(path)
     volumes = reader.execute("SELECT id, mount FROM volumes").fetchall()
-    for volume, mount in sorted(volumes, key=lambda row: -len(row[1])):
+    for volume_id, mount in sorted(volumes, key=lambda row: -len(row[1])):  # the innermost mount first
         prefix = os.path.join(mount, b"")
         if real.startswith(prefix):
             row = reader.execute(
                 "SELECT c.id, c.duration_ms, c.error FROM files f JOIN contents c ON c.id = f.content_id "
                 "WHERE f.volume_id = ? AND f.path = ?",
-                (volume, real[len(prefix) :]),
+                (volume_id, real[len(prefix) :]),
             ).fetchone()
             if row:
                 return ContentSummary(*row)
@@ -227,18 +226,18 @@ def content_at_path(reader: sqlite3.Connection, path: bytes) -> ContentSummary |
 
 
 def content_with_key(reader: sqlite3.Connection, key: str) -> ContentSummary | None:
-    """The content with this key, wherever its files lie."""
+    """The content with this key, whatever its files are, None if there is none."""
     row = reader.execute("SELECT id, duration_ms, error FROM contents WHERE key = ?", (key,)).fetchone()
     return ContentSummary(*row) if row else None
 
 
-def label_counts(reader: sqlite3.Connection, word: str | None = None) -> list[tuple[str, int]]:
-    """Labels (all, or those that a word fits) and how many moments each has, most first."""
-    names: Sequence[tuple[int, str]] = reader.execute("SELECT id, name FROM labels").fetchall()
-    if word is not None:
-        fits = matching_label_ids(reader, clean(word).split())
-        names = [(i, name) for i, name in names if i in fits or word.lower() in name.lower()]
-    # all from the sorted index, less the few that a person judged
+def label_counts(reader: sqlite3.Connection, text: str | None = None) -> list[tuple[str, int]]:
+    """Labels (all, or those that `text` matches) and how many moments each has, most first."""
+    labels: Sequence[tuple[int, str]] = reader.execute("SELECT id, name FROM labels").fetchall()
+    if text is not None:
+        matches = matching_label_ids(reader, normalize_text(text).split())
+        labels = [(i, name) for i, name in labels if i in matches or text.lower() in name.lower()]
+    # all segments from the sorted index, less the few that a person rejected
     counts = dict(reader.execute("SELECT label_id, count(*) FROM segments GROUP BY label_id"))
     rejected = dict(
         reader.execute(
@@ -246,5 +245,5 @@ def label_counts(reader: sqlite3.Connection, word: str | None = None) -> list[tu
             "GROUP BY label_id"
         )
     )
-    found = [(name, counts.get(i, 0) - rejected.get(i, 0)) for i, name in names]
-    return sorted(found, key=lambda row: (-row[1], row[0]))
+    rows = [(name, counts.get(i, 0) - rejected.get(i, 0)) for i, name in labels]
+    return sorted(rows, key=lambda row: (-row[1], row[0]))

@@ -1,17 +1,20 @@
-"""Segments as a search reads them: rows, which of them count, and in which order they come."""
+"""Segments as a search reads them: rows, conditions on them, and orders; duplicates of several models left out."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 COLUMNS = "score, id, content_id, label_id, model_id, start_ms, end_ms"
 
 
 class SegmentRow(NamedTuple):
-    """A segment, or several in order: then it spans them, and what is not of all of them is the first's."""
+    """A segment, or a sequence of segments (`steps`).
+
+    A sequence spans its steps. It has the lowest of their scores, and the id, label and model of the first.
+    """
 
     score: float
     id: int
@@ -22,32 +25,37 @@ class SegmentRow(NamedTuple):
     end_ms: int
     steps: tuple[SegmentRow, ...] = ()
 
+    @property
+    def segments(self) -> tuple[SegmentRow, ...]:
+        """The steps of a sequence; a single segment is its own only step."""
+        return self.steps or (self,)
+
 
 @dataclass(frozen=True)
 class Condition:
-    """Which segments count, as SQL and its parameters."""
+    """A condition on segments, as SQL with its parameters."""
 
     sql: str = "1"
     parameters: tuple[object, ...] = ()
-    asks_rejected: bool = False  # what a person rejected counts only where it is asked for
+    includes_rejected: bool = False  # rejected segments are found only by a query that asks for them
 
     def and_(self, other: Condition) -> Condition:
-        """What fits both."""
+        """The condition that both hold."""
         return Condition(
             f"{self.sql} AND {other.sql}",
             self.parameters + other.parameters,
-            self.asks_rejected or other.asks_rejected,
+            self.includes_rejected or other.includes_rejected,
         )
 
     @property
-    def whole(self) -> str:
-        """The SQL, with what always holds."""
-        return self.sql if self.asks_rejected else f"verdict IS NOT 'rejected' AND {self.sql}"
+    def full_sql(self) -> str:
+        """The SQL, which excludes rejected segments unless `includes_rejected`."""
+        return self.sql if self.includes_rejected else f"verdict IS NOT 'rejected' AND {self.sql}"
 
 
 @dataclass(frozen=True)
 class Order:
-    """The same order twice: of rows in Python and in SQL."""
+    """One order in two forms: a sort key for rows, and SQL."""
 
     key: Callable[[SegmentRow], tuple[float, int]]
     sql: str
@@ -57,6 +65,42 @@ BY_SCORE = Order(lambda row: (-row.score, row.id), "score DESC, id")
 BY_LENGTH = Order(lambda row: (row.start_ms - row.end_ms, row.id), "start_ms - end_ms, id")
 
 
-def merged(streams: Sequence[Iterator[SegmentRow]], order: Order) -> Iterator[SegmentRow]:
-    """Streams that are in order as one, read no further than it is."""
+def merge_sorted(streams: Sequence[Iterator[SegmentRow]], order: Order) -> Iterator[SegmentRow]:
+    """Sorted streams as one sorted stream, which reads no further than its consumer does."""
     return streams[0] if len(streams) == 1 else heapq.merge(*streams, key=order.key)
+
+
+class TimeRange(Protocol):
+    """Anything with a start and an end in milliseconds."""
+
+    @property
+    def start_ms(self) -> int: ...
+
+    @property
+    def end_ms(self) -> int: ...
+
+
+RangeT = TypeVar("RangeT", bound=TimeRange)
+
+
+def drop_duplicates(
+    moments: Iterable[RangeT],
+    key: Callable[[RangeT], Hashable],
+    source: Callable[[RangeT], Hashable] | None = None,
+) -> Iterator[RangeT]:
+    """`moments` in their order, without those that overlap an earlier one of the same `key`.
+
+    With `source` (for example the model), only an earlier one from another source counts: several models that find
+    the same action give one moment, while one model may find it twice.
+    """
+    kept_by_key: dict[Hashable, list[RangeT]] = {}
+    for moment in moments:
+        earlier = kept_by_key.setdefault(key(moment), [])
+        if not any(
+            other.start_ms < moment.end_ms
+            and moment.start_ms < other.end_ms
+            and (source is None or source(other) != source(moment))
+            for other in earlier
+        ):
+            earlier.append(moment)
+            yield moment
