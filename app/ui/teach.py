@@ -17,6 +17,7 @@ from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.head_preview import PreviewMoment, preview_label
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
+from vtag.engine.library.annotations.validation import resolve_label
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.search.moments import search
@@ -109,7 +110,7 @@ def try_out(library: Path, tag: str) -> tuple[list[Place], str]:
     try:
         told = _taught(library, folder)
         with Library.open(library) as opened:
-            label = annotation_log.resolve_label(opened, tag)
+            label = resolve_label(opened, tag)
             found = preview_label(opened, folder, label, _SHOWN)
     except (VtagError, ValueError) as error:
         missing = f"{tag} has no example that was seen by the library's model: say Yes to some moments first"

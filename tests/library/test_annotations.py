@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_log, apply
+from vtag.engine.library.annotations.validation import resolve_label
 from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance import forget
 from vtag.engine.library.search.moments import Moment, content_moments, search
@@ -267,4 +268,4 @@ def test_the_latest_word_that_covers_half_counts(
 
 
 def test_labels_of_a_model_are_spelt_as_it_does(tagged: Library) -> None:
-    assert annotation_log.resolve_label(tagged, "YOGA") == LABELS[2]
+    assert resolve_label(tagged, "YOGA") == LABELS[2]

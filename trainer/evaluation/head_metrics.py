@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.library.analysis.segments import Hysteresis, find_segments
+from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.trainer.data.features import Features
 from vtag.trainer.evaluation.calibrate import calibrate_threshold
 
@@ -145,5 +146,7 @@ def _false_per_hour(negatives: Features, scores: Scores, limits: Scores) -> floa
         own = negatives.owner == video
         windows = negatives.windows[own]
         order = np.argsort(windows[:, 0], kind="stable")
-        count += len(find_segments(windows[order], scores[own][order], thresholds, 1 << 53, Hysteresis()))
+        count += len(
+            find_segments(windows[order], scores[own][order], thresholds, END_OF_TIME_MS, Hysteresis())
+        )
     return count / negatives.hours

@@ -16,13 +16,11 @@ from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
 from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import find_video
+from vtag.engine.library.ranges import COVERED_SHARE
 from vtag.engine.library.store import observations
 from vtag.engine.library.store.files import find_content
 from vtag.trainer.data.dataset import LabelledClip
 from vtag.trainer.data.features import Features, empty_features
-
-_COVERS = 0.5  # a word covers a window that it overlaps by half, or that holds half of it
-_ALL_MS = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationE
     seen, rejected = _Parts(), _Parts()
     unseen = 0
     for number, (key, said) in enumerate(sorted(by_content.items())):
-        found = observations.densest(library, key, base.spec.backbone_hash)
+        found = observations.densest(library.observations, key, base.spec.backbone_hash)
         if found is None:
             unseen += len(said)
             continue
@@ -90,10 +88,10 @@ class _Parts:
 
 def _covered(word: annotation_log.Annotation, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which windows [W, 2] a word speaks of; at least the one that it overlaps most."""
-    start, end = word.start_ms or 0, _ALL_MS if word.end_ms is None else word.end_ms
+    start, end = word.range_ms
     overlap = np.minimum(windows[:, 1], end) - np.maximum(windows[:, 0], start)
     shorter = np.minimum(windows[:, 1] - windows[:, 0], end - start)
-    covered = overlap >= _COVERS * shorter
+    covered = overlap >= COVERED_SHARE * shorter
     if not covered.any() and len(windows) and overlap.max() > 0:
         covered[overlap.argmax()] = True
     return np.asarray(covered)
@@ -119,5 +117,4 @@ def _clip(library: Library, word: annotation_log.Annotation) -> LabelledClip:
     content = find_content(library, word.content)
     place = find_video(library.connection, content.id) if content else None
     path = Path(os.fsdecode(place.path)) if place and place.path else Path(word.content)
-    span = (word.start_ms or 0, _ALL_MS if word.end_ms is None else word.end_ms)
-    return LabelledClip(path, word.label, word.content, span_ms=span)
+    return LabelledClip(path, word.label, word.content, span_ms=word.range_ms)

@@ -30,7 +30,7 @@ def score_curve(library: Library, content_id: int, label: str) -> Curve:
         model = heads.load_head(library, model_id)
         if label not in model.labels:
             continue
-        observation = observations.densest(library, row[0], model.backbone_hash)
+        observation = observations.densest(library.observations, row[0], model.backbone_hash)
         if observation is not None:
             index = model.labels.index(label)
             scores = probabilities(observation.features, model.weight, model.bias)[:, index]

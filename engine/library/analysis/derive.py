@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vtag.engine.library.analysis.segments import Hysteresis, find_segments, label_thresholds, probabilities
 from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.database import Library
+from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.search.labels import library_thresholds
 from vtag.engine.library.store import heads, observations
 
@@ -56,7 +57,7 @@ def derive_segments(
     Segments that are up to date are kept, unless `force`. Those of other models and of a person stay as they are.
     """
     key, end_ms = library.connection.execute(
-        "SELECT key, coalesce(duration_ms, 1 << 53) FROM contents WHERE id = ?", (content_id,)
+        "SELECT key, coalesce(duration_ms, ?) FROM contents WHERE id = ?", (END_OF_TIME_MS, content_id)
     ).fetchone()
     stamp = library.connection.execute(
         "SELECT sampling, rules, windows FROM derivations WHERE content_id = ? AND model_id = ?",
@@ -147,10 +148,7 @@ def retag(library: Library, model_id: int) -> Iterator[tuple[int, int]]:
 
 def _samplings(library: Library, model: heads.Head) -> dict[int, str]:
     """Content ids to the sampling that a model's segments are to be derived from."""
-    rows = library.observations.execute(
-        "SELECT content_key, sampling FROM observations WHERE backbone_hash = ? ORDER BY window_count, id",
-        (model.backbone_hash,),
-    ).fetchall()
+    rows = observations.list_samplings(library, model.backbone_hash)
     observed = set(rows)
     samplings = dict(rows)  # the one with the most windows comes last and wins
     ids = dict(library.connection.execute("SELECT key, id FROM contents").fetchall())

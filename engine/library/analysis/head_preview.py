@@ -16,6 +16,7 @@ from vtag.engine.checkpoints.model_folder import read_spec
 from vtag.engine.checkpoints.safe_open import open_regular
 from vtag.engine.library.analysis.segments import Hysteresis, find_segments, label_thresholds, probabilities
 from vtag.engine.library.database import Library
+from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store import observations
 
 
@@ -112,7 +113,8 @@ def _observed_videos(library: Library, backbone_hash: str) -> Iterator[_Observed
 def _videos_with_files(library: Library) -> Mapping[str, tuple[int, str, int]]:
     """Content keys to id, display path and end in milliseconds, of the contents that have a file."""
     rows = library.connection.execute(
-        "SELECT c.key, c.id, f.display, coalesce(c.duration_ms, 1 << 53) FROM contents c "
-        "JOIN files f ON f.content_id = c.id ORDER BY f.state, f.id DESC"
+        "SELECT c.key, c.id, f.display, coalesce(c.duration_ms, ?) FROM contents c "
+        "JOIN files f ON f.content_id = c.id ORDER BY f.state, f.id DESC",
+        (END_OF_TIME_MS,),
     )
     return {key: (content_id, display, end_ms) for key, content_id, display, end_ms in rows}

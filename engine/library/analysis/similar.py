@@ -17,6 +17,7 @@ from vtag.engine.library.database import OBSERVATIONS_FILE, open_observations, o
 from vtag.engine.library.search.moments import locate_content
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.library.store.feature_cache import CachedFeatures, cached_features, normalised
+from vtag.engine.library.store.observations import densest
 
 DEFAULT_LIMIT = 20
 _CHUNK = 1024  # windows whose features are converted at once: they fit the processor's cache
@@ -64,15 +65,10 @@ def query_from_content(
         key = reader.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
         backbone = backbone_hash or library_backbone_hash(reader)
     with closing(open_observations(library.parent / OBSERVATIONS_FILE)) as observations:
-        row = observations.execute(
-            "SELECT views, dim, windows, features FROM observations WHERE content_key = ? AND backbone_hash = ? "
-            "ORDER BY window_count DESC, id LIMIT 1",
-            (key, backbone),
-        ).fetchone()
-    if row is None or backbone is None:
+        observation = densest(observations, key, backbone) if backbone else None
+    if observation is None or backbone is None:
         return None
-    windows = np.frombuffer(row[2], "<i8").reshape(-1, 2)
-    features = np.frombuffer(row[3], "<f2").reshape(-1, row[0], row[1])
+    windows, features = observation.windows, observation.features
     if at_ms is None:
         start_ms, end_ms = int(windows[0, 0]), int(windows[:, 1].max())
         return SimilarityQuery(prototype(features), backbone, key, start_ms, end_ms)

@@ -1,4 +1,4 @@
-"""A person's words as a file of their own: one JSON object a line, by content, which merges with what is there."""
+"""Annotations as a file: one JSON object on each line, keyed by content, which merges with existing annotations."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from typing import Any, NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.annotations.annotation_log import Annotation
+from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
+from vtag.engine.library.annotations.validation import is_valid_label
 from vtag.engine.library.database import Library
+from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.timestamps import format_timestamp
 from vtag.engine.text import display_path
 
 LONGEST_LINE = 64 * 1024  # bytes; a path takes at most a few thousand
-_KEY = re.compile(r"\d{1,19}-[0-9a-f]{32}")
-_PACKETS = re.compile(r"[0-9a-f]{32}")
-_LAST_MS = 1 << 53
+_CONTENT_KEY = re.compile(r"\d{1,19}-[0-9a-f]{32}")
+_PACKETS_KEY = re.compile(r"[0-9a-f]{32}")
 
 
 class _Line(NamedTuple):
-    word: Annotation
-    path: str | None  # as people read it
-    packets: str | None
+    annotation: Annotation
+    path: str | None  # for display
+    packets_key: str | None
 
 
 def export_lines(reader: sqlite3.Connection) -> Iterator[str]:
-    """All words, a line each, in the order in which they were said; with the path where each content was last."""
-    spoken = annotation_log.list_annotations(reader)
-    where = content_paths(reader, (word.content for word in spoken))
-    packets = dict(reader.execute("SELECT key, packets_key FROM contents WHERE packets_key IS NOT NULL"))
-    for word in spoken:
-        entry: dict[str, object] = {"content": word.content}
-        path, display = where.get(word.content, (None, None))
+    """A line for each annotation, the earliest first, with the path where its content was last."""
+    annotations = annotation_log.list_annotations(reader)
+    paths = content_paths(reader, (annotation.content for annotation in annotations))
+    packets_keys = dict(reader.execute("SELECT key, packets_key FROM contents WHERE packets_key IS NOT NULL"))
+    for annotation in annotations:
+        entry: dict[str, object] = {"content": annotation.content}
+        path, display = paths.get(annotation.content, (None, None))
         if path is not None:
             text = path.decode("utf-8", "replace")
             entry["path"] = text
@@ -45,37 +46,36 @@ def export_lines(reader: sqlite3.Connection) -> Iterator[str]:
                 entry["path_bytes"] = base64.b64encode(path).decode()
         elif display is not None:
             entry["path"] = display
-        if word.content in packets:
-            entry["packets"] = packets[word.content]
-        entry |= {"label": word.label, "start_ms": word.start_ms, "end_ms": word.end_ms}
-        yield json.dumps({**entry, "verdict": word.verdict, "said_at": word.said_at}, ensure_ascii=False)
+        if annotation.content in packets_keys:
+            entry["packets"] = packets_keys[annotation.content]
+        entry |= {"label": annotation.label, "start_ms": annotation.start_ms, "end_ms": annotation.end_ms}
+        entry |= {"verdict": annotation.verdict, "said_at": annotation.said_at}
+        yield json.dumps(entry, ensure_ascii=False)
 
 
-def import_lines(
-    library: Library, lines: Iterable[bytes], name: str
-) -> tuple[annotation_log.AnnotationChange, int]:
-    """Add the words in `lines` to those that are there; returns what changed and how many words were read.
+def import_lines(library: Library, lines: Iterable[bytes], name: str) -> tuple[AnnotationChange, int]:
+    """Merge the annotations in `lines` into the library; returns the change and how many were read.
 
-    All or nothing. A content that is not known yet keeps its words until a scan finds it. Raises LibraryError, which
-    says the line of the file called `name`.
+    All or nothing. An annotation of an unknown content waits for a scan to find the content. Raises LibraryError,
+    which names the line of the file called `name`.
     """
-    read = [_parse(line, f"{name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    parsed = [_parse(line, f"{name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     with library.transaction() as db:
-        change = annotation_log.merge_annotations(library, (line.word for line in read))
-        for line in read:
+        change = annotation_log.merge_annotations(library, (line.annotation for line in parsed))
+        for line in parsed:
             db.execute(
                 "UPDATE contents SET was_at = coalesce(was_at, ?), packets_key = coalesce(packets_key, ?) "
                 "WHERE key = ? AND NOT EXISTS (SELECT 1 FROM files WHERE content_id = contents.id)",
-                (line.path, line.packets, line.word.content),
+                (line.path, line.packets_key, line.annotation.content),
             )
-    return change, len(read)
+    return change, len(parsed)
 
 
 def content_paths(
     reader: sqlite3.Connection, keys: Iterable[str]
 ) -> dict[str, tuple[bytes | None, str | None]]:
-    """Where each content is, or was last: path (None where no file is known), and as people read it."""
-    found = {}
+    """Content keys to the path, present or last known, and to the same for display; None if there is none."""
+    paths = {}
     for key in dict.fromkeys(keys):
         row = reader.execute(
             "SELECT v.mount, f.path, coalesce(f.display, c.was_at) FROM contents c "
@@ -83,13 +83,13 @@ def content_paths(
             "WHERE c.key = ? ORDER BY f.state DESC, f.id LIMIT 1",  # present before missing
             (key,),
         ).fetchone()
-        known = row is not None and row[0] is not None
-        found[key] = (os.path.join(row[0], row[1]) if known else None, row[2] if row else None)
-    return found
+        has_file = row is not None and row[0] is not None
+        paths[key] = (os.path.join(row[0], row[1]) if has_file else None, row[2] if row else None)
+    return paths
 
 
 def orphaned_annotations(reader: sqlite3.Connection) -> list[tuple[Annotation, str | None]]:
-    """Words on contents that no known file holds any more, nor one that shows the same; and where they were last."""
+    """Annotations whose content no present file holds, nor a file with the same video; each with its last path."""
     rows = reader.execute(
         """
         SELECT DISTINCT c.key FROM words w JOIN contents c ON c.id = w.content_id
@@ -99,49 +99,53 @@ def orphaned_annotations(reader: sqlite3.Connection) -> list[tuple[Annotation, s
         )
         """
     )
-    where = content_paths(reader, (row[0] for row in rows))
-    return [
-        (word, where[word.content][1])
-        for word in annotation_log.list_annotations(reader)
-        if word.content in where
-    ]
+    paths = content_paths(reader, (row[0] for row in rows))
+    annotations = annotation_log.list_annotations(reader)
+    return [(a, paths[a.content][1]) for a in annotations if a.content in paths]
 
 
-def _parse(line: bytes, where: str) -> _Line:
-    if len(line) > LONGEST_LINE:
-        raise LibraryError(f"{where} is too long to be a word")
-    try:
-        entry = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError):
-        raise LibraryError(f"{where} is no JSON: `vtag words export` writes one object a line") from None
-    if not isinstance(entry, dict):
-        raise LibraryError(f"{where} is no JSON object")
-    label = entry.get("label")
-    if not isinstance(label, str) or not annotation_log.is_valid_label(label):
-        raise LibraryError(f"{where}: its label is none")
+def _parse(line: bytes, position: str) -> _Line:
+    """One line of the file. Raises LibraryError, which begins with `position`, if it is no annotation."""
+    entry = _json_object(line, position)
+    label, verdict = entry.get("label"), entry.get("verdict")
+    if not isinstance(label, str) or not is_valid_label(label):
+        raise LibraryError(f"{position}: its label is none")
     start: Any = entry.get("start_ms")
     end: Any = entry.get("end_ms")
-    if (start, end) != (None, None) and not (_time(start) and _time(end) and start < end):
-        raise LibraryError(f"{where}: start_ms and end_ms have to be whole numbers in order, or both null")
-    if entry.get("verdict") not in annotation_log.VERDICTS:
-        raise LibraryError(f"{where}: its verdict has to be one of {', '.join(annotation_log.VERDICTS)}")
-    key, packets, path = entry.get("content"), entry.get("packets"), entry.get("path")
-    if not isinstance(key, str) or not _KEY.fullmatch(key) or int(key.split("-")[0]) >= 1 << 63:
-        raise LibraryError(f"{where}: its content is no key of a content")
+    if (start, end) != (None, None) and not (_is_time_ms(start) and _is_time_ms(end) and start < end):
+        raise LibraryError(f"{position}: start_ms and end_ms have to be whole numbers in order, or both null")
+    if verdict not in annotation_log.VERDICTS:
+        raise LibraryError(f"{position}: its verdict has to be one of {', '.join(annotation_log.VERDICTS)}")
+    key, packets_key, path = entry.get("content"), entry.get("packets"), entry.get("path")
+    # SQLite's integers have 63 bits and a sign: a larger size would not fit
+    if not isinstance(key, str) or not _CONTENT_KEY.fullmatch(key) or int(key.split("-")[0]) >= 1 << 63:
+        raise LibraryError(f"{position}: its content is no key of a content")
     return _Line(
-        Annotation(key, label, start, end, entry["verdict"], _date(entry.get("said_at"), where)),
+        Annotation(key, label, start, end, verdict, _timestamp(entry.get("said_at"), position)),
         display_path(path) if isinstance(path, str) and "\0" not in path else None,
-        packets if isinstance(packets, str) and _PACKETS.fullmatch(packets) else None,
+        packets_key if isinstance(packets_key, str) and _PACKETS_KEY.fullmatch(packets_key) else None,
     )
 
 
-def _time(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LAST_MS
+def _json_object(line: bytes, position: str) -> dict[str, Any]:
+    if len(line) > LONGEST_LINE:
+        raise LibraryError(f"{position} is too long to be a word")
+    try:
+        entry = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise LibraryError(f"{position} is no JSON: `vtag words export` writes one object a line") from None
+    if not isinstance(entry, dict):
+        raise LibraryError(f"{position} is no JSON object")
+    return entry
 
 
-def _date(value: Any, where: str) -> str:
-    """A date in UTC, as the library writes it."""
+def _is_time_ms(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < END_OF_TIME_MS
+
+
+def _timestamp(value: Any, position: str) -> str:
+    """A timestamp in the library's format."""
     try:
         return format_timestamp(datetime.fromisoformat(value))
     except (TypeError, ValueError, OverflowError):
-        raise LibraryError(f"{where}: said_at {str(value)[:40]!r} is no date") from None
+        raise LibraryError(f"{position}: said_at {str(value)[:40]!r} is no date") from None

@@ -1,67 +1,73 @@
-"""A content's segments held against what a person said of it: which word covers what, and what is theirs alone."""
+"""Applies annotations to segments: gives each segment its verdict, and adds the moments that only a person saw."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from vtag.engine.library.database import Library
+from vtag.engine.library.ranges import COVERED_SHARE, END_OF_TIME_MS, covers
 from vtag.engine.library.store.duplicates import with_duplicates
 
-_COVERS = 0.5  # a word covers what it overlaps by half
-_ALL_MS = 1 << 53  # the end of a word on a whole video
-_SHOWN_MS = 1000  # of a word on a whole video whose length is not known yet
+_SHOWN_MS = 1000  # length of the segment of an annotation on a whole video whose length is not known yet
+
+
+class AnnotatedRange(NamedTuple):
+    """An annotation without its label; one on a whole video ends at END_OF_TIME_MS."""
+
+    annotation_id: int
+    start_ms: int
+    end_ms: int
+    verdict: str  # added, confirmed, rejected
+
+
+class _Segment(NamedTuple):
+    id: int
+    label: str
+    start_ms: int
+    end_ms: int
+    verdict: str | None
+    model_id: int | None  # None: a person's own moment
 
 
 def apply_annotations(library: Library, content_id: int) -> None:
-    """Hold the segments of a content against the words on it and on its twins.
+    """Update the segments of a content by the annotations on it and on its duplicates.
 
-    Each derived segment takes the latest verdict that covers it by half. What a person added or confirmed and no
-    model sees (any more) is there as a segment of its own, of source user, unless it was rejected since.
+    Each derived segment takes the latest verdict that covers at least half of it. An annotation that is added, or
+    confirmed and not found by any model (any more), gets a segment of its own, unless a later one rejects it.
     """
     with library.transaction() as db:
-        _settle(db, content_id)
+        _apply(db, content_id)
 
 
 def apply_all_annotations(db: sqlite3.Connection) -> None:
-    """Settle every content that a person spoke of, in the caller's transaction."""
-    spoken_of = [row[0] for row in db.execute("SELECT DISTINCT content_id FROM words")]
-    for content_id in sorted({twin for spoken in spoken_of for twin in with_duplicates(db, spoken)}):
-        _settle(db, content_id)
+    """Update the segments of every annotated content, in the caller's transaction."""
+    annotated = [row[0] for row in db.execute("SELECT DISTINCT content_id FROM words")]
+    for content_id in sorted({same for content in annotated for same in with_duplicates(db, content)}):
+        _apply(db, content_id)
 
 
-def _settle(db: sqlite3.Connection, content_id: int) -> None:
-    spoken: dict[str, list[AnnotatedRange]] = defaultdict(list)
-    kin = with_duplicates(db, content_id)
-    rows = db.execute(
-        "SELECT id, label, start_ms, end_ms, verdict FROM words "
-        f"WHERE content_id IN ({', '.join('?' * len(kin))}) ORDER BY said_at, id",
-        kin,
-    ).fetchall()
-    for row in rows:
-        spoken[row[1]].append(
-            AnnotatedRange(row[0], row[2] or 0, _ALL_MS if row[3] is None else row[3], row[4])
-        )
-    segments = db.execute(
-        "SELECT s.id, l.name, s.start_ms, s.end_ms, s.verdict, s.model_id FROM segments s "
-        "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ?",
-        (content_id,),
-    ).fetchall()
-    if not rows and all(s[4] is None and s[5] is not None for s in segments):
-        return
-    derived = [s for s in segments if s[5] is not None]
-    judged = [(s[0], s[4], verdict_for_range(s[2], s[3], spoken[s[1]])) for s in derived]
-    db.executemany(
-        "UPDATE segments SET verdict = ? WHERE id = ?",
-        [(now_, i) for i, was, now_ in judged if was != now_],
-    )
-    _show_own(db, content_id, spoken, derived)
+def verdict_for_range(start_ms: int, end_ms: int, annotations: Sequence[AnnotatedRange]) -> str | None:
+    """The verdict on a range, "confirmed" or "rejected": that of the latest annotations that cover half of it.
+
+    `annotations` are in the order in which they were made. Those of one verdict add up: two that cover a quarter
+    each cover half.
+    """
+    overlaps: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for annotation in reversed(annotations):
+        start, end = max(start_ms, annotation.start_ms), min(end_ms, annotation.end_ms)
+        if start < end:
+            verdict = "rejected" if annotation.verdict == "rejected" else "confirmed"
+            overlaps[verdict].append((start, end))
+            if _union_length(overlaps[verdict]) >= COVERED_SHARE * (end_ms - start_ms):
+                return verdict
+    return None
 
 
 def unrejected_ranges(reader: sqlite3.Connection, key: str, labels: Sequence[str]) -> list[tuple[int, int]]:
-    """Start and end in milliseconds of a content's moments of any of `labels`, without those that were rejected."""
+    """Start and end (ms) of a content's segments of any of `labels`, without rejected ones."""
     marks = ", ".join("?" * len(labels))
     rows = reader.execute(
         "SELECT s.start_ms, s.end_ms FROM segments s JOIN labels l ON l.id = s.label_id "
@@ -72,78 +78,88 @@ def unrejected_ranges(reader: sqlite3.Connection, key: str, labels: Sequence[str
     return rows.fetchall()
 
 
-class AnnotatedRange(NamedTuple):
-    """A word as `verdict_on` needs it; one on a whole video ends at the end of time."""
-
-    word_id: int
-    start_ms: int
-    end_ms: int
-    verdict: str
-
-
-def verdict_for_range(start_ms: int, end_ms: int, annotations: Sequence[AnnotatedRange]) -> str | None:
-    """What is to be held of a segment: of the words in the order they were said, the latest that cover half of it.
-
-    Words of one verdict cover together what each of them does.
-    """
-    covered: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for word in reversed(annotations):
-        start, end = max(start_ms, word.start_ms), min(end_ms, word.end_ms)
-        if start < end:
-            verdict = "rejected" if word.verdict == "rejected" else "confirmed"
-            covered[verdict].append((start, end))
-            if _length(covered[verdict]) >= _COVERS * (end_ms - start_ms):
-                return verdict
-    return None
+def _apply(db: sqlite3.Connection, content_id: int) -> None:
+    annotations = _annotations_by_label(db, content_id)
+    rows = db.execute(
+        "SELECT s.id, l.name, s.start_ms, s.end_ms, s.verdict, s.model_id FROM segments s "
+        "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ?",
+        (content_id,),
+    )
+    segments = [_Segment(*row) for row in rows]
+    if not annotations and all(s.verdict is None and s.model_id is not None for s in segments):
+        return
+    derived = [segment for segment in segments if segment.model_id is not None]
+    verdicts = [verdict_for_range(s.start_ms, s.end_ms, annotations.get(s.label, ())) for s in derived]
+    db.executemany(
+        "UPDATE segments SET verdict = ? WHERE id = ?",
+        [(verdict, s.id) for s, verdict in zip(derived, verdicts, strict=True) if verdict != s.verdict],
+    )
+    _write_own_segments(db, content_id, _own_segments(db, content_id, annotations, derived))
 
 
-def _length(spans: Iterable[tuple[int, int]]) -> int:
-    total = reach = 0
-    for start, end in sorted(spans):
-        total += max(0, end - max(start, reach))
-        reach = max(reach, end)
-    return total
+def _annotations_by_label(db: sqlite3.Connection, content_id: int) -> dict[str, list[AnnotatedRange]]:
+    """The annotations on a content and its duplicates, the earliest first."""
+    content_ids = with_duplicates(db, content_id)
+    rows = db.execute(
+        "SELECT label, id, coalesce(start_ms, 0), coalesce(end_ms, ?), verdict FROM words "
+        f"WHERE content_id IN ({', '.join('?' * len(content_ids))}) ORDER BY said_at, id",
+        (END_OF_TIME_MS, *content_ids),
+    )
+    by_label: dict[str, list[AnnotatedRange]] = defaultdict(list)
+    for label, *annotation in rows:
+        by_label[label].append(AnnotatedRange(*annotation))
+    return dict(by_label)
 
 
-def _show_own(
+def _own_segments(
     db: sqlite3.Connection,
     content_id: int,
-    spoken: dict[str, list[AnnotatedRange]],
-    derived: Sequence[tuple[int, str, int, int, str | None, int]],
-) -> None:
-    """Make the segments of source user what the words ask for; those that stay keep their ids."""
+    annotations_by_label: Mapping[str, Sequence[AnnotatedRange]],
+    derived: Sequence[_Segment],
+) -> set[tuple[int, str, int, int]]:
+    """Annotation id, label, start and end (ms) of each segment that no model but a person asks for."""
     (duration_ms,) = db.execute("SELECT duration_ms FROM contents WHERE id = ?", (content_id,)).fetchone()
-    by_label: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for _, label, start, end, *_ in derived:
-        by_label[label].append((start, end))
-    wanted = set()
-    for label, said_of in spoken.items():
-        for word in said_of:
-            seen = any(_half(word, start, end) for start, end in by_label[label])
-            if word.verdict == "added" or (word.verdict == "confirmed" and not seen):
-                whole = duration_ms or word.start_ms + _SHOWN_MS
-                end = whole if word.start_ms < whole < word.end_ms else word.end_ms
-                if verdict_for_range(word.start_ms, end, said_of) != "rejected":
-                    wanted.add((word.word_id, label, word.start_ms, end))
-    there = {
-        (word, label, start, end): segment
-        for segment, word, label, start, end in db.execute(
-            "SELECT s.id, s.word_id, l.name, s.start_ms, s.end_ms FROM segments s "
-            "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ? AND s.model_id IS NULL",
-            (content_id,),
-        )
-    }
-    gone = [(there[key],) for key in there.keys() - wanted]
-    db.executemany("DELETE FROM segments WHERE id = ?", gone)
-    new = sorted(wanted - there.keys())
-    db.executemany("INSERT INTO labels (name) VALUES (?) ON CONFLICT DO NOTHING", [(row[1],) for row in new])
+    derived_ranges: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for segment in derived:
+        derived_ranges[segment.label].append((segment.start_ms, segment.end_ms))
+    segments = set()
+    for label, label_annotations in annotations_by_label.items():
+        for annotation_id, start_ms, end_ms, verdict in label_annotations:
+            is_derived = any(covers(start_ms, end_ms, *range_ms) for range_ms in derived_ranges[label])
+            if verdict == "added" or (verdict == "confirmed" and not is_derived):
+                video_end_ms = duration_ms or start_ms + _SHOWN_MS
+                shown_end_ms = video_end_ms if start_ms < video_end_ms < end_ms else end_ms
+                if verdict_for_range(start_ms, shown_end_ms, label_annotations) != "rejected":
+                    segments.add((annotation_id, label, start_ms, shown_end_ms))
+    return segments
+
+
+def _write_own_segments(
+    db: sqlite3.Connection, content_id: int, segments: set[tuple[int, str, int, int]]
+) -> None:
+    """Make a content's own segments those in `segments`; unchanged ones keep their ids."""
+    rows = db.execute(
+        "SELECT s.word_id, l.name, s.start_ms, s.end_ms, s.id FROM segments s "
+        "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ? AND s.model_id IS NULL",
+        (content_id,),
+    )
+    existing_ids = {tuple(segment): segment_id for *segment, segment_id in rows}
+    obsolete = [(existing_ids[segment],) for segment in existing_ids.keys() - segments]
+    db.executemany("DELETE FROM segments WHERE id = ?", obsolete)
+    new = sorted(segments - existing_ids.keys())
+    db.executemany(
+        "INSERT INTO labels (name) VALUES (?) ON CONFLICT DO NOTHING", [(label,) for _, label, *_ in new]
+    )
     db.executemany(
         "INSERT INTO segments (content_id, word_id, label_id, start_ms, end_ms, score, verdict) "
         "VALUES (?, ?, (SELECT id FROM labels WHERE name = ?), ?, ?, 1, 'confirmed')",
-        [(content_id, *row) for row in new],
+        [(content_id, *segment) for segment in new],
     )
 
 
-def _half(word: AnnotatedRange, start_ms: int, end_ms: int) -> bool:
-    """Whether a word covers half of a segment."""
-    return min(end_ms, word.end_ms) - max(start_ms, word.start_ms) >= _COVERS * (end_ms - start_ms)
+def _union_length(ranges: Iterable[tuple[int, int]]) -> int:
+    total = end_so_far = 0
+    for start, end in sorted(ranges):
+        total += max(0, end - max(start, end_so_far))
+        end_so_far = max(end_so_far, end)
+    return total

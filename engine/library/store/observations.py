@@ -1,7 +1,8 @@
-"""What was seen: for a content, a backbone and a sampling, the pooled feature of every window looked at."""
+"""Observations: for a content, a backbone and a sampling, the pooled feature of every window."""
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,16 @@ from numpy.typing import NDArray
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
 
-_FLOAT16_MOST = 65504.0
-_MOST_BYTES = 900 * 2**20  # SQLite's own limit for a value is 1,000,000,000 bytes
+_FLOAT16_MAX = 65504.0
+_MAX_BLOB_BYTES = 900 * 2**20  # SQLite's own limit for a value is 1,000,000,000 bytes
+# A content may have several samplings. The one with the most windows counts, of equals the latest: it comes last.
+_DENSEST_LAST = "ORDER BY window_count, id"
+_DENSEST_FIRST = "ORDER BY window_count DESC, id DESC"
 
 
 @dataclass(frozen=True)
 class Observation:
-    """`windows` int64 [W, 2] (start_ms, end_ms), sorted; `features` float16 [W, V, D] (V views a window)."""
+    """`windows` int64 [W, 2] (start_ms, end_ms), sorted; `features` float16 [W, V, D] (V views of each window)."""
 
     windows: NDArray[np.int64]
     features: NDArray[np.float16]
@@ -24,7 +28,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What computed an observation: recorded, and never a reason to look again."""
+    """What computed an observation. Recorded only: another provenance does not make an observation outdated."""
 
     backend: str
     device: str
@@ -32,7 +36,7 @@ class Provenance:
 
 
 def observed_keys(library: Library, backbone_hash: str, sampling: str) -> set[str]:
-    """Content keys that were seen with a backbone and a sampling; answered from an index."""
+    """Keys of the contents that have an observation of this backbone and sampling; reads only an index."""
     rows = library.observations.execute(
         "SELECT content_key FROM observations WHERE backbone_hash = ? AND sampling = ?",
         (backbone_hash, sampling),
@@ -40,51 +44,49 @@ def observed_keys(library: Library, backbone_hash: str, sampling: str) -> set[st
     return {row[0] for row in rows}
 
 
-def densest_samplings(library: Library, backbone_hash: str) -> dict[str, str]:
-    """Content keys to the sampling with the most windows, of all that a backbone saw, fewest windows first."""
-    rows = library.observations.execute(
-        "SELECT content_key, sampling FROM observations WHERE backbone_hash = ? ORDER BY window_count, id",
+def list_samplings(library: Library, backbone_hash: str) -> list[tuple[str, str]]:
+    """Content key and sampling of each observation of a backbone, the one with the most windows last."""
+    return library.observations.execute(
+        f"SELECT content_key, sampling FROM observations WHERE backbone_hash = ? {_DENSEST_LAST}",
         (backbone_hash,),
-    )
-    return dict(rows.fetchall())
+    ).fetchall()
+
+
+def densest_samplings(library: Library, backbone_hash: str) -> dict[str, str]:
+    """Content keys to the sampling with the most windows, of the observations of one backbone."""
+    return dict(list_samplings(library, backbone_hash))
 
 
 def densest_of_any_backbone(library: Library) -> dict[str, tuple[str, str]]:
-    """Content keys to the backbone and sampling with the most windows, fewest windows first."""
+    """Content keys to the backbone hash and the sampling of the observation with the most windows."""
     rows = library.observations.execute(
-        "SELECT content_key, backbone_hash, sampling FROM observations ORDER BY window_count, id"
+        f"SELECT content_key, backbone_hash, sampling FROM observations {_DENSEST_LAST}"
     )
     return {key: (backbone_hash, sampling) for key, backbone_hash, sampling in rows}
 
 
-def densest(library: Library, content_key: str, backbone_hash: str) -> Observation | None:
-    """What a backbone saw of a content, by the sampling with the most windows; None if it saw nothing."""
-    row = library.observations.execute(
-        "SELECT sampling FROM observations WHERE content_key = ? AND backbone_hash = ? "
-        "ORDER BY window_count DESC, id DESC LIMIT 1",
+def densest(reader: sqlite3.Connection, content_key: str, backbone_hash: str) -> Observation | None:
+    """A content's observation with the most windows, None without any. `reader` is open on observations.db."""
+    row = reader.execute(
+        "SELECT views, dim, windows, features FROM observations WHERE content_key = ? AND backbone_hash = ? "
+        f"{_DENSEST_FIRST} LIMIT 1",
         (content_key, backbone_hash),
     ).fetchone()
-    return get(library, content_key, backbone_hash, row[0]) if row else None
+    return _observation(*row) if row else None
 
 
 def get(library: Library, content_key: str, backbone_hash: str, sampling: str) -> Observation | None:
-    """What was seen of a content, or None."""
+    """The observation of a content by a backbone and a sampling, or None."""
     row = library.observations.execute(
         "SELECT views, dim, windows, features FROM observations "
         "WHERE backbone_hash = ? AND sampling = ? AND content_key = ?",
         (backbone_hash, sampling, content_key),
     ).fetchone()
-    if row is None:
-        return None
-    views, dim, windows, features = row
-    return Observation(
-        np.frombuffer(windows, "<i8").reshape(-1, 2),
-        np.frombuffer(features, "<f2").reshape(-1, views, dim),
-    )
+    return _observation(*row) if row else None
 
 
 def window_starts(library: Library, content_key: str, backbone_hash: str, sampling: str) -> frozenset[int]:
-    """Where the windows begin (ms) that were seen of a content."""
+    """The start of each observed window of a content, in ms."""
     row = library.observations.execute(
         "SELECT windows FROM observations WHERE backbone_hash = ? AND sampling = ? AND content_key = ?",
         (backbone_hash, sampling, content_key),
@@ -103,29 +105,30 @@ def add(
     *,
     replace: bool = False,
 ) -> Observation:
-    """Keep what was seen: `windows` [W, 2] and `features` [W, V, D]; returns all that is known now.
+    """Store `windows` [W, 2] with `features` [W, V, D], and return the whole observation.
 
-    A window that is there already is not overwritten, unless `replace` throws away what was there. Raises
-    LibraryError where features are no numbers: what is kept is believed for years.
+    New windows are merged into those of an earlier call, which win if both start together. With `replace`, the
+    earlier ones are dropped. Raises LibraryError if a feature is not finite or the observation is too large.
     """
-    if not np.isfinite(halves := np.clip(features, -_FLOAT16_MOST, _FLOAT16_MOST).astype(np.float16)).all():
+    halves = np.clip(features, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
+    if not np.isfinite(halves).all():
         raise LibraryError(
             "the model gave features that are no numbers: try another precision, or another model"
         )
-    library.observations.execute("BEGIN IMMEDIATE")  # two processes may look at the same content
+    library.observations.execute("BEGIN IMMEDIATE")  # two processes may scan the same content
     try:
-        known = None if replace else get(library, content_key, backbone_hash, sampling)
-        seen = _merged(known, windows, halves)
-        _put(library, content_key, backbone_hash, sampling, seen, made_by)
+        stored = None if replace else get(library, content_key, backbone_hash, sampling)
+        observation = _merged(stored, windows, halves)
+        _put(library, content_key, backbone_hash, sampling, observation, made_by)
     except BaseException:
         library.observations.rollback()
         raise
     library.observations.commit()
-    return seen
+    return observation
 
 
 def copy(library: Library, content_key: str, to_key: str) -> None:
-    """What was seen of one content was seen of another that shows the same, with every backbone and sampling."""
+    """Give a content with the same video the observations of another, of every backbone and sampling."""
     library.observations.execute("BEGIN IMMEDIATE")
     library.observations.execute(
         "INSERT OR IGNORE INTO observations (content_key, backbone_hash, sampling, views, dim, window_count, "
@@ -137,13 +140,20 @@ def copy(library: Library, content_key: str, to_key: str) -> None:
     library.observations.commit()
 
 
+def _observation(views: int, dim: int, windows: bytes, features: bytes) -> Observation:
+    return Observation(
+        np.frombuffer(windows, "<i8").reshape(-1, 2),
+        np.frombuffer(features, "<f2").reshape(-1, views, dim),
+    )
+
+
 def _merged(
-    known: Observation | None, windows: NDArray[np.int64], features: NDArray[np.float16]
+    stored: Observation | None, windows: NDArray[np.int64], features: NDArray[np.float16]
 ) -> Observation:
-    """By start; of windows that start together the one that was there first."""
-    if known is not None:
-        windows = np.concatenate([known.windows, windows])
-        features = np.concatenate([known.features, features])
+    """Both, sorted by start; of windows that start together, the stored one."""
+    if stored is not None:
+        windows = np.concatenate([stored.windows, windows])
+        features = np.concatenate([stored.features, features])
     _, first = np.unique(windows[:, 0], return_index=True)
     return Observation(np.ascontiguousarray(windows[first]), np.ascontiguousarray(features[first]))
 
@@ -153,14 +163,14 @@ def _put(
     content_key: str,
     backbone_hash: str,
     sampling: str,
-    seen: Observation,
+    observation: Observation,
     made_by: Provenance,
 ) -> None:
-    blob_bytes = seen.features.nbytes
-    if blob_bytes > _MOST_BYTES:
+    blob_bytes = observation.features.nbytes
+    if blob_bytes > _MAX_BLOB_BYTES:
         raise LibraryError(
-            f"{len(seen.windows)} windows of one video take {blob_bytes >> 20} MB, more than the library holds: "
-            "scan it with a longer --stride"
+            f"{len(observation.windows)} windows of one video take {blob_bytes >> 20} MB, more than the library "
+            "holds: scan it with a longer --stride"
         )
     library.observations.execute(
         "INSERT OR REPLACE INTO observations (content_key, backbone_hash, sampling, views, dim, window_count, "
@@ -169,10 +179,10 @@ def _put(
             content_key,
             backbone_hash,
             sampling,
-            *seen.features.shape[1:],
-            len(seen.windows),
-            seen.windows.astype("<i8").tobytes(),
-            seen.features.astype("<f2").tobytes(),
+            *observation.features.shape[1:],
+            len(observation.windows),
+            observation.windows.astype("<i8").tobytes(),
+            observation.features.astype("<f2").tobytes(),
             made_by.backend,
             made_by.device,
             made_by.precision,
