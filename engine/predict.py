@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.backends.protocol import Backend
-from vtag.engine.video.read.published import predict_clip
+from vtag.engine.video.read.published import read_protocol_views
 
 PROTOCOLS = ("clip", "test")
 _AT_ONCE = {"cuda": 16}  # views a call; on a CPU more than two gain nothing and cost their memory
@@ -53,7 +53,7 @@ def predict(file: Path | bytes, backend: Backend, *, protocol: str, top: int = 5
     spec = backend.spec
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol has to be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
-    clips = predict_clip(
+    clips = read_protocol_views(
         os.fsencode(file),
         protocol="test" if protocol == "test" else "clip",
         frames=spec.frames,

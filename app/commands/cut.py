@@ -76,7 +76,8 @@ def cut(
 def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
     from vtag.engine.video.write import cut as cutting
 
-    if any(os.path.lexists(stem + end.encode()) for end in cutting.suffixes(moment.path, reencode=reencode)):
+    suffixes = cutting.candidate_suffixes(moment.path, reencode=reencode)
+    if any(os.path.lexists(stem + suffix.encode()) for suffix in suffixes):
         return "there"
     try:
         done = cutting.cut(moment.path, moment.start_ms, moment.end_ms, stem, reencode=reencode)
@@ -89,7 +90,7 @@ def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
 
 def _stems(found: list[Moment], template: str, folder: bytes) -> list[tuple[Moment, bytes]]:
     """Each moment with its clip's path without the ending; of several with that name with a number."""
-    from vtag.engine.video.write.clip_names import clip_name, clock_name
+    from vtag.engine.video.write.clip_names import format_clip_name, format_time_for_name
 
     taken: set[str] = set()
     stems = []
@@ -97,13 +98,13 @@ def _stems(found: list[Moment], template: str, folder: bytes) -> list[tuple[Mome
         values = {
             "name": os.path.splitext(os.path.basename(moment.path))[0].decode("utf-8", "replace"),
             "label": moment.label,
-            "start": clock_name(moment.start_ms),
-            "end": clock_name(moment.end_ms),
+            "start": format_time_for_name(moment.start_ms),
+            "end": format_time_for_name(moment.end_ms),
             "score": f"{moment.score:.2f}",
             "id": str(moment.id),
             "number": f"{number:0{len(str(len(found)))}}",
         }
-        name = wanted = clip_name(template, values)
+        name = wanted = format_clip_name(template, values)
         again = 1
         while name.casefold() in taken:
             again += 1

@@ -70,12 +70,12 @@ def routes(library: Path, cache: PictureCache) -> list[Route]:
             return _nothing("this moment is gone")
         content, start_ms, end_ms = found
         at_ms = (start_ms + end_ms) // 2
-        return _made(library, content, at_ms, lambda v: cache.picture(v.key, _path(v), at_ms))
+        return _made(library, content, at_ms, lambda v: cache.get_picture(v.key, _path(v), at_ms))
 
     def still(request: Request) -> Response:
         at_ms = request.path_params["ms"]
         content = request.path_params["content"]
-        return _made(library, content, at_ms, lambda v: cache.picture(v.key, _path(v), at_ms))
+        return _made(library, content, at_ms, lambda v: cache.get_picture(v.key, _path(v), at_ms))
 
     def moment(request: Request) -> Response:
         start_ms, end_ms = request.path_params["start"], request.path_params["end"]
@@ -83,7 +83,7 @@ def routes(library: Path, cache: PictureCache) -> list[Route]:
             library,
             request.path_params["content"],
             start_ms,
-            lambda v: cache.moment(v.key, _path(v), start_ms, max(end_ms, start_ms + 1)),
+            lambda v: cache.get_moment(v.key, _path(v), start_ms, max(end_ms, start_ms + 1)),
         )
 
     return [

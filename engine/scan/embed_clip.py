@@ -16,7 +16,7 @@ from vtag.engine.library.store.feature_cache import normalised
 from vtag.engine.models.registry import load_model
 from vtag.engine.scan.scan import ScanOptions, sampling_of
 from vtag.engine.text import display_path
-from vtag.engine.video.read.probe import examine
+from vtag.engine.video.read.probe import probe_stream
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Window, plan_windows
 
@@ -32,7 +32,7 @@ def like_clip(library: Library, file: Path, at_ms: int | None, *, device: str = 
     checkpoint = load_model(source or heads.load_head(library, heads.require_model(library, None)).name)
     sampling = sampling_of(checkpoint.spec, ScanOptions())
     name = os.fsencode(file)
-    wanted = _windows(plan_windows(examine(name).info.duration_ms, sampling), at_ms)
+    wanted = _windows(plan_windows(probe_stream(name).info.duration_ms, sampling), at_ms)
     backend = open_backend(checkpoint, device=device)
     starts = {window.start_ms for window in wanted}
     clips = read_clips(name, sampling, skip=lambda start_ms: start_ms not in starts)

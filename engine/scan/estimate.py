@@ -90,7 +90,7 @@ class Lengths:
 def measured_speed(backend: Backend, sampling: Sampling, clips: int) -> float:
     """Seconds of video that a model looks at in a second, timed on `clips` blank clips at once."""
     height, width = clip_size(_USUAL, sampling)
-    blank = np.zeros((clips * sampling.views, sampling.frames, height, width, 3), np.uint8)
+    blank = np.zeros((clips * sampling.view_count, sampling.frames, height, width, 3), np.uint8)
     backend.run(blank[:0])  # what has to be made ready for that size is no measure
     for _ in range(2):  # the first call is slower; where it takes long it is believed all the same
         started = time.monotonic()

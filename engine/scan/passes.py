@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from vtag.engine.video.read.sampling import Sampling, count_regular, regular_window
+from vtag.engine.video.read.sampling import Sampling, count_regular_windows, regular_window
 
 PASSES = 3
 COARSE_FROM_MS = 3_600_000  # of video to look at; less of it is looked at whole at once
@@ -25,7 +25,7 @@ def starts_of(number: int, length_ms: int | None, sampling: Sampling) -> frozens
     """
     if number >= PASSES:
         return None
-    windows = count_regular(length_ms, sampling) if length_ms else _LEAST + 1
+    windows = count_regular_windows(length_ms, sampling) if length_ms else _LEAST + 1
     if windows <= (_LEAST if number == 1 else _WHOLE_BELOW):
         return None
     if number == 1:

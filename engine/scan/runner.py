@@ -47,10 +47,10 @@ from vtag.engine.video.decode.messages import (
     WindowsRequest,
 )
 from vtag.engine.video.decode.pool import DecodePool
-from vtag.engine.video.read.packets import UNKNOWN, Fingerprint
+from vtag.engine.video.read.change_detector import ChangeDetector
+from vtag.engine.video.read.fingerprint import NO_FINGERPRINT, Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
 from vtag.engine.video.read.sampling import Sampling
-from vtag.engine.video.read.stillness import Stillness
 
 # Clips in shared memory at one time; a clip of the published models is 4.8 MB
 DECODE_MEMORY_BYTES = 256 * 2**20
@@ -93,10 +93,10 @@ class _Look:
     whole: bool  # this pass looks at all that was not seen yet
     windows: list[tuple[int, int]] = field(default_factory=list)
     features: list[NDArray[np.float32]] = field(default_factory=list)
-    known_by: Fingerprint = UNKNOWN
+    known_by: Fingerprint = NO_FINGERPRINT
     decoded: DecodeDone | None = None
     waiting: int = 0  # clips that the model has not seen yet
-    stillness: Stillness = field(default_factory=Stillness)
+    stillness: ChangeDetector = field(default_factory=ChangeDetector)
 
 
 class Looking:
@@ -215,7 +215,7 @@ class Looking:
         ):
             self._lengths.ask(pool)
             speed = runs.last_speed(self._library, by) or measured_speed(
-                backend, self._sampling, max(1, at_once // self._sampling.views)
+                backend, self._sampling, max(1, at_once // self._sampling.view_count)
             )
             self._lengths.wait(pool)
             yield planned(self._plan, self._found, self._lengths.total_ms, speed)
@@ -302,7 +302,7 @@ class Looking:
 
     def _take(self, clip: ClipReady) -> None:
         look = self._looks.get(clip.job_id)
-        if look is None or (self._options.skip_static and not look.stillness.is_news(clip.pixels)):
+        if look is None or (self._options.skip_static and not look.stillness.has_change(clip.pixels)):
             clip.release()
             return
         assert self._model
@@ -463,7 +463,7 @@ def _facts(info: VideoInfo, known_by: Fingerprint) -> dict[str, object]:
     columns = ("duration_ms", "width", "height", "frame_rate", "codec", "container", "recorded_at")
     return {
         "packets_key": known_by.packets or None,
-        "shown_as": known_by.shown_as,
+        "shown_as": known_by.appearance,
         **{name: getattr(info, name) for name in columns},
     }
 

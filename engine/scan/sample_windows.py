@@ -30,7 +30,7 @@ def windows_of(paths: Sequence[bytes], spec: ModelSpec, most: int) -> list[NDArr
     Raises ModelError where a path leads to no window at all.
     """
     files = [found.path for found in discover(list(paths)).files][:most]
-    sampling = Sampling.of(spec.frames, spec.rate, short_side=spec.short_side, crop=spec.crop)
+    sampling = Sampling.create(spec.frames, spec.rate, short_side=spec.short_side, crop=spec.crop)
     each = -(-most // max(1, len(files)))
     windows: list[NDArray[np.uint8]] = []
     with DecodePool(_WORKERS, _MEMORY_BYTES) as pool:

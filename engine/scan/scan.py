@@ -38,7 +38,7 @@ def sampling_of(spec: ModelSpec, options: ScanOptions) -> Sampling:
     if stride_s is None and lengths is not None:
         stride_s = lengths * spec.frames / spec.rate
     try:
-        return Sampling.of(
+        return Sampling.create(
             spec.frames,
             spec.rate,
             stride_s=stride_s,
@@ -104,7 +104,9 @@ def _only_planned(
             lengths.ask(pool)
             if speed is None:
                 backend = opened(checkpoint, o, sampling)
-                speed = measured_speed(backend, sampling, max(1, views_at_once(backend) // sampling.views))
+                speed = measured_speed(
+                    backend, sampling, max(1, views_at_once(backend) // sampling.view_count)
+                )
             lengths.wait(pool)
     return planned(plan, found, lengths.total_ms, speed)
 

@@ -161,7 +161,7 @@ def whole(folder: Path, seconds: float) -> None:
     backend = open_backend(model, device="auto")
     some = np.zeros((os.cpu_count() or 1, 32, 224, 224, 3), np.uint8)
     clip_s = median_s(lambda: backend.run(some), 5) / len(some)
-    sampling = Sampling.of(32, 15.0)
+    sampling = Sampling.create(32, 15.0)
     started = time.process_time()
     clips = sum(sum(1 for _ in read_clips(os.fsencode(file), sampling)) for file in files)
     decode_s = time.process_time() - started

@@ -47,7 +47,7 @@ def vtag_seconds(videos: list[Path], sizes: SwinSizes, a: argparse.Namespace) ->
     device = torch.device(a.device)
     network = build_network(base, base.tensors["head.weight"], base.tensors["head.bias"], drop_path=0.1)
     items = [LabelledVideo(path, i % CLASSES) for i, path in enumerate(videos)]
-    sampling = Sampling.of(a.frames, 15, view="full", short_side=spec.short_side, crop=a.crop)
+    sampling = Sampling.create(a.frames, 15, view="full", short_side=spec.short_side, crop=a.crop)
     settings = LoopSettings(
         epochs=1,
         batch_size=a.batch,

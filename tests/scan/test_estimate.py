@@ -23,7 +23,7 @@ from vtag.engine.scan.events import Event, Finished, Planned, Progress
 from vtag.engine.scan.model_selection import remember
 from vtag.engine.scan.plan import Task
 from vtag.engine.scan.scan import ScanOptions, scan
-from vtag.engine.video.read.probe import claimed_ms
+from vtag.engine.video.read.probe import read_claimed_ms
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -123,12 +123,12 @@ def test_the_speed_of_a_long_scan_is_remembered(library: Library, tmp_path: Path
 
 def test_a_claim_that_no_video_can_hold_is_not_believed(tmp_path: Path) -> None:
     video = make_video(tmp_path / "a.mkv", seconds=3)
-    assert claimed_ms(video) == pytest.approx(3000, abs=50)
+    assert read_claimed_ms(video) == pytest.approx(3000, abs=50)
     told = bytearray(video.read_bytes())
     at = told.index(b"\x44\x89\x88") + 3  # Matroska's Duration, a float64 in milliseconds
     told[at : at + 8] = bytes.fromhex("415e848000000000")  # 8,000,000 ms
     video.write_bytes(told)
-    assert claimed_ms(video) is None
+    assert read_claimed_ms(video) is None
 
 
 def test_the_second_line_names_videos_hours_and_an_estimate(

@@ -32,11 +32,11 @@ from vtag.engine.scan.inference_thread import ModelThread
 from vtag.engine.scan.passes import PASSES, starts_of
 from vtag.engine.scan.scan import ScanOptions, sampling_of
 from vtag.engine.video.decode.messages import ClipReady
+from vtag.engine.video.read.change_detector import ChangeDetector
 from vtag.engine.video.read.sampling import Sampling, plan_windows
-from vtag.engine.video.read.stillness import Stillness
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-SAMPLING = Sampling.of(32, 15.0)
+SAMPLING = Sampling.create(32, 15.0)
 EVERYTHING = 'archery OR yoga OR "riding a bike"'
 
 
@@ -211,16 +211,16 @@ def still(value: int = 90, noise: int = 2) -> np.ndarray:
 
 
 def test_a_still_window_is_no_news_but_a_small_thing_that_moves_is() -> None:
-    stillness = Stillness()
-    assert stillness.is_news(still())  # the first is always looked at
-    assert not stillness.is_news(still(noise=3))
+    stillness = ChangeDetector()
+    assert stillness.has_change(still())  # the first is always looked at
+    assert not stillness.has_change(still(noise=3))
     someone = still()
     someone[:, 5, 60:72, 40:45] = 255
-    assert stillness.is_news(someone)
-    assert not stillness.is_news(still())  # that one is gone again, and the last frame seen was without
+    assert stillness.has_change(someone)
+    assert not stillness.has_change(still())  # that one is gone again, and the last frame seen was without
     slide = still(91)
-    assert stillness.is_news(slide)  # each slide once
-    assert not stillness.is_news(slide)
+    assert stillness.has_change(slide)  # each slide once
+    assert not stillness.has_change(slide)
 
 
 def test_only_what_changes_is_scanned_of_a_video_that_stands_still(

@@ -214,7 +214,7 @@ def _compared(checkpoint: object, files: list[Path]) -> tuple[float, float, int]
     exact = open_backend(checkpoint, device="cpu", precision="fp32")
     quick = open_backend(checkpoint, device="cpu", precision="bf16")
     spec = exact.spec
-    sampling = Sampling.of(spec.frames, spec.rate, short_side=spec.short_side, crop=spec.crop)
+    sampling = Sampling.create(spec.frames, spec.rate, short_side=spec.short_side, crop=spec.crop)
     scores = []
     for file in files:
         for clip in read_clips(os.fsencode(file), sampling):

@@ -38,7 +38,7 @@ from vtag.trainer.loop.state_paths import STATE_FILE
 from vtag.trainer.loop.validate import make_validator
 
 CPU = torch.device("cpu")
-SAMPLING = Sampling.of(8, 8.0, view="full", short_side=40, crop=32)
+SAMPLING = Sampling.create(8, 8.0, view="full", short_side=40, crop=32)
 SETTINGS = LoopSettings(
     epochs=3,
     batch_size=4,

@@ -20,7 +20,7 @@ from vtag.engine.errors import VideoError
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files
 from vtag.engine.video.read.probe import probe
-from vtag.engine.video.write.clip_names import DEFAULT_TEMPLATE, clip_name
+from vtag.engine.video.write.clip_names import DEFAULT_TEMPLATE, format_clip_name
 from vtag.engine.video.write.cut import cut
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -138,7 +138,7 @@ def corner(path: bytes) -> int:
     from vtag.engine.video.read.reader import read_clips
     from vtag.engine.video.read.sampling import Sampling
 
-    clip = next(iter(read_clips(path, Sampling.of(2, 4.0, view="full", short_side=64, crop=64))))
+    clip = next(iter(read_clips(path, Sampling.create(2, 4.0, view="full", short_side=64, crop=64))))
     picture = clip.pixels[0, 0].mean(axis=2)
     h, w = picture.shape
     sides = (slice(0, h // 4), slice(-h // 4, None)), (slice(0, w // 4), slice(-w // 4, None))
@@ -180,7 +180,7 @@ def test_what_is_there_is_never_written_over_and_nothing_is_left_of_what_failed(
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_no_name_leads_out_of_the_folder(name: str, label: str) -> None:
     values = {"name": name, "label": label, "start": "00m01.0s"}
-    made = clip_name(DEFAULT_TEMPLATE, values)
+    made = format_clip_name(DEFAULT_TEMPLATE, values)
     encoded = made.encode("utf-8")
     assert made and len(encoded) <= 200 and made == made.strip()
     assert not set('/\\:*?"<>|\0\n') & set(made) and not made.startswith((".", "-"))
@@ -192,7 +192,7 @@ def test_no_name_leads_out_of_the_folder(name: str, label: str) -> None:
     [("..", "_"), ("CON", "_CON"), ("a/../b", "a_.._b"), ("-rf", "rf"), ("{name}", "{name}")],
 )
 def test_odd_labels_make_plain_names(label: str, name: str) -> None:
-    assert clip_name("{label}", {"label": label}) == name
+    assert format_clip_name("{label}", {"label": label}) == name
 
 
 @pytest.fixture

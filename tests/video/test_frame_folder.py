@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vtag.engine.video.read.container import UnusableVideo
 from vtag.engine.video.read.frame_folder import FrameFolder
-from vtag.engine.video.read.published import LONGEST, predict_clip, training_clip
+from vtag.engine.video.read.published import MAX_ASPECT_RATIO, read_protocol_views, read_training_clip
 from vtag.engine.video.read.sampling import training_indices
 from vtag.trainer.data.clip_source import ClipRequest, ClipSource, FrameStepSampling, LabelledVideo
 from vtag.trainer.data.dataset import read_dataset
@@ -52,22 +52,29 @@ def test_a_folder_of_frames_is_seen_as_its_video_by_both_protocols(
 ) -> None:
     for protocol in ("clip", "test"):
         options = {"protocol": protocol, "frames": 8, "short_side": 40, "crop": 32}
-        assert (predict_clip(frame_folder, **options) == predict_clip(numbered_video, **options)).all()
+        assert (
+            read_protocol_views(frame_folder, **options) == read_protocol_views(numbered_video, **options)
+        ).all()
 
 
 def test_a_training_clip_is_every_second_frame_from_its_share_of_the_places(numbered_video: Path) -> None:
     for share, start in ((0.0, 0), (0.5, 37), (0.999, 74)):  # 90 frames, a clip of 16: 75 places
-        clip = training_clip(numbered_video, share=share, frames=8, step=2, short_side=64)
+        clip = read_training_clip(numbered_video, share=share, frames=8, step=2, short_side=64)
         assert clip.shape == (8, 64, 96, 3)
         assert [read_number(frame, seen=1.0) for frame in clip] == list(range(start, start + 16, 2))
 
 
 def test_a_long_picture_is_cut_and_a_centre_is_the_centre(tmp_path: Path) -> None:
     long = make_video(tmp_path / "long.mkv", seconds=0.5, fps=8, width=640, height=16)
-    assert training_clip(long, share=0, frames=2, short_side=32).shape == (2, 32, LONGEST * 32, 3)
+    assert read_training_clip(long, share=0, frames=2, short_side=32).shape == (
+        2,
+        32,
+        MAX_ASPECT_RATIO * 32,
+        3,
+    )
     video = make_video(tmp_path / "v.mkv", seconds=0.5, fps=8, width=64, height=48)
-    whole = training_clip(video, share=0, frames=2, step=1, short_side=40)
-    centre = training_clip(video, share=0, frames=2, step=1, short_side=40, crop=32)
+    whole = read_training_clip(video, share=0, frames=2, step=1, short_side=40)
+    centre = read_training_clip(video, share=0, frames=2, step=1, short_side=40, crop=32)
     assert whole.shape == (2, 40, 53, 3)
     assert (centre == whole[:, 4:36, 10:42]).all()
 
@@ -89,7 +96,7 @@ def test_the_frames_of_folders_are_ordered_by_number(tmp_path: Path) -> None:
         write_picture(tmp_path / f"{number}.jpg", picture, "mjpeg", "yuvj420p")
     (tmp_path / "poster.jpg").write_bytes(b"x")
     folder = FrameFolder(tmp_path)
-    means = [folder.picture(i).mean() for i in range(len(folder))]
+    means = [folder.read_frame(i).mean() for i in range(len(folder))]
     assert means == pytest.approx([90, 100, 200], abs=2)  # what JPEG leaves of them
 
 
@@ -99,10 +106,10 @@ def test_frames_that_are_none_cost_their_folder_alone(tmp_path: Path, frame_fold
     (bad / "img_00001.jpg").write_bytes(b"\xff\xd8 no picture")
     (bad / "img_00002.png").write_bytes(os.urandom(2000))
     with pytest.raises(UnusableVideo, match=r"img_00001\.jpg cannot be decoded"):
-        predict_clip(bad, frames=2)
+        read_protocol_views(bad, frames=2)
     os.mkfifo(tmp_path / "img_00001.jpg")  # would block for ever
     with pytest.raises(UnusableVideo, match="is no picture"):
-        FrameFolder(tmp_path).picture(0)
+        FrameFolder(tmp_path).read_frame(0)
     items = [LabelledVideo(bad, 0), LabelledVideo(frame_folder, 1)]
     with ClipSource(items, FrameStepSampling(4, 2, 40, 32), workers=1, positions=1) as source:
         broken, good = source.read([ClipRequest(0, 0), ClipRequest(1, 0)])

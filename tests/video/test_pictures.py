@@ -18,7 +18,7 @@ from helpers.footage import make_numbered, make_video, read_number
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.write.picture_cache import PictureCache
-from vtag.engine.video.write.pictures import picture, write_moment
+from vtag.engine.video.write.pictures import render_picture, write_moment
 
 
 def shown(jpeg: bytes) -> np.ndarray:
@@ -29,17 +29,17 @@ def shown(jpeg: bytes) -> np.ndarray:
 @pytest.mark.parametrize("at_ms", [0, 40, 1000, 3960])
 def test_a_picture_is_the_frame_at_its_time(tmp_path: Path, at_ms: int) -> None:
     video = make_numbered(tmp_path / "v.mp4", seconds=4, fps=25, options={"g": "30"})
-    assert read_number(shown(picture(video, at_ms)), seen=1.0) == at_ms // 40
+    assert read_number(shown(render_picture(video, at_ms)), seen=1.0) == at_ms // 40
 
 
 def test_a_picture_past_the_end_is_the_last_frame(tmp_path: Path) -> None:
     video = make_numbered(tmp_path / "v.mp4", seconds=2, fps=25)
-    assert read_number(shown(picture(video, 10**7)), seen=1.0) == 49
+    assert read_number(shown(render_picture(video, 10**7)), seen=1.0) == 49
 
 
 def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=1, width=160, height=96, turn=(90, False, False))
-    height, width, _ = shown(picture(video, 0)).shape
+    height, width, _ = shown(render_picture(video, 0)).shape
     assert height > width
 
 
@@ -55,11 +55,11 @@ def test_a_moment_begins_and_ends_where_it_was_asked_to(tmp_path: Path) -> None:
 def test_a_picture_is_made_once(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=1)
     with PictureCache(tmp_path / "cache") as cache:
-        first = cache.picture("key", os.fsencode(video), 0)
+        first = cache.get_picture("key", os.fsencode(video), 0)
         video.unlink()
-        assert cache.picture("key", os.fsencode(video), 0) == first
+        assert cache.get_picture("key", os.fsencode(video), 0) == first
         with pytest.raises(VideoError):
-            cache.picture("key", os.fsencode(video), 1)
+            cache.get_picture("key", os.fsencode(video), 1)
     assert [file.name for file in (tmp_path / "cache").iterdir()] == [first.name]
 
 
@@ -67,7 +67,7 @@ def test_the_cache_stays_bounded(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=2)
     with PictureCache(tmp_path / "cache", most_bytes=20_000) as cache:
         for at_ms in range(0, 1020, 10):
-            cache.picture("key", os.fsencode(video), at_ms)
+            cache.get_picture("key", os.fsencode(video), at_ms)
     kept = list((tmp_path / "cache").iterdir())
     assert sum(file.stat().st_size for file in kept[:51]) < 51 * 20_000 / 2
     assert len(kept) < 100
@@ -76,14 +76,14 @@ def test_the_cache_stays_bounded(tmp_path: Path) -> None:
 def test_a_decoder_that_dies_costs_its_picture_alone(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mkv", seconds=2)
     with PictureCache(tmp_path / "cache") as cache:
-        cache.picture("key", os.fsencode(video), 0)
+        cache.get_picture("key", os.fsencode(video), 0)
         assert cache._process is not None
         (worker,) = cache._process._processes
         os.kill(worker, signal.SIGSTOP)  # else it may be done before it is killed
         threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
         with pytest.raises(VideoError, match="crashed"):
-            cache.moment("key", os.fsencode(video), 0, 2000)
-        cache.picture("key", os.fsencode(video), 500)
+            cache.get_moment("key", os.fsencode(video), 0, 2000)
+        cache.get_picture("key", os.fsencode(video), 500)
 
 
 def test_the_decoder_ends_with_a_server_that_was_killed(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_decoder_ends_with_a_server_that_was_killed(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path; from vtag.engine.video.write.picture_cache import PictureCache\n"
         "if __name__ == '__main__':\n"
         "    cache = PictureCache(Path(sys.argv[1]) / 'cache')\n"
-        "    cache.picture('key', str(Path(sys.argv[1]) / 'v.mp4').encode(), 0)\n"
+        "    cache.get_picture('key', str(Path(sys.argv[1]) / 'v.mp4').encode(), 0)\n"
         "    print(*cache._process._processes, flush=True); time.sleep(600)\n"
     )
     (tmp_path / "serve.py").write_text(code)

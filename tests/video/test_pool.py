@@ -22,7 +22,7 @@ from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
 
-USUAL = Sampling.of(32, 15.0)
+USUAL = Sampling.create(32, 15.0)
 CLIP_BYTES = 32 * 224 * 224 * 3
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
@@ -97,7 +97,7 @@ def test_every_video_gives_the_clips_that_reading_it_here_gives(videos: list[Pat
 
 @pytest.mark.parametrize("view", ["full", "three"])
 def test_clips_of_other_shapes_travel_too(videos: list[Path], view: str) -> None:
-    sampling = Sampling.of(16, 15.0, view=view)
+    sampling = Sampling.create(16, 15.0, view=view)
     with DecodePool(1, 32 << 20) as pool:
         pool.submit(0, WindowsRequest(videos[0], sampling))
         event = pool.next_event()
@@ -178,7 +178,7 @@ def test_a_worker_waits_for_memory_and_is_not_blamed_for_it(held: tuple[DecodePo
 def test_a_clip_that_can_never_fit_fails_its_video(videos: list[Path]) -> None:
     with DecodePool(1, CLIP_BYTES // 2) as pool:
         pool.submit(0, WindowsRequest(videos[0], USUAL))
-        pool.submit(1, WindowsRequest(videos[0], Sampling.of(8, 15.0)))
+        pool.submit(1, WindowsRequest(videos[0], Sampling.create(8, 15.0)))
         events = drain(pool)
     assert events[0] == DecodeFailed(0, "one clip of it is larger than the memory for clips")
     assert isinstance(events[-1], DecodeDone) and len(events) > 2
@@ -406,7 +406,7 @@ from vtag.engine.video.read.sampling import Sampling
 pool = DecodePool(2, 2 * 32 * 224 * 224 * 3, stall_s=5.0)
 with pool:
     for i, path in enumerate(sys.argv[3:]):
-        pool.submit(i, WindowsRequest(path, Sampling.of(32, 15.0)))
+        pool.submit(i, WindowsRequest(path, Sampling.create(32, 15.0)))
     while len(pool.pids) < 2 or not all(w.is_ready for w in pool._workers):
         time.sleep(0.01)
     print(*pool.pids, flush=True)

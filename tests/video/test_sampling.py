@@ -16,18 +16,18 @@ from vtag.engine.video.read.sampling import (
     Sampling,
     Window,
     count_windows,
-    instants,
+    exact_start_us,
+    frame_times_us,
+    frame_tolerance_us,
     plan_windows,
     published_indices,
-    start_us,
-    tolerance_us,
 )
 
 TABLES = json.loads((Path(__file__).parents[1] / "data" / "published_pipelines.json").read_text())
-USUAL = Sampling.of(32, 15.0)
+USUAL = Sampling.create(32, 15.0)
 
 samplings = st.builds(
-    Sampling.of,
+    Sampling.create,
     st.integers(1, 64),
     st.sampled_from([1.0, 7.5, 12.5, 15.0, 24.0, 29.97, 30000 / 1001, 60.0]),
     stride_s=st.one_of(st.none(), st.floats(0.05, 20)),
@@ -59,14 +59,14 @@ def test_at_most_half_a_window_is_unseen_at_the_end(end_ms: int, sampling: Sampl
 def test_windows_begin_at_multiples_of_the_stride(end_ms: int, sampling: Sampling) -> None:
     for k, window in enumerate(plan_windows(end_ms, sampling)[:-1]):
         assert window.start_ms == int(k * sampling.stride)
-        assert abs(start_us(window, sampling) - k * sampling.stride * 1000) <= 1
+        assert abs(exact_start_us(window, sampling) - k * sampling.stride * 1000) <= 1
 
 
 def test_windows_one_after_the_other_do_not_drift_from_the_frames() -> None:
     windows = plan_windows(3_600_000, USUAL)
     assert [w.start_ms for w in windows[:5]] == [0, 2133, 4266, 6400, 8533]
     assert all(a.end_ms == b.start_ms for a, b in pairwise(windows[:-1]))
-    assert start_us(windows[1500], USUAL) == 3_200_000_000  # frame 96000 of 30 a second
+    assert exact_start_us(windows[1500], USUAL) == 3_200_000_000  # frame 96000 of 30 a second
 
 
 def test_a_video_of_whole_windows_has_no_window_more() -> None:
@@ -92,8 +92,8 @@ def test_a_claimed_length_of_years_is_counted_without_making_a_list() -> None:
     assert count_windows(10**12, USUAL) > 4 * 10**8
 
 
-def _pick(frame_times_us: list[int], looks: list[int]) -> list[int]:
-    return [max(i for i, t in enumerate(frame_times_us) if t <= look) for look in looks]
+def _pick(frame_starts_us: list[int], times_us: list[int]) -> list[int]:
+    return [max(i for i, t in enumerate(frame_starts_us) if t <= time) for time in times_us]
 
 
 @pytest.mark.parametrize("digits", [3, 6])
@@ -102,21 +102,21 @@ def test_thirty_frames_a_second_give_every_second_frame_exactly(k: int, digits: 
     """Also where the container rounds its times to milliseconds, and far into a video."""
     window = Window(int(k * USUAL.stride), int((k + 1) * USUAL.stride))
     times = [round(Fraction(i, 30), digits) for i in range(64 * k - 2, 64 * (k + 1))]
-    looks = instants(window, USUAL, tolerance_us=tolerance_us(33333))
+    looks = frame_times_us(window, USUAL, tolerance_us=frame_tolerance_us(33333))
     picked = _pick([int(t * 1_000_000) for t in times], looks)
     assert [i + 64 * k - 2 for i in picked] == list(range(64 * k, 64 * (k + 1), 2))
 
 
 def test_29_97_frames_a_second_give_every_second_frame_of_the_first_window() -> None:
     times = [round(i * 1001 / 30000, 3) * 1_000_000 for i in range(64)]
-    looks = instants(Window(0, 2133), USUAL, tolerance_us=tolerance_us(33367))
+    looks = frame_times_us(Window(0, 2133), USUAL, tolerance_us=frame_tolerance_us(33367))
     assert _pick([int(t) for t in times], looks) == list(range(0, 64, 2))
 
 
 def test_sixty_frames_give_every_fourth_and_ten_repeat() -> None:
-    sixty = _pick([round(i * 1e6 / 60) for i in range(130)], instants(Window(0, 2133), USUAL))
+    sixty = _pick([round(i * 1e6 / 60) for i in range(130)], frame_times_us(Window(0, 2133), USUAL))
     assert sixty == list(range(0, 128, 4))
-    ten = _pick([i * 100_000 for i in range(30)], instants(Window(0, 2133), USUAL))
+    ten = _pick([i * 100_000 for i in range(30)], frame_times_us(Window(0, 2133), USUAL))
     assert ten == [int(Fraction(2, 3) * k) for k in range(32)]
 
 
@@ -124,7 +124,7 @@ def test_a_short_video_wraps_around() -> None:
     frames = 31  # at 30 a second: every second frame, and round again
     end_us = round(frames * 1e6 / 30)
     times = [round(i * 1e6 / 30) for i in range(frames)]
-    picked = _pick(times, instants(Window(0, round(end_us / 1000)), USUAL, end_us))
+    picked = _pick(times, frame_times_us(Window(0, round(end_us / 1000)), USUAL, end_us))
     assert picked == [2 * k % frames for k in range(32)]
 
 
@@ -132,7 +132,7 @@ def test_a_short_video_wraps_around() -> None:
 def test_short_videos_of_thirty_frames_a_second_wrap_as_the_published_sampler_does(frames: int) -> None:
     end_us = round(frames * 1e6 / 30)
     times = [round(i * 1e6 / 30) for i in range(frames)]
-    picked = _pick(times, instants(Window(0, round(end_us / 1000)), USUAL, end_us))
+    picked = _pick(times, frame_times_us(Window(0, round(end_us / 1000)), USUAL, end_us))
     assert [picked] == published_indices(frames, "clip")
 
 
@@ -140,19 +140,19 @@ def test_short_videos_of_thirty_frames_a_second_wrap_as_the_published_sampler_do
 def test_instants_never_leave_a_short_video(end_us: int, sampling: Sampling) -> None:
     window = Window(0, max(1, round(end_us / 1000)))
     if window.end_ms < sampling.window_ms:
-        assert all(0 <= look < max(1, end_us) for look in instants(window, sampling, end_us))
+        assert all(0 <= look < max(1, end_us) for look in frame_times_us(window, sampling, end_us))
 
 
 def test_the_key_tells_what_the_pixels_depend_on_and_nothing_else() -> None:
     assert USUAL.key() == f"v{PIPELINE_VERSION} 32@15 every 2133ms center 256/224"
     keys = {
-        Sampling.of(32, 15.0, view=view, crop=crop, stride_s=stride).key()
+        Sampling.create(32, 15.0, view=view, crop=crop, stride_s=stride).key()
         for view in ("center", "full", "three")
         for crop in (112, 224)
         for stride in (None, 1.0)
     }
     assert len(keys) == 2 * (2 + 1 + 2)  # `full` crops nothing
-    assert Sampling.of(32, 30000 / 1001).key() != Sampling.of(32, 30.0).key()
+    assert Sampling.create(32, 30000 / 1001).key() != Sampling.create(32, 30.0).key()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from vtag.engine.errors import VideoError
 from vtag.engine.video.read.hdr import HLG, PQ, to_sdr
 from vtag.engine.video.read.probe import probe
-from vtag.engine.video.read.published import predict_clip
+from vtag.engine.video.read.published import read_protocol_views
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.resize import resize_bilinear
 from vtag.engine.video.read.sampling import Sampling, published_indices
@@ -29,7 +29,7 @@ from vtag.engine.video.read.views import (
     published_uniform_crops,
 )
 
-USUAL = Sampling.of(32, 15.0)
+USUAL = Sampling.create(32, 15.0)
 # top left red, top right green, bottom left blue, bottom right grey
 CORNERS = np.array([[[220, 40, 40], [40, 200, 40]], [[40, 40, 220], [130, 130, 130]]], np.uint8)
 
@@ -50,7 +50,7 @@ def corners_of(view: np.ndarray) -> np.ndarray:
 
 
 def first_view(path: Path, view: str = "center") -> np.ndarray:
-    return next(iter(read_clips(path, Sampling.of(32, 15.0, view=view)))).pixels[0, 0]
+    return next(iter(read_clips(path, Sampling.create(32, 15.0, view=view)))).pixels[0, 0]
 
 
 def footage_of(path: Path, width: int = 160, height: int = 120, **kwargs: object) -> Path:
@@ -192,7 +192,7 @@ def test_extreme_shapes_give_clips_of_the_usual_size(tmp_path: Path, size: tuple
         ("full", (1, 32, 256, long, 3) if size[0] >= size[1] else (1, 32, long, 256, 3)),
         ("three", (3, 32, 224, 224, 3)),
     ):
-        (clip,) = read_clips(path, Sampling.of(32, 15.0, view=view))
+        (clip,) = read_clips(path, Sampling.create(32, 15.0, view=view))
         assert clip.pixels.shape == shape
 
 
@@ -298,7 +298,7 @@ def _plain(path: Path, orientation: Orientation | None = None) -> list[np.ndarra
 @pytest.mark.parametrize("seconds", [0.5, 3.0, 5.5])
 def test_the_clip_protocol_is_one_clip_of_the_middle(tmp_path: Path, seconds: float) -> None:
     path = make_numbered(tmp_path / "p.mp4", seconds=seconds, width=320, height=240)
-    found = predict_clip(path)
+    found = read_protocol_views(path)
     pictures = _plain(path)
     ((*indices,),) = published_indices(len(pictures), "clip")
     assert found.shape == (1, 32, 224, 224, 3)
@@ -310,7 +310,7 @@ def test_the_clip_protocol_is_one_clip_of_the_middle(tmp_path: Path, seconds: fl
 
 def test_the_test_protocol_is_four_clips_by_three_crops(tmp_path: Path) -> None:
     path = make_numbered(tmp_path / "p.mp4", seconds=6, width=240, height=320)
-    found = predict_clip(path, protocol="test")
+    found = read_protocol_views(path, protocol="test")
     pictures = _plain(path)
     size = published_resize(240, 320, 224)
     expected = [
@@ -323,7 +323,7 @@ def test_the_test_protocol_is_four_clips_by_three_crops(tmp_path: Path) -> None:
 
 def test_another_spec_is_looked_at_in_the_same_scheme(tmp_path: Path) -> None:
     path = make_numbered(tmp_path / "p.mp4", seconds=3)
-    found = predict_clip(path, frames=8, step=4, short_side=112, crop=96)
+    found = read_protocol_views(path, frames=8, step=4, short_side=112, crop=96)
     assert found.shape == (1, 8, 96, 96, 3)
     assert [read_number(f, 96 / 112) for f in found[0]] == published_indices(90, "clip", frames=8, step=4)[0]
 
@@ -331,7 +331,7 @@ def test_another_spec_is_looked_at_in_the_same_scheme(tmp_path: Path) -> None:
 def test_predict_looks_at_an_upright_picture(tmp_path: Path) -> None:
     path = footage_of(tmp_path / "turned.mp4", turn=(90, False, False))
     expected = CORNERS.reshape(4, 3)[[[1, 3], [0, 2]]]
-    assert np.abs(corners_of(predict_clip(path)[0, 0]).astype(int) - expected).max() <= 8
+    assert np.abs(corners_of(read_protocol_views(path)[0, 0]).astype(int) - expected).max() <= 8
 
 
 def test_predict_of_a_broken_off_video_uses_the_frames_that_decode(tmp_path: Path) -> None:
@@ -342,24 +342,24 @@ def test_predict_of_a_broken_off_video_uses_the_frames_that_decode(tmp_path: Pat
     for at, size in last:
         data[at : at + size] = b"\xff" * size
     path.write_bytes(data)
-    assert numbers(predict_clip(path)) == published_indices(60, "clip")[0]
+    assert numbers(read_protocol_views(path)) == published_indices(60, "clip")[0]
 
 
 def test_predict_of_an_extreme_shape_asks_for_no_huge_picture(tmp_path: Path) -> None:
     path = make_video(tmp_path / "long.mkv", seconds=1, width=16000, height=8, codec="ffv1", pix_fmt="bgr0")
-    assert predict_clip(path, protocol="test").shape == (12, 32, 224, 224, 3)
+    assert read_protocol_views(path, protocol="test").shape == (12, 32, 224, 224, 3)
 
 
 def test_predict_of_no_video_says_so(tmp_path: Path) -> None:
     (tmp_path / "no.mp4").write_bytes(b"no")
     with pytest.raises(VideoError, match="no usable picture"):
-        predict_clip(tmp_path / "no.mp4")
+        read_protocol_views(tmp_path / "no.mp4")
 
 
 @pytest.mark.parametrize("protocol", ["clip", "test"])
 def test_predict_of_the_published_example_has_the_published_pixels(shared: Path, protocol: str) -> None:
     golden = json.loads((shared / "golden" / "paddle_example.json").read_text())
     golden = golden["predict" if protocol == "clip" else "test"]["input"]
-    found = predict_clip(shared / "clips" / "archery__022.avi", protocol=protocol)  # type: ignore[arg-type]
+    found = read_protocol_views(shared / "clips" / "archery__022.avi", protocol=protocol)  # type: ignore[arg-type]
     channels_first = np.ascontiguousarray(found.reshape(-1, 224, 224, 3).transpose(3, 0, 1, 2))
     assert hashlib.sha256(channels_first.tobytes()).hexdigest() == golden["sha256_uint8_cthw"]

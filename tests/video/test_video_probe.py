@@ -16,11 +16,11 @@ from helpers.footage import make_numbered, make_video
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.read.container import UnusableVideo, open_container
-from vtag.engine.video.read.probe import count_frames, examine, probe, recorded_at
+from vtag.engine.video.read.probe import count_frames, find_recording_time, probe, probe_stream
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
 
-USUAL = Sampling.of(32, 15.0)
+USUAL = Sampling.create(32, 15.0)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_length_is_what_the_packets_say_also_in_a_large_file(
         path = make_video(tmp_path / name, seconds=20, codec=codec, options={"g": "50"})
         small = probe(path)
         with monkeypatch.context() as patch:
-            patch.setattr("vtag.engine.video.read.probe.WHOLE_BYTES", 1000)
+            patch.setattr("vtag.engine.video.read.probe.FULL_READ_BYTES", 1000)
             assert abs(probe(path).duration_ms - small.duration_ms) <= 34, name
         assert abs(small.duration_ms - 20_000) <= 34, name
 
@@ -131,7 +131,7 @@ def test_the_length_of_a_large_file_whose_header_lies_is_what_its_packets_say(
     for claimed in (3_000_000.0, 1.0):
         data[at : at + 8] = np.array([claimed], dtype=">f8").tobytes()
         path.write_bytes(data)
-        monkeypatch.setattr("vtag.engine.video.read.probe.WHOLE_BYTES", 1000)
+        monkeypatch.setattr("vtag.engine.video.read.probe.FULL_READ_BYTES", 1000)
         assert abs(probe(path).duration_ms - 20_000) <= 34
 
 
@@ -139,19 +139,21 @@ def test_when_a_video_was_recorded_is_read_where_it_says(tmp_path: Path) -> None
     path = make_video(tmp_path / "when.mp4", seconds=1, metadata={"creation_time": "2024-05-06T07:08:09Z"})
     assert probe(path).recorded_at == "2024-05-06T07:08:09.000000Z"
     assert probe(make_video(tmp_path / "never.mp4", seconds=1)).recorded_at is None
-    assert recorded_at({"creation_time": "1904-01-01T00:00:00Z"}) is None  # a clock that was never set
-    assert recorded_at({"creation_time": "last summer"}, {"date": "2020-01-02"}) == "2020-01-02"
+    assert (
+        find_recording_time({"creation_time": "1904-01-01T00:00:00Z"}) is None
+    )  # a clock that was never set
+    assert find_recording_time({"creation_time": "last summer"}, {"date": "2020-01-02"}) == "2020-01-02"
     apple = {
         "creation_time": "2024-05-06T07:08:09Z",
         "com.apple.quicktime.creationdate": "2024-05-06T09:08:09+02:00",
     }
-    assert recorded_at(apple) == "2024-05-06T09:08:09+02:00"
+    assert find_recording_time(apple) == "2024-05-06T09:08:09+02:00"
 
 
 def test_frames_are_counted_without_decoding(tmp_path: Path) -> None:
     for name in ("n.mp4", "n.mkv", "n.ts"):
         path = make_numbered(tmp_path / name, seconds=3)
-        assert count_frames(path, examine(path)) == 90
+        assert count_frames(path, probe_stream(path)) == 90
 
 
 # --- which stream is the video --------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from helpers.footage import make_numbered, make_video, numbers
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.read.frames import FrameSource
-from vtag.engine.video.read.probe import examine
+from vtag.engine.video.read.probe import probe_stream
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling, plan_windows
 
-USUAL = Sampling.of(32, 15.0)
+USUAL = Sampling.create(32, 15.0)
 
 
 def looked_at(path: Path, sampling: Sampling = USUAL, **kwargs: object) -> dict[int, list[int]]:
@@ -89,7 +89,7 @@ def test_one_more_window_ends_at_the_true_end(tmp_path: Path) -> None:
 
 def test_overlapping_windows_share_their_frames(tmp_path: Path) -> None:
     path = make_numbered(tmp_path / "overlap.mp4", seconds=6)
-    sampling = Sampling.of(32, 15.0, stride_s=1.0)
+    sampling = Sampling.create(32, 15.0, stride_s=1.0)
     found = looked_at(path, sampling)
     assert list(found) == [0, 1000, 2000, 3000]
     assert all(found[s] == [30 * s // 1000 + 2 * k for k in range(32)] for s in found)
@@ -97,7 +97,7 @@ def test_overlapping_windows_share_their_frames(tmp_path: Path) -> None:
 
 def test_a_wide_stride_leaves_out_what_lies_between(tmp_path: Path) -> None:
     path = make_numbered(tmp_path / "wide.mp4", seconds=9, options={"g": "30"})
-    assert list(looked_at(path, Sampling.of(16, 15.0, stride_s=3.0))) == [0, 3000, 6000, 7934]
+    assert list(looked_at(path, Sampling.create(16, 15.0, stride_s=3.0))) == [0, 3000, 6000, 7934]
 
 
 def test_known_windows_are_left_out_and_the_rest_is_the_same(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_windows_far_apart_are_jumped_to_and_hold_the_same_frames(tmp_path: Path
     path = make_numbered(tmp_path / name, seconds=100, width=64, height=64, codec=codec, options={"g": "60"})
     wanted = [0, 44800, 57600]
     ticks: list[int] = []
-    found = looked_at(path, skip=lambda start: start not in wanted, tick=ticks.append)
+    found = looked_at(path, skip=lambda start: start not in wanted, on_progress=ticks.append)
     assert {s: n[0] for s, n in found.items()} == {s: s * 30 // 1000 for s in wanted}
     assert all(n == list(range(n[0], n[0] + 64, 2)) for n in found.values())
     assert len(ticks) < 1500  # packets, of 3000
@@ -300,14 +300,14 @@ def test_a_picture_that_changes_its_size_on_the_way_keeps_the_clips_shape(tmp_pa
         ("full", (1, 32, 256, 352, 3)),
         ("three", (3, 32, 224, 224, 3)),
     ):
-        clips = list(read_clips(path, Sampling.of(32, 15.0, view=view)))
+        clips = list(read_clips(path, Sampling.create(32, 15.0, view=view)))
         assert len(clips) >= 2
         assert {c.pixels.shape for c in clips} == {shape}
 
 
 def test_the_views_of_a_clip_are_cut_from_one_picture(tmp_path: Path) -> None:
     path = make_video(tmp_path / "views.mp4", seconds=3, width=320, height=180)
-    (three,) = read_clips(path, Sampling.of(32, 15.0, view="three"))
+    (three,) = read_clips(path, Sampling.create(32, 15.0, view="three"))
     assert three.pixels.shape == (3, 32, 224, 224, 3)
     left, right, middle = three.pixels[:, 5].astype(int)
     assert np.abs(left[:, 87:] - middle[:, :137]).mean() < 1  # 398 wide: the middle begins at 87
@@ -363,7 +363,7 @@ _PEAK = """
 import resource, sys
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
-n = sum(1 for _ in read_clips(sys.argv[1], Sampling.of(32, 15.0), threads=1))
+n = sum(1 for _ in read_clips(sys.argv[1], Sampling.create(32, 15.0), threads=1))
 print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -386,7 +386,7 @@ def test_twenty_minutes_take_no_more_memory_than_one(tmp_path: Path) -> None:
 
 def test_the_estimate_is_corrected_only_when_it_was_wrong(tmp_path: Path) -> None:
     path = make_numbered(tmp_path / "right.mp4", seconds=5)
-    facts = examine(path)
+    facts = probe_stream(path)
     reader = read_clips(path, USUAL)
     list(reader)
     assert reader.facts == facts
@@ -395,7 +395,7 @@ def test_the_estimate_is_corrected_only_when_it_was_wrong(tmp_path: Path) -> Non
 @pytest.mark.parametrize("rate", [240.0, 1000.0])
 def test_windows_shorter_than_a_frame_are_complete(tmp_path: Path, rate: float) -> None:
     path = make_numbered(tmp_path / "fast.mp4", seconds=1)
-    sampling = Sampling.of(8, rate, stride_s=0.1)
+    sampling = Sampling.create(8, rate, stride_s=0.1)
     found = looked_at(path, sampling)
     assert list(found)[:9] == list(range(0, 900, 100))
     assert found[500] == [15 + int((k / rate) * 30 + 1 / 8) for k in range(8)]

@@ -11,7 +11,7 @@ from vtag.engine.video.read.container import UnusableVideo
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
 
-USUAL = Sampling.of(32, 15.0)
+USUAL = Sampling.create(32, 15.0)
 
 # name -> clips, milliseconds, (width, height) upright
 CLIPS = {

@@ -14,7 +14,7 @@ from vtag.engine.video.read.sampling import VIEWS, Sampling
 from vtag.engine.video.read.views import (
     Orientation,
     clip_size,
-    geometry,
+    compute_geometry,
     published_center_crop,
     published_resize,
     published_uniform_crops,
@@ -43,13 +43,13 @@ sizes = st.one_of(st.integers(1, 64), st.integers(1, 65535))
 def test_no_picture_asks_for_more_than_its_view(
     width: int, height: int, aspect: Fraction, turned: Orientation, view: str, sides: tuple[int, int]
 ) -> None:
-    sampling = Sampling.of(32, 15.0, view=view, short_side=sides[0], crop=sides[1])
-    g = geometry(width, height, aspect, turned, sampling)
+    sampling = Sampling.create(32, 15.0, view=view, short_side=sides[0], crop=sides[1])
+    g = compute_geometry(width, height, aspect, turned, sampling)
     assert g.x >= 0 and g.x + g.width <= width and g.width >= 1
     assert g.y >= 0 and g.y + g.height <= height and g.height >= 1
     assert g.scaled_width * g.scaled_height <= 3 * sampling.short_side**2
     scaled = (g.scaled_height, g.scaled_width) if turned.transpose else (g.scaled_width, g.scaled_height)
-    assert len(g.crops) == sampling.views
+    assert len(g.crops) == sampling.view_count
     for x, y in g.crops:
         assert x >= 0 and x + g.crop_width <= scaled[0]
         assert y >= 0 and y + g.crop_height <= scaled[1]
@@ -67,7 +67,7 @@ def test_no_picture_asks_for_more_than_its_view(
     ],
 )
 def test_center_is_the_middle_of_the_short_side(size: tuple[int, int], region: tuple[int, ...]) -> None:
-    g = geometry(*size, SQUARE, UPRIGHT, Sampling.of(32, 15.0))
+    g = compute_geometry(*size, SQUARE, UPRIGHT, Sampling.create(32, 15.0))
     assert (g.x, g.y, g.width, g.height) == region
     assert (g.crop_width, g.crop_height) == (224, 224)
 
@@ -86,14 +86,14 @@ def test_center_is_the_middle_of_the_short_side(size: tuple[int, int], region: t
 def test_full_is_the_whole_frame_up_to_two_to_one(
     size: tuple[int, int], rows_columns: tuple[int, int], seen_width: int
 ) -> None:
-    g = geometry(*size, SQUARE, UPRIGHT, Sampling.of(32, 15.0, view="full"))
+    g = compute_geometry(*size, SQUARE, UPRIGHT, Sampling.create(32, 15.0, view="full"))
     assert (g.crop_height, g.crop_width) == rows_columns
     assert g.width == seen_width
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000))
 def test_the_long_side_of_full_is_a_multiple_of_32(width: int, height: int) -> None:
-    sampling = Sampling.of(32, 15.0, view="full")
+    sampling = Sampling.create(32, 15.0, view="full")
     rows, columns = clip_size((width, height), sampling)
     assert min(rows, columns) == 256
     assert max(rows, columns) % 32 == 0
@@ -103,19 +103,19 @@ def test_the_long_side_of_full_is_a_multiple_of_32(width: int, height: int) -> N
 
 
 def test_three_crops_lie_at_both_ends_and_in_the_middle() -> None:
-    g = geometry(1920, 1080, SQUARE, UPRIGHT, Sampling.of(32, 15.0, view="three"))
+    g = compute_geometry(1920, 1080, SQUARE, UPRIGHT, Sampling.create(32, 15.0, view="three"))
     assert (g.scaled_width, g.scaled_height) == (398, 224)
     assert g.crops == ((0, 0), (174, 0), (87, 0))
-    g = geometry(1080, 1920, SQUARE, UPRIGHT, Sampling.of(32, 15.0, view="three"))
+    g = compute_geometry(1080, 1920, SQUARE, UPRIGHT, Sampling.create(32, 15.0, view="three"))
     assert g.crops == ((0, 0), (0, 174), (0, 87))
 
 
 def test_a_turned_picture_has_the_geometry_of_the_upright_one() -> None:
     quarter = Orientation(transpose=True, mirror_x=True)
     for view in VIEWS:
-        sampling = Sampling.of(32, 15.0, view=view)
-        stored = geometry(1920, 1080, SQUARE, quarter, sampling)
-        upright = geometry(1080, 1920, SQUARE, UPRIGHT, sampling)
+        sampling = Sampling.create(32, 15.0, view=view)
+        stored = compute_geometry(1920, 1080, SQUARE, quarter, sampling)
+        upright = compute_geometry(1080, 1920, SQUARE, UPRIGHT, sampling)
         assert stored.crops == upright.crops
         assert (stored.scaled_height, stored.scaled_width) == (upright.scaled_width, upright.scaled_height)
         assert (stored.height, stored.width) == (upright.width, upright.height)
@@ -124,7 +124,7 @@ def test_a_turned_picture_has_the_geometry_of_the_upright_one() -> None:
 def test_pixels_that_are_no_squares_are_seen_as_squares() -> None:
     assert upright_size(720, 576, Fraction(16, 15), UPRIGHT) == (768, 576)
     assert upright_size(720, 480, Fraction(8, 9), UPRIGHT) == (720, 540)
-    g = geometry(720, 576, Fraction(16, 15), UPRIGHT, Sampling.of(32, 15.0))
+    g = compute_geometry(720, 576, Fraction(16, 15), UPRIGHT, Sampling.create(32, 15.0))
     assert (g.width, g.height) == (472, 504)  # a square on the screen: 472.5 pixels of 16:15
 
 
@@ -140,7 +140,7 @@ def test_pixels_that_are_no_squares_are_seen_as_squares() -> None:
     ],
 )
 def test_display_matrices_are_read(matrix: tuple[int, ...], rotation: int) -> None:
-    assert Orientation.of_matrix(tuple(65536 * v for v in matrix)).rotation == rotation
+    assert Orientation.from_display_matrix(tuple(65536 * v for v in matrix)).rotation == rotation
 
 
 @pytest.mark.parametrize("row", TABLES["geometry_table"], ids=lambda r: f"{r['width']}x{r['height']}")

@@ -21,7 +21,7 @@ from vtag.engine.video.decode.messages import (
     TrainingClipRequest,
 )
 from vtag.engine.video.decode.pool import DecodePool
-from vtag.engine.video.read.published import LONGEST
+from vtag.engine.video.read.published import MAX_ASPECT_RATIO
 from vtag.engine.video.read.sampling import Sampling
 
 Pixels = NDArray[np.uint8]
@@ -173,11 +173,11 @@ def _most_bytes(sampling: Sampling | FrameStepSampling) -> int:
     """The largest clip that can come out."""
     if isinstance(sampling, FrameStepSampling):
         side = sampling.short_side
-        area = sampling.crop**2 if sampling.crop else side * LONGEST * side
+        area = sampling.crop**2 if sampling.crop else side * MAX_ASPECT_RATIO * side
         return sampling.frames * area * 3
     long = sampling.crop if sampling.view == "center" else _LONGEST * sampling.short_side
     short = sampling.crop if sampling.view == "center" else sampling.short_side
-    return sampling.views * sampling.frames * short * long * 3
+    return sampling.view_count * sampling.frames * short * long * 3
 
 
 def default_cache_bytes() -> int:

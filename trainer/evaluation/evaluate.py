@@ -16,7 +16,7 @@ from vtag.engine.predict import logits_of, softmax, views_at_once
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
 from vtag.engine.video.decode.messages import ClipReady, DecodeFailed, ProtocolRequest
 from vtag.engine.video.decode.pool import DecodePool
-from vtag.engine.video.read.sampling import PROTOCOL_CLIPS, Protocol
+from vtag.engine.video.read.sampling import PROTOCOL_CLIPS, PublishedProtocol
 from vtag.trainer.data.dataset import Dataset, DatasetError, LabelledClip, label_from_name
 
 _MEMORY_BYTES = 256 << 20  # decoded clips in shared memory at one time
@@ -85,7 +85,7 @@ def label_indices(dataset: Dataset, spec: ModelSpec) -> dict[str, int | None]:
 
 
 def evaluate(
-    dataset: Dataset, backend: Backend, *, protocol: Protocol = "clip", among_classes: bool = False
+    dataset: Dataset, backend: Backend, *, protocol: PublishedProtocol = "clip", among_classes: bool = False
 ) -> Iterator[EvaluationProgress | ClipFailed | Evaluation]:
     """Look at every clip by `protocol` (see `engine.predict`) and compare; ends with the Evaluation.
 
@@ -128,7 +128,7 @@ def _best(logits: NDArray[np.float32], choices: NDArray[np.int64]) -> list[int]:
 
 
 def _looks(
-    clips: Sequence[LabelledClip], backend: Backend, protocol: Protocol
+    clips: Sequence[LabelledClip], backend: Backend, protocol: PublishedProtocol
 ) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
     """For each clip its number and its views' logits, or what is wrong with it, as they come."""
     spec, enough = backend.spec, views_at_once(backend)

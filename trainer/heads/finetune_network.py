@@ -275,7 +275,7 @@ def _loop_settings(
 
 def _sampling(start: Checkpoint, view: str) -> Sampling:
     spec = start.spec
-    return Sampling.of(spec.frames, spec.rate, view=view, short_side=spec.short_side, crop=spec.crop)
+    return Sampling.create(spec.frames, spec.rate, view=view, short_side=spec.short_side, crop=spec.crop)
 
 
 def _scores(seen: Features, model: Checkpoint) -> NDArray[np.float64]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.read.packets import Fingerprint
+from vtag.engine.video.read.fingerprint import Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
-from vtag.engine.video.read.sampling import Protocol, Sampling
+from vtag.engine.video.read.sampling import PublishedProtocol, Sampling
 
 VideoPath = str | bytes | os.PathLike[str]
 
@@ -43,10 +43,10 @@ class SingleWindowRequest:
 
 @dataclass(frozen=True)
 class ProtocolRequest:
-    """Decode the views of a published protocol, as `published.predict_clip` does; one clip holds all N views."""
+    """Decode the views of a published protocol (`published.read_protocol_views`); one clip holds all N views."""
 
     path: VideoPath
-    protocol: Protocol
+    protocol: PublishedProtocol
     frames: int
     short_side: int
     crop: int
@@ -54,7 +54,7 @@ class ProtocolRequest:
 
 @dataclass(frozen=True)
 class TrainingClipRequest:
-    """Decode one clip by frame index, as `published.training_clip` does."""
+    """Decode one clip by frame index (`published.read_training_clip`)."""
 
     path: VideoPath
     share: float  # 0: the first position where the clip fits, 1: the last

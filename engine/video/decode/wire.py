@@ -23,7 +23,7 @@ from vtag.engine.video.decode.messages import (
     TrainingClipRequest,
     WindowsRequest,
 )
-from vtag.engine.video.read.packets import Fingerprint
+from vtag.engine.video.read.fingerprint import Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
 from vtag.engine.video.read.sampling import Sampling
 

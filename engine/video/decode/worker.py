@@ -52,11 +52,11 @@ from vtag.engine.video.decode.wire import (
     encode,
 )
 from vtag.engine.video.read.container import UnusableVideo
-from vtag.engine.video.read.packets import fingerprint
-from vtag.engine.video.read.probe import VideoInfo, claimed_ms
-from vtag.engine.video.read.published import predict_clip, training_clip
+from vtag.engine.video.read.fingerprint import compute_fingerprint
+from vtag.engine.video.read.probe import VideoInfo, read_claimed_ms
+from vtag.engine.video.read.published import read_protocol_views, read_training_clip
 from vtag.engine.video.read.reader import ClipReader, read_clips
-from vtag.engine.video.read.sampling import Sampling, place_of
+from vtag.engine.video.read.sampling import Sampling, window_start_at
 
 _HEARTBEAT_S = 0.25
 _HARD_LIMIT_FACTOR = 2  # times the limit that the pool enforces
@@ -134,14 +134,14 @@ class _Worker:
             case TrainingClipRequest():
                 self._decode_by_index(job, partial(_training_view, request, path))
             case DurationRequest():
-                self._send(DurationRead(job.id, claimed_ms(path)))
+                self._send(DurationRead(job.id, read_claimed_ms(path)))
 
     def _decode_windows(self, job: DecodeJob, request: WindowsRequest, path: bytes) -> None:
         skip = _window_filter(request.skip_starts, request.only_starts)
         reader = self._open(job, path, request.sampling, skip)
         self._send(VideoOpened(reader.info.duration_ms))
         if job.with_fingerprint:
-            self._send(FingerprintReady(job.id, reader.info, fingerprint(path, reader.facts)))
+            self._send(FingerprintReady(job.id, reader.info, compute_fingerprint(path, reader.facts)))
             if not self._decisions.get().is_decoded:
                 reader.close()
                 self._send_heartbeat()
@@ -164,7 +164,9 @@ class _Worker:
         while True:
             reader = self._open(job, path, sampling, skip)
             duration_ms = duration_ms or reader.info.duration_ms
-            window_ms = place_of(request.share, duration_ms, sampling) if start_ms is None else start_ms
+            window_ms = (
+                window_start_at(request.share, duration_ms, sampling) if start_ms is None else start_ms
+            )
             self._send(VideoOpened(duration_ms))
             clip = next(iter(reader), None)
             if clip is not None or reader.info.duration_ms >= duration_ms:
@@ -184,7 +186,7 @@ class _Worker:
             skip=skip,
             threads=job.threads,
             allocate=self._allocate,
-            tick=self._tick,
+            on_progress=self._on_progress,
             on_broken=self._on_broken,
         )
 
@@ -195,7 +197,7 @@ class _Worker:
             opened_info.append(info)
             self._send(VideoOpened(info.duration_ms))
 
-        clips = decode(threads=job.threads, opened=on_open, tick=self._tick)
+        clips = decode(threads=job.threads, on_open=on_open, on_progress=self._on_progress)
         self._allocate(clips.shape)[...] = clips
         (info,) = opened_info
         self._send_clip(clips.shape, 0, info.duration_ms)
@@ -225,7 +227,7 @@ class _Worker:
         if private_bytes() > self._memory_bytes:
             raise MemoryError
 
-    def _tick(self, position_ms: int) -> None:
+    def _on_progress(self, position_ms: int) -> None:
         now = time.monotonic()
         if now - self._last_heartbeat_s >= _HEARTBEAT_S:
             self._last_heartbeat_s = now
@@ -246,7 +248,7 @@ class _Worker:
 
 def _protocol_views(request: ProtocolRequest, path: bytes, **callbacks: Any) -> NDArray[np.uint8]:
     """uint8 [V, T, H, W, 3]."""
-    return predict_clip(
+    return read_protocol_views(
         path,
         protocol=request.protocol,
         frames=request.frames,
@@ -258,7 +260,7 @@ def _protocol_views(request: ProtocolRequest, path: bytes, **callbacks: Any) -> 
 
 def _training_view(request: TrainingClipRequest, path: bytes, **callbacks: Any) -> NDArray[np.uint8]:
     """uint8 [1, T, H, W, 3]."""
-    clip = training_clip(
+    clip = read_training_clip(
         path,
         share=request.share,
         frames=request.frames,

@@ -176,7 +176,7 @@ def _frame_counts(container: InputContainer, streams: list[VideoStream]) -> Coun
     return Counter({s.index: max(counts[s.index], sniffed[s.index]) for s in streams})
 
 
-def stream_at(container: InputContainer, index: int) -> VideoStream:
+def video_stream(container: InputContainer, index: int) -> VideoStream:
     """The video stream that `choose_stream` found at `index`."""
     return next(s for s in container.streams.video if s.index == index)
 
@@ -195,7 +195,7 @@ def pixel_aspect(stream: VideoStream) -> Fraction:
     return Fraction(aspect) if aspect and Fraction(1, 100) <= aspect <= 100 else Fraction(1)
 
 
-def why(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """What libav says of a failure, on one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return printable(str(text))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.video.read.hdr import is_hdr, to_sdr
 from vtag.engine.video.read.sampling import Sampling
-from vtag.engine.video.read.views import Geometry, Orientation, geometry
+from vtag.engine.video.read.views import Geometry, Orientation, compute_geometry
 
 if TYPE_CHECKING:
     from av.sidedata.sidedata import SideData
@@ -35,13 +35,13 @@ _RANGES = {1: "tv", 2: "pc"}
 _RESERVED_TRC = 3  # swscale refuses what it does not know
 
 
-def orientation_of(frame: VideoFrame) -> Orientation:
+def read_orientation(frame: VideoFrame) -> Orientation:
     """How `frame` has to be turned: its display matrix, upright where it has none."""
     data = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
     if data is None or data.buffer_size < 36:
         return Orientation()
     matrix = np.frombuffer(bytes(data)[:36], dtype=np.int32)
-    return Orientation.of_matrix(tuple(int(v) for v in matrix))
+    return Orientation.from_display_matrix(tuple(int(v) for v in matrix))
 
 
 class Converter:
@@ -71,11 +71,13 @@ class Converter:
             frame.interlaced_frame,
         )
         if key != self._key or self._scale is None or self._geometry is None:
-            found = geometry(frame.width, frame.height, self._aspect, self._orientation, self._sampling)
+            found = compute_geometry(
+                frame.width, frame.height, self._aspect, self._orientation, self._sampling
+            )
             self._geometry = self._fit(found)
             self._scale = _Scaler(frame, self._geometry)
             self._key = key
-        upright = turn(self._scale(frame), self._orientation)
+        upright = rotate_upright(self._scale(frame), self._orientation)
         g = self._geometry
         return np.stack([upright[y : y + g.crop_height, x : x + g.crop_width] for x, y in g.crops])
 
@@ -141,7 +143,7 @@ def _buffer(frame: VideoFrame) -> str:
     return ":".join(parts)
 
 
-def turn(picture: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.uint8]:
+def rotate_upright(picture: NDArray[np.uint8], orientation: Orientation) -> NDArray[np.uint8]:
     """`picture` [H, W, C] upright, as a view of the same memory."""
     if orientation.transpose:
         picture = picture.transpose(1, 0, 2)

@@ -45,7 +45,7 @@ class FrameFolder:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def picture(self, index: int) -> NDArray[np.uint8]:
+    def read_frame(self, index: int) -> NDArray[np.uint8]:
         """The `index`-th frame, uint8 [H, W, 3], RGB. Raises UnusableVideo where it cannot be decoded."""
         name, kind = self._frames[index][0], self._frames[index][2].lower()
         path = os.path.join(self._folder, name)
@@ -61,7 +61,7 @@ class FrameFolder:
 
     def info(self) -> VideoInfo:
         """What is known of it; its length as if there were 30 frames a second."""
-        height, width = self.picture(0).shape[:2]
+        height, width = self.read_frame(0).shape[:2]
         length = max(1, round(1000 * len(self) / _RATE))
         return VideoInfo(length, width, height, 0, float(_RATE), "pictures", "folder", None)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import av.error
 import av.stream
 
-from vtag.engine.video.read.container import open_container, stream_at
-from vtag.engine.video.read.probe import Facts, Packets, frame_pts
+from vtag.engine.video.read.container import open_container, video_stream
+from vtag.engine.video.read.probe import PacketReader, StreamInfo, frame_pts
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -27,7 +27,7 @@ _MOST_THREADS = 8
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedFrame:
     """A frame and when it is shown, microseconds from the first displayed frame."""
 
     time_us: int
@@ -40,10 +40,10 @@ class FrameSource:
     def __init__(
         self,
         path: str | bytes | os.PathLike[str],
-        facts: Facts,
+        facts: StreamInfo,
         *,
         threads: int | None = None,
-        tick: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
         """`threads` bounds the decoder's threads; `tick` is called for every packet with the time reached (us),
@@ -54,7 +54,7 @@ class FrameSource:
         self._path = path
         self._facts = facts
         self._threads = threads
-        self._tick = tick
+        self._on_progress = on_progress
         self._on_broken = on_broken
         self._clock = _Clock(facts.interval_us)
         self._stack = contextlib.ExitStack()
@@ -78,7 +78,7 @@ class FrameSource:
         """Stand at the beginning again."""
         self._stack.close()
         self._container = self._stack.enter_context(open_container(self._path))
-        stream = stream_at(self._container, self._facts.stream_index)
+        stream = video_stream(self._container, self._facts.stream_index)
         for other in self._container.streams:
             if other.index != stream.index:
                 other.discard = av.stream.Discard.all
@@ -100,7 +100,7 @@ class FrameSource:
             return False
         return True
 
-    def frames(self) -> Iterator[Timed]:
+    def frames(self) -> Iterator[TimedFrame]:
         """The frames from here on, each later than the one before. Raises MemoryError where libav gets none."""
         clock = _Clock(self._facts.interval_us, repaired=self.repaired)
         self._clock = clock
@@ -119,10 +119,10 @@ class FrameSource:
         if suspect is not None:
             yield self._timed(clock.assign(suspect[0]), suspect[1])
 
-    def _timed(self, time_us: int, frame: VideoFrame) -> Timed:
+    def _timed(self, time_us: int, frame: VideoFrame) -> TimedFrame:
         length_us = int(frame.duration * self._facts.time_base * 1_000_000) if frame.duration else 0
         self.end_us = time_us + (length_us if length_us > 0 else self._facts.interval_us)
-        return Timed(time_us, frame)
+        return TimedFrame(time_us, frame)
 
     def _claimed_us(self, frame: VideoFrame) -> int | None:
         pts = frame_pts(frame)
@@ -132,11 +132,11 @@ class FrameSource:
 
     def _decoded(self) -> Iterator[VideoFrame]:
         assert self._container is not None and self._stream is not None
-        packets = Packets(self._container, self._stream)
+        packets = PacketReader(self._container, self._stream)
         in_a_row = 0
         for packet in packets:
-            if self._tick is not None:
-                self._tick(self.end_us)
+            if self._on_progress is not None:
+                self._on_progress(self.end_us)
             try:
                 frames = packet.decode()
             except av.error.EOFError:

@@ -17,13 +17,13 @@ from vtag.engine.video.read.container import (
     NO_PICTURE,
     UnusableVideo,
     choose_stream,
+    error_text,
     frame_rate,
     open_container,
     pixel_aspect,
-    stream_at,
-    why,
+    video_stream,
 )
-from vtag.engine.video.read.convert import orientation_of
+from vtag.engine.video.read.convert import read_orientation
 from vtag.engine.video.read.hdr import is_hdr
 from vtag.engine.video.read.views import Orientation, upright_size
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-WHOLE_BYTES = 32 << 20  # files up to this size are read whole for their length
+FULL_READ_BYTES = 32 << 20  # files up to this size are read whole for their length
 _TAIL_BYTES = 512 << 20  # of a larger file at most this much is read behind the last seek
 _FIRST_FRAME_PACKETS = 5000  # after so many packets without a picture there is none
 _LEAST_BYTES_A_SECOND = 1000
@@ -59,7 +59,7 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Facts:
+class StreamInfo:
     """What reading a video needs to know beforehand."""
 
     info: VideoInfo
@@ -76,10 +76,10 @@ class Facts:
 
 def probe(path: str | bytes | os.PathLike[str]) -> VideoInfo:
     """What the file at `path` holds. Raises VideoError where it has no picture that can be decoded."""
-    return examine(path).info
+    return probe_stream(path).info
 
 
-def claimed_ms(path: str | bytes | os.PathLike[str]) -> int | None:
+def read_claimed_ms(path: str | bytes | os.PathLike[str]) -> int | None:
     """How long the container says that the video is: told at once, and good for estimates alone.
 
     None where it says nothing, or what no video can be (less than a kilobyte a second). Raises VideoError.
@@ -91,7 +91,7 @@ def claimed_ms(path: str | bytes | os.PathLike[str]) -> int | None:
     return claimed if claimed is not None and 0 < claimed <= most_ms else None
 
 
-def examine(path: str | bytes | os.PathLike[str]) -> Facts:
+def probe_stream(path: str | bytes | os.PathLike[str]) -> StreamInfo:
     """What is known of a video before it is decoded; its first frame proves that it can be.
 
     The length is what the packets say: a small file is read whole, of a larger one the end. Raises UnusableVideo.
@@ -102,16 +102,18 @@ def examine(path: str | bytes | os.PathLike[str]) -> Facts:
             return _examine(container, stream, path)
         index = stream.index
     with open_container(path) as container:
-        return _examine(container, stream_at(container, index), path)
+        return _examine(container, video_stream(container, index), path)
 
 
-def _examine(container: InputContainer, stream: VideoStream, path: str | bytes | os.PathLike[str]) -> Facts:
+def _examine(
+    container: InputContainer, stream: VideoStream, path: str | bytes | os.PathLike[str]
+) -> StreamInfo:
     stream.thread_type = "NONE"  # so that the first frame comes at once
-    packets = Packets(container, stream)
+    packets = PacketReader(container, stream)
     timing = _Timing(frame_rate(stream))
     frame = _first_frame(packets, timing, path)
     time_base = Fraction(stream.time_base or frame.time_base or Fraction(1, 1000))
-    if os.path.getsize(path) <= WHOLE_BYTES:
+    if os.path.getsize(path) <= FULL_READ_BYTES:
         for packet in packets:
             timing.see(packet)
     else:
@@ -120,7 +122,7 @@ def _examine(container: InputContainer, stream: VideoStream, path: str | bytes |
     first_pts = first if first is not None else timing.first or 0
     rate = timing.rate(time_base)
     end_us = round((timing.end(time_base, first_pts) - first_pts) * time_base * 1_000_000)
-    orientation, aspect = orientation_of(frame), pixel_aspect(stream)
+    orientation, aspect = read_orientation(frame), pixel_aspect(stream)
     width, height = upright_size(frame.width, frame.height, aspect, orientation)
     info = VideoInfo(
         duration_ms=max(1, round(end_us / 1000)),
@@ -130,11 +132,11 @@ def _examine(container: InputContainer, stream: VideoStream, path: str | bytes |
         frame_rate=round(float(rate), 3),
         codec=stream.codec_context.codec.canonical_name,
         container=container.format.name,
-        recorded_at=recorded_at(container.metadata, stream.metadata),
+        recorded_at=find_recording_time(container.metadata, stream.metadata),
         hdr=is_hdr(frame.color_trc),
         interlaced=frame.interlaced_frame,
     )
-    return Facts(
+    return StreamInfo(
         info,
         stream.index,
         time_base,
@@ -154,11 +156,11 @@ def _claimed_ms(container: InputContainer, stream: VideoStream) -> int | None:
     return round(container.duration / 1000) if container.duration else None
 
 
-def count_frames(path: str | bytes | os.PathLike[str], facts: Facts) -> int:
+def count_frames(path: str | bytes | os.PathLike[str], facts: StreamInfo) -> int:
     """How many frames the file says it shows, counted without decoding."""
     with open_container(path) as container:
-        stream = stream_at(container, facts.stream_index)
-        return sum(1 for p in Packets(container, stream) if p.size and not p.is_discard)
+        stream = video_stream(container, facts.stream_index)
+        return sum(1 for p in PacketReader(container, stream) if p.size and not p.is_discard)
 
 
 def frame_pts(frame: VideoFrame) -> int | None:
@@ -166,7 +168,7 @@ def frame_pts(frame: VideoFrame) -> int | None:
     return frame.pts if frame.pts is not None else frame.dts
 
 
-class Packets:
+class PacketReader:
     """The packets of one stream, in the file's order, past errors of reading; the last is empty and flushes."""
 
     _ERRORS_IN_A_ROW = 50
@@ -253,7 +255,7 @@ class _Timing:
         return max(end, first_pts + 1)
 
 
-def _first_frame(packets: Packets, timing: _Timing, path: str | bytes | os.PathLike[str]) -> VideoFrame:
+def _first_frame(packets: PacketReader, timing: _Timing, path: str | bytes | os.PathLike[str]) -> VideoFrame:
     said = ""
     for number, packet in enumerate(packets):
         timing.see(packet)
@@ -265,7 +267,7 @@ def _first_frame(packets: Packets, timing: _Timing, path: str | bytes | os.PathL
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError) as error:
-            said = said or why(error)
+            said = said or error_text(error)
         if number > _FIRST_FRAME_PACKETS:
             break
     raise UnusableVideo(path, f"{NO_PICTURE} ({said or 'it has no frames'})")
@@ -283,7 +285,7 @@ def _see_end(container: InputContainer, stream: VideoStream, timing: _Timing) ->
         except (av.error.FFmpegError, OSError):
             continue
         bytes_read = packets_read = 0
-        for packet in Packets(container, stream):
+        for packet in PacketReader(container, stream):
             timing.see(packet)
             bytes_read += packet.size
             packets_read += packet.size > 0
@@ -293,7 +295,7 @@ def _see_end(container: InputContainer, stream: VideoStream, timing: _Timing) ->
             return
 
 
-def recorded_at(*metadata: dict[str, str]) -> str | None:
+def find_recording_time(*metadata: dict[str, str]) -> str | None:
     """The first date among the tags that is one, as ISO 8601; the zero of a clock that was never set is none."""
     for tag in _DATE_TAGS:
         for tags in metadata:

@@ -7,37 +7,38 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
-from typing import Protocol as Protocol_
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo
-from vtag.engine.video.read.convert import turn
+from vtag.engine.video.read.convert import rotate_upright
 from vtag.engine.video.read.frame_folder import FrameFolder
 from vtag.engine.video.read.frames import FrameSource
-from vtag.engine.video.read.probe import Facts, VideoInfo, count_frames, examine
+from vtag.engine.video.read.probe import StreamInfo, VideoInfo, count_frames, probe_stream
 from vtag.engine.video.read.resize import resize_bilinear
-from vtag.engine.video.read.sampling import Protocol, published_indices, training_indices
+from vtag.engine.video.read.sampling import PublishedProtocol, published_indices, training_indices
 from vtag.engine.video.read.views import published_center_crop, published_resize, published_uniform_crops
 
 Pixels = NDArray[np.uint8]
 
-LONGEST = 3  # times its short side is a whole picture at most: what is longer would need memory without end
+MAX_ASPECT_RATIO = (
+    3  # times its short side is a whole picture at most: what is longer would need memory without end
+)
 
 
-def predict_clip(
+def read_protocol_views(
     path: str | bytes | os.PathLike[str],
     *,
-    protocol: Protocol = "clip",
+    protocol: PublishedProtocol = "clip",
     frames: int = 32,
     step: int = 2,
     short_side: int = 256,
     crop: int = 224,
     threads: int | None = None,
-    opened: Callable[[VideoInfo], None] | None = None,
-    tick: Callable[[int], None] | None = None,
+    on_open: Callable[[VideoInfo], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Pixels:
     """What the protocol looks at of the file at `path`: uint8 [N, T, H, W, 3], RGB.
 
@@ -57,14 +58,14 @@ def predict_clip(
         path,
         lambda count: published_indices(count, protocol, frames=frames, step=step),
         crops,
-        _Watched(threads, opened, tick),
+        _Watched(threads, on_open, on_progress),
     )
     return np.stack(
         [np.stack([crops.pictures[i][at] for i in clip]) for at in range(crops.count) for clip in indices]
     )
 
 
-def training_clip(
+def read_training_clip(
     path: str | bytes | os.PathLike[str],
     *,
     share: float,
@@ -73,8 +74,8 @@ def training_clip(
     short_side: int = 256,
     crop: int | None = None,
     threads: int | None = None,
-    opened: Callable[[VideoInfo], None] | None = None,
-    tick: Callable[[int], None] | None = None,
+    on_open: Callable[[VideoInfo], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Pixels:
     """One clip as the published recipes train on it: uint8 [T, H, W, 3], RGB.
 
@@ -87,7 +88,7 @@ def training_clip(
         path,
         lambda count: [training_indices(count, share, frames=frames, step=step)],
         whole,
-        _Watched(threads, opened, tick),
+        _Watched(threads, on_open, on_progress),
     )
     return np.stack([whole.pictures[i] for i in indices])
 
@@ -96,11 +97,11 @@ class _Watched(NamedTuple):
     """How a video is decoded, and who is told."""
 
     threads: int | None
-    opened: Callable[[VideoInfo], None] | None
-    tick: Callable[[int], None] | None
+    on_open: Callable[[VideoInfo], None] | None
+    on_progress: Callable[[int], None] | None
 
 
-class _Keeper(Protocol_):
+class _Keeper(Protocol):
     """Takes the pictures that were asked for."""
 
     pictures: dict[int, Any]
@@ -117,9 +118,9 @@ def _read(
     """Give `keeper` every picture of the indices that `indices_of` chooses for the video's frame count."""
     if os.path.isdir(path):
         return _read_folder(FrameFolder(path), indices_of, keeper, watched)
-    facts = examine(path)
-    if watched.opened is not None:
-        watched.opened(facts.info)
+    facts = probe_stream(path)
+    if watched.on_open is not None:
+        watched.on_open(facts.info)
     count = count_frames(path, facts)
     while True:
         indices = indices_of(max(1, count))
@@ -136,13 +137,13 @@ def _read(
 def _read_folder(
     folder: FrameFolder, indices_of: Callable[[int], list[list[int]]], keeper: _Keeper, watched: _Watched
 ) -> list[list[int]]:
-    if watched.opened is not None:
-        watched.opened(folder.info())
+    if watched.on_open is not None:
+        watched.on_open(folder.info())
     indices = indices_of(len(folder))
     for index in sorted(set().union(*indices)):
-        keeper.add(index, folder.picture(index))
-        if watched.tick is not None:
-            watched.tick(0)
+        keeper.add(index, folder.read_frame(index))
+        if watched.on_progress is not None:
+            watched.on_progress(0)
     return indices
 
 
@@ -159,7 +160,7 @@ class _Whole:
         if self._region is None:  # the first frame's, should the stream change
             width, height = published_resize(picture.shape[1], picture.shape[0], self._short_side)
             w, h = self._crop or width, self._crop or height
-            w, h = min(w, LONGEST * self._short_side), min(h, LONGEST * self._short_side)
+            w, h = min(w, MAX_ASPECT_RATIO * self._short_side), min(h, MAX_ASPECT_RATIO * self._short_side)
             self._region = (width, height), ((width - w) // 2, (height - h) // 2, w, h)
         (width, height), region = self._region
         self.pictures[index] = resize_bilinear(picture, width, height, region)
@@ -168,7 +169,7 @@ class _Whole:
 class _Crops:
     """The resized crops of the frames that were asked for, by frame index."""
 
-    def __init__(self, protocol: Protocol, short_side: int, crop: int) -> None:
+    def __init__(self, protocol: PublishedProtocol, short_side: int, crop: int) -> None:
         self.count = 3 if protocol == "test" else 1
         self.pictures: dict[int, list[Pixels]] = {}
         self._short_side = crop if protocol == "test" else short_side
@@ -192,20 +193,20 @@ class _Crops:
 
 def _gather(
     path: str | bytes | os.PathLike[str],
-    facts: Facts,
+    facts: StreamInfo,
     wanted: set[int],
     keeper: _Keeper,
     watched: _Watched,
 ) -> int:
     """Decode up to the last wanted frame and keep the wanted ones; returns how many frames were decoded."""
     last, index = max(wanted), -1
-    tick = watched.tick
-    told = None if tick is None else lambda time_us: tick(time_us // 1000)
-    with FrameSource(path, facts, threads=watched.threads, tick=told) as source:
+    on_progress = watched.on_progress
+    told = None if on_progress is None else lambda time_us: on_progress(time_us // 1000)
+    with FrameSource(path, facts, threads=watched.threads, on_progress=told) as source:
         for index, timed in enumerate(source.frames()):
             if index in wanted:
                 picture = cast(Pixels, timed.frame.to_ndarray(format="rgb24"))
-                keeper.add(index, turn(picture, facts.orientation))
+                keeper.add(index, rotate_upright(picture, facts.orientation))
             if index == last:
                 break
     return index + 1

@@ -11,19 +11,19 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, why
+from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, error_text
 from vtag.engine.video.read.convert import Converter
-from vtag.engine.video.read.frames import FrameSource, Timed
-from vtag.engine.video.read.probe import Facts, VideoInfo, examine
+from vtag.engine.video.read.frames import FrameSource, TimedFrame
+from vtag.engine.video.read.probe import StreamInfo, VideoInfo, probe_stream
 from vtag.engine.video.read.sampling import (
     Sampling,
     Window,
-    count_regular,
-    instants,
+    count_regular_windows,
+    exact_start_us,
+    frame_times_us,
+    frame_tolerance_us,
     last_window,
     regular_window,
-    start_us,
-    tolerance_us,
 )
 from vtag.engine.video.read.views import clip_size
 
@@ -52,7 +52,7 @@ def read_clips(
     skip: Callable[[int], bool] | Collection[int] = (),
     threads: int | None = None,
     allocate: Callable[[tuple[int, ...]], Pixels] | None = None,
-    tick: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
     on_broken: Callable[[], None] | None = None,
 ) -> ClipReader:
     """The clips of the video at `path`, by start; after the last one the reader knows the video's true length.
@@ -66,7 +66,7 @@ def read_clips(
 
     Raises VideoError where nothing can be decoded, MemoryError where libav gets no memory.
     """
-    return ClipReader(path, sampling, skip, threads, allocate, tick, on_broken)
+    return ClipReader(path, sampling, skip, threads, allocate, on_progress, on_broken)
 
 
 class ClipReader:
@@ -83,23 +83,23 @@ class ClipReader:
         skip: Callable[[int], bool] | Collection[int] = (),
         threads: int | None = None,
         allocate: Callable[[tuple[int, ...]], Pixels] | None = None,
-        tick: Callable[[int], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
-        self.facts: Facts = examine(path)
+        self.facts: StreamInfo = probe_stream(path)
         self.broken_packets = 0
         self.looked = 0  # clips given out
         self.empty = 0
         self._path = path
         self._sampling = sampling
         self._skip: Callable[[int], bool] = skip if callable(skip) else frozenset(skip).__contains__
-        self._tolerance_us = tolerance_us(self.facts.interval_us)
+        self._tolerance_us = frame_tolerance_us(self.facts.interval_us)
         self._threads = threads
         self._allocate = allocate or (lambda shape: np.empty(shape, np.uint8))
-        self._tick = tick
+        self._on_progress = on_progress
         self._on_broken = on_broken
         size = clip_size((self.info.width, self.info.height), sampling)
-        self.clip_shape = (sampling.views, sampling.frames, *size, 3)
+        self.clip_shape = (sampling.view_count, sampling.frames, *size, 3)
         self._converter = Converter(sampling, self.facts.orientation, self.facts.aspect, size)
         self._clips = self._read()
 
@@ -149,12 +149,16 @@ class ClipReader:
 
     def _source(self) -> FrameSource:
         return FrameSource(
-            self._path, self.facts, threads=self._threads, tick=self._on_tick, on_broken=self._on_broken
+            self._path,
+            self.facts,
+            threads=self._threads,
+            on_progress=self._report_progress,
+            on_broken=self._on_broken,
         )
 
-    def _on_tick(self, time_us: int) -> None:
-        if self._tick is not None:
-            self._tick(time_us // 1000)
+    def _report_progress(self, time_us: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(time_us // 1000)
 
     def _correct_end(self, end_us: int) -> None:
         info = replace(self.info, duration_ms=max(1, round(end_us / 1000)))
@@ -164,14 +168,14 @@ class ClipReader:
         """One way through the file for `pending`; returns whether the end was reached."""
         looks: list[_Look] = []
         sought: Window | None = None
-        held: Timed | None = None
+        held: TimedFrame | None = None
         frames = source.frames()
         while True:
             wanted = pending.peek()
             if not looks and wanted is None:
                 return False
             if not looks and wanted is not None and wanted != sought and not source.repaired:
-                gap_us = start_us(wanted, self._sampling) - (held.time_us if held else 0)
+                gap_us = exact_start_us(wanted, self._sampling) - (held.time_us if held else 0)
                 if gap_us > _SEEK_US:
                     held, frames, sought = None, self._jump(source, wanted), wanted
             timed = next(frames, None)
@@ -186,10 +190,10 @@ class ClipReader:
             yield from self._show(held, _FOREVER_US, looks, pending)
         return True
 
-    def _jump(self, source: FrameSource, window: Window) -> Iterator[Timed]:
+    def _jump(self, source: FrameSource, window: Window) -> Iterator[TimedFrame]:
         """The frames from one before `window` on; from the very first where no nearer one can be reached."""
         for margin_us in _SEEK_MARGINS_US:
-            target_us = start_us(window, self._sampling)
+            target_us = exact_start_us(window, self._sampling)
             if source.seek(target_us - margin_us):
                 frames = source.frames()
                 first = next(frames, None)
@@ -198,10 +202,10 @@ class ClipReader:
         source.restart()
         return source.frames()
 
-    def _show(self, held: Timed, until_us: int, looks: list[_Look], pending: _Windows) -> Iterator[Clip]:
+    def _show(self, held: TimedFrame, until_us: int, looks: list[_Look], pending: _Windows) -> Iterator[Clip]:
         """Give the frame on screen until `until_us` to all windows that look at it; yield what is complete."""
         while (window := pending.peek()) is not None:
-            begins_us = start_us(window, self._sampling)
+            begins_us = exact_start_us(window, self._sampling)
             if begins_us + self._tolerance_us >= until_us:
                 break
             is_last = pending.pop()
@@ -213,7 +217,7 @@ class ClipReader:
                 self.empty += 1
                 pending.settle(window, is_last)
                 continue
-            times = instants(window, self._sampling, self.facts.end_us, self._tolerance_us)
+            times = frame_times_us(window, self._sampling, self.facts.end_us, self._tolerance_us)
             looks.append(_Look(window, times, is_last))
         picture: Pixels | None = None
         for look in looks:
@@ -227,13 +231,15 @@ class ClipReader:
                 if pending.is_confirmed(look):
                     yield self._clip(look)
 
-    def _convert(self, timed: Timed) -> Pixels:
+    def _convert(self, timed: TimedFrame) -> Pixels:
         try:
             return self._converter.convert(timed.frame)
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:
-            raise UnusableVideo(self._path, f"its pictures cannot be converted ({why(error)})") from error
+            raise UnusableVideo(
+                self._path, f"its pictures cannot be converted ({error_text(error)})"
+            ) from error
 
     def _clip(self, look: _Look) -> Clip:
         pixels = self._allocate(self.clip_shape)
@@ -285,7 +291,7 @@ class _Windows:
         self._tolerance_us = tolerance_us
         end_ms = _milliseconds(end_us)
         self._k = 0
-        self._expected = count_regular(end_ms, sampling)  # so many whole windows by the estimate
+        self._expected = count_regular_windows(end_ms, sampling)  # so many whole windows by the estimate
         self._end_ms: int | None = end_ms if only_last else None  # the confirmed end
         last = last_window(end_ms, sampling)
         self._last = None if last is None or skip(last.start_ms) else last  # waiting
@@ -309,7 +315,7 @@ class _Windows:
         return False
 
     def _next_regular(self) -> Window | None:
-        most = self._expected if self._end_ms is None else count_regular(self._end_ms, self._sampling)
+        most = self._expected if self._end_ms is None else count_regular_windows(self._end_ms, self._sampling)
         while True:
             if self._k >= most and (self._end_ms is not None or not self._goes_on):
                 return None

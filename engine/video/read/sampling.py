@@ -17,7 +17,7 @@ VIEWS: tuple[View, ...] = ("center", "full", "three")
 # A frame belongs to an instant when it begins at most so much later. At least 1 ms: time bases of a millisecond
 # round the first frame's time and its own by half a unit each. An eighth of the frames' interval, because 29.97
 # frames a second fall behind 30 by 2 ms in a window, and every second frame is meant. Never more than 5 ms.
-LEAST_TOLERANCE_US = 1000
+MIN_TOLERANCE_US = 1000
 _MOST_TOLERANCE_US = 5000
 
 
@@ -58,7 +58,7 @@ class Sampling:
             raise ValueError(f"crop {self.crop!r} and short_side {self.short_side!r} do not fit together")
 
     @classmethod
-    def of(
+    def create(
         cls,
         frames: int,
         rate: float,
@@ -73,7 +73,7 @@ class Sampling:
         return cls(frames, rate, max(1, stride_ms), view, short_side, crop)
 
     @property
-    def views(self) -> int:
+    def view_count(self) -> int:
         """How many crops a window has, and so how many features are kept of it."""
         return 3 if self.view == "three" else 1
 
@@ -112,7 +112,7 @@ def regular_window(k: int, sampling: Sampling) -> Window:
     return Window(int(start), int(start + _length_ms(sampling.frames, sampling.rate)))
 
 
-def count_regular(end_ms: int, sampling: Sampling) -> int:
+def count_regular_windows(end_ms: int, sampling: Sampling) -> int:
     """How many whole windows fit into a video of `end_ms`."""
     if end_ms < sampling.window_ms:
         return 0
@@ -124,9 +124,9 @@ def count_regular(end_ms: int, sampling: Sampling) -> int:
     return k + 1
 
 
-def place_of(share: float, end_ms: int, sampling: Sampling) -> int:
+def window_start_at(share: float, end_ms: int, sampling: Sampling) -> int:
     """The start of the whole window that lies at `share` (0 to 1) of a video of `end_ms`; 0 where none fits."""
-    count = count_regular(end_ms, sampling)
+    count = count_regular_windows(end_ms, sampling)
     return regular_window(min(int(share * count), count - 1), sampling).start_ms if count else 0
 
 
@@ -139,7 +139,7 @@ def last_window(end_ms: int, sampling: Sampling) -> Window | None:
         return None
     if end_ms < sampling.window_ms:
         return Window(0, end_ms)
-    seen_ms = regular_window(count_regular(end_ms, sampling) - 1, sampling).end_ms
+    seen_ms = regular_window(count_regular_windows(end_ms, sampling) - 1, sampling).end_ms
     if 2 * (end_ms - seen_ms) <= sampling.window_ms:
         return None
     return Window(end_ms - sampling.window_ms, end_ms)
@@ -147,33 +147,33 @@ def last_window(end_ms: int, sampling: Sampling) -> Window | None:
 
 def count_windows(end_ms: int, sampling: Sampling) -> int:
     """How many windows `plan_windows` has, without making them."""
-    return count_regular(end_ms, sampling) + (last_window(end_ms, sampling) is not None)
+    return count_regular_windows(end_ms, sampling) + (last_window(end_ms, sampling) is not None)
 
 
 def plan_windows(end_ms: int, sampling: Sampling) -> list[Window]:
     """The windows of a video of `end_ms`, by start: 0, s, 2s ... and one that ends at the end where it is needed."""
-    windows = [regular_window(k, sampling) for k in range(count_regular(end_ms, sampling))]
+    windows = [regular_window(k, sampling) for k in range(count_regular_windows(end_ms, sampling))]
     last = last_window(end_ms, sampling)
     return windows if last is None else [*windows, last]
 
 
-def start_us(window: Window, sampling: Sampling) -> int:
+def exact_start_us(window: Window, sampling: Sampling) -> int:
     """The exact start of `window` in microseconds: windows are named by a start that is rounded down."""
     k = -(-window.start_ms * sampling.stride.denominator // sampling.stride.numerator)  # rounded up
     exact = k * sampling.stride
     return round(exact * 1000) if int(exact) == window.start_ms else window.start_ms * 1000
 
 
-def tolerance_us(interval_us: int) -> int:
+def frame_tolerance_us(interval_us: int) -> int:
     """How much later than an instant its frame may begin, for frames that mostly come every `interval_us`."""
-    return max(LEAST_TOLERANCE_US, min(interval_us // 8, _MOST_TOLERANCE_US))
+    return max(MIN_TOLERANCE_US, min(interval_us // 8, _MOST_TOLERANCE_US))
 
 
-def instants(
+def frame_times_us(
     window: Window,
     sampling: Sampling,
     end_us: int | None = None,
-    tolerance_us: int = LEAST_TOLERANCE_US,
+    tolerance_us: int = MIN_TOLERANCE_US,
 ) -> list[int]:
     """When the frames of `window` are looked at, microseconds from the first displayed frame, in their order.
 
@@ -181,7 +181,7 @@ def instants(
     A window that is shorter than it should be is a whole short video: its instants wrap around at `end_us`
     (the video's exact length; by default the window's end).
     """
-    first = start_us(window, sampling)
+    first = exact_start_us(window, sampling)
     rate = Fraction(sampling.rate).limit_denominator(1_000_000)
     looks = [first + round(k * 1_000_000 / rate) + tolerance_us for k in range(sampling.frames)]
     if window.end_ms - window.start_ms >= sampling.window_ms:
@@ -192,12 +192,12 @@ def instants(
 
 # --- the published samplers, by frame index ---------------------------------------------------------------------
 
-Protocol = Literal["clip", "test"]
+PublishedProtocol = Literal["clip", "test"]
 PROTOCOL_CLIPS: dict[str, int] = {"clip": 1, "test": 4}
 
 
 def published_indices(
-    frame_count: int, protocol: Protocol, *, frames: int = 32, step: int = 2
+    frame_count: int, protocol: PublishedProtocol, *, frames: int = 32, step: int = 2
 ) -> list[list[int]]:
     """The frame indices of each clip as PaddleVideo's sampler chooses them (`Sampler`, dense, test mode).
 

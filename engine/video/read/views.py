@@ -29,7 +29,7 @@ class Orientation:
         return 180 if self.mirror_y and self.mirror_x else 0
 
     @classmethod
-    def of_matrix(cls, matrix: tuple[int, ...]) -> Orientation:
+    def from_display_matrix(cls, matrix: tuple[int, ...]) -> Orientation:
         """The nearest right-angled orientation of a display matrix (nine numbers, row by row, as in ISO 14496-12).
 
         A stored pixel (p, q) is shown at (a p + c q, b p + d q).
@@ -81,7 +81,7 @@ def clip_size(upright: tuple[int, int], sampling: Sampling) -> tuple[int, int]:
     return (sampling.short_side, long) if w >= h else (long, sampling.short_side)
 
 
-def geometry(
+def compute_geometry(
     width: int, height: int, aspect: Fraction, orientation: Orientation, sampling: Sampling
 ) -> Geometry:
     """How a picture stored as `width` x `height` becomes the views of `sampling`.

@@ -26,7 +26,7 @@ def check_template(template: str) -> None:
         raise VtagError("a template names files, not folders: -o names the folder")
 
 
-def clip_name(template: str, values: Mapping[str, str]) -> str:
+def format_clip_name(template: str, values: Mapping[str, str]) -> str:
     """The name of a clip without its ending; what comes from a disk cannot lead out of the folder."""
     name = re.sub(r"\{([^{}]*)\}", lambda match: values[match[1]], template)
     name = "".join("_" if c in _FORBIDDEN or unicodedata.category(c)[0] == "C" else c for c in name)
@@ -37,7 +37,7 @@ def clip_name(template: str, values: Mapping[str, str]) -> str:
     return f"_{name}" if not name or _DEVICES.match(name) else name
 
 
-def clock_name(milliseconds: int) -> str:
+def format_time_for_name(milliseconds: int) -> str:
     """A time as it may stand in a name: 1h02m03.4s; names sort as times do within an hour."""
     seconds, rest = divmod(milliseconds // 100, 10)
     hours = f"{seconds // 3600}h" if seconds >= 3600 else ""

@@ -16,8 +16,8 @@ import av.error
 from vtag.engine.errors import VideoError
 from vtag.engine.system.atomic_write import move_new
 from vtag.engine.text import display_path
-from vtag.engine.video.read.container import UnusableVideo, open_container, stream_at, why
-from vtag.engine.video.read.probe import Facts, examine
+from vtag.engine.video.read.container import UnusableVideo, error_text, open_container, video_stream
+from vtag.engine.video.read.probe import StreamInfo, probe_stream
 from vtag.engine.video.write.encode import encode
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _KINDS = {  # endings, and libavformat's names for what is written into such a f
 }  # fmt: skip
 
 
-class Cut(NamedTuple):
+class CutClip(NamedTuple):
     """A clip that was written: where, and where it begins and ends in its video."""
 
     path: bytes
@@ -53,7 +53,7 @@ class Cut(NamedTuple):
     end_ms: int
 
 
-def suffixes(source: bytes, *, reencode: bool) -> tuple[str, ...]:
+def candidate_suffixes(source: bytes, *, reencode: bool) -> tuple[str, ...]:
     """The containers that a cut of `source` is tried in: its own where that is a usual one, mkv, mp4, its own."""
     if reencode:
         return (_ENCODED,)
@@ -63,25 +63,25 @@ def suffixes(source: bytes, *, reencode: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*usual, ".mkv", ".mp4", *last)))
 
 
-def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: bool = False) -> Cut:
+def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: bool = False) -> CutClip:
     """Write the clip from `start_ms` to `end_ms` of `source` to `stem` with a container's ending.
 
     The sound comes along, and so do rotation and metadata. The file appears when it is whole, and never takes the
     place of another. Raises VideoError.
     """
-    facts = examine(source)
+    facts = probe_stream(source)
     start_ms, end_ms = max(0, start_ms), min(end_ms, max(1, facts.info.duration_ms))
     if start_ms >= end_ms:
         raise VideoError(f"{display_path(source)}: it ends before {start_ms / 1000:.1f} s")
     failure: Exception | None = None
-    for suffix in suffixes(source, reencode=reencode):
+    for suffix in candidate_suffixes(source, reencode=reencode):
         target = stem + suffix.encode()
         part = stem + b".part" + suffix.encode()
         try:
             begun_ms = _write(source, facts, start_ms, end_ms, part, reencode=reencode)
-            examine(part)  # what a container takes is not always what can be read again
+            probe_stream(part)  # what a container takes is not always what can be read again
             move_new(part, target)
-            return Cut(target, begun_ms, end_ms)
+            return CutClip(target, begun_ms, end_ms)
         except (av.error.FFmpegError, UnusableVideo, ValueError) as error:
             if getattr(error, "errno", 0) in _NO_ROOM:
                 raise _unwritten(target, error) from error
@@ -93,7 +93,7 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
                 os.unlink(part)
     assert failure is not None
     advice = "" if reencode else "; --reencode may do it"
-    raise VideoError(f"{display_path(source)} cannot be cut ({why(failure)}){advice}") from failure
+    raise VideoError(f"{display_path(source)} cannot be cut ({error_text(failure)}){advice}") from failure
 
 
 def _unwritten(target: bytes, error: Exception) -> VideoError:
@@ -107,7 +107,9 @@ def _open_target(part: bytes) -> OutputContainer:
     return av.open(name, "w", format=_KINDS[Path(os.fsdecode(part)).suffix], options=options)
 
 
-def _write(source: bytes, facts: Facts, start_ms: int, end_ms: int, part: bytes, *, reencode: bool) -> int:
+def _write(
+    source: bytes, facts: StreamInfo, start_ms: int, end_ms: int, part: bytes, *, reencode: bool
+) -> int:
     """Write the clip; returns when its first picture is shown in the video, milliseconds."""
     with _open_target(part) as target:
         if reencode:
@@ -116,14 +118,14 @@ def _write(source: bytes, facts: Facts, start_ms: int, end_ms: int, part: bytes,
         return _copy(source, facts, start_ms, end_ms, target)
 
 
-def _copy(source: bytes, facts: Facts, start_ms: int, end_ms: int, target: OutputContainer) -> int:
+def _copy(source: bytes, facts: StreamInfo, start_ms: int, end_ms: int, target: OutputContainer) -> int:
     """Copy packets from the key frame at or before `start_ms` on; returns when that is shown."""
     first_s = facts.first_pts * facts.time_base
     key_s, seek_s = _key_before(source, facts, first_s + Fraction(start_ms, 1000))
     end_s = first_s + Fraction(end_ms, 1000)
     with open_container(source) as container:
         container.flags |= _GENERATE_TIMES
-        video = stream_at(container, facts.stream_index)
+        video = video_stream(container, facts.stream_index)
         sound = [s for s in container.streams.audio if s.codec_context is not None]
         copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in (video, *sound)}
         target.metadata.update(container.metadata)
@@ -192,12 +194,12 @@ class _Key(NamedTuple):
     seek_s: Fraction | None
 
 
-def _key_before(source: bytes, facts: Facts, at_s: Fraction) -> _Key:
+def _key_before(source: bytes, facts: StreamInfo, at_s: Fraction) -> _Key:
     """The last key frame at or before `at_s`; the first of all where none is before."""
     for seek_s in (*(at_s - margin for margin in _SEEK_MARGINS_S), None):
         with open_container(source) as container:
             container.flags |= _GENERATE_TIMES
-            video = stream_at(container, facts.stream_index)
+            video = video_stream(container, facts.stream_index)
             if seek_s is not None and not _seek(container, video, seek_s):
                 continue
             first, last = _keys(container, video, at_s)

@@ -12,8 +12,8 @@ import av.error
 import av.filter
 
 from vtag.engine.video.read.container import open_container
-from vtag.engine.video.read.frames import FrameSource, Timed
-from vtag.engine.video.read.probe import Facts
+from vtag.engine.video.read.frames import FrameSource, TimedFrame
+from vtag.engine.video.read.probe import StreamInfo
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -26,7 +26,7 @@ _SEEK_FROM_US = 2_000_000  # what comes earlier is read from the beginning
 _GAP_S = Fraction(1, 10)  # in a sound's times, from which on it is one
 
 
-def encode(source: bytes, facts: Facts, start_ms: int, end_ms: int, target: OutputContainer) -> None:
+def encode(source: bytes, facts: StreamInfo, start_ms: int, end_ms: int, target: OutputContainer) -> None:
     """Encode what is shown and heard from `start_ms` to `end_ms` of `source` into `target`, upright.
 
     Raises av.error.FFmpegError where an encoder refuses.
@@ -43,7 +43,9 @@ def encode(source: bytes, facts: Facts, start_ms: int, end_ms: int, target: Outp
             voice.run()
 
 
-def _exactly(source: bytes, facts: Facts, start_us: int, end_us: int) -> Iterator[tuple[int, Timed]]:
+def _exactly(
+    source: bytes, facts: StreamInfo, start_us: int, end_us: int
+) -> Iterator[tuple[int, TimedFrame]]:
     """The frames that are shown from `start_us` to `end_us`, and when, from `start_us` on.
 
     The first is the one that is shown at the start; a last one that stays for long is there again at the end, so that
@@ -61,7 +63,7 @@ def _exactly(source: bytes, facts: Facts, start_us: int, end_us: int) -> Iterato
         yield held_us, last[1]
 
 
-def _from(frames: FrameSource, start_us: int) -> Iterator[tuple[int, Timed]]:
+def _from(frames: FrameSource, start_us: int) -> Iterator[tuple[int, TimedFrame]]:
     """The frame that is shown at `start_us`, at 0, and those after it, at their times from there."""
     if start_us > _SEEK_FROM_US and frames.seek(start_us):
         shown = _from_here(frames, start_us)
@@ -74,8 +76,8 @@ def _from(frames: FrameSource, start_us: int) -> Iterator[tuple[int, Timed]]:
     yield from _from_here(frames, start_us)
 
 
-def _from_here(frames: FrameSource, start_us: int) -> Iterator[tuple[int, Timed]]:
-    before: Timed | None = None
+def _from_here(frames: FrameSource, start_us: int) -> Iterator[tuple[int, TimedFrame]]:
+    before: TimedFrame | None = None
     for timed in frames.frames():
         if timed.time_us <= start_us:
             before = timed
@@ -91,11 +93,11 @@ def _from_here(frames: FrameSource, start_us: int) -> Iterator[tuple[int, Timed]
 class _PictureEncoder:
     """Frames in, H.264 into a container: upright, as large as stored, each at its own time."""
 
-    def __init__(self, target: OutputContainer, facts: Facts) -> None:
+    def __init__(self, target: OutputContainer, facts: StreamInfo) -> None:
         self._target = target
         self._facts = facts
-        turn = facts.orientation.transpose
-        width, height = facts.stored_size[::-1] if turn else facts.stored_size
+        is_transposed = facts.orientation.transpose
+        width, height = facts.stored_size[::-1] if is_transposed else facts.stored_size
         rate = Fraction(facts.info.frame_rate).limit_denominator(1001) or Fraction(25)
         self._stream: VideoStream = target.add_stream(
             "libx264", rate=rate, options={"crf": "18", "preset": "fast"}
@@ -104,12 +106,12 @@ class _PictureEncoder:
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = _FINE
         aspect = facts.aspect
-        self._stream.codec_context.sample_aspect_ratio = 1 / aspect if turn and aspect else aspect
+        self._stream.codec_context.sample_aspect_ratio = 1 / aspect if is_transposed and aspect else aspect
         self._graph: av.filter.Graph | None = None
         self._key: tuple[object, ...] = ()
         self._last = -1
 
-    def add(self, timed: Timed, time_us: int) -> None:
+    def add(self, timed: TimedFrame, time_us: int) -> None:
         frame = timed.frame
         key = (frame.width, frame.height, frame.format.name)
         if self._graph is None or key != self._key:
@@ -160,7 +162,7 @@ class _Sound:
         target: OutputContainer,
         container: InputContainer,
         stream: AudioStream,
-        facts: Facts,
+        facts: StreamInfo,
         start_ms: int,
         end_ms: int,
     ) -> None:

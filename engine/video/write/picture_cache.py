@@ -18,7 +18,7 @@ from types import TracebackType
 from vtag.engine.errors import VideoError
 from vtag.engine.paths import make_private_dir
 from vtag.engine.system.atomic_write import PART_SUFFIX, atomic_path
-from vtag.engine.video.write.pictures import picture, write_moment
+from vtag.engine.video.write.pictures import render_picture, write_moment
 
 LONGEST_MOMENT_MS = 60_000
 _LIMIT_S = 60.0
@@ -40,11 +40,11 @@ class PictureCache:
         self._process: ProcessPoolExecutor | None = None
         self._made = 0
 
-    def picture(self, content_key: str, path: bytes, at_ms: int) -> Path:
+    def get_picture(self, content_key: str, path: bytes, at_ms: int) -> Path:
         """The JPEG of the frame of `path` at `at_ms`. Raises VideoError."""
         return self._get(f"{content_key} {at_ms}", ".jpg", partial(_write_picture, path, at_ms))
 
-    def moment(self, content_key: str, path: bytes, start_ms: int, end_ms: int) -> Path:
+    def get_moment(self, content_key: str, path: bytes, start_ms: int, end_ms: int) -> Path:
         """The MP4 of what `path` shows from `start_ms` to `end_ms`, cut at a minute. Raises VideoError."""
         end_ms = min(end_ms, start_ms + LONGEST_MOMENT_MS)
         name = f"{content_key} {start_ms} {end_ms}"
@@ -137,7 +137,7 @@ def _bound_memory() -> None:
 def _write_picture(path: bytes, at_ms: int, part: Path) -> str | None:
     """In the other process; what went wrong, as text (an error with fields does not survive the way back)."""
     try:
-        part.write_bytes(picture(path, at_ms))
+        part.write_bytes(render_picture(path, at_ms))
     except (VideoError, MemoryError) as error:
         return str(error) or "too little memory"
     return None

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo
 from vtag.engine.video.read.convert import Converter
-from vtag.engine.video.read.frames import FrameSource, Timed
-from vtag.engine.video.read.probe import Facts, examine
+from vtag.engine.video.read.frames import FrameSource, TimedFrame
+from vtag.engine.video.read.probe import StreamInfo, probe_stream
 from vtag.engine.video.read.sampling import Sampling
 from vtag.engine.video.read.views import clip_size
 
@@ -28,9 +28,9 @@ _MOMENT_RATE = 25
 _JPEG_QUALITY = 4  # mjpeg's quantiser: 2 is best, 31 worst
 
 
-def picture(path: str | bytes | os.PathLike[str], at_ms: int) -> bytes:
+def render_picture(path: str | bytes | os.PathLike[str], at_ms: int) -> bytes:
     """The frame shown at `at_ms` (the last one where the video ends before) as JPEG, upright. Raises VideoError."""
-    facts = examine(path)
+    facts = probe_stream(path)
     shown = None
     with FrameSource(path, facts, threads=1) as source:
         for timed in _from(source, at_ms):
@@ -56,7 +56,7 @@ def write_moment(path: str | bytes | os.PathLike[str], start_ms: int, end_ms: in
 
     Times in the moment count from `start_ms`. Raises VideoError.
     """
-    facts = examine(path)
+    facts = probe_stream(path)
     look = _Look(facts, _MOMENT_SIDE)
     last_ms = -1
     with (
@@ -84,7 +84,7 @@ def write_moment(path: str | bytes | os.PathLike[str], start_ms: int, end_ms: in
         out.mux(stream.encode(None))
 
 
-def _from(source: FrameSource, at_ms: int) -> Iterator[Timed]:
+def _from(source: FrameSource, at_ms: int) -> Iterator[TimedFrame]:
     """The frames from the key frame before `at_ms` on; from the beginning where seeking lands behind it."""
     if at_ms > 0 and source.seek(at_ms * 1000):
         frames = source.frames()
@@ -100,12 +100,12 @@ def _from(source: FrameSource, at_ms: int) -> Iterator[Timed]:
 class _Look:
     """Frames as a person sees them: upright, square pixels, mapped from HDR; uint8 [H, W, 3] of even sides."""
 
-    def __init__(self, facts: Facts, short_side: int) -> None:
-        sampling = Sampling.of(1, 1.0, view="full", short_side=short_side, crop=short_side)
+    def __init__(self, facts: StreamInfo, short_side: int) -> None:
+        sampling = Sampling.create(1, 1.0, view="full", short_side=short_side, crop=short_side)
         self.size = clip_size((facts.info.width, facts.info.height), sampling)
         self._convert = Converter(sampling, facts.orientation, facts.aspect, self.size)
 
-    def __call__(self, timed: Timed) -> NDArray[np.uint8]:
+    def __call__(self, timed: TimedFrame) -> NDArray[np.uint8]:
         try:
             view: NDArray[np.uint8] = self._convert.convert(timed.frame)[0]
         except av.error.FFmpegError as error:

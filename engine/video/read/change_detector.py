@@ -9,7 +9,7 @@ _BLOCK = 16  # pixels of the clip
 _CHANGE = 4.0  # of 255
 
 
-class Stillness:
+class ChangeDetector:
     """Knows the picture of one video that the model saw last.
 
     A frame differs from it where the mean of any block of 16 x 16 pixels, in any colour, is off by more than 4 of
@@ -21,7 +21,7 @@ class Stillness:
     def __init__(self) -> None:
         self._last: NDArray[np.float32] | None = None
 
-    def is_news(self, pixels: NDArray[np.uint8]) -> bool:
+    def has_change(self, pixels: NDArray[np.uint8]) -> bool:
         """Whether a clip uint8 [V, T, H, W, 3] has to be looked at; its last frame is compared with from then on."""
         blocks = _means(pixels)
         if self._last is not None and self._last.shape == blocks[:, 0].shape:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import av.error
 
-from vtag.engine.video.read.container import open_container, stream_at
-from vtag.engine.video.read.probe import WHOLE_BYTES, Facts, Packets
+from vtag.engine.video.read.container import open_container, video_stream
+from vtag.engine.video.read.probe import FULL_READ_BYTES, PacketReader, StreamInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -30,24 +30,26 @@ class Fingerprint(NamedTuple):
     """
 
     packets: str  # empty where it could not be read
-    shown_as: str
+    appearance: str
 
 
-UNKNOWN = Fingerprint("", "")
+NO_FINGERPRINT = Fingerprint("", "")
 
 
-def fingerprint(path: bytes, facts: Facts) -> Fingerprint:
+def compute_fingerprint(path: bytes, facts: StreamInfo) -> Fingerprint:
     """The fingerprint of the file at `path`, of which `facts` are known. Reads at most what `examine` read."""
-    turn = facts.orientation
-    turned = "".join(str(int(way)) for way in (turn.transpose, turn.mirror_x, turn.mirror_y))
+    orientation = facts.orientation
+    turned = "".join(
+        str(int(way)) for way in (orientation.transpose, orientation.mirror_x, orientation.mirror_y)
+    )
     width, height = facts.stored_size
-    shown_as = f"{width}x{height} {facts.aspect} {turned} {facts.info.hdr:d} {facts.interval_us}"
+    appearance = f"{width}x{height} {facts.aspect} {turned} {facts.info.hdr:d} {facts.interval_us}"
     digest = hashlib.blake2b(digest_size=16)
     try:
         with open_container(path) as container:
-            stream = stream_at(container, facts.stream_index)
-            packets = Packets(container, stream)
-            whole = os.path.getsize(path) <= WHOLE_BYTES
+            stream = video_stream(container, facts.stream_index)
+            packets = PacketReader(container, stream)
+            whole = os.path.getsize(path) <= FULL_READ_BYTES
             for number, packet in enumerate(packets):
                 _add(digest, packet)
                 if not whole and number >= _FIRST:
@@ -55,13 +57,13 @@ def fingerprint(path: bytes, facts: Facts) -> Fingerprint:
             if not whole:
                 _add_places(digest, container, facts)
     except (av.error.FFmpegError, OSError, ValueError):
-        return Fingerprint("", shown_as)
-    return Fingerprint(digest.hexdigest(), shown_as)
+        return Fingerprint("", appearance)
+    return Fingerprint(digest.hexdigest(), appearance)
 
 
-def _add_places(digest: hashlib.blake2b, container: InputContainer, facts: Facts) -> None:
+def _add_places(digest: hashlib.blake2b, container: InputContainer, facts: StreamInfo) -> None:
     """Some packets from within, and the last ones."""
-    stream = stream_at(container, facts.stream_index)
+    stream = video_stream(container, facts.stream_index)
     for place in (*_PLACES, 1.0):
         at_us = round(place * facts.end_us)
         target = facts.first_pts + round(at_us / 1_000_000 / facts.time_base)
@@ -69,7 +71,7 @@ def _add_places(digest: hashlib.blake2b, container: InputContainer, facts: Facts
             container.seek(target, stream=stream)
         kept: deque[Packet] = deque(maxlen=_LAST)
         bytes_read = 0
-        for number, packet in enumerate(Packets(container, stream)):
+        for number, packet in enumerate(PacketReader(container, stream)):
             kept.append(packet)
             bytes_read += packet.size
             if (place < 1 and number + 1 >= _MIDDLE) or bytes_read > _TAIL_BYTES:
