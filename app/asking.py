@@ -16,11 +16,14 @@ from vtag.engine.errors import LibraryError
 _MINUS = "\u2212"  # what a word's hyphen is while Typer looks for options; the language takes it for one, too
 
 Query = Annotated[
-    list[str], typer.Argument(metavar="QUERY", help='Words, "phrase", AND, OR, THEN, -not, field:value.')
+    list[str],
+    typer.Argument(metavar="QUERY", help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value.'),
 ]
-MinScore = Annotated[float, typer.Option(min=0, max=1, help="The least score to show.")]
-OfModel = Annotated[str | None, typer.Option("--model", help="Only what this model saw.")]
-Sort = Annotated[Literal["score", "date", "length"], typer.Option(help="Best, newest or longest first.")]
+MinScore = Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")]
+OfModel = Annotated[str | None, typer.Option("--model", help="Model filter: only moments from this model.")]
+Sort = Annotated[
+    Literal["score", "date", "length"], typer.Option(help="Sort order: best, newest or longest first.")
+]
 
 
 class QueryCommand(TyperCommand):

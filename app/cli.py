@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from vtag.app.__main__ import INTERRUPTED, is_interruption
 from vtag.app.asking import QueryCommand
@@ -34,9 +35,25 @@ from vtag.app.commands import (
 from vtag.app.console import complain, put
 from vtag.engine.errors import VtagError
 
+# The panels of `vtag --help`, in this order
+_PANELS = ("Look", "Find", "Correct", "Teach", "Models", "Keep tidy")
+
+
+class _PanelOrder(TyperGroup):
+    """Lists commands by panel; Typer would list all groups of commands last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of all commands in the order of their panels."""
+        panels: dict[str, Any] = {
+            name: vars(command)["rich_help_panel"] for name, command in self.commands.items()
+        }
+        return sorted(super().list_commands(ctx), key=lambda name: _PANELS.index(panels[name]))
+
+
 app = typer.Typer(
+    cls=_PanelOrder,
     name="vtag",
-    help="Tags the videos on your disk with what happens in them, and finds the moments again.",
+    help="Tag your videos with what happens in them, and find the moments.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -61,28 +78,30 @@ def _root(
     pass
 
 
-app.command()(scan.scan)
-app.command(cls=QueryCommand)(find.search)
-app.command()(find.show)
-app.add_typer(labels.app, name="labels")
-app.command()(similar.similar)
-app.command(cls=QueryCommand)(export.export)
-app.command(cls=QueryCommand)(cut.cut)
-app.command(cls=QueryCommand)(stats.stats)
-app.command()(tidy.retag)
-app.command()(tidy.forget)
-app.command()(tidy.clean)
-app.command()(tidy.relocate)
-app.add_typer(words.tag, name="tag")
-app.add_typer(words.words, name="words")
-app.command()(finetune.finetune)
-app.command()(train.train)
-app.command()(predict.predict)
-app.add_typer(data.app, name="data")
-app.command("eval")(evaluate.evaluate)
-app.add_typer(models.app, name="models")
-app.command()(ui.ui)
-app.command()(doctor.doctor)
+_LOOK, _FIND, _CORRECT, _TEACH, _MODELS, _TIDY = _PANELS
+
+app.command(rich_help_panel=_LOOK)(scan.scan)
+app.command(rich_help_panel=_LOOK)(ui.ui)
+app.command(rich_help_panel=_FIND, cls=QueryCommand)(find.search)
+app.command(rich_help_panel=_FIND)(find.show)
+app.command(rich_help_panel=_FIND)(similar.similar)
+app.command(rich_help_panel=_FIND, cls=QueryCommand)(stats.stats)
+app.command(rich_help_panel=_FIND, cls=QueryCommand)(cut.cut)
+app.command(rich_help_panel=_FIND, cls=QueryCommand)(export.export)
+app.command(rich_help_panel=_TEACH)(finetune.finetune)
+app.command(rich_help_panel=_TEACH)(train.train)
+app.command("eval", rich_help_panel=_TEACH)(evaluate.evaluate)
+app.command(rich_help_panel=_MODELS)(predict.predict)
+app.command(rich_help_panel=_TIDY)(tidy.retag)
+app.command(rich_help_panel=_TIDY)(tidy.clean)
+app.command(rich_help_panel=_TIDY)(tidy.forget)
+app.command(rich_help_panel=_TIDY)(tidy.relocate)
+app.command(rich_help_panel=_TIDY)(doctor.doctor)
+app.add_typer(labels.app, name="labels", rich_help_panel=_FIND)
+app.add_typer(words.tag, name="tag", rich_help_panel=_CORRECT)
+app.add_typer(words.words, name="words", rich_help_panel=_CORRECT)
+app.add_typer(data.app, name="data", rich_help_panel=_TEACH)
+app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
 
 
 class _Saying(logging.Handler):

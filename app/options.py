@@ -17,30 +17,33 @@ def within_integers(number: int | None) -> int | None:
 Db = Annotated[
     Path | None,
     typer.Option(
-        "--db", metavar="FILE", help="The library's file, instead of the one at VTAG_HOME.", dir_okay=False
+        "--db", metavar="FILE", help="Library file; default: library.db below VTAG_HOME.", dir_okay=False
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else there.")]
-Model = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="The model.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+Model = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="Model to use.")]
 Protocol = Annotated[
     Literal["clip", "test"],
-    typer.Option("--protocol", help="clip: one clip from the middle; test: 4 clips x 3 crops, averaged."),
+    typer.Option(
+        "--protocol",
+        help="Published protocol. clip: one clip from the middle; test: 4 clips x 3 crops, averaged.",
+    ),
 ]
-Backend = Annotated[Literal["auto", "torch", "onnx"], typer.Option("--backend", help="What computes.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps, tensorrt")]
+Backend = Annotated[Literal["auto", "torch", "onnx"], typer.Option("--backend", help="Inference runtime.")]
+Device = Annotated[str, typer.Option("--device", help="Compute device: auto, cpu, cuda, mps or tensorrt.")]
 Precision = Annotated[
-    Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option("--precision", help="Of what computes.")
+    Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option("--precision", help="Numeric precision.")
 ]
 ExactPrecision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
-    typer.Option("--precision", help="fp32, or an ONNX file's own, where left out."),
+    typer.Option("--precision", help="Numeric precision; default: fp32, or that of the ONNX file."),
 ]
 Threshold = Annotated[
     str | None,
     typer.Option(
         "--threshold",
         metavar="0..1|auto",
-        help="The score at which a moment begins; remembered. auto: the model's own again.",
+        help="Score that starts a moment; the library remembers it. auto: the model's own.",
     ),
 ]
 

@@ -23,28 +23,31 @@ if TYPE_CHECKING:
 def cut(
     query: Query,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the clips go; made if need be.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Output folder; created if missing.")
     ],
     reencode: Annotated[
-        bool, typer.Option("--reencode", help="Exact cuts, encoded anew (H.264, AAC), instead of copies.")
+        bool, typer.Option("--reencode", help="Encode exact cuts (H.264, AAC) instead of copying.")
     ] = False,
     name: Annotated[
         str,
         typer.Option(
             metavar="TEMPLATE",
-            help="Of {name} {label} {start} {end} {score} {id} {number}; the ending is added.",
+            help="File name from {name} {label} {start} {end} {score} {id} {number}; the extension is added.",
         ),
     ] = "{name} {start} {label}",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the names and stop.")] = False,
     min_score: MinScore = 0.0,
     limit: Annotated[
-        int | None, typer.Option(min=1, callback=within_integers, help="At most so many clips.")
+        int | None, typer.Option(min=1, callback=within_integers, help="Maximum number of clips.")
     ] = None,
     sort: Sort = "score",
     model: OfModel = None,
     db: Db = None,
 ) -> None:
-    """Write the clips that QUERY finds: copied from the key frame before each, unless --reencode."""
+    """Write moments as video files.
+
+    A copied clip begins at the key frame before its moment; --reencode is exact.
+    """
     from vtag.engine.library.search.moments import search
     from vtag.engine.video.write.clip_names import check_template
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from vtag.trainer.data.checks import CheckedVideo
     from vtag.trainer.data.kinetics import KineticsFiles
 
-app = typer.Typer(
-    help="Data sets to train from: the lists of Kinetics, and checks of any list.", no_args_is_help=True
-)
+app = typer.Typer(help="Prepare and check data sets.", no_args_is_help=True)
 
 _MOST_NAMED = 20
 _BROKEN_FOUND = 3  # the exit code where something is missing or broken, as of a scan with failed videos
@@ -28,16 +26,19 @@ _BROKEN_FOUND = 3  # the exit code where something is missing or broken, as of a
 @app.command()
 def k400(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Holds the official tables and the videos.")
+        Path, typer.Argument(metavar="FOLDER", help="Folder with the official tables and the videos.")
     ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="FOLDER", help="Where the lists go; default: FOLDER/lists."),
+        typer.Option("-o", "--out", metavar="FOLDER", help="Output folder; default: FOLDER/lists."),
     ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Decode a piece of every video.")] = True,
     json: Json = False,
 ) -> None:
-    """Find the videos of the official lists, name what is missing or broken, write train, val, test and labels."""
+    """Write the lists of Kinetics-400 for the videos below FOLDER.
+
+    Reports missing and broken videos.
+    """
     from vtag.trainer.data.kinetics import LISTS, match_kinetics, write_lists
 
     found = match_kinetics(folder)
@@ -74,12 +75,17 @@ def k400(
 @app.command()
 def check(
     data: Annotated[
-        Path, typer.Argument(metavar="LIST", help="`path label` a line; or a folder of class folders.")
+        Path, typer.Argument(metavar="LIST", help="List of `path label` lines, or a folder of class folders.")
     ],
-    root: Annotated[Path | None, typer.Option(help="Where the list's paths begin.", file_okay=False)] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Root folder of the list's paths.", file_okay=False)
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Hold any list against what is there: clips and classes, what is missing, what cannot be decoded."""
+    """Check the videos of any list.
+
+    Reports clips and classes, missing files, and files that cannot be decoded.
+    """
     from vtag.trainer.data.dataset import read_dataset
 
     dataset = read_dataset(data, root=root)

@@ -14,7 +14,10 @@ _SIGNS = {"ok": "ok     ", "warning": "warning", "wrong": "WRONG  "}
 
 
 def doctor(json: Json = False, db: Db = None) -> None:
-    """Check Python, torch, codecs, models and the library; exit 1 where something is wrong."""
+    """Check the installation and the library.
+
+    Exit code 1 if something is wrong.
+    """
     from vtag.engine.doctor import examine
 
     found = []

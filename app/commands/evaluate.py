@@ -26,20 +26,22 @@ _VIEWS = {"clip": "one clip from the middle, centre crop", "test": "4 clips x 3 
 def evaluate(
     data: Annotated[
         Path,
-        typer.Argument(metavar="DATA", help="One folder of clips a label; or a list of `path label` lines."),
+        typer.Argument(
+            metavar="DATA", help="Folder with one folder of clips a label, or a list of `path label` lines."
+        ),
     ],
     model: Model,
     protocol: Protocol = "clip",
     among_classes: Annotated[
-        bool, typer.Option("--among-classes", help="Choose among DATA's labels alone.")
+        bool, typer.Option("--among-classes", help="Compare only the labels of DATA.")
     ] = False,
-    root: Annotated[Path | None, typer.Option(help="Where a list's paths begin.", file_okay=False)] = None,
+    root: Annotated[Path | None, typer.Option(help="Root folder of a list's paths.", file_okay=False)] = None,
     backend: Backend = "auto",
     device: Device = "auto",
     precision: ExactPrecision = None,
     json: Json = False,
 ) -> None:
-    """Measure how often a model is right on labelled clips."""
+    """Measure a model on labelled clips."""
     from vtag.engine.backends.factory import open_backend
     from vtag.trainer.data.dataset import read_dataset
     from vtag.trainer.evaluation.evaluate import evaluate as run

@@ -23,19 +23,25 @@ def export(
     format: Annotated[
         Literal["csv", "json", "srt", "vtt", "edl", "otio", "chapters", "xmp"],
         typer.Option(
-            "--format", help="csv is LosslessCut's, edl CMX 3600; xmp adds keywords to the videos' sidecars."
+            "--format",
+            help="Output format. csv: LosslessCut; edl: CMX 3600; xmp: keywords in the videos' sidecars.",
         ),
     ],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="PATH", help="A file, or a FOLDER/ for one file a video."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="Output file, or FOLDER/ for one file a video; default: stdout.",
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over files that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")] = False,
     min_score: MinScore = 0.0,
     model: OfModel = None,
     db: Db = None,
 ) -> None:
-    """Write what QUERY finds for another program; on stdout where no file is named."""
+    """Write moments for other programs."""
     from vtag.engine.library.exports import FORMATS, exported_moments, files, format_writer
     from vtag.engine.library.search.moments import search
 

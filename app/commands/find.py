@@ -29,25 +29,26 @@ def search(
     query: Query,
     min_score: MinScore = 0.0,
     limit: Annotated[
-        int, typer.Option(min=1, callback=within_integers, help="How many moments (or videos) to show.")
+        int, typer.Option(min=1, callback=within_integers, help="Maximum number of moments or videos.")
     ] = 50,
     model: OfModel = None,
     group: Annotated[
-        Literal["moment", "video"], typer.Option(help="One line a moment or a video.")
+        Literal["moment", "video"], typer.Option(help="Result rows: moments or videos.")
     ] = "moment",
     sort: Sort = "score",
     json: Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="A table of comma-separated values on stdout.")] = False,
-    paths_only: Annotated[bool, typer.Option("--paths-only", help="Only the videos' paths.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout, with a header.")] = False,
+    paths_only: Annotated[bool, typer.Option("--paths-only", help="Paths of the videos only.")] = False,
     print0: Annotated[
-        bool, typer.Option("--print0", help="Paths, each ended by a NUL byte, for xargs -0.")
+        bool, typer.Option("--print0", help="Paths separated by NUL bytes, for xargs -0.")
     ] = False,
-    open_: Annotated[
-        bool, typer.Option("--open", help="Play the first moment at its time, in mpv or vlc.")
-    ] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Play the first moment in mpv or VLC.")] = False,
     db: Db = None,
 ) -> None:
-    """Find moments, best first; nothing found is no error. docs/search.md explains the language."""
+    """Find moments, best first.
+
+    docs/search.md explains the query language. An empty result is not an error.
+    """
     from vtag.app import player, results
     from vtag.engine.library.search.moments import search as find
     from vtag.engine.library.search.moments import search_videos
@@ -105,11 +106,11 @@ def _why_nothing(reader: sqlite3.Connection, text: str) -> str:
 
 
 def show(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video that was scanned.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Scanned video.")],
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Draw one video's timeline."""
+    """Draw the timeline of one video."""
     from vtag.engine.library.exports.json import moment_as_json
     from vtag.engine.library.search.moments import content_moments
 

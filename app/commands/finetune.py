@@ -28,55 +28,62 @@ def finetune(
         Path | None,
         typer.Argument(
             metavar="[FOLDER]",
-            help="One folder of clips a tag; or a list of `path label` lines.",
+            help="Folder with one folder of clips a tag, or a list of `path label` lines.",
             show_default=False,
         ),
     ] = None,
     from_library: Annotated[
-        bool, typer.Option("--from-library", help="Learn from what you added, confirmed and rejected.")
+        bool, typer.Option("--from-library", help="Learn from your annotations.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="MODEL_FOLDER", help="Default: a model named like FOLDER."),
+        typer.Option(
+            "-o", "--out", metavar="MODEL_FOLDER", help="Output folder; default: a model named like FOLDER."
+        ),
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="Where a list's paths begin.", file_okay=False)] = None,
+    root: Annotated[Path | None, typer.Option(help="Root folder of a list's paths.", file_okay=False)] = None,
     base: Annotated[
         str | None,
         typer.Option(
             "--base",
             metavar="NAME|PATH|none",
-            help="Whose backbone to stand on; default: the library's model; none: random weights of its sizes.",
+            help="Base model; default: the library's. none: random weights of its sizes.",
         ),
     ] = None,
     train: Annotated[
         str,
         typer.Option(
-            "--train", metavar="head|stages=N|all", help="What learns: the head alone takes seconds."
+            "--train", metavar="head|stages=N|all", help="Part that learns; the head alone takes seconds."
         ),
     ] = "head",
-    epochs: Annotated[int, typer.Option(min=1, help="Of a network's training.")] = 30,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Clips a step.")] = 8,
-    lr: Annotated[float, typer.Option("--lr", min=0, help="Of the head; the network's is a tenth.")] = 1e-3,
-    amp: Annotated[bool, typer.Option("--amp/--no-amp", help="bf16 where the device has it.")] = True,
-    colour: Annotated[
-        float, typer.Option(min=0, max=1, help="How much colours change while training.")
-    ] = 0.2,
-    mixup: Annotated[float, typer.Option(min=0, help="Alpha of mixup; 0: none.")] = 0.0,
-    label_smoothing: Annotated[float, typer.Option("--label-smoothing", min=0, max=0.9)] = 0.1,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was interrupted.")
-    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Number of epochs of a network's training.")] = 30,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Clips in a step.")] = 8,
+    lr: Annotated[
+        float, typer.Option("--lr", min=0, help="Learning rate of the head; the network has a tenth.")
+    ] = 1e-3,
+    amp: Annotated[bool, typer.Option("--amp/--no-amp", help="Use bf16 if the device supports it.")] = True,
+    colour: Annotated[float, typer.Option(min=0, max=1, help="Strength of colour changes.")] = 0.2,
+    mixup: Annotated[float, typer.Option(min=0, help="Mixup alpha; 0 turns it off.")] = 0.0,
+    label_smoothing: Annotated[
+        float, typer.Option("--label-smoothing", min=0, max=0.9, help="Label smoothing.")
+    ] = 0.1,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     per_hour: Annotated[
         float,
-        typer.Option("--false-per-hour", min=0.001, help="False moments an hour that are accepted, in all."),
+        typer.Option(
+            "--false-per-hour", min=0.001, help="Accepted false moments an hour, all tags together."
+        ),
     ] = 1.0,
-    preview: Annotated[bool, typer.Option("--preview", help="Name the videos it would now tag.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split and of all that is random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps")] = "auto",
+    preview: Annotated[bool, typer.Option("--preview", help="Print the videos that it would tag.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
+    device: Annotated[str, typer.Option(help="Compute device: auto, cpu, cuda or mps.")] = "auto",
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Teach tags of your own from a few clips; then `vtag retag --model NAME` finds them in all that was scanned."""
+    """Teach tags from a few clips.
+
+    `vtag retag --model NAME` then finds them in every scanned video.
+    """
     from vtag.engine.library.analysis.head_preview import preview_model
     from vtag.engine.library.database import Library
     from vtag.engine.models.registry import load_model

@@ -26,20 +26,18 @@ class _ListUnlessTold(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
-    cls=_ListUnlessTold, help="List what can be found (with WORD: what it fits), or set thresholds."
-)
+app = typer.Typer(cls=_ListUnlessTold, help="List labels and set their thresholds.")
 
 
 @app.command("list")
 def list_labels(
     word: Annotated[
-        str | None, typer.Argument(metavar="WORD", help="Only labels that this word fits.")
+        str | None, typer.Argument(metavar="WORD", help="Word that the labels must match.")
     ] = None,
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """List labels, how often each was found, and the groups that it is in (this is what `vtag labels` does)."""
+    """List labels with their counts and groups; `vtag labels` does the same."""
     from vtag.engine.library.search.labels import library_thresholds, vocabulary
     from vtag.engine.library.search.moments import label_counts
 
@@ -64,23 +62,23 @@ def list_labels(
 
 @app.command("set")
 def set_threshold(
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="A label of this library.")],
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label of this library.")],
     threshold: Annotated[
         float,
-        typer.Option(min=0, max=1, help="The score at which its moments begin, whatever the model says."),
+        typer.Option(min=0, max=1, help="Score that starts a moment, in place of the model's."),
     ],
     db: Db = None,
 ) -> None:
-    """Set a label's threshold for this library, and derive its moments anew; no video is opened."""
+    """Set a label's threshold and derive its moments again."""
     _change(db, label, threshold)
 
 
 @app.command("reset")
 def reset_threshold(
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="A label of this library.")],
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label of this library.")],
     db: Db = None,
 ) -> None:
-    """Leave a label's threshold to the model again."""
+    """Use the model's threshold for a label again."""
     _change(db, label, None)
 
 

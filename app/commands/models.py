@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from vtag.engine.models.download import Progress
     from vtag.engine.models.registry import InstalledModel
 
-app = typer.Typer(help="Models from elsewhere: what there is, and what is here.", no_args_is_help=True)
+app = typer.Typer(help="List, download, import and export models.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A name that `vtag models list` shows.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Model name, as `vtag models list` prints it.")]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="FILE", help="One label a line, in the order of the class ids."),
+    typer.Option(
+        "--labels", metavar="FILE", help="Label file: one label a line, in the order of the class ids."
+    ),
 ]
 
 _PLAIN_EVERY_S = 5.0  # a line of progress where there is no terminal
@@ -47,7 +49,7 @@ _MB = 2**20
 
 @app.command("list")
 def list_models(json: Json = False) -> None:
-    """List the catalogue and the models that are here."""
+    """List published and installed models."""
     from vtag.engine.models.registry import installed_models
 
     here = {model.name: model for model in installed_models()}
@@ -97,7 +99,7 @@ def _notes(
 
 @app.command()
 def pull(name: Name, labels: Labels = None) -> None:
-    """Download a model of the catalogue; an interrupted download goes on where it stopped."""
+    """Download a published model, or continue its download."""
     from vtag.engine.models.registry import is_installed
 
     entry = read_catalog().get(name)
@@ -125,11 +127,11 @@ def fetch_shown(name: str, labels: list[str] | None = None) -> None:
 
 @app.command("import")
 def import_model(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint or model folder.")],
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="What to call it.")] = None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Checkpoint or model folder.")],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the model.")] = None,
     labels: Labels = None,
 ) -> None:
-    """Bring a checkpoint in by hand."""
+    """Install a checkpoint file under a name."""
     from vtag.engine.models.registry import import_model
 
     say(f"{import_model(file, name, _read_labels(labels))} is here now")
@@ -137,27 +139,29 @@ def import_model(
 
 @app.command()
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Output folder.")],
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="The library's model where left out.")
+        str | None,
+        typer.Option("--model", metavar="NAME|PATH", help="Model to export; default: the library's."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32; fp16 for GPUs; int8 for processors with VNNI, held against real videos")
+        str, typer.Option(help="Numeric precision: fp32, fp16 for GPUs, or int8 for CPUs with VNNI.")
     ] = "fp32",
     size: Annotated[
-        int | None, typer.Option(min=8, max=2048, metavar="PIXELS", help="Height and width of its clips.")
+        int | None, typer.Option(min=8, max=2048, metavar="PIXELS", help="Clip size in pixels.")
     ] = None,
-    batch: Annotated[
-        str, typer.Option(metavar="dynamic|N", help="How many clips the file takes in a call.")
-    ] = "dynamic",
-    opset: Annotated[int, typer.Option(help="The version of ONNX's operators.")] = 18,
+    batch: Annotated[str, typer.Option(metavar="dynamic|N", help="Batch size of the graph.")] = "dynamic",
+    opset: Annotated[int, typer.Option(help="ONNX operator set.")] = 18,
     clips: Annotated[
         list[Path] | None,
-        typer.Option("--clips", metavar="PATH", help="Videos to compare on, instead of the library's."),
+        typer.Option("--clips", metavar="PATH", help="Videos to compare on; default: the library's."),
     ] = None,
     db: Db = None,
 ) -> None:
-    """Write a model as an ONNX file that runs without torch, compared with torch on real videos first."""
+    """Export a model to ONNX.
+
+    The file runs without torch. It is compared with torch on real videos before it is kept.
+    """
     from vtag.engine.export_model import export_model
 
     if batch != "dynamic" and not (batch.isdecimal() and 1 <= int(batch) <= _MOST_CLIPS):
@@ -183,9 +187,9 @@ def export(
 
 @app.command()
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="All where left out.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Model name; default: all.")] = None,
 ) -> None:
-    """Hold models against the hashes that were recorded; exit 1 where one is broken."""
+    """Check models against their recorded hashes; exit 1 on a difference."""
     from vtag.engine.models.registry import installed_models, verify_model
 
     broken = 0
@@ -211,9 +215,9 @@ def path(name: Name) -> None:
 @app.command()
 def remove(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the question.")] = False,
 ) -> None:
-    """Delete a model that is here, and what came of an interrupted download."""
+    """Delete an installed model and its partial download."""
     from vtag.engine.models.registry import disk_usage, remove_model
 
     size_bytes = disk_usage(name)

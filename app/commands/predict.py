@@ -13,16 +13,16 @@ from vtag.app.options import Backend, Device, ExactPrecision, Json, Model, Proto
 
 
 def predict(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The video.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Video to classify.")],
     model: Model,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to print.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 5,
     protocol: Protocol = "clip",
     backend: Backend = "auto",
     device: Device = "auto",
     precision: ExactPrecision = None,
     json: Json = False,
 ) -> None:
-    """Classify one FILE as the published tools do."""
+    """Classify one video by a published protocol."""
     from vtag.engine.backends.factory import open_backend
     from vtag.engine.predict import predict as classify
 

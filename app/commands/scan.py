@@ -24,61 +24,72 @@ Effort = Literal["fast", "normal", "thorough"]
 
 
 def scan(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Folders and files to look at.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Folders and files to scan.")],
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME|PATH", help="The model; the library remembers it.")
+        str | None,
+        typer.Option("--model", metavar="NAME|PATH", help="Model to use; the library remembers it."),
     ] = None,
     backend: Backend = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
     stride: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="SECONDS", help="From window to window; default: one after the other."),
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="Time between window starts; default: one window length."
+        ),
     ] = None,
     view: Annotated[
         Literal["center", "full", "three"] | None,
-        typer.Option(help="Of each frame: its centre (default), all of it, or three crops, averaged."),
+        typer.Option(help="Frame region: centre (default), the full frame, or three crops, averaged."),
     ] = None,
     threshold: Threshold = None,
-    force: Annotated[bool, typer.Option("--force", help="Look again at what was looked at.")] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try known-bad files again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and stop.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Scan known videos again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Retry files that failed before.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="Only files that fit, as '*.mp4' or 'trips/**'."),
+        typer.Option("--include", metavar="GLOB", help="Files to include, such as '*.mp4' or 'trips/**'."),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option(
-            "--exclude", metavar="GLOB", help="No files or folders that fit; .vtagignore keeps such globs."
+            "--exclude",
+            metavar="GLOB",
+            help="Files and folders to skip; a .vtagignore file holds such globs.",
         ),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on: look at what is added and changed.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep scanning new and changed files.")] = False,
     poll: Annotated[
-        bool, typer.Option("--poll", help="Watch by looking every minute, as network shares need it.")
+        bool, typer.Option("--poll", help="Watch by checking every minute, for network shares.")
     ] = False,
     effort: Annotated[
-        Effort, typer.Option(help="fast: every second window; thorough: overlapping, the whole frame.")
+        Effort,
+        typer.Option(
+            help="Scan density. fast: every second window; thorough: overlapping windows, full frame."
+        ),
     ] = "normal",
     passes: Annotated[
         int | None,
-        typer.Option(min=1, max=3, help="Stop after so many passes, coarse ones first; default: see all."),
+        typer.Option(min=1, max=3, help="Number of passes, coarse ones first; default: all."),
     ] = None,
-    skip_static: Annotated[
-        bool, typer.Option("--skip-static", help="Leave out windows in which nothing changes.")
-    ] = False,
+    skip_static: Annotated[bool, typer.Option("--skip-static", help="Skip windows without motion.")] = False,
     nice: Annotated[
         bool | None,
-        typer.Option(
-            "--nice/--no-nice", help="Let other programs go first; default: on a processor, at a terminal."
-        ),
+        typer.Option("--nice/--no-nice", help="Run at low priority; default on a CPU at a terminal."),
     ] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Say how the time went.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name what was left out.")] = False,
+    profile: Annotated[bool, typer.Option("--profile", help="Print the time of each part.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print the files that were left out.")
+    ] = False,
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Look at the videos in PATHS and keep what happens in them."""
+    """Find what happens in the videos of PATHS.
+
+    A second scan opens only new and changed files. Ctrl-C keeps what is finished.
+    """
     from vtag.engine.library.database import Library
     from vtag.engine.paths import library_path
     from vtag.engine.scan.model_selection import choose_model, remember

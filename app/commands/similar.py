@@ -21,17 +21,21 @@ if TYPE_CHECKING:
 
 
 def similar(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video of the library, or any clip.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Video of the library, or any clip.")],
     at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Where in it, as 1:23; otherwise all of it together.")
+        str | None,
+        typer.Option(metavar="TIME", help="Time in the video, such as 1:23; default: the whole video."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many moments to show.")] = 20,
-    min_score: Annotated[float, typer.Option(min=-1, max=1, help="The least similarity to show.")] = 0.0,
-    device: Annotated[str, typer.Option(help="Of the model, for a clip that was not scanned.")] = "auto",
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of moments.")] = 20,
+    min_score: Annotated[float, typer.Option(min=-1, max=1, help="Minimum similarity.")] = 0.0,
+    device: Annotated[str, typer.Option(help="Compute device, for a clip that was not scanned.")] = "auto",
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Find more like this: every window that was ever looked at is compared by what the model saw in it."""
+    """Find moments that look like a given moment.
+
+    Every scanned window is compared by its feature.
+    """
     from vtag.engine.library.analysis.similar import find_similar
     from vtag.engine.paths import library_path
 

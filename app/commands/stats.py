@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 def stats(
     query: Annotated[
-        list[str] | None, typer.Argument(metavar="[QUERY]", help="Only the moments that it finds.")
+        list[str] | None, typer.Argument(metavar="[QUERY]", help="Query; default: all moments.")
     ] = None,
-    top: Annotated[int, typer.Option(min=1, callback=within_integers, help="How many labels to show.")] = 15,
+    top: Annotated[int, typer.Option(min=1, callback=within_integers, help="Maximum number of labels.")] = 15,
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Draw how often each label was found in videos of each year, month or day."""
+    """Draw how often labels occur over time."""
     from vtag.engine.library.analysis.history import history
 
     with reading(db) as reader:

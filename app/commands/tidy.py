@@ -21,12 +21,12 @@ def retag(
     threshold: Threshold = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME|PATH", help="A model with a backbone that was scanned with."),
+        typer.Option(metavar="NAME|PATH", help="Model whose backbone was used in a scan."),
     ] = None,
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Derive all moments anew from what was seen; opens no video."""
+    """Derive all moments again; opens no video."""
     from vtag.engine.library.analysis import derive
     from vtag.engine.library.database import Library
     from vtag.engine.library.maintenance.forget import forget_replaced_models
@@ -57,16 +57,19 @@ def retag(
 
 def forget(
     path: Annotated[
-        Path | None, typer.Argument(metavar="[PATH]", help="A file or folder; it may be gone already.")
+        Path | None, typer.Argument(metavar="[PATH]", help="File or folder; it need not exist any more.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Instead of PATH: a model, and what it said.")
+        str | None, typer.Option(metavar="NAME", help="Model to forget, in place of PATH.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    words: Annotated[bool, typer.Option("--words", help="Also what you said of it yourself.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the question.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Include your annotations.")] = False,
     db: Db = None,
 ) -> None:
-    """Remove all that is known of a file or folder, or what a model said; the videos themselves stay."""
+    """Remove a file, folder or model's data.
+
+    The videos themselves stay.
+    """
     from vtag.engine.library.maintenance import forget as forgetting
 
     if (path is None) == (model is None):
@@ -98,11 +101,14 @@ def _forget_model(model: str, yes: bool, db: Path | None) -> None:
 
 
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name every file.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the question.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every file.")] = False,
     db: Db = None,
 ) -> None:
-    """Clear away what is known of files that are gone; what you said of them stays."""
+    """Remove the data of deleted files.
+
+    Your annotations of them stay.
+    """
     from vtag.engine.library.maintenance import clean as cleaning
 
     with open_library(db) as library:
@@ -130,11 +136,14 @@ def clean(
 
 
 def relocate(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="Where the folder was; it need not be there.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Where it is now.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Former path of the folder.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Current path.")],
     db: Db = None,
 ) -> None:
-    """Say that a folder is somewhere else now: a disk that came back under another name."""
+    """Move a folder's data to its new path.
+
+    For example of a disk that is mounted under another name.
+    """
     from vtag.engine.library.maintenance.clean import relocate as move
 
     with open_library(db) as library:

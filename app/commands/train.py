@@ -15,21 +15,26 @@ def train(
     config: Annotated[
         str,
         typer.Argument(
-            metavar="CONFIG.toml", help="A recipe: a file, or the name of one that ships with vtag."
+            metavar="CONFIG.toml", help="Recipe: a file, or the name of a recipe that ships with vtag."
         ),
     ],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished training.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished training.")] = False,
     amp: Annotated[
         bool | None,
-        typer.Option("--amp/--no-amp", help="bfloat16 where the device has it; default: the recipe's."),
+        typer.Option(
+            "--amp/--no-amp", help="Use bfloat16 if the device supports it; default: as the recipe says."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe."),
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Recipe key to change."),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the recipe and stop.")] = False,
 ) -> None:
-    """Train a network as the papers did; `torchrun … -m vtag.trainer CONFIG.toml` does it on many cards."""
+    """Train a network by a recipe.
+
+    On many GPUs: `torchrun … -m vtag.trainer CONFIG.toml`.
+    """
     from vtag.trainer.network.config import find_config
 
     told = [*(changes or []), *([] if amp is None else [f"run.amp={str(amp).lower()}"])]

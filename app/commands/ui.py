@@ -15,16 +15,16 @@ from vtag.app.options import Db
 
 def ui(
     host: Annotated[
-        str, typer.Option(help="Where to listen; other than this machine needs a password.")
+        str, typer.Option(help="Address to listen on; any but this machine's needs a password.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
-    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 7860,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
     auth: Annotated[
-        bool, typer.Option("--auth", help="Ask for a password now; VTAG_UI_PASSWORD sets one unasked.")
+        bool, typer.Option("--auth", help="Ask for a password; VTAG_UI_PASSWORD sets it without asking.")
     ] = False,
     db: Db = None,
 ) -> None:
-    """Look, jump and search in a browser."""
+    """Open the page in a browser."""
     from vtag.engine.errors import VtagError
     from vtag.engine.paths import home, library_path
 

@@ -23,14 +23,10 @@ if TYPE_CHECKING:
     from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
     from vtag.engine.library.database import Library
 
-tag = typer.Typer(
-    help="Say what a moment is, and what it is not; no model overrules it.", no_args_is_help=True
-)
-words = typer.Typer(
-    help="What you said: list it, or keep it in a file of its own.", invoke_without_command=True
-)
+tag = typer.Typer(help="Add, confirm, reject or rename tags.", no_args_is_help=True)
+words = typer.Typer(help="List, export and import your annotations.", invoke_without_command=True)
 
-Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Moments, as `vtag search` numbers them.")]
+Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Moment ids, as `vtag search` prints them.")]
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d{1,3})?)")
 
 
@@ -45,20 +41,23 @@ def _milliseconds(text: str) -> int:
 
 @tag.command()
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video, scanned or not.")],
-    label: Annotated[
-        str, typer.Argument(metavar="LABEL", help="Any words; a new label is as good as a known.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Video, scanned or not.")],
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label, new or known.")],
     start: Annotated[
         int | None,
-        typer.Option("--from", parser=_milliseconds, metavar="TIME", help="Where it begins: 1:23.5"),
+        typer.Option(
+            "--from",
+            parser=_milliseconds,
+            metavar="TIME",
+            help="Start time, such as 1:23.5; default: the whole video.",
+        ),
     ] = None,
     end: Annotated[
-        int | None, typer.Option("--to", parser=_milliseconds, metavar="TIME", help="Where it ends.")
+        int | None, typer.Option("--to", parser=_milliseconds, metavar="TIME", help="End time.")
     ] = None,
     db: Db = None,
 ) -> None:
-    """Say that LABEL is seen in FILE, in all of it or from TIME to TIME."""
+    """Add LABEL to FILE, or to a part of it."""
     from vtag.engine.library.annotations import annotation_log as spoken
     from vtag.engine.library.store.files import register_file
 
@@ -69,7 +68,7 @@ def add(
 
 @tag.command()
 def confirm(ids: Ids, db: Db = None) -> None:
-    """Say that moments are what they are called."""
+    """Confirm that moments show their label."""
     from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
@@ -78,7 +77,7 @@ def confirm(ids: Ids, db: Db = None) -> None:
 
 @tag.command()
 def reject(ids: Ids, db: Db = None) -> None:
-    """Say that moments are not what they are called: they are not found any more."""
+    """Reject moments: searches no longer find them."""
     from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
@@ -88,10 +87,10 @@ def reject(ids: Ids, db: Db = None) -> None:
 @tag.command()
 def rename(
     ids: Ids,
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="What they are.")],
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="Correct label.")],
     db: Db = None,
 ) -> None:
-    """Say that moments are LABEL and not what they are called."""
+    """Replace the label of moments."""
     from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
@@ -100,7 +99,7 @@ def rename(
 
 @tag.command()
 def undo(db: Db = None) -> None:
-    """Take back the latest change that was not taken back yet."""
+    """Undo the latest change."""
     from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
@@ -111,12 +110,12 @@ def undo(db: Db = None) -> None:
 @tag.command()
 def log(
     limit: Annotated[
-        int, typer.Option(min=1, callback=within_integers, help="How many changes to show.")
+        int, typer.Option(min=1, callback=within_integers, help="Maximum number of changes.")
     ] = 50,
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """List what you changed, the latest first."""
+    """List your changes, latest first."""
     from vtag.app.asking import reading
     from vtag.engine.library.annotations import annotation_log as spoken
     from vtag.engine.library.annotations.annotation_file import content_paths
@@ -141,12 +140,12 @@ def log(
 def list_words(
     context: typer.Context,
     homeless: Annotated[
-        bool, typer.Option("--homeless", help="Only those whose video is gone or became another.")
+        bool, typer.Option("--homeless", help="Annotations without a video: it is gone or became another.")
     ] = False,
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """List what you said, in the order in which you said it."""
+    """List your annotations, oldest first."""
     if context.invoked_subcommand:
         return
     from vtag.app.asking import reading
@@ -171,11 +170,11 @@ def list_words(
 
 @words.command("export")
 def export_words(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file to write, or - for stdout.")],
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Output file, or - for stdout.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     db: Db = None,
 ) -> None:
-    """Write all that you said into FILE, one JSON object a line."""
+    """Write your annotations to FILE, one JSON object a line."""
     from vtag.app.asking import reading
     from vtag.engine.library.annotations.annotation_file import export_lines
 
@@ -193,10 +192,13 @@ def export_words(
 
 @words.command("import")
 def import_words(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `words export` wrote, or - for stdin.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File of `words export`, or - for stdin.")],
     db: Db = None,
 ) -> None:
-    """Add what FILE says to what you said; of two words on the same moment the later counts."""
+    """Merge the annotations of FILE into the library.
+
+    Of two annotations on the same label and range, the later one counts.
+    """
     from vtag.engine.library.annotations.annotation_file import (
         LONGEST_LINE,
         import_lines,
@@ -221,18 +223,16 @@ def import_words(
         say(f"{pluralize(lost, 'word')} {'waits' if lost == 1 else 'wait'} for a scan to find the video")
 
 
-Said = Annotated[
-    str, typer.Argument(metavar="LABEL", help="A label that you used, such as a tag of your own.")
-]
+Said = Annotated[str, typer.Argument(metavar="LABEL", help="Label of your annotations.")]
 
 
 @words.command("rename")
 def rename_words(
     label: Said,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is called from now on.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="New name.")],
     db: Db = None,
 ) -> None:
-    """Call LABEL by another NAME in all that you said; `vtag tag undo` takes it back."""
+    """Rename LABEL in all your annotations; `vtag tag undo` reverts it."""
     from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
@@ -242,7 +242,7 @@ def rename_words(
 
 @words.command("remove")
 def remove_words(label: Said, db: Db = None) -> None:
-    """Take away all that you said of LABEL; `vtag tag undo` brings it back."""
+    """Remove all your annotations of LABEL; `vtag tag undo` reverts it."""
     from vtag.engine.library.annotations import annotation_log as spoken
 
     with open_library(db) as library:
