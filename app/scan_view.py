@@ -9,7 +9,14 @@ from vtag.engine.system.clock import active_seconds
 from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.scan.events import Event, Finished, PassDone, Planned, Profile, VideoFailed
+    from vtag.engine.scan.events import (
+        PassFinished,
+        ScanEvent,
+        ScanFinished,
+        ScanPlanned,
+        ScanProfile,
+        VideoScanFailed,
+    )
 
 _PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
 
@@ -23,15 +30,21 @@ class Drawing:
         self._view: _Bar | _Lines | None = None
         self._told: set[bytes] = set()  # files that were said to have failed
 
-    def show(self, event: Event) -> None:
+    def show(self, event: ScanEvent) -> None:
         """Draw one event."""
-        from vtag.engine.scan.events import Finished, Planned, Running, VideoDone, VideoFailed
+        from vtag.engine.scan.events import (
+            BackendOpened,
+            ScanFinished,
+            ScanPlanned,
+            VideoScanFailed,
+            VideoScanned,
+        )
 
-        if isinstance(event, Finished):
+        if isinstance(event, ScanFinished):
             self.close()
-        elif isinstance(event, Running):
+        elif isinstance(event, BackendOpened):
             say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
-        elif isinstance(event, Planned):
+        elif isinstance(event, ScanPlanned):
             say(_plan_line(event))
             if self._note:
                 say(self._note)
@@ -39,19 +52,19 @@ class Drawing:
                 self._view = _Bar(event) if is_terminal() else _Lines(event)
         elif self._view:
             self._view.show(event)
-            if isinstance(event, VideoFailed):
+            if isinstance(event, VideoScanFailed):
                 self._told.add(event.path)
-            if isinstance(event, VideoDone) and event.note:
+            if isinstance(event, VideoScanned) and event.note:
                 self._view.say(f"note: {display_path(event.path)}: {printable(event.note)}")
 
-    def finish(self, done: Finished, *, verbose: bool) -> None:
+    def finish(self, done: ScanFinished, *, verbose: bool) -> None:
         """Close, and say what came of it: of the failed, those that were not named as they came."""
         self.close()
         for failure in done.failed:
             if failure.path not in self._told:
                 say(_failed_line(failure))
         if verbose:
-            for path, why in done.left_out:
+            for path, why in done.excluded:
                 say(f"left out: {display_path(path)}: {printable(why)}")
         say(_sum_line(done))
         if done.unfinished:
@@ -74,7 +87,7 @@ class Drawing:
             self._view = None
 
 
-def _plan_line(plan: Planned) -> str:
+def _plan_line(plan: ScanPlanned) -> str:
     parts = [f"{pluralize(plan.videos, 'video')} to look at"]
     if plan.videos and plan.video_ms:
         parts.append(f"{_hours(plan.video_ms)} of video")
@@ -83,7 +96,7 @@ def _plan_line(plan: Planned) -> str:
     for count, what in (
         (plan.skipped, "known and unchanged"),
         (plan.known_failed, "known to be unreadable (--retry-failed tries again)"),
-        (plan.left_out, "left out (--verbose names them)"),
+        (plan.excluded, "left out (--verbose names them)"),
     ):
         if count:
             parts.append(f"{count} {what}")
@@ -93,18 +106,18 @@ def _plan_line(plan: Planned) -> str:
 class _Lines:
     """Progress as plain lines, where stderr is no terminal."""
 
-    def __init__(self, plan: Planned) -> None:
+    def __init__(self, plan: ScanPlanned) -> None:
         self._plan = plan
         self._start = self._last = active_seconds()
 
-    def show(self, event: Event) -> None:
-        from vtag.engine.scan.events import PassDone, Progress, VideoFailed
+    def show(self, event: ScanEvent) -> None:
+        from vtag.engine.scan.events import PassFinished, ScanProgress, VideoScanFailed
 
-        if isinstance(event, PassDone):
+        if isinstance(event, PassFinished):
             self.say(_pass_line(event))
-        elif isinstance(event, VideoFailed):
+        elif isinstance(event, VideoScanFailed):
             self.say(_failed_line(event))
-        elif isinstance(event, Progress) and active_seconds() - self._last >= _PLAIN_EVERY_S:
+        elif isinstance(event, ScanProgress) and active_seconds() - self._last >= _PLAIN_EVERY_S:
             self._last = active_seconds()
             passed = self._last - self._start
             say(
@@ -123,7 +136,7 @@ class _Lines:
 class _Bar:
     """Progress as a bar with videos, hours, speed and the time left."""
 
-    def __init__(self, plan: Planned) -> None:
+    def __init__(self, plan: ScanPlanned) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._plan = plan
@@ -140,14 +153,14 @@ class _Bar:
         self._task = self._progress.add_task("starting", total=plan.video_ms or None)
         self._progress.start()
 
-    def show(self, event: Event) -> None:
-        from vtag.engine.scan.events import PassDone, Progress, VideoFailed
+    def show(self, event: ScanEvent) -> None:
+        from vtag.engine.scan.events import PassFinished, ScanProgress, VideoScanFailed
 
-        if isinstance(event, PassDone):
+        if isinstance(event, PassFinished):
             self.say(_pass_line(event))
-        elif isinstance(event, VideoFailed):
+        elif isinstance(event, VideoScanFailed):
             self.say(_failed_line(event))
-        elif isinstance(event, Progress):
+        elif isinstance(event, ScanProgress):
             speed = event.video_ms_done / 1000 / max(active_seconds() - self._start, 1e-3)
             text = (
                 f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
@@ -163,14 +176,14 @@ class _Bar:
         self._progress.stop()
 
 
-def _pass_line(done: PassDone) -> str:
+def _pass_line(done: PassFinished) -> str:
     return (
         f"pass {done.number} of {done.passes} is done: all videos can be searched, "
-        f"by {_hours(done.seen_ms)} of them; the next pass looks at more"
+        f"by {_hours(done.scanned_ms)} of them; the next pass looks at more"
     )
 
 
-def profile_line(profile: Profile) -> str:
+def profile_line(profile: ScanProfile) -> str:
     share = 100 / max(profile.wall_s, 1e-9)
     return (
         f"of {_span(profile.wall_s)}: the model worked {profile.model_s * share:.0f} % "
@@ -180,7 +193,7 @@ def profile_line(profile: Profile) -> str:
     )
 
 
-def _sum_line(done: Finished) -> str:
+def _sum_line(done: ScanFinished) -> str:
     speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
     seen = f"{pluralize(done.windows, 'window')}, {pluralize(done.moments, 'moment')}"
     return (
@@ -190,7 +203,7 @@ def _sum_line(done: Finished) -> str:
     )
 
 
-def _failed_line(failure: VideoFailed) -> str:
+def _failed_line(failure: VideoScanFailed) -> str:
     return f"failed: {display_path(failure.path)}: {printable(failure.error)}"
 
 

@@ -13,7 +13,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.store.heads import library_model_source
 from vtag.engine.models.registry import STARTER, load_model
 from vtag.engine.paths import library_path
-from vtag.engine.scan.sample_windows import videos_of_library, windows_of
+from vtag.engine.scan.sample_windows import library_videos, sample_windows
 
 if TYPE_CHECKING:
     from vtag.engine.backends.export.onnx_writer import Compared
@@ -71,9 +71,9 @@ def export_model(
     options = ExportOptions(precision, clip, batch, opset)
     check_options(checkpoint, options)
     most = MOST_WINDOWS if precision == "int8" else _FEW_WINDOWS
-    paths = list(clips) or videos_of_library(library, most)
+    paths = list(clips) or library_videos(library, most)
     spec = spec_for(checkpoint.spec, clip)
-    windows = windows_of(paths, spec, most) if paths else []
+    windows = sample_windows(paths, spec, most) if paths else []
     compared = export(replace(checkpoint, onnx=None), folder, options, windows)
     return Exported(spec.name, (folder / ONNX_FILE).stat().st_size, compared)
 

@@ -1,4 +1,4 @@
-"""One file, one answer: the published protocols, from the video's frames to averaged probabilities."""
+"""Classifies a video by a published protocol: decodes its clips, runs the model, averages the probabilities."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.backends.batch_size import batch_size
 from vtag.engine.backends.protocol import Backend
 from vtag.engine.video.read.published import read_protocol_views
 
 PROTOCOLS = ("clip", "test")
-_AT_ONCE = {"cuda": 16}  # views a call; on a CPU more than two gain nothing and cost their memory
-_CPU_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Classification:
-    """One class of a model and the probability that a video shows it."""
+    """A class of a model, and the probability that a video shows it."""
 
     index: int
     label: str
@@ -32,23 +31,18 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
 
 
-def views_at_once(backend: Backend) -> int:
-    """How many views a call of `backend` takes."""
-    return _AT_ONCE.get(backend.device.split(":")[0], _CPU_AT_ONCE)
-
-
-def logits_of(views: NDArray[np.uint8], backend: Backend) -> NDArray[np.float32]:
-    """Logits [N, K] of `views` uint8 [N, T, H, W, 3], a few at a time, which bounds the memory."""
-    step = views_at_once(backend)
+def compute_logits(views: NDArray[np.uint8], backend: Backend) -> NDArray[np.float32]:
+    """Logits [N, K] of `views` uint8 [N, T, H, W, 3], computed in batches to bound the memory."""
+    step = batch_size(backend.device, "predict")
     return np.concatenate([backend.run(views[i : i + step]).logits for i in range(0, len(views), step)])
 
 
 def predict(file: Path | bytes, backend: Backend, *, protocol: str, top: int = 5) -> list[Classification]:
     """The `top` classes of a video, best first.
 
-    `clip` is one clip of the model's frames, every second by index, from the middle, centre crop; `test` is four
-    clips x three crops with their probabilities averaged (PaddleVideo's two protocols for Video Swin).
-    Raises VideoError where the file shows no usable picture.
+    The protocols are PaddleVideo's two for Video Swin. `clip`: every second frame of one clip from the middle, with
+    a centre crop. `test`: the average probability of four clips with three crops each. Raises VideoError if the file
+    has no usable picture.
     """
     spec = backend.spec
     if protocol not in PROTOCOLS:
@@ -60,6 +54,6 @@ def predict(file: Path | bytes, backend: Backend, *, protocol: str, top: int = 5
         short_side=spec.short_side,
         crop=spec.crop,
     )
-    scores = softmax(logits_of(clips, backend)).mean(axis=0)
+    scores = softmax(compute_logits(clips, backend)).mean(axis=0)
     order = np.argsort(-scores, kind="stable")[:top]
     return [Classification(int(i), spec.labels[i], float(scores[i])) for i in order]

@@ -17,8 +17,8 @@ from vtag.engine.text import display_path, printable
 if TYPE_CHECKING:
     from vtag.engine.checkpoints.load import Checkpoint
     from vtag.engine.library.database import Library
-    from vtag.engine.scan.events import Event, Finished, Planned, Watching
-    from vtag.engine.scan.scan import ScanOptions
+    from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, WatchStatus
+    from vtag.engine.scan.options import ScanOptions
 
 Effort = Literal["fast", "normal", "thorough"]
 
@@ -92,8 +92,8 @@ def scan(
     """
     from vtag.engine.library.database import Library
     from vtag.engine.paths import library_path
-    from vtag.engine.scan.model_selection import choose_model, remember
-    from vtag.engine.scan.scan import ScanOptions
+    from vtag.engine.scan.model_selection import choose_model, register_model
+    from vtag.engine.scan.options import ScanOptions
     from vtag.engine.scan.scan import scan as run
     from vtag.engine.system.signals import catch_interrupts
 
@@ -119,7 +119,7 @@ def scan(
             note = _starter_note(library, model, device, ask=not dry_run)
             checkpoint, source = choose_model(library, model, device)
             if not dry_run:
-                remember(library, checkpoint, source)
+                register_model(library, checkpoint, source)
             folders = [os.fsencode(p) for p in paths]
             if watch or poll:
                 _follow(library, folders, checkpoint, options, note, poll=poll, verbose=verbose)
@@ -138,9 +138,9 @@ def scan(
 def _starter_note(library: Library, model: str | None, device: str, *, ask: bool) -> str:
     """Offers a new library the model that serves it best; what there is to say where the starter has to do."""
     from vtag.app.commands.models import fetch_shown
-    from vtag.engine.scan.model_selection import first_choice_to_fetch
+    from vtag.engine.scan.model_selection import recommended_download
 
-    entry = first_choice_to_fetch(library, model, device)
+    entry = recommended_download(library, model, device)
     if entry is None:
         return ""
     if ask and can_ask():
@@ -165,15 +165,15 @@ def _follow(
     verbose: bool,
 ) -> NoReturn:
     """Draw scan after scan until it is interrupted."""
-    from vtag.engine.scan.events import Finished, Watching
+    from vtag.engine.scan.events import ScanFinished, WatchStatus
     from vtag.engine.scan.watch import watch
 
     drawing = None
     try:
         for event in watch(library, folders, checkpoint, options, poll=poll):
-            if isinstance(event, Watching):
+            if isinstance(event, WatchStatus):
                 _say_watching(event)
-            elif isinstance(event, Finished):
+            elif isinstance(event, ScanFinished):
                 (drawing or Drawing()).finish(event, verbose=verbose)
                 drawing = None
             else:
@@ -186,30 +186,32 @@ def _follow(
     raise AssertionError("a watch ends by an interruption")
 
 
-def _say_watching(now: Watching) -> None:
-    if now.there:
+def _say_watching(now: WatchStatus) -> None:
+    if now.present:
         how = ", looking every minute" if now.polling else ""
-        say(f"watching {', '.join(map(display_path, now.there))}{how}; Ctrl-C ends it")
+        say(f"watching {', '.join(map(display_path, now.present))}{how}; Ctrl-C ends it")
     for path in now.absent:
         say(f"waiting for {display_path(path)}, which is not there")
 
 
-def _draw(events: Iterator[Event], note: str, *, verbose: bool) -> tuple[Planned | None, Finished]:
-    from vtag.engine.scan.events import Finished, Planned
+def _draw(
+    events: Iterator[ScanEvent], note: str, *, verbose: bool
+) -> tuple[ScanPlanned | None, ScanFinished]:
+    from vtag.engine.scan.events import ScanFinished, ScanPlanned
 
     planned = None
     with Drawing(note) as drawing:
         for event in events:
-            if isinstance(event, Finished):
+            if isinstance(event, ScanFinished):
                 drawing.finish(event, verbose=verbose)
                 return planned, event
-            if isinstance(event, Planned):
+            if isinstance(event, ScanPlanned):
                 planned = event
             drawing.show(event)
     raise AssertionError("a scan ends with its sum")
 
 
-def _as_json(done: Finished) -> dict[str, Any]:
+def _as_json(done: ScanFinished) -> dict[str, Any]:
     return {
         "scanned": done.scanned,
         "skipped": done.skipped,
@@ -225,12 +227,12 @@ def _as_json(done: Finished) -> dict[str, Any]:
     }
 
 
-def _plan_json(plan: Planned) -> dict[str, Any]:
+def _plan_json(plan: ScanPlanned) -> dict[str, Any]:
     return {
         "videos": plan.videos,
         "video_seconds": round(plan.video_ms / 1000, 1),
         "estimate_seconds": None if plan.estimate_s is None else round(plan.estimate_s, 1),
         "skipped": plan.skipped,
         "known_failed": plan.known_failed,
-        "left_out": plan.left_out,
+        "left_out": plan.excluded,
     }

@@ -72,11 +72,11 @@ def _asked(library: Path, file: Path, at_ms: int | None, device: str, db: Path |
         if not os.path.isfile(path):
             raise VtagError(f"{display_path(path)} is neither in the library nor there: name another file")
         from vtag.engine.library.database import Library
-        from vtag.engine.scan.embed_clip import like_clip
+        from vtag.engine.scan.embed_clip import embed_clip
 
         say("the library has not seen it with its model: looking at it")
         with Library.open(library) as opened:
-            like = like_clip(opened, file, at_ms, device=device)
+            like = embed_clip(opened, file, at_ms, device=device)
     return like
 
 

@@ -32,14 +32,14 @@ def retag(
     from vtag.engine.library.maintenance.forget import forget_replaced_models
     from vtag.engine.library.store import heads
     from vtag.engine.paths import library_path
-    from vtag.engine.scan.model_selection import remembered_or_loaded
+    from vtag.engine.scan.model_selection import resolve_model_id
 
     told = threshold_of(threshold)
     path = library_path(db)
     if not path.is_file():
         raise LibraryError(f"there is no library at {display_path(path)} yet: `vtag scan FOLDER` makes one")
     with Library.open(path) as library:
-        model_id = remembered_or_loaded(library, model)
+        model_id = resolve_model_id(library, model)
         if told is not None:
             heads.set_model_threshold(library, model_id, None if told == "auto" else told)
         counts = [count for _, count in derive.retag(library, model_id)]

@@ -1,1 +1,1 @@
-"""A scan: discovers, plans, decodes, runs the model, stores. The one room that joins video, backends and library."""
+"""Scans: find videos, decode, run the model, store features. Imports video, backends, library and models."""

@@ -1,4 +1,4 @@
-"""How much a scan has to look at and how long that takes, said before it begins: lengths, and a speed."""
+"""How long a scan will take, before it begins: the total length of its videos, and the model's speed."""
 
 from __future__ import annotations
 
@@ -8,93 +8,94 @@ from collections.abc import Sequence
 import numpy as np
 
 from vtag.engine.backends.protocol import Backend
-from vtag.engine.scan.plan import Task
+from vtag.engine.scan.plan import ScanTask
 from vtag.engine.video.decode.messages import DecodeEvent, DurationRead, DurationRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import Sampling
 from vtag.engine.video.read.views import clip_size
 
-_MOST_ASKED = 256  # videos whose containers are opened for their length: milliseconds each
-_PATIENCE_S = 5.0  # so long is waited for the answers at most: a disk may sleep
-_QUICK_S = 1.0
-_USUAL = (1920, 1080)  # of a video nobody looked into
+_MAX_REQUESTS = 256  # containers that are opened for their length, which takes milliseconds each
+_MAX_WAIT_S = 5.0  # longest wait for their lengths: a sleeping disk needs seconds to spin up
+_LONG_CALL_S = 1.0  # a call that takes longer is not repeated to get a better measure
+_TYPICAL_SIZE = (1920, 1080)  # width and height in pixels of a video, for the speed of unknown videos
 
 
-class Lengths:
-    """The lengths of a scan's videos: told, learnt while they are read, else guessed by their size."""
+class VideoLengths:
+    """The lengths of a scan's videos in milliseconds. An unknown length is estimated from the file's size."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[ScanTask]) -> None:
         self._tasks = tasks
-        self._known: dict[int, int] = {}  # job to ms
-        self._known_ms = self._known_bytes = 0
-        self._bytes = sum(self._size(job) for job in range(len(tasks)))
-        self._asked = 0
-        for job, task in enumerate(tasks):
+        self._length_ms: dict[int, int] = {}  # by job id
+        self._measured_ms = self._measured_bytes = 0  # sums over the videos of known length
+        self._total_bytes = sum(self._size(job_id) for job_id in range(len(tasks)))
+        self._open_requests = 0
+        for job_id, task in enumerate(tasks):
             if task.duration_ms is not None:
-                self.learn(job, task.duration_ms)
+                self.set_length(job_id, task.duration_ms)
 
     @property
     def total_ms(self) -> int:
-        """Of all videos together; 0 where no length is known at all."""
-        if not self._known_bytes:
+        """The length of all videos together; 0 if no length is known."""
+        if not self._measured_bytes:
             return 0
-        unknown_bytes = self._bytes - self._known_bytes
-        return self._known_ms + round(unknown_bytes * self._known_ms / self._known_bytes)
+        unknown_bytes = self._total_bytes - self._measured_bytes
+        return self._measured_ms + round(unknown_bytes * self._measured_ms / self._measured_bytes)
 
-    def of(self, job: int) -> int | None:
-        """A video's length as far as it is known, else guessed by its size; None where no length is known at all."""
-        if job in self._known or not self._known_bytes:
-            return self._known.get(job)
-        return round(self._size(job) * self._known_ms / self._known_bytes)
+    def length_ms(self, job_id: int) -> int | None:
+        """A video's length, else an estimate; None if no length is known."""
+        if job_id in self._length_ms or not self._measured_bytes:
+            return self._length_ms.get(job_id)
+        return round(self._size(job_id) * self._measured_ms / self._measured_bytes)
 
-    def learn(self, job: int, length_ms: int) -> None:
-        """A video's length, better known than before."""
-        if job not in self._known:
-            self._known_bytes += self._size(job)
-        self._known_ms += length_ms - self._known.get(job, 0)
-        self._known[job] = length_ms
+    def set_length(self, job_id: int, length_ms: int) -> None:
+        """Set or correct a video's length."""
+        if job_id not in self._length_ms:
+            self._measured_bytes += self._size(job_id)
+        self._measured_ms += length_ms - self._length_ms.get(job_id, 0)
+        self._length_ms[job_id] = length_ms
 
-    def drop(self, job: int) -> None:
-        """A video that cannot be read is none of those that there are to look at."""
-        self.learn(job, 0)
-        self._known_bytes -= self._size(job)
-        self._bytes -= self._size(job)
+    def drop(self, job_id: int) -> None:
+        """Take a video that will not be scanned out of the total."""
+        self.set_length(job_id, 0)
+        self._measured_bytes -= self._size(job_id)
+        self._total_bytes -= self._size(job_id)
 
-    def ask(self, pool: DecodePool) -> None:
-        """Have the pool open the containers of those whose length nobody knows; of many, some in even distances."""
-        unknown = [job for job in range(len(self._tasks)) if job not in self._known]
-        for job in unknown[:: -(-len(unknown) // _MOST_ASKED) or 1]:
-            pool.submit(~job, DurationRequest(self._tasks[job].files[0].path))  # numbers that no reading has
-            self._asked += 1
+    def request(self, pool: DecodePool) -> None:
+        """Let the pool read the unknown lengths from the containers; of many videos, of an even selection."""
+        unknown = [job_id for job_id in range(len(self._tasks)) if job_id not in self._length_ms]
+        for job_id in unknown[:: -(-len(unknown) // _MAX_REQUESTS) or 1]:
+            # the pool's other jobs have ids from 0, so ~id (below 0) marks a request for a length
+            pool.submit(~job_id, DurationRequest(self._tasks[job_id].files[0].path))
+            self._open_requests += 1
 
-    def hear(self, event: DecodeEvent) -> bool:
-        """Whether an event of the pool is an answer; it is heeded unless the video was read meanwhile."""
+    def handle(self, event: DecodeEvent) -> bool:
+        """Take the answer to a request; False if `event` is none. A length that decoding told is not replaced."""
         if event.job_id >= 0:
             return False
-        self._asked -= 1
-        if isinstance(event, DurationRead) and event.claimed_ms and ~event.job_id not in self._known:
-            self.learn(~event.job_id, event.claimed_ms)
+        self._open_requests -= 1
+        if isinstance(event, DurationRead) and event.claimed_ms and ~event.job_id not in self._length_ms:
+            self.set_length(~event.job_id, event.claimed_ms)
         return True
 
     def wait(self, pool: DecodePool) -> None:
-        """Until all answers are here, or for seconds; those that come later are heard later."""
-        ends = time.monotonic() + _PATIENCE_S
-        while self._asked and (left_s := ends - time.monotonic()) > 0:
+        """Wait for the answers, at most five seconds. The scan handles those that come later."""
+        deadline = time.monotonic() + _MAX_WAIT_S
+        while self._open_requests and (left_s := deadline - time.monotonic()) > 0:
             if (event := pool.next_event(left_s)) is not None:
-                self.hear(event)
+                self.handle(event)
 
-    def _size(self, job: int) -> int:
-        return self._tasks[job].files[0].size_bytes
+    def _size(self, job_id: int) -> int:
+        return self._tasks[job_id].files[0].size_bytes
 
 
-def measured_speed(backend: Backend, sampling: Sampling, clips: int) -> float:
-    """Seconds of video that a model looks at in a second, timed on `clips` blank clips at once."""
-    height, width = clip_size(_USUAL, sampling)
+def measure_speed(backend: Backend, sampling: Sampling, clips: int) -> float:
+    """Seconds of video that a backend scans in a second, timed on `clips` blank clips in one call."""
+    height, width = clip_size(_TYPICAL_SIZE, sampling)
     blank = np.zeros((clips * sampling.view_count, sampling.frames, height, width, 3), np.uint8)
-    backend.run(blank[:0])  # what has to be made ready for that size is no measure
-    for _ in range(2):  # the first call is slower; where it takes long it is believed all the same
+    backend.run(blank[:0])  # sets the backend up for this size, which is not timed
+    for _ in range(2):  # the first call is slower; if it is long anyway, it is measure enough
         started = time.monotonic()
         backend.run(blank)
-        if (passed_s := time.monotonic() - started) > _QUICK_S:
+        if (passed_s := time.monotonic() - started) > _LONG_CALL_S:
             break
     return clips * sampling.stride_ms / 1000 / max(passed_s, 1e-6)

@@ -1,4 +1,4 @@
-"""What a scan says while it runs: small frozen facts that a terminal draws, a job stores, a page reads."""
+"""The events of a scan: frozen records that the terminal draws and a job writes into its row."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Running:
-    """What runs where: the scan's first line."""
+class BackendOpened:
+    """The model is loaded; the first event of a scan that has something to scan."""
 
     model: str
     backend: str
@@ -16,101 +16,110 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What there is to do, before the first video is opened for looking."""
+class ScanPlanned:
+    """What there is to scan, before the first video is decoded."""
 
-    videos: int  # to look at
-    video_ms: int  # their length together, estimated where nobody read them yet
-    skipped: int  # looked at before, unchanged
-    known_failed: int  # failed before, unchanged
-    left_out: int  # in hidden, system and trash folders, placeholders
-    estimate_s: float | None  # how long it will take; None where nothing is known yet
+    videos: int  # to scan
+    video_ms: int  # their total length, partly estimated from file sizes
+    skipped: int  # scanned before, unchanged since
+    known_failed: int  # failed before, unchanged since
+    excluded: int  # hidden, system and trash folders, cloud placeholders, ignore rules
+    estimate_s: float | None  # how long the scan will take; None if the lengths are unknown
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a scan has come."""
+class ScanProgress:
+    """How far a scan is."""
 
     videos_done: int
     video_ms_done: int
     windows_done: int
-    video_ms: int  # of all there is to look at, better known as it is read
+    video_ms: int  # total; the estimate improves as videos are opened
 
 
 @dataclass(frozen=True)
-class PassDone:
-    """One of several passes over all videos is through: what it saw can be searched."""
+class PassFinished:
+    """A pass over all videos is finished; its windows can be searched."""
 
     number: int  # from 1
     passes: int
-    seen_ms: int  # of video, by all passes of this scan
+    scanned_ms: int  # of video, by all passes of this scan
 
 
 @dataclass(frozen=True)
-class VideoDone:
-    """One video was looked at to its end and is in the library."""
+class VideoScanned:
+    """All windows of a video are in the library."""
 
     path: bytes
     windows: int
     duration_ms: int
     moments: int
-    note: str = ""  # what was wrong with a video that was read all the same
+    note: str = ""  # a defect of the file that did not keep it from being read
 
 
 @dataclass(frozen=True)
-class VideoFailed:
-    """One video could not be read; the others go on."""
+class VideoScanFailed:
+    """A video could not be read; the scan continues with the others."""
 
     path: bytes
     error: str
 
 
 @dataclass
-class Profile:
-    """How the time of a scan went, in seconds of the wall's clock; the parts run beside each other."""
+class ScanProfile:
+    """How long the parts of a scan took. They run in parallel, so their sum exceeds `wall_s`."""
 
     wall_s: float = 0.0
-    model_s: float = 0.0  # the model at work
-    store_s: float = 0.0  # the library written
+    model_s: float = 0.0  # wall time in calls of the model
+    store_s: float = 0.0  # wall time of writing to the library
     decode_s: float = 0.0  # processor time of the decoding processes
     clips: int = 0
     batches: int = 0
 
     @property
     def wait_s(self) -> float:
-        """The model without a clip."""
+        """How long the model had no clip to compute."""
         return max(0.0, self.wall_s - self.model_s)
 
     @property
     def limit(self) -> str:
-        """What the scan waited for."""
+        """What limited the scan's speed."""
         return "the model" if self.model_s >= 0.9 * self.wall_s else "decoding"
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The sum of a scan."""
+class ScanFinished:
+    """The totals of a scan; its last event."""
 
     scanned: int
     skipped: int
     known_failed: int
-    failed: tuple[VideoFailed, ...]
+    failed: tuple[VideoScanFailed, ...]
     windows: int
     video_ms: int
     wall_s: float
     moments: int = 0
-    left_out: tuple[tuple[bytes, str], ...] = field(default=())  # path, why
-    unfinished: int = 0  # videos that later passes have to fill
-    profile: Profile | None = None
+    excluded: tuple[tuple[bytes, str], ...] = field(default=())  # path, reason
+    unfinished: int = 0  # videos of which windows are left for later passes
+    profile: ScanProfile | None = None
 
 
 @dataclass(frozen=True)
-class Watching:
-    """Folders that are watched from now on, and those that are waited for."""
+class WatchStatus:
+    """The folders that a watch watches from now on, and those that are missing."""
 
-    there: tuple[bytes, ...]
+    present: tuple[bytes, ...]
     absent: tuple[bytes, ...]
-    polling: bool  # whether they are walked every now and then, instead of the system telling of changes
+    polling: bool  # whether the folders are walked regularly, since the system reports no changes
 
 
-Event = Watching | Running | Planned | Progress | PassDone | VideoDone | VideoFailed | Finished
+ScanEvent = (
+    WatchStatus
+    | BackendOpened
+    | ScanPlanned
+    | ScanProgress
+    | PassFinished
+    | VideoScanned
+    | VideoScanFailed
+    | ScanFinished
+)

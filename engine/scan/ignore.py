@@ -1,4 +1,4 @@
-"""What a person leaves out of a scan: `.vtagignore` files in gitignore's syntax, and globs of one scan."""
+"""Which paths the user excludes from scans: `.vtagignore` files in gitignore's syntax, and the globs of a scan."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 IGNORE_FILE = b".vtagignore"
-_MOST_BYTES = 2**20
+_MAX_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Ignore:
-    """Rules of one folder and of those above it; the innermost that says anything of a path counts, as in Git."""
+class IgnoreRules:
+    """The rules of a folder and of the folders above it. As in Git, the innermost matching rule wins."""
 
     folder: bytes
     spec: GitIgnoreSpec
-    outer: Ignore | None = None
+    outer: IgnoreRules | None = None
 
-    def leaves_out(self, path: bytes, *, is_folder: bool) -> bool:
-        """Whether a path at or below `folder` is left out."""
-        rules: Ignore | None = self
+    def excludes(self, path: bytes, *, is_folder: bool) -> bool:
+        """Whether the rules exclude a path at or below `folder`."""
+        rules: IgnoreRules | None = self
         while rules is not None:
             relative = os.fsdecode(os.path.relpath(path, rules.folder))
-            said = rules.spec.check_file(relative.replace(os.sep, "/") + "/" * is_folder).include
-            if said is not None:
-                return bool(said)
+            excluded = rules.spec.check_file(relative.replace(os.sep, "/") + "/" * is_folder).include
+            if excluded is not None:
+                return bool(excluded)
             rules = rules.outer
         return False
 
 
-class Only:
-    """The globs of one scan: what `--include` names, where it names anything, and not what `--exclude` does."""
+class PathFilter:
+    """The globs of a scan: files that match `--include` (default: all) and do not match `--exclude`."""
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
-        """Globs in gitignore's syntax, over paths below the scanned folder. Raises LibraryError."""
-        self._include = _spec(include, "--include") if include else None
-        self._exclude = _spec(exclude, "--exclude") if exclude else None
+        """Globs in gitignore's syntax for paths below the scanned folder. Raises LibraryError for an invalid one."""
+        self._include = _parse(include, "--include") if include else None
+        self._exclude = _parse(exclude, "--exclude") if exclude else None
 
-    def leaves_out(self, path: bytes, root: bytes, *, is_folder: bool) -> bool:
-        """Whether a path below `root` is left out; a folder that is not included may hold what is."""
+    def excludes(self, path: bytes, root: bytes, *, is_folder: bool) -> bool:
+        """Whether a path below `root` is excluded. A folder that `--include` does not match may contain matches."""
         if self._include is None and self._exclude is None:
             return False
         relative = os.fsdecode(os.path.relpath(path, root)).replace(os.sep, "/") + "/" * is_folder
@@ -55,8 +55,8 @@ class Only:
         return self._include is not None and not is_folder and not self._include.match_file(relative)
 
 
-def above(root: bytes) -> Ignore | None:
-    """The rules of the folders above `root`, which hold for it, too."""
+def rules_above(root: bytes) -> IgnoreRules | None:
+    """The rules of the folders above `root`, which apply below it."""
     rules = None
     folders = []
     while (parent := os.path.dirname(root)) != root:
@@ -64,25 +64,25 @@ def above(root: bytes) -> Ignore | None:
         root = parent
     for folder in reversed(folders):
         if os.path.isfile(os.path.join(folder, IGNORE_FILE)):
-            rules = read(folder, rules)
+            rules = read_rules(folder, rules)
     return rules
 
 
-def read(folder: bytes, outer: Ignore | None) -> Ignore:
-    """The rules of `folder`, which has a file of them. Raises LibraryError where it cannot be read."""
+def read_rules(folder: bytes, outer: IgnoreRules | None) -> IgnoreRules:
+    """The rules in the `.vtagignore` file of `folder`. Raises LibraryError if it cannot be read."""
     path = os.path.join(folder, IGNORE_FILE)
     try:
         with open(path, "rb") as file:
-            text = file.read(_MOST_BYTES).decode("utf-8", "surrogateescape")
+            text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
     except OSError as error:
         raise LibraryError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
-    return Ignore(folder, _spec(text.splitlines(), display_path(path)), outer)
+    return IgnoreRules(folder, _parse(text.splitlines(), display_path(path)), outer)
 
 
-def _spec(lines: Sequence[str], where: str) -> GitIgnoreSpec:
+def _parse(lines: Sequence[str], source: str) -> GitIgnoreSpec:
     from pathspec import GitIgnoreSpec
 
     try:
         return GitIgnoreSpec.from_lines(lines)
     except ValueError as error:
-        raise LibraryError(f"{where} has a pattern that cannot be understood: {error}") from error
+        raise LibraryError(f"{source} has a pattern that cannot be understood: {error}") from error

@@ -1,4 +1,4 @@
-"""Clips in, features out: the model in a thread of its own, which is never idle while a decoded clip exists."""
+"""Clips in, features out: a thread that runs the model whenever a decoded clip is ready."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.backends.protocol import Backend
-from vtag.engine.scan.events import Profile
+from vtag.engine.scan.events import ScanProfile
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.messages import ClipReady
 
-_END_S = 30.0  # a batch that is under way is waited for: it cannot be stopped
+_JOIN_TIMEOUT_S = 30.0  # a batch cannot be stopped while it is computed
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A window and its features float32 [V, D]."""
+class WindowFeatures:
+    """The features float32 [V, D] of a window, one row for each view."""
 
     job_id: int
     start_ms: int
@@ -29,28 +29,28 @@ class Seen:
     features: NDArray[np.float32]
 
 
-class ModelThread:
-    """Batches of the clips that wait, whatever videos they are of; a context manager.
+class InferenceThread:
+    """Runs the model on batches of the waiting clips, which may be of different videos. A context manager.
 
-    The shapes of clips take turns, so that a rare one waits no longer than a batch of each. A batch is what there is
-    of a shape, `clips_at_once` at most: full where the model is the limit, small where decoding is. Nothing is
-    padded, since no device here needs a batch to be full.
+    A batch has clips of one shape, and the shapes take turns, so a rare shape waits for at most one batch of each
+    other. A batch takes the clips that are there, up to `max_views`: batches are full if the model limits the scan,
+    and small if decoding does. Nothing is padded, since no device needs full batches here.
     """
 
-    def __init__(self, backend: Backend, clips_at_once: int) -> None:
-        """`clips_at_once` are views: a clip of three crops counts for three."""
-        self.profile = Profile()
+    def __init__(self, backend: Backend, max_views: int) -> None:
+        """`max_views`: the largest batch; a clip of three crops counts as three views."""
+        self.profile = ScanProfile()
         self._backend = backend
-        self._most = clips_at_once
-        self._waiting: dict[tuple[int, ...], deque[ClipReady]] = {}  # by shape; whose turn it is first
-        self._results: queue.SimpleQueue[list[Seen] | BaseException] = queue.SimpleQueue()
+        self._max_views = max_views
+        self._waiting: dict[tuple[int, ...], deque[ClipReady]] = {}  # by shape, the next shape first
+        self._results: queue.SimpleQueue[list[WindowFeatures] | BaseException] = queue.SimpleQueue()
         self._change = threading.Condition()
         self._closed = False
-        self._unseen = 0
+        self._pending = 0
         self._thread = threading.Thread(target=self._work, name="vtag-model", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> ModelThread:
+    def __enter__(self) -> InferenceThread:
         return self
 
     def __exit__(
@@ -59,30 +59,30 @@ class ModelThread:
         self.close()
 
     @property
-    def unseen(self) -> int:
+    def pending(self) -> int:
         """How many clips were put whose features were not taken yet."""
-        return self._unseen
+        return self._pending
 
     def put(self, clip: ClipReady) -> None:
-        """Have a clip looked at; its memory is given back as soon as it was copied."""
-        self._unseen += 1
+        """Queue a clip. Its shared memory is released as soon as the batch has a copy."""
+        self._pending += 1
         with self._change:
             self._waiting.setdefault(clip.pixels.shape, deque()).append(clip)
             self._change.notify()
 
-    def take(self, timeout_s: float = 0.0) -> list[Seen]:
-        """What was seen since; empty where there is nothing for `timeout_s`. Raises what the model raised."""
+    def take(self, timeout_s: float = 0.0) -> list[WindowFeatures]:
+        """The features of the next batch; empty if there is none within `timeout_s`. Raises what the model raised."""
         try:
-            seen = self._results.get(timeout=timeout_s) if timeout_s else self._results.get_nowait()
+            batch = self._results.get(timeout=timeout_s) if timeout_s else self._results.get_nowait()
         except queue.Empty:
             return []
-        if isinstance(seen, BaseException):
-            raise seen
-        self._unseen -= len(seen)
-        return seen
+        if isinstance(batch, BaseException):
+            raise batch
+        self._pending -= len(batch)
+        return batch
 
     def close(self) -> None:
-        """End the thread after the batch that it is at; clips that wait are given back unseen."""
+        """End the thread after its current batch; release the clips that wait."""
         with self._change:
             self._closed = True
             for clips in self._waiting.values():
@@ -90,16 +90,17 @@ class ModelThread:
                     clip.release()
             self._waiting.clear()
             self._change.notify()
-        self._thread.join(_END_S)
+        self._thread.join(_JOIN_TIMEOUT_S)
 
     def _work(self) -> None:
         try:
             while clips := self._next_batch():
-                self._results.put(self._look(clips))
-        except BaseException as error:  # the caller's thread raises it
+                self._results.put(self._compute(clips))
+        except BaseException as error:  # `take` raises it in the caller's thread
             self._results.put(error)
 
     def _next_batch(self) -> list[ClipReady]:
+        """Wait for clips; empty when the thread is to end."""
         with self._change:
             while not self._waiting and not self._closed:
                 self._change.wait()
@@ -107,19 +108,22 @@ class ModelThread:
                 return []
             shape = next(iter(self._waiting))
             clips = self._waiting.pop(shape)
-            some = [clips.popleft() for _ in range(min(len(clips), max(1, self._most // shape[0])))]
+            batch = [clips.popleft() for _ in range(min(len(clips), max(1, self._max_views // shape[0])))]
             if clips:
-                self._waiting[shape] = clips  # behind the other shapes
-            return some
+                self._waiting[shape] = clips  # after the other shapes
+            return batch
 
-    def _look(self, clips: list[ClipReady]) -> list[Seen]:
-        began = active_seconds()
-        pixels = np.concatenate([clip.pixels for clip in clips])
+    def _compute(self, clips: list[ClipReady]) -> list[WindowFeatures]:
+        started = active_seconds()
+        pixels = np.concatenate([clip.pixels for clip in clips])  # (N x V, T, H, W, 3)
         for clip in clips:
             clip.release()
         features = self._backend.run(pixels).features
-        self.profile.model_s += active_seconds() - began
+        self.profile.model_s += active_seconds() - started
         self.profile.clips += len(clips)
         self.profile.batches += 1
-        split = features.reshape(len(clips), -1, features.shape[-1])
-        return [Seen(c.job_id, c.start_ms, c.end_ms, seen) for c, seen in zip(clips, split, strict=True)]
+        by_clip = features.reshape(len(clips), -1, features.shape[-1])  # (N, V, D)
+        return [
+            WindowFeatures(clip.job_id, clip.start_ms, clip.end_ms, rows)
+            for clip, rows in zip(clips, by_clip, strict=True)
+        ]

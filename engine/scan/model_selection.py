@@ -1,4 +1,4 @@
-"""Which model a library is looked at with: asked for, remembered, or the best that is here."""
+"""Which model a library is scanned with: the given one, the library's own, or the best that is installed."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from vtag.engine.system.signals import delay_interrupts
 
 
 def choose_model(library: Library, model: str | None, device: str = "auto") -> tuple[Checkpoint, str]:
-    """The model that was asked for, else the one that the library remembers, else what is here; and its source.
+    """The checkpoint of `model`, else of the library's model, else of the best installed one; and its source.
 
-    A new library takes the first choice for the device that was brought in, else the starter that ships with vtag;
-    it moves to another model only when told. Raises ModelError.
+    The best model of a new library is the first choice for the device if it is installed, else the starter that
+    ships with vtag. A library changes its model only if one is given. Raises ModelError.
     """
-    chosen = model or heads.library_model_source(library)
-    if chosen is None:
-        chosen = next(filter(is_installed, _first_choices(device)), STARTER)
-    return load_model(chosen), source_of(chosen)
+    name = model or heads.library_model_source(library)
+    if name is None:
+        name = next(filter(is_installed, _preferred_models(device)), STARTER)
+    return load_model(name), model_source(name)
 
 
-def first_choice_to_fetch(library: Library, model: str | None, device: str) -> CatalogEntry | None:
-    """The published model that would serve a new library best, where none of them was brought in yet."""
+def recommended_download(library: Library, model: str | None, device: str) -> CatalogEntry | None:
+    """The published model to offer for a new library; None if one was chosen or a good one is installed."""
     if model or heads.library_model_source(library) is not None:
         return None
-    choices = _first_choices(device)
-    return None if any(map(is_installed, choices)) else read_catalog().get(choices[0])
+    names = _preferred_models(device)
+    return None if any(map(is_installed, names)) else read_catalog().get(names[0])
 
 
-def _first_choices(device: str) -> tuple[str, ...]:
-    """Best first: a GPU looks with the largest model as fast as a CPU with the smallest."""
+def _preferred_models(device: str) -> tuple[str, ...]:
+    """Names of published models, the best first. A GPU runs the largest model as fast as a CPU the smallest."""
     if device.startswith("cuda") or (device == "auto" and _has_cuda()):
         return ("swin3d-b-22k", "swin3d-t")
     return ("swin3d-t",)
@@ -46,13 +46,13 @@ def _has_cuda() -> bool:
     if find_spec("torch") is None:
         return False
     with delay_interrupts():
-        import torch  # noqa: PLC0415  # seconds, and only a new library asks
+        import torch  # noqa: PLC0415  # takes seconds, and only a new library needs it
 
     return torch.cuda.is_available()
 
 
-def remember(library: Library, checkpoint: Checkpoint, source: str) -> int:
-    """Keep a model's head in the library; its id there."""
+def register_model(library: Library, checkpoint: Checkpoint, source: str) -> int:
+    """Store a model's head in the library; returns its id there."""
     spec = checkpoint.spec
     return heads.save_model(
         library,
@@ -66,26 +66,29 @@ def remember(library: Library, checkpoint: Checkpoint, source: str) -> int:
     )
 
 
-def source_of(model: str) -> str:
-    """A model's name or path as the library remembers it: paths absolute."""
+def model_source(model: str) -> str:
+    """A model's name, or its absolute path: what the library stores to find the model again."""
     path = Path(model)
     return str(path.absolute()) if path.exists() else model
 
 
-def remembered_or_loaded(library: Library, model: str | None) -> int:
-    """The id of a model as it is on the disk now; of one that is there no more, as the library remembers it."""
+def resolve_model_id(library: Library, model: str | None) -> int:
+    """The id of a model in the library. A model that changed on disk is registered anew.
+
+    If the model's files are gone, its stored head is used. Raises ModelError if there is neither.
+    """
     if model is None:
         return heads.require_model(library, None)
-    source = source_of(model)
-    known = heads.find_model(library, source)
+    source = model_source(model)
+    stored_id = heads.find_model(library, source)
     try:
         path = locate_model(model)
-        if known is not None and path.is_dir():  # whether it changed, without reading its weights
+        if stored_id is not None and path.is_dir():  # compare the hashes without reading the weights
             spec, _ = read_spec(path)
-            if heads.find_model_by_hashes(library, spec.backbone_hash, spec.head_hash) == known:
-                return known
-        return remember(library, load_model(model), source)
+            if heads.find_model_by_hashes(library, spec.backbone_hash, spec.head_hash) == stored_id:
+                return stored_id
+        return register_model(library, load_model(model), source)
     except ModelError:
-        if known is None:
+        if stored_id is None:
             raise
-        return known
+        return stored_id

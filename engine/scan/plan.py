@@ -1,35 +1,45 @@
-"""What a scan has to do: what was found, held against what the library knows, without opening known files."""
+"""Plans a scan: compares the files that were found with the library, and reads only new and changed files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import coverage, files, observations
-from vtag.engine.scan.discover import Discovery, Found
-from vtag.engine.scan.events import VideoFailed
+from vtag.engine.scan.discover import Discovery, VideoFile
+from vtag.engine.scan.events import ScanPlanned, VideoScanFailed
 
 
 @dataclass
-class Task:
-    """One content to look at, and every file found that holds it."""
+class ScanTask:
+    """A content to scan, and all files with that content."""
 
     content_key: str
-    files: list[Found]
-    duration_ms: int | None = None  # where it was read before
-    begun: bool = False  # an earlier scan looked at some of it
+    files: list[VideoFile]
+    duration_ms: int | None = None  # if it was read before
+    is_partial: bool = False  # an earlier scan stored some of its windows
 
 
 @dataclass
-class Plan:
-    """The work of a scan: contents to look at, contents to derive anew, and what needs nothing."""
+class ScanPlan:
+    """What a scan has to do, and what it has not."""
 
-    tasks: list[Task] = field(default_factory=list)
-    known: list[int] = field(default_factory=list)  # content ids that were seen already
-    skipped: int = 0
-    known_failed: int = 0
-    unreadable: list[VideoFailed] = field(default_factory=list)
+    tasks: list[ScanTask] = field(default_factory=list)
+    scanned: list[int] = field(default_factory=list)  # ids of contents that need no scan
+    skipped: int = 0  # their files
+    known_failed: int = 0  # files that failed before, unchanged
+    unreadable: list[VideoScanFailed] = field(default_factory=list)
     volumes: files.Volumes = field(default_factory=files.Volumes)
+
+
+class _Content(NamedTuple):
+    """What the library knows of a file's content; `id` is None if it has no row yet."""
+
+    key: str
+    id: int | None
+    error: str | None
+    duration_ms: int | None
 
 
 def make_plan(
@@ -41,50 +51,74 @@ def make_plan(
     force: bool = False,
     retry_failed: bool = False,
     record: bool = True,
-) -> Plan:
-    """Hold `discovery` against the library; with `record`, moved and copied files are written down at once."""
-    plan = Plan(unreadable=[VideoFailed(path, why) for path, why in discovery.unreadable])
-    seen = observations.observed_keys(library, backbone_hash, sampling_key)
-    begun = coverage.partial_contents(library, backbone_hash, sampling_key)
-    tasks: dict[str, Task] = {}
-    elsewhere: set[int] = set()  # known contents that were found at another place
-    known_by_volume: dict[str, dict[bytes, files.StoredFile]] = {}
-    for found in discovery.files:
-        volume = plan.volumes.volume_of(found.path)
-        if volume.key not in known_by_volume:
-            if record:
-                files.update_mount(library, volume)
-            known_by_volume[volume.key] = files.stored_files(library, volume)
-        known = known_by_volume[volume.key].get(volume.relative(found.path))
-        unchanged = (
-            known is not None
-            and known.state == "present"  # else it came back, which has to be written down
-            and known.size_bytes == found.size_bytes
-            and known.mtime_ns == found.mtime_ns
-        )
-        content_id: int | None
-        if known and unchanged:
-            key, content_id, error = known.content_key, known.content_id, known.content_error
-            duration_ms = known.duration_ms
-        else:
-            try:
-                key = files.content_key(found.path)
-            except OSError as error_:
-                plan.unreadable.append(VideoFailed(found.path, error_.strerror or str(error_)))
-                continue
-            content = files.find_content(library, key)
-            content_id, error, duration_ms = content or (None, None, None)
-            if content_id is not None and record:
-                files.save_file(library, volume, found, content_id)
-                elsewhere.add(content_id)
-        if error and not (force or retry_failed):
+) -> ScanPlan:
+    """Compare `discovery` with the library. With `record`, the library learns of moved and copied files at once."""
+    plan = ScanPlan(unreadable=[VideoScanFailed(path, reason) for path, reason in discovery.unreadable])
+    observed = observations.observed_keys(library, backbone_hash, sampling_key)
+    partial = coverage.partial_contents(library, backbone_hash, sampling_key)
+    tasks: dict[str, ScanTask] = {}
+    lookup = _ContentLookup(library, plan.volumes, record=record)
+    for file in discovery.files:
+        try:
+            content = lookup.content_of(file)
+        except OSError as error:
+            plan.unreadable.append(VideoScanFailed(file.path, error.strerror or str(error)))
+            continue
+        is_complete = content.key in observed and content.id is not None and content.id not in partial
+        if content.error and not (force or retry_failed):
             plan.known_failed += 1
-        elif key in seen and content_id is not None and content_id not in begun and not (force or error):
+        elif is_complete and content.id is not None and not (force or content.error):
             plan.skipped += 1
-            plan.known.append(content_id)
+            plan.scanned.append(content.id)
         else:
-            is_begun = key in seen and content_id in begun and not force
-            tasks.setdefault(key, Task(key, [], duration_ms, is_begun)).files.append(found)
+            is_partial = content.key in observed and content.id in partial and not force
+            task = tasks.setdefault(content.key, ScanTask(content.key, [], content.duration_ms, is_partial))
+            task.files.append(file)
     plan.tasks = list(tasks.values())
-    files.mark_moved(library, elsewhere, plan.volumes)
+    files.mark_moved(library, lookup.new_places, plan.volumes)
     return plan
+
+
+class _ContentLookup:
+    """Finds the content of files: from their rows if they are unchanged, else by hashing them."""
+
+    def __init__(self, library: Library, volumes: files.Volumes, *, record: bool) -> None:
+        self._library = library
+        self._volumes = volumes
+        self._record = record
+        self._known_files: dict[str, dict[bytes, files.StoredFile]] = {}  # by volume
+        self.new_places: set[int] = set()  # ids of known contents that were found at a new path
+
+    def content_of(self, file: VideoFile) -> _Content:
+        """The content of a file. Raises OSError if it cannot be read."""
+        volume = self._volumes.volume_of(file.path)
+        if volume.key not in self._known_files:
+            if self._record:
+                files.update_mount(self._library, volume)
+            self._known_files[volume.key] = files.stored_files(self._library, volume)
+        row = self._known_files[volume.key].get(volume.relative(file.path))
+        if row and _is_unchanged(row, file):
+            return _Content(row.content_key, row.content_id, row.content_error, row.duration_ms)
+        key = files.content_key(file.path)
+        content_id, error, duration_ms = files.find_content(self._library, key) or (None, None, None)
+        if content_id is not None and self._record:
+            files.save_file(self._library, volume, file, content_id)
+            self.new_places.add(content_id)
+        return _Content(key, content_id, error, duration_ms)
+
+
+def _is_unchanged(row: files.StoredFile, file: VideoFile) -> bool:
+    # a file that was missing and came back counts as changed, since its row has to be updated
+    return (row.state, row.size_bytes, row.mtime_ns) == ("present", file.size_bytes, file.mtime_ns)
+
+
+def planned_event(plan: ScanPlan, discovery: Discovery, video_ms: int, speed: float | None) -> ScanPlanned:
+    """The event that announces a plan. `speed` is in seconds of video per second; None if it is unknown."""
+    return ScanPlanned(
+        videos=len(plan.tasks),
+        video_ms=video_ms,
+        skipped=plan.skipped,
+        known_failed=plan.known_failed,
+        excluded=len(discovery.excluded),
+        estimate_s=video_ms / 1000 / speed if video_ms and speed else None,
+    )

@@ -1,4 +1,4 @@
-"""Windows of a person's own videos, as a scan sees them: what a model's other forms are held against."""
+"""Windows of the user's own videos as a scan decodes them, to compare the exports of a model on."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ _MEMORY_BYTES = 64 << 20
 _WORKERS = 2
 
 
-def windows_of(paths: Sequence[bytes], spec: ModelSpec, most: int) -> list[NDArray[np.uint8]]:
-    """At most `most` windows uint8 [T, H, W, 3] of the videos at and below `paths`, of as many videos as there are.
+def sample_windows(paths: Sequence[bytes], spec: ModelSpec, max_windows: int) -> list[NDArray[np.uint8]]:
+    """At most `max_windows` windows uint8 [T, H, W, 3] of the videos at and below `paths`, of many different videos.
 
-    Raises ModelError where a path leads to no window at all.
+    Raises ModelError if there is no window.
     """
-    files = [found.path for found in discover(list(paths)).files][:most]
+    files = [file.path for file in discover(list(paths)).files][:max_windows]
     sampling = Sampling.create(spec.frames, spec.rate, short_side=spec.short_side, crop=spec.crop)
-    each = -(-most // max(1, len(files)))
+    windows_per_video = -(-max_windows // max(1, len(files)))
     windows: list[NDArray[np.uint8]] = []
     with DecodePool(_WORKERS, _MEMORY_BYTES) as pool:
         for number, path in enumerate(files):
-            starts = [i * sampling.stride_ms for i in range(each)]
+            starts = [i * sampling.stride_ms for i in range(windows_per_video)]
             pool.submit(number, WindowsRequest(path, sampling, only_starts=starts))
         for event in pool:
             if isinstance(event, ClipReady):
                 windows.append(event.pixels[0].copy())
                 event.release()
-            if len(windows) >= most:
+            if len(windows) >= max_windows:
                 break
     if not windows:
-        named = ", ".join(display_path(path) for path in paths) or "nothing"
-        raise ModelError(f"no window of a video could be read of {named}")
+        names = ", ".join(display_path(path) for path in paths) or "nothing"
+        raise ModelError(f"no window of a video could be read of {names}")
     return windows
 
 
-def videos_of_library(library: Path, most: int) -> list[bytes]:
-    """Paths of at most `most` videos that a library has seen and that are there now, the shortest first."""
+def library_videos(library: Path, max_videos: int) -> list[bytes]:
+    """Paths of at most `max_videos` scanned videos whose files exist now, the shortest first."""
     if not library.is_file():
         return []
     with closing(open_reader(library)) as reader:
         ids = page_queries.videos_by_length(reader)
-        paths = (page_queries.find_video(reader, content_id) for content_id in ids)
-        found = (video.path for video in paths if video and video.path and os.path.isfile(video.path))
-        return [path for path, _ in zip(found, range(most), strict=False)]
+        videos = (page_queries.find_video(reader, content_id) for content_id in ids)
+        paths = (video.path for video in videos if video and video.path and os.path.isfile(video.path))
+        return [path for path, _ in zip(paths, range(max_videos), strict=False)]

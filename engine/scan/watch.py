@@ -1,4 +1,4 @@
-"""Watches folders: scans them once, and again whenever something changed in them and came to rest."""
+"""Watches folders: scans them once, and again when a file was added or changed and is no longer being written."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
-from vtag.engine.scan.discover import EXTENSIONS, Found
-from vtag.engine.scan.events import Event, Finished, Planned, Watching
+from vtag.engine.scan.discover import EXTENSIONS, VideoFile
+from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, WatchStatus
 from vtag.engine.scan.ignore import IGNORE_FILE
-from vtag.engine.scan.scan import ScanOptions, scan
+from vtag.engine.scan.options import ScanOptions
+from vtag.engine.scan.scan import scan
 from vtag.engine.system import signals
 
 if TYPE_CHECKING:
     from watchfiles import Change
 
-REST_S = 5.0  # a file that did not change for so long is taken to be written
-POLL_S = 60.0  # from look to look, where the system tells of no changes
-_TICK_S = 1.0  # how soon a folder that went away or came back is noticed
-_ANYWAY_S = 3600.0  # events may be lost
+REST_S = 5.0  # a file that did not change for this long counts as completely written
+POLL_S = 60.0  # between two walks of the folders, if the system reports no changes
+_TICK_S = 1.0  # how soon a folder that vanished or came back is noticed
+_MAX_INTERVAL_S = 3600.0  # between two walks if the system reports changes, since reports may be lost
 
 
 def watch(
@@ -37,97 +38,100 @@ def watch(
     poll: bool = False,
     rest_s: float = REST_S,
     poll_s: float = POLL_S,
-) -> Iterator[Event]:
-    """Scan `paths`, and go on until it is closed: the events of every scan that had something to do.
+) -> Iterator[ScanEvent]:
+    """Scan `paths` again and again until the generator is closed; yields the events of scans with something to do.
 
-    A path that is not there (a share that is offline) is waited for; nothing is taken for deleted meanwhile. With
-    `poll`, or where the system cannot tell of changes, the folders are walked every `poll_s` seconds.
+    A path that does not exist (an offline share) is waited for, and its videos are not marked as missing meanwhile.
+    With `poll`, or if the system cannot report changes, the folders are walked every `poll_s` seconds.
     """
-    rest = _Rest(rest_s)
-    options = replace(options, leave=rest.leaves, watching=True)
-    told, trouble = None, ""
+    rest_filter = _RestFilter(rest_s)
+    options = replace(options, postpone=rest_filter.postpones, is_watch=True)
+    status, last_error = None, ""
     while True:
-        there = _there(paths)
-        changes = None if poll or not there else _changes(list(there), library.path.parent)
-        now = Watching(tuple(there), tuple(p for p in paths if p not in there), polling=changes is None)
-        if now != told:
-            told = now
-            yield now
+        present = _stat_present(paths)
+        changes = None if poll or not present else _report_changes(list(present), library.path.parent)
+        absent = tuple(path for path in paths if path not in present)
+        new_status = WatchStatus(tuple(present), absent, polling=changes is None)
+        if new_status != status:
+            status = new_status
+            yield status
         try:
-            while there == _there(paths):
-                rest.begin()
-                if there:
-                    yield from _with_something_to_do(scan(library, list(there), checkpoint, options))
-                    trouble = ""
-                    options = replace(options, force=False, retry_failed=False)  # that was meant once
-                usual_s = poll_s if changes is None else _ANYWAY_S
-                _wait(paths, there, None if rest.waiting else changes, rest_s if rest.waiting else usual_s)
+            while present == _stat_present(paths):
+                rest_filter.begin_walk()
+                if present:
+                    yield from _unless_idle(scan(library, list(present), checkpoint, options))
+                    last_error = ""
+                    options = replace(options, force=False, retry_failed=False)  # meant for the first scan
+                interval_s = poll_s if changes is None else _MAX_INTERVAL_S
+                if rest_filter.has_postponed:
+                    _wait(paths, present, None, rest_s)
+                else:
+                    _wait(paths, present, changes, interval_s)
         except LibraryError as error:
-            if there == _there(paths) and trouble == str(
-                error
-            ):  # else it may have gone away, and be back already
+            # an error that repeats with the same folders present has another cause than a share that flaps
+            if present == _stat_present(paths) and last_error == str(error):
                 raise
-            trouble = str(error)
+            last_error = str(error)
         finally:
             if changes is not None:
                 changes.close()
 
 
-def _there(paths: list[bytes]) -> dict[bytes, tuple[int, int]]:
-    """The paths that are there, and what they are: an empty mount point is another folder than the share was."""
-    there = {}
+def _stat_present(paths: list[bytes]) -> dict[bytes, tuple[int, int]]:
+    """The paths that exist, with device and inode: an empty mount point is not the folder that the share was."""
+    present = {}
     for path in paths:
         with contextlib.suppress(OSError):
             info = os.stat(path)
-            there[path] = (info.st_dev, info.st_ino)
-    return there
+            present[path] = (info.st_dev, info.st_ino)
+    return present
 
 
-class _Rest:
-    """Which files did not change for a while. Holds a stamp a file: about 300 bytes each."""
+class _RestFilter:
+    """Postpones files that changed a short while ago. Holds about 300 bytes for each file."""
 
     def __init__(self, rest_s: float) -> None:
         self._rest_s = rest_s
-        self._seen: dict[bytes, tuple[int, int, float]] = {}
-        self._first = True
-        self.waiting = False  # whether the last walk met files that do not rest
+        self._files: dict[bytes, tuple[int, int, float]] = {}  # size, mtime_ns, unchanged since
+        self._is_first_walk = True
+        self.has_postponed = False  # whether the last walk postponed a file
 
-    def begin(self) -> None:
-        """Before a walk."""
-        self._first = not self._seen
-        self.waiting = False
+    def begin_walk(self) -> None:
+        """Prepare for the next walk over the folders."""
+        self._is_first_walk = not self._files
+        self.has_postponed = False
 
-    def leaves(self, found: Found) -> bool:
-        """Whether a file is to be left for now: it changed since it was met last, or was met only now."""
-        size, mtime_ns, since = self._seen.get(found.path, (-1, -1, 0.0))
+    def postpones(self, file: VideoFile) -> bool:
+        """Whether to postpone a file, since it is new or changed less than `rest_s` ago."""
+        size_bytes, mtime_ns, since = self._files.get(file.path, (-1, -1, 0.0))
         now = time.monotonic()
-        if (size, mtime_ns) != (found.size_bytes, found.mtime_ns):
-            # what was there before the watch began tells by its date; later clocks of shares are not believed
-            old = self._first and time.time() - found.mtime_ns / 1e9 > self._rest_s
-            since = now - self._rest_s if old else now
-            self._seen[found.path] = (found.size_bytes, found.mtime_ns, since)
+        if (size_bytes, mtime_ns) != (file.size_bytes, file.mtime_ns):
+            # the date counts only for files from before the watch: the clocks of shares may be wrong
+            is_old = self._is_first_walk and time.time() - file.mtime_ns / 1e9 > self._rest_s
+            since = now - self._rest_s if is_old else now
+            self._files[file.path] = (file.size_bytes, file.mtime_ns, since)
         if now - since >= self._rest_s:
             return False
-        self.waiting = True
+        self.has_postponed = True
         return True
 
 
 _Changes = Generator[set[tuple["Change", str]], None, None]
 
 
-def _changes(folders: list[bytes], home: Path) -> _Changes | None:
-    """What the system tells of changes in `folders` from now on, less our own; None where it cannot."""
+def _report_changes(folders: list[bytes], home: Path) -> _Changes | None:
+    """The changes in `folders` from now on, without our own below `home`; None if the system cannot report them."""
     from watchfiles import Change, watch
     from watchfiles._rust_notify import WatchfilesRustInternalError
 
-    own = os.path.join(str(home), "")
+    own_prefix = os.path.join(str(home), "")
 
-    def counts(change: Change, path: str) -> bool:
-        if path.startswith(own):
+    def is_relevant(change: Change, path: str) -> bool:
+        if path.startswith(own_prefix):
             return False
-        ending = os.fsencode(os.path.splitext(path)[1].lower())
+        extension = os.fsencode(os.path.splitext(path)[1].lower())
         return (
-            ending in EXTENSIONS
+            extension in EXTENSIONS
             or os.path.basename(path) == os.fsdecode(IGNORE_FILE)
             or change == Change.deleted  # of a folder, perhaps
             or os.path.isdir(path)
@@ -135,26 +139,27 @@ def _changes(folders: list[bytes], home: Path) -> _Changes | None:
 
     changes = watch(
         *map(os.fsdecode, folders),
-        watch_filter=counts,
+        watch_filter=is_relevant,
         rust_timeout=int(_TICK_S * 1000),
         yield_on_timeout=True,
         force_polling=False,
         ignore_permission_denied=True,
     )
     try:
-        next(changes)  # from here on nothing is missed
-    except (OSError, UnicodeError, WatchfilesRustInternalError, StopIteration):  # too many folders, odd names
+        next(changes)  # starts to watch: from here on no change is missed
+    # too many folders, or names that are not text
+    except (OSError, UnicodeError, WatchfilesRustInternalError, StopIteration):
         changes.close()
         return None
     return changes
 
 
 def _wait(
-    paths: list[bytes], there: dict[bytes, tuple[int, int]], changes: _Changes | None, most_s: float
+    paths: list[bytes], present: dict[bytes, tuple[int, int]], changes: _Changes | None, max_s: float
 ) -> None:
-    """Wait for a reason to walk again: `most_s` have passed, something changed, a path went away or came back."""
-    began = time.monotonic()
-    while (left_s := most_s - (time.monotonic() - began)) > 0 and there == _there(paths):
+    """Wait until there is a reason to walk again: a change, a path that vanished or came back, or `max_s` seconds."""
+    started = time.monotonic()
+    while (left_s := max_s - (time.monotonic() - started)) > 0 and present == _stat_present(paths):
         signals.raise_if_interrupted()
         if changes is None:
             time.sleep(min(_TICK_S, left_s))
@@ -162,11 +167,11 @@ def _wait(
             return
 
 
-def _with_something_to_do(events: Iterator[Event]) -> Iterator[Event]:
-    """The events of a scan, unless it found nothing new."""
-    idle = False
+def _unless_idle(events: Iterator[ScanEvent]) -> Iterator[ScanEvent]:
+    """The events of a scan. If there is nothing new to scan, only a summary with failures is yielded."""
+    is_idle = False
     for event in events:
-        if isinstance(event, Planned):
-            idle = not event.videos
-        if not idle or (isinstance(event, Finished) and event.failed):
+        if isinstance(event, ScanPlanned):
+            is_idle = not event.videos
+        if not is_idle or (isinstance(event, ScanFinished) and event.failed):
             yield event

@@ -33,7 +33,7 @@ from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import ModelError
 from vtag.engine.models.registry import load_model
 from vtag.engine.predict import predict
-from vtag.engine.scan.sample_windows import windows_of
+from vtag.engine.scan.sample_windows import sample_windows
 from vtag.engine.swin.config import ModelSpec, SwinSizes
 
 CLIP = (7, 34, 34)  # no multiple of a patch, a window or a merging, so that all of them pad
@@ -227,7 +227,7 @@ def test_an_export_of_paddles_file_predicts_the_references_top_five(shared: Path
     golden = json.loads((shared / "golden" / "paddle_example.json").read_text())
     video = shared / "clips" / "archery__022.avi"
     checkpoint = load_checkpoint(shared / "golden" / "paddle_mini.pdparams")
-    windows = windows_of([os.fsencode(video)], checkpoint.spec, 2)
+    windows = sample_windows([os.fsencode(video)], checkpoint.spec, 2)
     compared = export(checkpoint, tmp_path / "mini", ExportOptions(), windows)
     assert compared.real and compared.logits < 1e-4
     backend = open_backend(tmp_path / "mini", device="cpu")
@@ -253,7 +253,7 @@ def test_the_best_class_of_real_windows_is_the_same(
     checkpoint = load_model(name) if name == "starter" else load_checkpoint(shared / "golden" / name)
     if name != "starter":  # fewer pixels, or it takes an hour
         checkpoint = replace(checkpoint, spec=replace(checkpoint.spec, crop=112, short_side=128))
-    windows = windows_of([os.fsencode(shared / "clips")], checkpoint.spec, MOST_WINDOWS)
+    windows = sample_windows([os.fsencode(shared / "clips")], checkpoint.spec, MOST_WINDOWS)
     assert len(windows) == MOST_WINDOWS
     options = ExportOptions(precision)
     if name != "starter" and precision == "int8":

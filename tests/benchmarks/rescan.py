@@ -27,9 +27,10 @@ from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, heads
 from vtag.engine.scan.discover import discover
-from vtag.engine.scan.events import Finished
-from vtag.engine.scan.model_selection import remember
-from vtag.engine.scan.scan import ScanOptions, sampling_of, scan
+from vtag.engine.scan.events import ScanFinished
+from vtag.engine.scan.model_selection import register_model
+from vtag.engine.scan.options import ScanOptions, scan_sampling
+from vtag.engine.scan.scan import scan
 
 
 def make_tree(folder: Path, count: int) -> None:
@@ -43,7 +44,7 @@ def make_tree(folder: Path, count: int) -> None:
 def fill(library: Library, folder: Path, checkpoint: Checkpoint, sampling: str) -> None:
     """What a first scan would have left."""
     spec = checkpoint.spec
-    model_id = remember(library, checkpoint, spec.name)
+    model_id = register_model(library, checkpoint, spec.name)
     rules = derive.derivation_rules(library, heads.load_head(library, model_id))
     found = discover([os.fsencode(folder)]).files
     volume = files.Volumes().volume_of(found[0].path)
@@ -89,7 +90,7 @@ def main() -> None:
         checkpoint = load_checkpoint(make_model(Path(name) / "model"))
         options = ScanOptions()
         with Library.open(Path(name) / "home" / "library.db") as library:
-            fill(library, tree, checkpoint, sampling_of(checkpoint.spec, options).key())
+            fill(library, tree, checkpoint, scan_sampling(checkpoint.spec, options).key())
             finds, scans = [], []
             for _ in range(asked.rounds):
                 began = time.perf_counter()
@@ -102,7 +103,7 @@ def main() -> None:
                 began = time.perf_counter()
                 (*_, done) = scan(library, [os.fsencode(tree)], checkpoint, options)
                 scans.append(time.perf_counter() - began)
-                assert isinstance(done, Finished) and (done.scanned, done.skipped) == (0, asked.files)
+                assert isinstance(done, ScanFinished) and (done.scanned, done.skipped) == (0, asked.files)
     find_s, scan_s = statistics.median(finds), statistics.median(scans)
     ratio = statistics.median(s / f for s, f in zip(scans, finds, strict=True))
     print(

@@ -9,17 +9,18 @@ import av
 
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.library.database import Library
-from vtag.engine.scan.events import Finished
-from vtag.engine.scan.model_selection import remember
-from vtag.engine.scan.scan import ScanOptions, scan
+from vtag.engine.scan.events import ScanFinished
+from vtag.engine.scan.model_selection import register_model
+from vtag.engine.scan.options import ScanOptions
+from vtag.engine.scan.scan import scan
 
 
-def looked(library: Library, model: Path, *paths: Path) -> Finished:
+def looked(library: Library, model: Path, *paths: Path) -> ScanFinished:
     checkpoint = load_checkpoint(model)
-    remember(library, checkpoint, str(model))
+    register_model(library, checkpoint, str(model))
     events = list(scan(library, [os.fsencode(p) for p in paths], checkpoint, ScanOptions(threshold=0.05)))
     done = events[-1]
-    assert isinstance(done, Finished) and not done.failed
+    assert isinstance(done, ScanFinished) and not done.failed
     return done
 
 

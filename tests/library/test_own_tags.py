@@ -18,8 +18,8 @@ from vtag.engine.library.maintenance.forget import forget_model, forget_replaced
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
 from vtag.engine.models.registry import load_model
-from vtag.engine.scan.model_selection import remember, remembered_or_loaded
-from vtag.engine.scan.runner import ScanOptions
+from vtag.engine.scan.model_selection import register_model, resolve_model_id
+from vtag.engine.scan.options import ScanOptions
 from vtag.engine.scan.scan import scan
 from vtag.trainer.data.dataset import read_dataset
 from vtag.trainer.heads.finetune import FinetuneBase, FinetuneSettings, finetune
@@ -43,7 +43,7 @@ def base(tmp_path: Path) -> Checkpoint:
 
 
 def look(library: Library, base: Checkpoint, folder: Path) -> None:
-    remember(library, base, "base")
+    register_model(library, base, "base")
     list(scan(library, [os.fsencode(folder)], base, ScanOptions(device="cpu")))
 
 
@@ -56,7 +56,7 @@ def teach(library: Library, base: Checkpoint, data: Path, out: Path) -> None:
         FinetuneSettings(device="cpu"),
         library=library,
     )
-    model = remembered_or_loaded(library, str(out))
+    model = resolve_model_id(library, str(out))
     list(derive.retag(library, model))
     forget_replaced_models(library, model)
 

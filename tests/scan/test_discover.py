@@ -9,7 +9,7 @@ import pytest
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.scan.discover import discover
-from vtag.engine.scan.ignore import Only
+from vtag.engine.scan.ignore import PathFilter
 
 
 def found(*paths: Path) -> list[str]:
@@ -48,7 +48,7 @@ def test_hidden_system_and_proxy_files_are_left_out_and_counted(tmp_path: Path) 
     ):
         touch(tmp_path / name)
     assert found(tmp_path) == ["g.mp4"]
-    left_out = {os.path.basename(p): why for p, why in discover([os.fsencode(tmp_path)]).left_out}
+    left_out = {os.path.basename(p): why for p, why in discover([os.fsencode(tmp_path)]).excluded}
     assert set(left_out) == {
         b".hidden", b"._b.mp4", b"$RECYCLE.BIN", b".Trash-1000", b"Photos.photoslibrary", b"@eaDir", b"GX010001.LRV",
     }  # fmt: skip
@@ -99,7 +99,7 @@ def test_a_closed_folder_is_said_and_the_others_go_on(tmp_path: Path) -> None:
 
 
 def found_below(folder: Path, *, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> set[str]:
-    files = discover([os.fsencode(folder)], Only(include, exclude)).files
+    files = discover([os.fsencode(folder)], PathFilter(include, exclude)).files
     return {os.fsdecode(os.path.relpath(f.path, os.fsencode(folder))) for f in files}
 
 
@@ -119,7 +119,7 @@ def test_vtagignore_leaves_out_as_gitignore_does(tree: Path) -> None:
     assert found_below(tree) == {"a.mp4", "trips/a.mp4", "trips/raw/keep.mov"}
     (tree / "trips" / ".vtagignore").write_bytes(b"raw\n\xff\xfe[\n")
     assert found_below(tree) == {"a.mp4", "trips/a.mp4"}
-    left = dict(discover([os.fsencode(tree)]).left_out)
+    left = dict(discover([os.fsencode(tree)]).excluded)
     assert left[os.fsencode(tree / "tmp")] == "ignored by .vtagignore"
     assert len(discover([os.fsencode(tree / "b.mov")]).files) == 1  # a named file is always taken
 
@@ -137,6 +137,6 @@ def test_rules_that_cannot_be_read_are_said(tree: Path) -> None:
 
 
 def test_files_that_are_still_written_are_left(tree: Path) -> None:
-    found = discover([os.fsencode(tree)], leave=lambda f: f.path.endswith(b"a.mp4"))
+    found = discover([os.fsencode(tree)], postpone=lambda f: f.path.endswith(b"a.mp4"))
     assert {os.path.basename(f.path) for f in found.files} == {b"b.mov", b"c.mov", b"keep.mov", b"x.mp4"}
-    assert [why for _, why in found.left_out] == ["still being written"] * 2
+    assert [why for _, why in found.excluded] == ["still being written"] * 2

@@ -17,27 +17,28 @@ from helpers.sample import make_model
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
 from vtag.engine.models.registry import load_model
-from vtag.engine.scan.discover import Found
-from vtag.engine.scan.estimate import Lengths
-from vtag.engine.scan.events import Event, Finished, Planned, Progress
-from vtag.engine.scan.model_selection import remember
-from vtag.engine.scan.plan import Task
-from vtag.engine.scan.scan import ScanOptions, scan
+from vtag.engine.scan.discover import VideoFile
+from vtag.engine.scan.estimate import VideoLengths
+from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, ScanProgress
+from vtag.engine.scan.model_selection import register_model
+from vtag.engine.scan.options import ScanOptions
+from vtag.engine.scan.plan import ScanTask
+from vtag.engine.scan.scan import scan
 from vtag.engine.video.read.probe import read_claimed_ms
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def task(size_bytes: int, duration_ms: int | None = None) -> Task:
-    return Task("key", [Found(b"/nothing", size_bytes, 0, 0, b"/")], duration_ms)
+def task(size_bytes: int, duration_ms: int | None = None) -> ScanTask:
+    return ScanTask("key", [VideoFile(b"/nothing", size_bytes, 0, 0, b"/")], duration_ms)
 
 
 def test_what_is_not_known_is_guessed_by_its_size() -> None:
-    lengths = Lengths([task(1000, 10_000), task(3000), task(1000)])
+    lengths = VideoLengths([task(1000, 10_000), task(3000), task(1000)])
     assert lengths.total_ms == 50_000
-    lengths.learn(1, 6_000)
+    lengths.set_length(1, 6_000)
     assert lengths.total_ms == 16_000 + 4_000
-    lengths.learn(1, 14_000)  # better known now
+    lengths.set_length(1, 14_000)  # better known now
     lengths.drop(2)
     assert lengths.total_ms == 24_000
     lengths.drop(0)
@@ -46,7 +47,12 @@ def test_what_is_not_known_is_guessed_by_its_size() -> None:
 
 
 def test_where_nothing_is_known_nothing_is_said() -> None:
-    assert Lengths([]).total_ms == Lengths([task(1000)]).total_ms == Lengths([task(0, 500)]).total_ms == 0
+    assert (
+        VideoLengths([]).total_ms
+        == VideoLengths([task(1000)]).total_ms
+        == VideoLengths([task(0, 500)]).total_ms
+        == 0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +69,9 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def events_of(library: Library, videos: Path, model: Path, **options: bool) -> list[Event]:
+def events_of(library: Library, videos: Path, model: Path, **options: bool) -> list[ScanEvent]:
     checkpoint = load_model(model)
-    remember(library, checkpoint, str(model))
+    register_model(library, checkpoint, str(model))
     return list(scan(library, [os.fsencode(videos)], checkpoint, ScanOptions(**options)))
 
 
@@ -73,13 +79,13 @@ def test_a_scan_says_how_much_there_is_and_ends_at_exactly_that(
     library: Library, videos: Path, model: Path
 ) -> None:
     events = events_of(library, videos, model)
-    planned = next(e for e in events if isinstance(e, Planned))
+    planned = next(e for e in events if isinstance(e, ScanPlanned))
     assert planned.videos == 3
     assert 8_000 <= planned.video_ms < 12_000  # the broken one counts by its size
     assert planned.estimate_s is not None and planned.estimate_s > 0
-    last = [e for e in events if isinstance(e, Progress)][-1]
+    last = [e for e in events if isinstance(e, ScanProgress)][-1]
     assert last.video_ms_done == last.video_ms == events[-1].video_ms
-    assert isinstance(events[-1], Finished) and len(events[-1].failed) == 1
+    assert isinstance(events[-1], ScanFinished) and len(events[-1].failed) == 1
 
 
 def test_a_video_that_cannot_be_read_counts_as_done_also_where_it_is_the_last(
@@ -87,7 +93,7 @@ def test_a_video_that_cannot_be_read_counts_as_done_also_where_it_is_the_last(
 ) -> None:
     (tmp_path / "broken.mp4").write_bytes(os.urandom(3000))
     events = events_of(library, tmp_path, model)
-    last = [e for e in events if isinstance(e, Progress)][-1]
+    last = [e for e in events if isinstance(e, ScanProgress)][-1]
     assert (last.videos_done, last.video_ms_done, last.video_ms) == (1, 0, 0)
 
 
@@ -97,27 +103,27 @@ def test_a_length_that_could_not_be_told_before_is_known_once_the_video_is_open(
     blank = np.zeros((48, 64, 3), np.uint8)  # so little data that no container is believed
     make_video(tmp_path / "blank.mp4", seconds=60, fps=1, width=64, height=48, draw=lambda _: blank)
     events = events_of(library, tmp_path, model)
-    assert next(e for e in events if isinstance(e, Planned)).video_ms == 0
-    assert next(e for e in events if isinstance(e, Progress)).video_ms == 60_000
+    assert next(e for e in events if isinstance(e, ScanPlanned)).video_ms == 0
+    assert next(e for e in events if isinstance(e, ScanProgress)).video_ms == 60_000
 
 
 def test_lengths_that_were_read_before_are_believed(library: Library, videos: Path, model: Path) -> None:
     events_of(library, videos, model)
     again = next(e for e in events_of(library, videos, model, force=True, dry_run=True))
-    assert isinstance(again, Planned)
+    assert isinstance(again, ScanPlanned)
     assert again.video_ms == pytest.approx(8_000, rel=0.2)
 
 
 def test_the_speed_of_a_long_scan_is_remembered(library: Library, tmp_path: Path, model: Path) -> None:
     make_video(tmp_path / "long.mp4", seconds=40, width=64, height=48, fps=8)
     before = events_of(library, tmp_path, model, dry_run=True)[0]
-    assert isinstance(before, Planned) and before.estimate_s  # timed: nothing is remembered yet
+    assert isinstance(before, ScanPlanned) and before.estimate_s  # timed: nothing is remembered yet
     assert (before.videos, before.video_ms) == (1, 40_000)
     events_of(library, tmp_path, model)
     speed = runs.last_speed(library, load_model(model).spec.backbone_hash)
     assert speed is not None and speed > 0
     planned = events_of(library, tmp_path, model, dry_run=True, force=True)[0]
-    assert isinstance(planned, Planned)
+    assert isinstance(planned, ScanPlanned)
     assert planned.estimate_s == pytest.approx(40 / speed)
 
 

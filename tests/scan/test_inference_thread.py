@@ -28,9 +28,9 @@ from vtag.engine.jobs import job_queue
 from vtag.engine.library import database, migrations
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import coverage, runs
-from vtag.engine.scan.inference_thread import ModelThread
-from vtag.engine.scan.passes import PASSES, starts_of
-from vtag.engine.scan.scan import ScanOptions, sampling_of
+from vtag.engine.scan.inference_thread import InferenceThread
+from vtag.engine.scan.options import ScanOptions, scan_sampling
+from vtag.engine.scan.passes import PASSES, window_starts
 from vtag.engine.video.decode.messages import ClipReady
 from vtag.engine.video.read.change_detector import ChangeDetector
 from vtag.engine.video.read.sampling import Sampling, plan_windows
@@ -60,9 +60,9 @@ def random_clip(seed: int, side: int = 32) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (1, 8, side, side, 3), np.uint8)
 
 
-def taken(model: ModelThread) -> list[object]:
+def taken(model: InferenceThread) -> list[object]:
     seen: list[object] = []
-    while model.unseen:
+    while model.pending:
         seen += model.take(5)
     return seen
 
@@ -71,7 +71,7 @@ def test_clips_of_several_videos_and_shapes_come_back_with_their_own_features(tm
     backend = open_backend(make_model(tmp_path / "model"), device="cpu", precision="fp32")
     pixels = [random_clip(seed, side) for seed, side in enumerate([32, 32, 40, 32, 40, 32, 32])]
     freed = Freed()
-    with ModelThread(backend, 3) as model:
+    with InferenceThread(backend, 3) as model:
         for number, clip in enumerate(pixels):
             model.put(freed.clip(number % 2, number, clip))
         seen = taken(model)
@@ -91,7 +91,7 @@ class Broken:
 
 def test_what_the_model_raises_reaches_the_caller_and_the_memory_is_given_back() -> None:
     freed = Freed()
-    with pytest.raises(ModelError, match="fell off"), ModelThread(Broken(), 2) as model:
+    with pytest.raises(ModelError, match="fell off"), InferenceThread(Broken(), 2) as model:
         for number in range(5):
             model.put(freed.clip(0, number, random_clip(0)))
         taken(model)
@@ -103,7 +103,7 @@ def test_what_the_model_raises_reaches_the_caller_and_the_memory_is_given_back()
 
 @given(st.integers(1, 40_000_000), st.integers(1, PASSES))
 def test_a_pass_looks_at_windows_of_the_video_and_the_last_at_all(length_ms: int, number: int) -> None:
-    starts = starts_of(number, length_ms, SAMPLING)
+    starts = window_starts(number, length_ms, SAMPLING)
     windows = [w.start_ms for w in plan_windows(length_ms, SAMPLING)] if length_ms < 1_000_000 else None
     if number == PASSES:
         assert starts is None
@@ -113,11 +113,11 @@ def test_a_pass_looks_at_windows_of_the_video_and_the_last_at_all(length_ms: int
 
 
 def test_an_hour_is_searchable_after_a_fortieth_and_a_clip_is_seen_whole() -> None:
-    hour = starts_of(1, 3_600_000, SAMPLING)
+    hour = window_starts(1, 3_600_000, SAMPLING)
     assert hour is not None and len(hour) == 42
     gaps = np.diff(sorted(hour))
     assert gaps.max() < 1.2 * gaps.mean()
-    assert starts_of(1, 6_000, SAMPLING) is None
+    assert window_starts(1, 6_000, SAMPLING) is None
 
 
 @pytest.fixture
@@ -243,11 +243,11 @@ def test_only_what_changes_is_scanned_of_a_video_that_stands_still(
 def test_effort_sets_stride_and_view_where_none_are_told(model: Path) -> None:
     spec = load_checkpoint(model).spec if model.is_file() else open_backend(model).spec
     found = {
-        effort: sampling_of(spec, ScanOptions(effort=effort)) for effort in ("fast", "normal", "thorough")
+        effort: scan_sampling(spec, ScanOptions(effort=effort)) for effort in ("fast", "normal", "thorough")
     }
     assert [s.stride_ms for s in found.values()] == [2000, 1000, 500]
     assert [s.view for s in found.values()] == ["center", "center", "full"]
-    told = sampling_of(spec, ScanOptions(effort="thorough", stride_s=3.0, view="three"))
+    told = scan_sampling(spec, ScanOptions(effort="thorough", stride_s=3.0, view="three"))
     assert (told.stride_ms, told.view) == (3000, "three")
 
 

@@ -23,9 +23,10 @@ from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
 from vtag.engine.scan import watch as engine_watch
-from vtag.engine.scan.events import Event, Finished, Watching
-from vtag.engine.scan.model_selection import remember
-from vtag.engine.scan.scan import ScanOptions, scan
+from vtag.engine.scan.events import ScanEvent, ScanFinished, WatchStatus
+from vtag.engine.scan.model_selection import register_model
+from vtag.engine.scan.options import ScanOptions
+from vtag.engine.scan.scan import scan
 from vtag.engine.scan.watch import watch
 
 PATIENCE_S = 120.0
@@ -40,7 +41,7 @@ class Watched:
     """A watch in a thread of its own."""
 
     def __init__(self, path: Path, model: Path, folder: Path, *, poll: bool) -> None:
-        self.events: queue.Queue[Event] = queue.Queue()
+        self.events: queue.Queue[ScanEvent] = queue.Queue()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(path, model, folder, poll), daemon=True)
         self._thread.start()
@@ -48,7 +49,7 @@ class Watched:
     def _run(self, path: Path, model: Path, folder: Path, poll: bool) -> None:
         with Library.open(path) as library:
             checkpoint = load_checkpoint(model)
-            remember(library, checkpoint, str(model))
+            register_model(library, checkpoint, str(model))
             options = ScanOptions(threshold=0.05)
             events = watch(
                 library, [os.fsencode(folder)], checkpoint, options, poll=poll, rest_s=1.0, poll_s=1.0
@@ -58,7 +59,7 @@ class Watched:
                 if self._end.is_set():
                     events.close()
 
-    def until(self, fits: Callable[[Event], bool]) -> Event:
+    def until(self, fits: Callable[[ScanEvent], bool]) -> ScanEvent:
         ends = time.monotonic() + PATIENCE_S
         while time.monotonic() < ends:
             event = self.events.get(timeout=PATIENCE_S)
@@ -67,8 +68,8 @@ class Watched:
         raise AssertionError("it never came")
 
     def scanned(self) -> int:
-        done = self.until(lambda event: isinstance(event, Finished))
-        assert isinstance(done, Finished) and not done.failed
+        done = self.until(lambda event: isinstance(event, ScanFinished))
+        assert isinstance(done, ScanFinished) and not done.failed
         return done.scanned
 
 
@@ -80,8 +81,8 @@ def test_what_is_added_is_looked_at_once_it_rests(tmp_path: Path, model: Path, p
     shutil.copy(tmp_path / "whole.mp4", folder / "first.mp4")
     content = (tmp_path / "whole.mp4").read_bytes()
     watched = Watched(tmp_path / "home" / "library.db", model, folder, poll=poll)
-    begun = watched.until(lambda event: isinstance(event, Watching))
-    assert isinstance(begun, Watching) and begun.polling == poll
+    begun = watched.until(lambda event: isinstance(event, WatchStatus))
+    assert isinstance(begun, WatchStatus) and begun.polling == poll
     assert watched.scanned() == 1
     make_video(tmp_path / "other.mp4", seconds=1, seed=4)
     content = (tmp_path / "other.mp4").read_bytes()
@@ -93,7 +94,7 @@ def test_what_is_added_is_looked_at_once_it_rests(tmp_path: Path, model: Path, p
             longest_s, began = max(longest_s, time.monotonic() - began), time.monotonic()
             time.sleep(0.5)
     if longest_s > 0.9:  # on a busy machine it rested, and may have been looked at in parts
-        assert watched.until(lambda event: isinstance(event, Finished) and event.scanned == 1)
+        assert watched.until(lambda event: isinstance(event, ScanFinished) and event.scanned == 1)
         return
     assert watched.scanned() == 1  # one whole video: none that failed, none twice
     with Library.open(tmp_path / "home" / "library.db") as library:
@@ -110,8 +111,8 @@ def test_a_share_that_goes_away_is_waited_for_and_nothing_is_deleted(tmp_path: P
     with Library.open(tmp_path / "home" / "library.db") as library:
         annotation_log.add(library, 1, "grandma")
         share.rename(tmp_path / "offline")
-        gone = watched.until(lambda event: isinstance(event, Watching) and bool(event.absent))
-        assert isinstance(gone, Watching) and gone.there == ()
+        gone = watched.until(lambda event: isinstance(event, WatchStatus) and bool(event.absent))
+        assert isinstance(gone, WatchStatus) and gone.present == ()
         time.sleep(2)
         assert library.connection.execute("SELECT state FROM files").fetchall() == [("present",)]
         make_video(tmp_path / "offline" / "b.mp4", seconds=1, seed=2)
@@ -127,7 +128,7 @@ def test_a_share_that_is_away_for_a_moment_ends_no_watch(
     share.mkdir()
     make_video(share / "a.mp4", seconds=1)
 
-    def away(*arguments: Any) -> Iterator[Event]:
+    def away(*arguments: Any) -> Iterator[ScanEvent]:
         monkeypatch.setattr(engine_watch, "scan", scan)
         share.rename(tmp_path / "offline")
         try:

@@ -21,8 +21,9 @@ from vtag.engine.errors import ModelError
 from vtag.engine.library.database import Library
 from vtag.engine.library.store.runs import recent_runs
 from vtag.engine.models.registry import load_model
-from vtag.engine.scan.model_selection import remember
-from vtag.engine.scan.scan import ScanOptions, scan
+from vtag.engine.scan.model_selection import register_model
+from vtag.engine.scan.options import ScanOptions
+from vtag.engine.scan.scan import scan
 from vtag.trainer.data.dataset import DatasetError, read_dataset
 from vtag.trainer.evaluation.head_metrics import FinetuneResult
 from vtag.trainer.heads.finetune import FinetuneBase, FinetuneSettings, finetune
@@ -51,7 +52,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_clips(folder / "videos", "noise", 3, seconds=8)
     base = load_model(folder / "base")
     with Library.open(folder / "library" / "library.db") as library:
-        remember(library, base, str(folder / "base"))
+        register_model(library, base, str(folder / "base"))
         list(scan(library, [os.fsencode(folder / "videos")], base, ScanOptions(device="cpu")))
     return folder
 

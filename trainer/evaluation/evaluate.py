@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.backends.batch_size import batch_size
 from vtag.engine.backends.protocol import Backend
-from vtag.engine.predict import logits_of, softmax, views_at_once
+from vtag.engine.predict import compute_logits, softmax
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
 from vtag.engine.video.decode.messages import ClipReady, DecodeFailed, ProtocolRequest
 from vtag.engine.video.decode.pool import DecodePool
@@ -131,7 +132,7 @@ def _looks(
     clips: Sequence[LabelledClip], backend: Backend, protocol: PublishedProtocol
 ) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
     """For each clip its number and its views' logits, or what is wrong with it, as they come."""
-    spec, enough = backend.spec, views_at_once(backend)
+    spec, enough = backend.spec, batch_size(backend.device, "predict")
     views = PROTOCOL_CLIPS[protocol] * (_TEST_CROPS if protocol == "test" else 1)
     one = views * spec.frames * spec.crop * spec.crop * 3
     workers = os.cpu_count() or 1
@@ -156,7 +157,7 @@ def _see(queue: Sequence[ClipReady], backend: Backend) -> Iterator[tuple[int, ND
     if not queue:
         return
     numbers = [clip.job_id for clip in queue]
-    logits = logits_of(np.concatenate([clip.pixels for clip in queue]), backend)
+    logits = compute_logits(np.concatenate([clip.pixels for clip in queue]), backend)
     for clip in queue:
         clip.release()
     yield from zip(numbers, np.split(logits, len(numbers)), strict=True)

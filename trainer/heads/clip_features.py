@@ -15,9 +15,10 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.store import observations
 from vtag.engine.library.store.files import content_key
 from vtag.engine.paths import home
-from vtag.engine.scan.events import Event
-from vtag.engine.scan.model_selection import remember
-from vtag.engine.scan.scan import ScanOptions, sampling_of, scan
+from vtag.engine.scan.events import ScanEvent
+from vtag.engine.scan.model_selection import register_model
+from vtag.engine.scan.options import ScanOptions, scan_sampling
+from vtag.engine.scan.scan import scan
 from vtag.trainer.data.dataset import Dataset, LabelledClip
 from vtag.trainer.data.features import Features, empty_features
 
@@ -31,11 +32,13 @@ def clips_library_path() -> Path:
     return home() / "cache" / "clips" / "library.db"
 
 
-def scan_clips(clips: Sequence[LabelledClip], base: Checkpoint, device: str, place: Path) -> Iterator[Event]:
+def scan_clips(
+    clips: Sequence[LabelledClip], base: Checkpoint, device: str, place: Path
+) -> Iterator[ScanEvent]:
     """Scan the clips into the library at `place`, which keeps what was seen of them; yields the scan's events."""
     paths = [os.fsencode(clip.path) for clip in clips]
     with Library.open(place) as library:
-        remember(library, base, base.spec.name)
+        register_model(library, base, base.spec.name)
         yield from scan(library, paths, base, _options(base, device))
 
 
@@ -43,7 +46,7 @@ def load_clip_features(
     dataset: Dataset, base: Checkpoint, device: str, place: Path
 ) -> tuple[Dataset, Features]:
     """What `look_at` kept: the clips that could be read, one source for equal contents, and their features."""
-    sampling = sampling_of(base.spec, _options(base, device)).key()
+    sampling = scan_sampling(base.spec, _options(base, device)).key()
     kept: list[LabelledClip] = []
     values: list[NDArray[np.float32]] = []
     windows: list[NDArray[np.int64]] = []

@@ -19,7 +19,7 @@ from vtag.engine.checkpoints.model_folder import save_head_folder, save_model_fo
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
 from vtag.engine.library.store.files import content_key
-from vtag.engine.scan.events import Event
+from vtag.engine.scan.events import ScanEvent
 from vtag.engine.swin.config import NONE_OF_THESE, TAUGHT
 from vtag.trainer.data.dataset import Dataset, DatasetError, folds
 from vtag.trainer.data.features import Features, concatenate, empty_features
@@ -79,8 +79,8 @@ class _Material:
     remarks: list[str] = field(default_factory=list)
 
 
-FinetuneEvent = Event | TrainEvent | TrainingResumed | WindowsDone | FinetuneResult
-Steps = Generator[Event | TrainEvent | TrainingResumed | WindowsDone, None, FinetuneResult]
+FinetuneEvent = ScanEvent | TrainEvent | TrainingResumed | WindowsDone | FinetuneResult
+Steps = Generator[ScanEvent | TrainEvent | TrainingResumed | WindowsDone, None, FinetuneResult]
 
 
 def finetune(
@@ -173,7 +173,7 @@ def _gather(
     settings: FinetuneSettings,
     library: Library,
     said: AnnotationExamples | None,
-) -> Generator[Event | WindowsDone, None, _Material]:
+) -> Generator[ScanEvent | WindowsDone, None, _Material]:
     """The clips that can be read, their features, and footage of other things."""
     checkpoint, place = base.checkpoint, clip_features.clips_library_path()
     seen, remarks = empty_features(checkpoint.spec.sizes.feature_dim), []

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vtag.engine.backends.batch_size import batch_size
 from vtag.engine.backends.torch_backend import choose_device, choose_precision, keep_large_buffers
 from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
 from vtag.engine.checkpoints.safe_open import said_of
@@ -39,8 +40,6 @@ BACKGROUND_SHARE = 0.25  # of an epoch's clips
 _FOR_CALIBRATION = 0.4  # of the videos without the labels
 _OTHERS_FILE = "others.json"  # what was drawn stays: a library may grow while a training rests
 _SMALL_CARD_BYTES = 12 << 30  # below that activations are computed twice
-_AT_ONCE = {"cuda": 16}  # clips a forward pass
-_CPU_AT_ONCE = 4
 _PATIENCE = 10  # epochs
 
 
@@ -258,7 +257,7 @@ def _loop_settings(
     return LoopSettings(
         epochs=settings.epochs,
         batch_size=settings.batch_size,
-        clips_at_once=min(settings.batch_size, _AT_ONCE.get(device.type, _CPU_AT_ONCE)),
+        clips_at_once=min(settings.batch_size, batch_size(device.type, "train")),
         lr=settings.lr,
         warmup_epochs=min(2.5, settings.epochs / 10),
         label_smoothing=settings.label_smoothing,

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
-from vtag.engine.scan.events import Event, Planned, Progress
+from vtag.engine.scan.events import ScanEvent, ScanPlanned, ScanProgress
 from vtag.engine.system.clock import active_seconds
 from vtag.trainer.heads.window_features import WindowsDone
 from vtag.trainer.loop.loop import EpochDone, StepDone, TrainEvent, TrainingResumed
@@ -28,11 +28,11 @@ class RunProgress:
         self._first: tuple[int, float] | None = None  # the step that this process began with, and when
         self._said = time.monotonic()
 
-    def hear(self, event: Event | TrainEvent | WindowsDone | TrainingResumed) -> None:
+    def hear(self, event: ScanEvent | TrainEvent | WindowsDone | TrainingResumed) -> None:
         """Take an event in; it is in the row within a second or with the next one, an epoch at once."""
-        if isinstance(event, Planned):
+        if isinstance(event, ScanPlanned):
             self._clips = event.videos
-        elif isinstance(event, Progress) and self._clips:
+        elif isinstance(event, ScanProgress) and self._clips:
             self._told |= {"looked": event.videos_done, "to_look": self._clips, "what": "clips"}
         elif isinstance(event, WindowsDone):
             self._told |= {"looked": event.done, "to_look": event.total, "what": "windows"}

@@ -9,10 +9,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.backends.batch_size import batch_size
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
-from vtag.engine.predict import views_at_once
-from vtag.engine.scan.scan import ScanOptions, sampling_of
+from vtag.engine.scan.options import ScanOptions, scan_sampling
 from vtag.trainer.data.clip_source import ClipRequest, ClipSource, LabelledVideo
 from vtag.trainer.data.features import Features, empty_features
 
@@ -34,8 +34,8 @@ def embed_windows(
     if not windows:
         return empty_features(model.spec.sizes.feature_dim)
     backend = open_backend(model, device=device)
-    sampling = sampling_of(model.spec, ScanOptions())
-    at_once = views_at_once(backend)
+    sampling = scan_sampling(model.spec, ScanOptions())
+    at_once = batch_size(backend.device, "predict")
     values: list[NDArray[np.float32]] = []
     kept: list[int] = []
     with ClipSource([item for item, _ in windows], sampling, cache_bytes=0) as source:

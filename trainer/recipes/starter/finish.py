@@ -17,8 +17,9 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint, save_model_folder
 from vtag.engine.library.database import Library
 from vtag.engine.library.search import moments as search
-from vtag.engine.scan.model_selection import remember
-from vtag.engine.scan.scan import ScanOptions, scan
+from vtag.engine.scan.model_selection import register_model
+from vtag.engine.scan.options import ScanOptions
+from vtag.engine.scan.scan import scan
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
 from vtag.trainer.data.dataset import Dataset, LabelledClip, label_from_name
 from vtag.trainer.evaluation.evaluate import Evaluation, evaluate
@@ -139,7 +140,7 @@ def check_footage(plan: Plan, shown: Sequence[tuple[Path, str]]) -> dict[str, An
     database = plan.work / "check.db"
     database.unlink(missing_ok=True)
     with Library.open(database) as library:
-        remember(library, checkpoint, str(plan.out))
+        register_model(library, checkpoint, str(plan.out))
         for _ in scan(library, [os.fsencode(path) for path, _ in shown], checkpoint, ScanOptions()):
             pass
         for path, label in shown:

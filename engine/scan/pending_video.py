@@ -1,0 +1,70 @@
+"""What a running scan knows of each of its videos."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtag.engine.library.store.file_stat import file_stat
+from vtag.engine.scan.inference_thread import WindowFeatures
+from vtag.engine.scan.plan import ScanTask
+from vtag.engine.video.decode.messages import DecodeDone
+from vtag.engine.video.read.change_detector import ChangeDetector
+from vtag.engine.video.read.fingerprint import NO_FINGERPRINT, Fingerprint
+
+
+@dataclass
+class VideoPass:
+    """The windows of one video in the current pass: decoded, computed, not stored yet."""
+
+    is_last: bool  # the pass scans all windows that are left
+    fingerprint: Fingerprint = NO_FINGERPRINT
+    decoded: DecodeDone | None = None  # set when the last clip was decoded
+    clips_at_model: int = 0  # clips whose features are not there yet
+    windows: list[tuple[int, int]] = field(default_factory=list)  # start_ms, end_ms
+    features: list[NDArray[np.float32]] = field(default_factory=list)  # [V, D] each
+    change_detector: ChangeDetector = field(default_factory=ChangeDetector)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all clips are decoded and their features are there."""
+        return self.decoded is not None and not self.clips_at_model
+
+    def add(self, window: WindowFeatures) -> None:
+        """Take the features of one window."""
+        self.windows.append((window.start_ms, window.end_ms))
+        self.features.append(window.features)
+        self.clips_at_model -= 1
+
+
+@dataclass
+class PendingVideo:
+    """A video of the scan, from the first pass to the last."""
+
+    job_id: int  # its index in the plan, and its id in the decode pool
+    task: ScanTask
+    earlier_starts: frozenset[int]  # starts (ms) of the windows that earlier scans stored
+    stored_starts: frozenset[int]  # and of all that are stored by now
+    needs_pass: bool = True  # windows are left
+    is_stored: bool = False  # this scan stored some of its windows
+    is_dropped: bool = False  # it failed, changed, or is a copy of a scanned video
+    covered_ms: int = 0  # of video, by the windows that this scan computed
+    moments: int = 0
+    current: VideoPass | None = None  # while a pass scans it
+
+    @property
+    def is_done(self) -> bool:
+        """Whether something of it can be searched, or it was dropped."""
+        return self.is_stored or self.is_dropped
+
+    def has_changed(self) -> bool:
+        """Whether its file is not what was planned: then its features belong to no known content."""
+        file = self.task.files[0]
+        try:
+            info = file_stat(os.stat(file.path))
+        except OSError:
+            return True
+        return (info.size_bytes, info.mtime_ns) != (file.size_bytes, file.mtime_ns)

@@ -1,0 +1,110 @@
+"""Writes the results of a scan into the library: observations, contents and files, coverage, segments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from vtag.engine.backends.protocol import Backend
+from vtag.engine.library.analysis import derive
+from vtag.engine.library.database import Library, now
+from vtag.engine.library.store import coverage, files, heads, observations
+from vtag.engine.library.store.duplicates import find_duplicate
+from vtag.engine.scan.pending_video import VideoPass
+from vtag.engine.scan.plan import ScanTask
+from vtag.engine.video.read.fingerprint import Fingerprint
+from vtag.engine.video.read.probe import VideoInfo
+
+
+class ScanWriter:
+    """The library as one scan writes to it: with one head, one sampling, and the volumes of its plan."""
+
+    def __init__(self, library: Library, head: heads.Head, sampling_key: str, volumes: files.Volumes) -> None:
+        self._library = library
+        self._backbone_hash = head.backbone_hash
+        self._sampling_key = sampling_key
+        self._volumes = volumes
+        self._heads = derive.ActiveHeads(library, head)
+
+    def stored_starts(self, task: ScanTask) -> frozenset[int]:
+        """The starts (ms) of the windows that the library has of a content."""
+        return observations.window_starts(
+            self._library, task.content_key, self._backbone_hash, self._sampling_key
+        )
+
+    def update_segments(self, content_ids: Collection[int]) -> None:
+        """Derive the segments of contents that were scanned with other heads or thresholds."""
+        self._heads.derive_outdated(content_ids, self._sampling_key)
+
+    def copy_from_duplicate(self, task: ScanTask, fingerprint: Fingerprint, info: VideoInfo) -> bool:
+        """Copy the observations of a scanned content with the same pictures in another container; False if none."""
+        key = find_duplicate(
+            self._library, *fingerprint, info.duration_ms, self._backbone_hash, self._sampling_key
+        )
+        duplicate = files.find_content(self._library, key) if key is not None else None
+        if key is None or duplicate is None:
+            return False
+        if duplicate.id in coverage.partial_contents(self._library, self._backbone_hash, self._sampling_key):
+            return False
+        observations.copy(self._library, key, task.content_key)
+        with self._library.transaction():
+            facts = {**_facts(info, fingerprint), "error": None, "error_at": None}
+            content_id = self._record(task, facts)
+            self._heads.derive_segments(content_id, self._sampling_key)
+        return True
+
+    def add_windows(self, task: ScanTask, video_pass: VideoPass, backend: Backend, *, replace: bool) -> None:
+        """Store the features of a pass; with `replace`, those of earlier scans are deleted.
+
+        Raises LibraryError if a feature is not a finite number.
+        """
+        observations.add(
+            self._library,
+            task.content_key,
+            self._backbone_hash,
+            self._sampling_key,
+            np.array(video_pass.windows, np.int64),
+            np.stack(video_pass.features),
+            observations.Provenance(backend.name, backend.device, backend.precision),
+            replace=replace,
+        )
+
+    def add_pass(self, task: ScanTask, video_pass: VideoPass, scanned_ms: int) -> int:
+        """Store what decoding told of a video and how much of it is scanned; returns how many moments it has.
+
+        `scanned_ms`: how much the windows of all passes so far cover; unused in the last pass.
+        """
+        assert video_pass.decoded is not None
+        info, note = video_pass.decoded.info, video_pass.decoded.note
+        facts = {**_facts(info, video_pass.fingerprint), "note": note or None}
+        with self._library.transaction():
+            content_id = self._record(task, {**facts, "error": None, "error_at": None})
+            where = content_id, self._backbone_hash, self._sampling_key
+            if video_pass.is_last:
+                coverage.mark_complete(self._library, *where)
+            else:
+                coverage.mark_partial(self._library, *where, scanned_ms, info.duration_ms)
+            return self._heads.derive_segments(content_id, self._sampling_key, force=True)
+
+    def add_failure(self, task: ScanTask, reason: str) -> None:
+        """Store why a video cannot be read; the next scan skips it."""
+        with self._library.transaction():
+            self._record(task, {"error": reason, "error_at": now()})
+
+    def _record(self, task: ScanTask, facts: dict[str, object]) -> int:
+        """Write the rows of a content and its files; returns the content's id."""
+        content_id = files.save_content(self._library, task.content_key, facts)
+        for file in task.files:
+            files.save_file(self._library, self._volumes.volume_of(file.path), file, content_id)
+        return content_id
+
+
+def _facts(info: VideoInfo, fingerprint: Fingerprint) -> dict[str, object]:
+    """The columns of a content that are known once its file was opened."""
+    columns = ("duration_ms", "width", "height", "frame_rate", "codec", "container", "recorded_at")
+    return {
+        "packets_key": fingerprint.packets or None,
+        "shown_as": fingerprint.appearance,
+        **{name: getattr(info, name) for name in columns},
+    }
