@@ -1,4 +1,4 @@
-"""The one place that opens the library: two SQLite files, migrated, private, and closed again."""
+"""Opens the library's two SQLite files. No other module opens or migrates them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OBSERVATIONS_FILE = "observations.db"
 
 
 class Schema(NamedTuple):
-    """The steps that this vtag knows, to be read without sqlite-utils; a test holds them against migrations.py."""
+    """The migrations of this version, readable without sqlite-utils; a test compares them with migrations.py."""
 
     name: str
     steps: tuple[str, ...]
@@ -39,7 +39,7 @@ SCHEMA = Schema(
     ),
 )
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))
-_BUSY_S = 30.0
+_BUSY_S = 30.0  # longest wait for another process's transaction
 
 
 class Library:
@@ -52,27 +52,27 @@ class Library:
 
     @classmethod
     def open(cls, path: Path) -> Library:
-        """Open or create the library at `path`; an older one is backed up and brought up to date.
+        """Open or create the library at `path`; an older one is backed up and migrated.
 
-        Raises LibraryError where it cannot be opened, is no library, or was made by a newer vtag.
+        Raises LibraryError if it cannot be opened, is no library, or was made by a newer vtag.
         """
-        opened: list[sqlite3.Connection] = []
+        connections: list[sqlite3.Connection] = []
         for schema, file in ((SCHEMA, path), (OBSERVATIONS_SCHEMA, path.parent / OBSERVATIONS_FILE)):
             try:
                 make_private_dir(path.parent)
-                opened.append(_open_for_writing(file))
-                _bring_up_to_date(opened[-1], file, schema)
+                connections.append(_open_for_writing(file))
+                _migrate(connections[-1], file, schema)
             except (sqlite3.Error, OSError, LibraryError) as error:
-                for connection in opened:
+                for connection in connections:
                     connection.close()
                 if isinstance(error, LibraryError):
                     raise
-                raise _explained(file, error) from error
-        return cls(path, *opened)
+                raise _library_error(file, error) from error
+        return cls(path, *connections)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing on library.db; waits for other writers. A transaction inside another joins it."""
+        """A transaction on library.db; waits for other writers. A transaction inside another joins it."""
         if self.connection.in_transaction:
             yield self.connection
             return
@@ -97,11 +97,14 @@ class Library:
     ) -> None:
         self.close()
         if isinstance(error, sqlite3.Error):
-            raise _explained(self.path, error) from error
+            raise _library_error(self.path, error) from error
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection for reading alone. Raises LibraryError where there is no library or it is of another vtag."""
+    """A read-only connection to library.db, migrated first if it is older.
+
+    Raises LibraryError if there is no library, or if it cannot be opened or migrated.
+    """
     if path.is_dir():
         raise LibraryError(f"{display_path(path)} is a folder: name the library's file")
     if not path.is_file():
@@ -109,11 +112,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
     connection = None
     try:
         connection = _open_for_reading(path)
-        applied = _applied(connection, SCHEMA)
+        applied = _applied_steps(connection, SCHEMA)
         _refuse_foreign(connection, path, applied, SCHEMA)
         if set(SCHEMA.steps) - set(applied):
             connection.close()
-            Library.open(path).close()  # which brings it up to date, or says why it cannot
+            Library.open(path).close()  # migrates it, or raises
             connection = _open_for_reading(path)
         return connection
     except (sqlite3.Error, LibraryError) as error:
@@ -121,11 +124,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection.close()
         if isinstance(error, LibraryError):
             raise
-        raise _explained(path, error) from error
+        raise _library_error(path, error) from error
 
 
 class Health(NamedTuple):
-    """What SQLite says of the file ("ok", or what is wrong), and how much is in it."""
+    """The result of SQLite's check ("ok" or the problem), and the numbers of videos and moments."""
 
     verdict: str
     videos: int
@@ -133,7 +136,7 @@ class Health(NamedTuple):
 
 
 def check_health(reader: sqlite3.Connection) -> Health:
-    """Check the library's file, which reads all of it."""
+    """Check the library's file for damage; reads all of it."""
     (verdict,) = reader.execute("PRAGMA quick_check(1)").fetchone()
     (videos,) = reader.execute("SELECT count(*) FROM contents WHERE error IS NULL").fetchone()
     (moments,) = reader.execute("SELECT count(*) FROM segments").fetchone()
@@ -141,19 +144,19 @@ def check_health(reader: sqlite3.Connection) -> Health:
 
 
 def open_observations(path: Path) -> sqlite3.Connection:
-    """A connection to observations.db for reading alone. Raises LibraryError where there is none."""
+    """A read-only connection to observations.db. Raises LibraryError if there is none or it has another schema."""
     if not path.is_file():
         raise LibraryError(f"{display_path(path)} is not there: `vtag scan` looks at the videos again")
     try:
         connection = _open_for_reading(path)
-        if _applied(connection, OBSERVATIONS_SCHEMA) != list(OBSERVATIONS_SCHEMA.steps):
+        if _applied_steps(connection, OBSERVATIONS_SCHEMA) != list(OBSERVATIONS_SCHEMA.steps):
             connection.close()
             raise LibraryError(
                 f"{display_path(path)} is of another vtag: `vtag retag` or `vtag scan` updates it"
             )
         return connection
     except sqlite3.Error as error:
-        raise _explained(path, error) from error
+        raise _library_error(path, error) from error
 
 
 def _open_for_reading(path: Path) -> sqlite3.Connection:
@@ -163,15 +166,15 @@ def _open_for_reading(path: Path) -> sqlite3.Connection:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         connection.close()
-        # on a read-only disk SQLite cannot make the index of the write-ahead log; nobody writes there either
-        if os.access(path.parent, os.W_OK) or _size(path.with_name(f"{path.name}-wal")):
+        # On a read-only disk SQLite cannot create the index of the write-ahead log, and does not need it.
+        if os.access(path.parent, os.W_OK) or _file_size(path.with_name(f"{path.name}-wal")):
             raise
         connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
     return connection
 
 
 def _open_for_writing(file: Path) -> sqlite3.Connection:
-    # private before SQLite writes into it; the -wal and -shm files take its permissions
+    # private before SQLite writes to it; the -wal and -shm files inherit its permissions
     os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     if os.name == "posix" and file.stat().st_mode & 0o077:
         file.chmod(0o600)
@@ -186,17 +189,17 @@ def _open_for_writing(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, file: Path, schema: Schema) -> None:
-    """Apply the steps that are missing, all or none, one process at a time."""
-    if _applied(connection, schema) == list(schema.steps):
+def _migrate(connection: sqlite3.Connection, file: Path, schema: Schema) -> None:
+    """Apply the missing steps in one transaction, after a backup."""
+    if _applied_steps(connection, schema) == list(schema.steps):
         return
-    connection.execute("BEGIN IMMEDIATE")  # another process may be doing the same
+    connection.execute("BEGIN IMMEDIATE")  # another process may migrate it at the same time
     try:
-        done = _applied(connection, schema)
-        _refuse_foreign(connection, file, done, schema)
-        pending = [step for step in schema.steps if step not in done]
+        applied = _applied_steps(connection, schema)
+        _refuse_foreign(connection, file, applied, schema)
+        pending = [step for step in schema.steps if step not in applied]
         if pending:
-            if done:
+            if applied:
                 _back_up(file, pending[0])
             from vtag.engine.library.migrations import apply
 
@@ -204,7 +207,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, file: Path, schema: Schema
             if schema == SCHEMA:
                 from vtag.engine.library.annotations.apply import apply_all_annotations
 
-                # the order of annotations, or the rules, may differ from before
+                # a step may have changed the order of annotations
                 apply_all_annotations(connection)
         connection.commit()
     except BaseException:
@@ -212,7 +215,7 @@ def _bring_up_to_date(connection: sqlite3.Connection, file: Path, schema: Schema
         raise
 
 
-def _applied(connection: sqlite3.Connection, schema: Schema) -> list[str]:
+def _applied_steps(connection: sqlite3.Connection, schema: Schema) -> list[str]:
     has_table = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlite_migrations'"
     ).fetchone()
@@ -225,6 +228,7 @@ def _applied(connection: sqlite3.Connection, schema: Schema) -> list[str]:
 
 
 def _refuse_foreign(connection: sqlite3.Connection, path: Path, applied: list[str], schema: Schema) -> None:
+    """Raise LibraryError if the file was made by a newer vtag or by another program."""
     if unknown := [name for name in applied if name not in schema.steps]:
         raise LibraryError(
             f"the library at {display_path(path)} was made by a newer vtag ({unknown[0][:60]}): update vtag"
@@ -234,7 +238,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path, applied: list[st
 
 
 def _back_up(file: Path, step: str) -> None:
-    """A copy beside `file`, named after the first step that the copy lacks; whole, or not there."""
+    """Copy `file` atomically to a file beside it, named after the first step that the copy lacks."""
     if shutil.disk_usage(file.parent).free < 2 * file.stat().st_size + 2**20:
         raise LibraryError(
             f"the library at {display_path(file)} has to be updated, but the disk lacks room for its backup"
@@ -249,31 +253,34 @@ def _back_up(file: Path, step: str) -> None:
         source.backup(target)
 
 
-def _size(file: Path) -> int:
+def _file_size(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError:
         return 0
 
 
-def _explained(path: Path, error: Exception) -> LibraryError:
-    where = display_path(path)
+def _library_error(path: Path, error: Exception) -> LibraryError:
+    """An error as a sentence that says what to do."""
+    shown_path = display_path(path)
     text = str(error).lower()
     if path.is_dir():
-        return LibraryError(f"{where} is a folder: name the library's file")
+        return LibraryError(f"{shown_path} is a folder: name the library's file")
     if "not a database" in text or "malformed" in text:
         if path.name == OBSERVATIONS_FILE:
             return LibraryError(
-                f"{where} is not a sound database: remove it, and `vtag scan` looks at the videos again"
+                f"{shown_path} is not a sound database: remove it, and `vtag scan` looks at the videos again"
             )
-        return LibraryError(f"{where} is not a sound database: name another file, or bring back a backup")
+        return LibraryError(
+            f"{shown_path} is not a sound database: name another file, or bring back a backup"
+        )
     if "locked" in text or "busy" in text:
-        return LibraryError(f"{where} is in use by another program: try again when it is done")
+        return LibraryError(f"{shown_path} is in use by another program: try again when it is done")
     if "full" in text or getattr(error, "errno", None) == errno.ENOSPC:
-        return LibraryError(f"the disk that holds {where} is full: what was finished is kept")
+        return LibraryError(f"the disk that holds {shown_path} is full: what was finished is kept")
     if "readonly" in text or isinstance(error, PermissionError):
         return LibraryError(
-            f"{where} cannot be written: name another file with --db, or a folder with VTAG_HOME"
+            f"{shown_path} cannot be written: name another file with --db, or a folder with VTAG_HOME"
         )
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return LibraryError(f"{where} cannot be opened as a library: {reason}")
+    return LibraryError(f"{shown_path} cannot be opened as a library: {reason}")

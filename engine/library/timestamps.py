@@ -1,4 +1,4 @@
-"""The library's clock, and the one format of its timestamps: as texts they sort as the times do."""
+"""The library's clock and the format of its timestamps: texts that sort in the order of the times."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _STEP = timedelta(microseconds=1)
 
 
 def now() -> str:
-    """The time in UTC, later than every time that this process was given before, although the clock was set back."""
+    """The time in UTC; later than every earlier result in this process, even if the machine's clock is set back."""
     return format_timestamp(_CLOCK.read())
 
 
 def now_after(latest: str | None) -> str:
-    """The time in UTC, and later than the timestamp `latest`: another process may have had another clock."""
+    """The time in UTC, and later than the timestamp `latest`, which another process's clock may have written."""
     time = now()
     if latest is None or time > latest:
         return time
@@ -24,17 +24,17 @@ def now_after(latest: str | None) -> str:
         return time  # `latest` is no timestamp
 
 
-def format_timestamp(when: datetime) -> str:
-    """A time as the library writes it: ISO 8601, UTC, always with six decimals. One without a zone is UTC.
+def format_timestamp(time: datetime) -> str:
+    """A time in the library's format: ISO 8601, UTC, with six decimals. A time without a zone is taken for UTC.
 
-    Raises OverflowError if UTC has no such year.
+    Raises OverflowError if the year in UTC is out of range.
     """
-    when = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
-    return when.isoformat(timespec="microseconds")
+    time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    return time.isoformat(timespec="microseconds")
 
 
 def normalize_timestamp(text: str) -> str:
-    """The timestamp `text` in the library's format; what is no timestamp stays as it is."""
+    """The timestamp `text` in the library's format; any other text is returned unchanged."""
     try:
         return format_timestamp(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
@@ -42,15 +42,15 @@ def normalize_timestamp(text: str) -> str:
 
 
 def local_minute(timestamp: str) -> str:
-    """The local date and minute of a timestamp; of years that the machine's clock cannot be asked about, as it is."""
+    """A timestamp as local date and minute; unchanged if the machine cannot convert its year."""
     try:
-        when = datetime.fromisoformat(timestamp).astimezone()
+        time = datetime.fromisoformat(timestamp).astimezone()
     except (ValueError, OverflowError, OSError):
         return timestamp
-    return when.strftime("%Y-%m-%d %H:%M")
+    return time.strftime("%Y-%m-%d %H:%M")
 
 
-class _Clock:
+class _IncreasingClock:
     """The machine's clock, which never stands still or goes back."""
 
     def __init__(self) -> None:
@@ -67,12 +67,12 @@ def _machine_time() -> datetime:
     return datetime.now(UTC)
 
 
-def _next(when: datetime) -> datetime:
-    """One step later; the last time of all stays."""
+def _next(time: datetime) -> datetime:
+    """One step later; the latest possible time stays."""
     try:
-        return when + _STEP
+        return time + _STEP
     except OverflowError:
-        return when
+        return time
 
 
-_CLOCK = _Clock()
+_CLOCK = _IncreasingClock()

@@ -95,7 +95,7 @@ def test_a_time_in_another_format_is_compared_as_a_time(seen: Library) -> None:
 
 
 def test_no_time_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = timestamps._Clock()
+    clock = timestamps._IncreasingClock()
     hour = datetime(2026, 3, 1, 12, tzinfo=UTC)
     times = []
     for when in (
@@ -266,11 +266,11 @@ def test_the_last_thing_said_of_a_range_stands(
     person = Person(folder / "library.db", folder / "v" / "0.mp4")
     _clock_reads[0] = datetime(2026, 3, 1, 12, tzinfo=UTC)
     monkeypatch.setattr(timestamps, "_machine_time", lambda: _clock_reads[0])
-    monkeypatch.setattr(timestamps, "_CLOCK", timestamps._Clock())
+    monkeypatch.setattr(timestamps, "_CLOCK", timestamps._IncreasingClock())
     for step in steps:
         _clock_reads[0] += step.clock_moves
         if not is_one_process:  # each command of the terminal is a process of its own
-            monkeypatch.setattr(timestamps, "_CLOCK", timestamps._Clock())
+            monkeypatch.setattr(timestamps, "_CLOCK", timestamps._IncreasingClock())
         if judged := person.say(step):
             standing = [moment for moment in person.moments(step.tag) if _is_half_in(moment, judged)]
             assert bool(standing) == step.is_it, step

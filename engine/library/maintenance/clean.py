@@ -1,8 +1,9 @@
-"""Clears away what is known of files that are gone, and moves what is known when a folder came back elsewhere."""
+"""Removes rows of files that are gone, and moves rows of a folder that is elsewhere now."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vtag.engine.errors import LibraryError
@@ -15,153 +16,168 @@ from vtag.engine.text import display_path
 
 @dataclass(frozen=True)
 class CleanPlan:
-    """What a cleaning would remove, and what it leaves."""
+    """What `clean` would remove, and what it would leave."""
 
-    files: tuple[tuple[int, str], ...]  # id and path as people read it
-    contents: tuple[int, ...]  # that no file holds then; of which a person spoke, the words stay
-    annotations: int  # said of those contents: they stay
-    stale_observations: int  # observations of no content, or of a backbone that no model has
-    absent_roots: tuple[
-        tuple[str, int], ...
-    ]  # roots that are gone as a whole, and how many files are left alone there
+    files: tuple[tuple[int, str], ...]  # id and path for display
+    contents: tuple[int, ...]  # without any file left; annotated ones keep their row and their annotations
+    annotations: int  # of those contents; they stay
+    stale_observations: int  # of no content, or of a backbone that no model has
+    absent_roots: tuple[tuple[str, int], ...]  # roots without any file, and how many files of each stay
 
 
 @dataclass(frozen=True)
-class _File:
+class _StoredFile:
     id: int
     content_id: int
     path: bytes
     display: str
-    missing: bool
+    is_missing: bool
 
 
 def plan_clean(library: Library) -> CleanPlan:
-    """What is known of files that surely are gone: on a volume that is there, below a root that is there.
+    """Plan to remove the files that are certainly gone: on a mounted volume, below a root that is not absent.
 
-    A root that is gone, or that lost all of its files at once, may be a disk that is not plugged in.
+    A root is absent if it is gone or has lost all of its files at once: its disk may be unplugged.
     """
     volumes = Volumes()
-    known = [_File(*row) for row in _files(library, volumes)]
-    found = {file.content_id for file in known if not file.missing}
-    absent = _absent_roots(library, volumes, known)
-    removed, left = [], dict.fromkeys(absent, 0)
-    for file in known:
-        if not file.missing:
-            continue
-        root = next((root for root in absent if _below(file.path, root)), None)
-        if root is None or file.content_id in found:  # what lies elsewhere, too, was moved
-            removed.append(file)
-        else:
-            left[root] += 1
-    ids = {file.id for file in removed}
-    held = {file.content_id for file in known if file.id not in ids}
-    contents = [row[0] for row in library.connection.execute("SELECT id FROM contents")]
-    words = dict(library.connection.execute("SELECT content_id, count(*) FROM words GROUP BY content_id"))
-    lost = [content for content in contents if content not in held]
-    emptied = [content for content in lost if content not in words or _has_more(library, content)]
+    files = _stored_files(library, volumes)
+    absent_roots = _absent_roots(library, volumes, files)
+    removed, left_counts = _split_missing(files, absent_roots)
+    removed_ids = {file.id for file in removed}
+    remaining_contents = {file.content_id for file in files if file.id not in removed_ids}
+    annotation_counts = dict(
+        library.connection.execute("SELECT content_id, count(*) FROM words GROUP BY content_id")
+    )
+    contents = [
+        content
+        for (content,) in library.connection.execute("SELECT id FROM contents").fetchall()
+        if content not in remaining_contents
+        and (content not in annotation_counts or _has_derivation(library, content))
+    ]
     return CleanPlan(
         tuple((file.id, file.display) for file in removed),
-        tuple(emptied),
-        sum(words.get(content, 0) for content in emptied),
-        len(_stale(library)),
-        tuple((display_path(root), count) for root, count in left.items() if count),
+        tuple(contents),
+        sum(annotation_counts.get(content, 0) for content in contents),
+        len(_stale_observations(library)),
+        tuple((display_path(root), count) for root, count in left_counts.items() if count),
     )
 
 
 def clean(library: Library, plan: CleanPlan) -> None:
-    """Remove what `look` found; no word goes with it."""
+    """Remove what `plan_clean` found; annotations stay."""
     with library.transaction() as db:
-        db.executemany("DELETE FROM files WHERE id = ?", [(file,) for file, _ in plan.files])
+        db.executemany("DELETE FROM files WHERE id = ?", [(file_id,) for file_id, _ in plan.files])
     remove_contents(library, plan.contents)
+    stale_ids = [(observation_id,) for observation_id in _stale_observations(library)]
     library.observations.execute("BEGIN IMMEDIATE")
-    library.observations.executemany("DELETE FROM observations WHERE id = ?", [(i,) for i in _stale(library)])
+    library.observations.executemany("DELETE FROM observations WHERE id = ?", stale_ids)
     library.observations.commit()
 
 
 def relocate(library: Library, old: bytes, new: bytes) -> tuple[int, int]:
-    """Take what is known below `old` for being below `new` from now on: how many files, and how many are there.
+    """Move the rows of files below the folder `old` to `new`; returns how many, and how many files exist there.
 
-    For a disk that came back under another name. Raises LibraryError where nothing is known below `old`, or none of
-    it is below `new`.
+    For a disk that came back under another name. Raises LibraryError if there are no rows below `old`, or none of
+    their files is below `new`.
     """
     old, new = os.path.abspath(old), real_path(new)
     if not os.path.isdir(new):
         raise LibraryError(f"{display_path(new)} is no folder that is there")
     volumes = Volumes()
     moves = []
-    for row, path, size in _all(library, "files", "f.id, v.mount, f.path, f.size_bytes", old):
+    for row_id, path, size in _rows_below(library, "files", "f.id, v.mount, f.path, f.size_bytes", old):
         target = _moved(path, old, new)
-        moves.append((row, target, _size(target) == size))
-    there = sum(is_there for _, _, is_there in moves)
+        moves.append((row_id, target, _file_size(target) == size))
+    present_count = sum(is_present for _, _, is_present in moves)
     if not moves:
         raise LibraryError(f"nothing is known below {display_path(old)}")
-    if not there:
+    if not present_count:
         raise LibraryError(
             f"none of the {len(moves)} files known below {display_path(old)} is in {display_path(new)}"
         )
     with library.transaction():
-        for row, target, _ in moves:
-            _move(library, "files", row, target, volumes)
-        for row, path, _ in _all(library, "roots", "f.id, v.mount, f.path, 0", old):
-            _move(library, "roots", row, _moved(path, old, new), volumes)
-    return len(moves), there
+        for row_id, target, _ in moves:
+            _move(library, "files", row_id, target, volumes)
+        for row_id, path, _ in _rows_below(library, "roots", "f.id, v.mount, f.path, 0", old):
+            _move(library, "roots", row_id, _moved(path, old, new), volumes)
+    return len(moves), present_count
 
 
-def _files(library: Library, volumes: Volumes) -> list[tuple[int, int, bytes, str, bool]]:
-    """All known files, and whether each surely is gone now."""
+def _stored_files(library: Library, volumes: Volumes) -> list[_StoredFile]:
+    """All stored files; one on an unmounted volume is not missing."""
     rows = library.connection.execute(
         "SELECT f.id, f.content_id, v.key, v.mount, f.path, f.display FROM files f "
         "JOIN volumes v ON v.id = f.volume_id"
     ).fetchall()
-    mounted: dict[str, bool] = {}
-    known = []
+    is_mounted: dict[str, bool] = {}
+    files = []
     for file_id, content_id, key, mount, relative, display in rows:
         volume = Volume(key, mount)
-        if key not in mounted:
-            mounted[key] = volumes.is_mounted(volume)
+        if key not in is_mounted:
+            is_mounted[key] = volumes.is_mounted(volume)
         path = volume.absolute(relative)
-        known.append((file_id, content_id, path, display, mounted[key] and is_gone(path)))
-    return known
+        files.append(_StoredFile(file_id, content_id, path, display, is_mounted[key] and is_gone(path)))
+    return files
 
 
-def _absent_roots(library: Library, volumes: Volumes, known: list[_File]) -> list[bytes]:
-    """Roots that are not there, and those all of whose files are gone."""
-    absent = []
+def _split_missing(
+    files: Sequence[_StoredFile], absent_roots: Sequence[bytes]
+) -> tuple[list[_StoredFile], dict[bytes, int]]:
+    """The missing files to remove, and how many stay below each absent root."""
+    present_contents = {file.content_id for file in files if not file.is_missing}
+    removed: list[_StoredFile] = []
+    left_counts = dict.fromkeys(absent_roots, 0)
+    for file in files:
+        if not file.is_missing:
+            continue
+        root = next((root for root in absent_roots if _is_below(file.path, root)), None)
+        if root is None or file.content_id in present_contents:  # a content that is elsewhere, too, was moved
+            removed.append(file)
+        else:
+            left_counts[root] += 1
+    return removed, left_counts
+
+
+def _absent_roots(library: Library, volumes: Volumes, files: Sequence[_StoredFile]) -> list[bytes]:
+    """Roots that do not exist, that are on an unmounted volume, or all of whose files are missing."""
+    absent_roots = []
     rows = library.connection.execute(
         "SELECT v.key, v.mount, r.path FROM roots r JOIN volumes v ON v.id = r.volume_id"
     ).fetchall()
     for key, mount, relative in rows:
         volume = Volume(key, mount)
         root = os.path.normpath(volume.absolute(relative))
-        below = [file.missing for file in known if _below(file.path, root)]
-        if not volumes.is_mounted(volume) or not os.path.lexists(root) or (below and all(below)):
-            absent.append(root)
-    return absent
+        missing = [file.is_missing for file in files if _is_below(file.path, root)]
+        if not volumes.is_mounted(volume) or not os.path.lexists(root) or (missing and all(missing)):
+            absent_roots.append(root)
+    return absent_roots
 
 
-def _has_more(library: Library, content_id: int) -> bool:
-    """Whether more than words is kept of a content."""
+def _has_derivation(library: Library, content_id: int) -> bool:
+    """Whether a model's segments of a content are stored."""
     row = library.connection.execute(
         "SELECT EXISTS (SELECT 1 FROM derivations WHERE content_id = ?)", (content_id,)
     ).fetchone()
     return bool(row[0])
 
 
-def _stale(library: Library) -> list[int]:
+def _stale_observations(library: Library) -> list[int]:
+    """Ids of the observations of unknown contents, and of backbones without a model."""
     keys = {row[0] for row in library.connection.execute("SELECT key FROM contents")}
     backbones = {row[0] for row in library.connection.execute("SELECT backbone_hash FROM models")}
     rows = library.observations.execute("SELECT id, content_key, backbone_hash FROM observations")
     return [row[0] for row in rows if row[1] not in keys or row[2] not in backbones]
 
 
-def _all(library: Library, table: str, columns: str, old: bytes) -> list[tuple[int, bytes, int]]:
+def _rows_below(library: Library, table: str, columns: str, folder: bytes) -> list[tuple[int, bytes, int]]:
+    """Id, absolute path and last column of each row of `table` whose path is `folder` or below it."""
     rows = library.connection.execute(f"SELECT {columns} FROM {table} f JOIN volumes v ON v.id = f.volume_id")
     paths = [(row[0], os.path.normpath(os.path.join(row[1], row[2])), row[3]) for row in rows]
-    return [entry for entry in paths if _below(entry[1], old)]
+    return [row for row in paths if _is_below(row[1], folder)]
 
 
-def _move(library: Library, table: str, row: int, target: bytes, volumes: Volumes) -> None:
-    """Give a row a new path; where that path is known already, what is known of it there is newer."""
+def _move(library: Library, table: str, row_id: int, target: bytes, volumes: Volumes) -> None:
+    """Give a row a new path; if there is a row with that path, it is newer, and the old row is deleted."""
     volume = volumes.volume_of(target)
     db = library.connection
     db.execute(
@@ -170,23 +186,23 @@ def _move(library: Library, table: str, row: int, target: bytes, volumes: Volume
         (volume.key, volume.mount, display_path(volume.mount)),
     )
     (volume_id,) = db.execute("SELECT id FROM volumes WHERE key = ?", (volume.key,)).fetchone()
-    changed = db.execute(
+    cursor = db.execute(
         f"UPDATE OR IGNORE {table} SET volume_id = ?, path = ?, display = ? WHERE id = ?",
-        (volume_id, volume.relative(target), display_path(target), row),
+        (volume_id, volume.relative(target), display_path(target), row_id),
     )
-    if not changed.rowcount:
-        db.execute(f"DELETE FROM {table} WHERE id = ?", (row,))
+    if not cursor.rowcount:
+        db.execute(f"DELETE FROM {table} WHERE id = ?", (row_id,))
 
 
 def _moved(path: bytes, old: bytes, new: bytes) -> bytes:
     return new if path == old else os.path.join(new, path[len(os.path.join(old, b"")) :])
 
 
-def _below(path: bytes, folder: bytes) -> bool:
+def _is_below(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(os.path.join(folder, b""))
 
 
-def _size(path: bytes) -> int | None:
+def _file_size(path: bytes) -> int | None:
     try:
         return os.stat(path).st_size
     except OSError:

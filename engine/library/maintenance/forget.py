@@ -1,4 +1,4 @@
-"""Forgets files: all that is known of them, but never silently what a person said."""
+"""Removes all rows of files, contents and models that a person wants to forget; annotations only on request."""
 
 from __future__ import annotations
 
@@ -24,76 +24,78 @@ THUMBNAIL_FOLDER = "thumbnails"
 
 @dataclass(frozen=True)
 class ForgetPlan:
-    """What forgetting a path would remove: ids, and how much a person said of it."""
+    """What `forget` would remove: ids of rows, and the number of annotations."""
 
     files: tuple[int, ...]
-    contents: tuple[int, ...]  # that no other file holds
+    contents: tuple[int, ...]  # that no other file has
     roots: tuple[int, ...]
     annotations: int
 
 
 def plan_forget(library: Library, path: bytes) -> ForgetPlan:
-    """What is known at or below `path`, which may be gone already. Raises LibraryError where nothing is."""
-    places = {real_path(path), os.path.realpath(path)}
+    """Plan to forget the files at or below `path`, which need not exist. Raises LibraryError if there are no rows."""
+    paths = {real_path(path), os.path.realpath(path)}
     db = library.connection
-    files = _below(
-        db, places, "SELECT f.id, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id"
+    files = _ids_below(
+        db, paths, "SELECT f.id, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id"
     )
     if not files:
         raise LibraryError(f"nothing is known of {display_path(path)}")
-    roots = _below(
-        db, places, "SELECT r.id, v.mount, r.path FROM roots r JOIN volumes v ON v.id = r.volume_id"
+    roots = _ids_below(
+        db, paths, "SELECT r.id, v.mount, r.path FROM roots r JOIN volumes v ON v.id = r.volume_id"
     )
-    chosen = set(files)
-    holders: dict[int, set[int]] = {}
+    files_by_content: dict[int, set[int]] = {}
     for content, file in db.execute("SELECT content_id, id FROM files"):
-        holders.setdefault(content, set()).add(file)
-    contents = tuple(content for content, held_by in holders.items() if held_by <= chosen)
-    words = sum(
+        files_by_content.setdefault(content, set()).add(file)
+    planned = set(files)
+    contents = tuple(content for content, file_ids in files_by_content.items() if file_ids <= planned)
+    annotation_count = sum(
         db.execute("SELECT count(*) FROM words WHERE content_id = ?", (content,)).fetchone()[0]
         for content in contents
     )
-    return ForgetPlan(files, contents, roots, words)
+    return ForgetPlan(files, contents, roots, annotation_count)
 
 
 def forget(library: Library, plan: ForgetPlan, *, with_annotations: bool = False) -> None:
-    """Remove files, contents, segments, observations and thumbnails; a content that lies elsewhere too stays.
+    """Remove the planned files and contents with their segments, observations and thumbnails.
 
-    Raises LibraryError where a person said something of it, unless `words` tells to remove that as well.
+    Raises LibraryError if annotations would be lost, unless `with_annotations`.
     """
     refuse_annotation_loss(plan, is_confirmed=with_annotations)
     with library.transaction() as db:
         if plan.annotations:
             remove_annotations(library, plan.contents)
-        db.executemany("DELETE FROM files WHERE id = ?", _each(plan.files))
-        db.executemany("DELETE FROM roots WHERE id = ?", _each(plan.roots))
+        db.executemany("DELETE FROM files WHERE id = ?", _as_rows(plan.files))
+        db.executemany("DELETE FROM roots WHERE id = ?", _as_rows(plan.roots))
     remove_contents(library, plan.contents)
 
 
 def forget_model(library: Library, model_id: int) -> int:
-    """Remove what a model said and nothing else: neither what was seen nor what a person said. How many moments."""
+    """Remove a model and its segments, and return how many; observations and annotations stay."""
     with library.transaction() as db:
-        said = db.execute("SELECT count(*) FROM segments WHERE model_id = ?", (model_id,)).fetchone()[0]
+        segment_count = db.execute(
+            "SELECT count(*) FROM segments WHERE model_id = ?", (model_id,)
+        ).fetchone()[0]
         db.execute("DELETE FROM models WHERE id = ?", (model_id,))  # its segments and derivations go with it
         db.execute("DELETE FROM settings WHERE key = 'model' AND value = ?", (str(model_id),))
         for (content_id,) in db.execute("SELECT DISTINCT content_id FROM words").fetchall():
-            for twin in with_duplicates(db, content_id):
-                apply_annotations(library, twin)  # what a person confirmed is there without it, too
-    return int(said)
+            for same_id in with_duplicates(db, content_id):
+                apply_annotations(library, same_id)  # a confirmed moment stays without the model, too
+    return int(segment_count)
 
 
 def forget_replaced_models(library: Library, model_id: int) -> None:
-    """Remove what a person's own model said before it was taught anew; where it was the library's, the new one is."""
+    """Remove the earlier versions of a model that a person taught again; it becomes the library's if they were."""
     with library.transaction():
-        in_use = heads.library_model(library)
-        for old in heads.replaced_models(library, model_id):
-            forget_model(library, old)
-            if old == in_use:
+        used_id = heads.library_model(library)
+        for old_id in heads.replaced_models(library, model_id):
+            forget_model(library, old_id)
+            if old_id == used_id:
                 heads.use_model(library, model_id)
 
 
 def remove_contents(library: Library, contents: Sequence[int]) -> None:
-    """Remove what was seen and found in contents; one of which a person spoke stays to hold the words."""
+    """Remove contents with their segments and observations; an annotated content keeps its row."""
     keys = []
     with library.transaction() as db:
         for content in contents:
@@ -104,7 +106,7 @@ def remove_contents(library: Library, contents: Sequence[int]) -> None:
                 apply_annotations(library, content)
             else:
                 db.execute("DELETE FROM contents WHERE id = ?", (content,))
-    # after the library has let go of them: what can be made again is lost last
+    # last, and outside of the transaction: observations can be computed again
     library.observations.execute("BEGIN IMMEDIATE")
     library.observations.executemany("DELETE FROM observations WHERE content_key = ?", keys)
     library.observations.commit()
@@ -114,7 +116,7 @@ def remove_contents(library: Library, contents: Sequence[int]) -> None:
 
 
 def refuse_annotation_loss(plan: ForgetPlan, *, is_confirmed: bool) -> None:
-    """Raise LibraryError where a person's words would be lost and nobody told to."""
+    """Raise LibraryError if annotations would be lost and the loss is not confirmed."""
     if plan.annotations and not is_confirmed:
         raise LibraryError(
             f"you said {plan.annotations} {'word' if plan.annotations == 1 else 'words'} of it, which would be lost: "
@@ -122,17 +124,18 @@ def refuse_annotation_loss(plan: ForgetPlan, *, is_confirmed: bool) -> None:
         )
 
 
-def _below(db: sqlite3.Connection, places: set[bytes], query: str) -> tuple[int, ...]:
-    inside = tuple(os.path.join(place, b"") for place in places)
-    found = []
+def _ids_below(db: sqlite3.Connection, paths: set[bytes], query: str) -> tuple[int, ...]:
+    """Ids of the rows of `query` (id, mount, relative path) that are at or below one of `paths`."""
+    folders = tuple(os.path.join(path, b"") for path in paths)
+    ids = []
     for row_id, mount, relative in db.execute(query):
-        where = os.path.join(mount, relative)
-        if where in places or where.startswith(inside):
-            found.append(row_id)
-    return tuple(found)
+        path = os.path.join(mount, relative)
+        if path in paths or path.startswith(folders):
+            ids.append(row_id)
+    return tuple(ids)
 
 
-def _each(ids: Sequence[int]) -> list[tuple[int]]:
+def _as_rows(ids: Sequence[int]) -> list[tuple[int]]:
     return [(row_id,) for row_id in ids]
 
 

@@ -1,4 +1,4 @@
-"""Contents that were looked at only here and there so far: passes that are still to come fill them."""
+"""How much of each content a scan has covered; a coarse pass leaves gaps that later passes fill."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vtag.engine.library.database import Library
 
 
 class Coverage(NamedTuple):
-    """How many videos are unfinished, how much of them was seen, and how long they are."""
+    """The number of partly covered videos, and their covered and total length."""
 
     videos: int
     seen_ms: int
@@ -19,7 +19,7 @@ class Coverage(NamedTuple):
 def mark_partial(
     library: Library, content_id: int, backbone_hash: str, sampling: str, seen_ms: int, length_ms: int
 ) -> None:
-    """Say of a content that `seen_ms` of its `length_ms` were looked at."""
+    """Record that a scan has covered `seen_ms` of the `length_ms` of a content."""
     with library.transaction() as db:
         db.execute(
             "INSERT OR REPLACE INTO unfinished (content_id, backbone_hash, sampling, seen_ms, length_ms) "
@@ -29,7 +29,7 @@ def mark_partial(
 
 
 def mark_complete(library: Library, content_id: int, backbone_hash: str, sampling: str) -> None:
-    """Say of a content that all of it was looked at."""
+    """Record that a scan has covered all of a content."""
     with library.transaction() as db:
         db.execute(
             "DELETE FROM unfinished WHERE content_id = ? AND backbone_hash = ? AND sampling = ?",
@@ -38,7 +38,7 @@ def mark_complete(library: Library, content_id: int, backbone_hash: str, samplin
 
 
 def partial_contents(library: Library, backbone_hash: str, sampling: str) -> set[int]:
-    """Ids of the contents that are unfinished for a backbone and a sampling."""
+    """Ids of the contents that are covered only in part with this backbone and sampling."""
     rows = library.connection.execute(
         "SELECT content_id FROM unfinished WHERE backbone_hash = ? AND sampling = ?",
         (backbone_hash, sampling),
@@ -47,9 +47,9 @@ def partial_contents(library: Library, backbone_hash: str, sampling: str) -> set
 
 
 def partial_coverage(reader: sqlite3.Connection) -> Coverage | None:
-    """Of the unfinished contents whose files are there; None where nothing is unfinished.
+    """The coverage of the present videos that are covered only in part; None if there are none.
 
-    A content that was looked at whole in another way (derived from another sampling or backbone) is none of them.
+    A content whose segments come from another sampling or backbone, which covers it, does not count.
     """
     row = reader.execute(
         "SELECT count(*), sum(u.seen_ms), sum(u.length_ms) FROM unfinished u "

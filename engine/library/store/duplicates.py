@@ -1,4 +1,4 @@
-"""Contents that show the same although their bytes differ: the same video packets in a rewritten container."""
+"""Contents with the same video although their bytes differ: the same video packets in a rewritten container."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sqlite3
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import observations
 
-_SAME_LENGTH_MS = 100  # containers round times in their own ways
+_LENGTH_TOLERANCE_MS = 100  # containers round times differently
 
 
 def packets_keys(library: Library) -> set[str]:
-    """The packets of all contents of which they are known."""
+    """The packets keys of all contents that have one."""
     rows = library.connection.execute("SELECT packets_key FROM contents WHERE packets_key IS NOT NULL")
     return {row[0] for row in rows}
 
@@ -19,11 +19,11 @@ def packets_keys(library: Library) -> set[str]:
 def find_duplicate(
     library: Library, packets: str, shown_as: str, duration_ms: int, backbone_hash: str, sampling: str
 ) -> str | None:
-    """The key of a content that shows the same for the same time and was seen already with this backbone."""
+    """The key of an observed content with the same packets, shown the same way and as long; None without one."""
     rows = library.connection.execute(
         "SELECT key FROM contents WHERE packets_key = ? AND shown_as = ? AND abs(duration_ms - ?) <= ? "
         "AND error IS NULL",
-        (packets, shown_as, duration_ms, _SAME_LENGTH_MS),
+        (packets, shown_as, duration_ms, _LENGTH_TOLERANCE_MS),
     ).fetchall()
     for (key,) in rows:
         if observations.get(library, key, backbone_hash, sampling) is not None:
@@ -32,11 +32,11 @@ def find_duplicate(
 
 
 def with_duplicates(db: sqlite3.Connection, content_id: int) -> list[int]:
-    """A content and those with the same video packets and duration, by id."""
+    """The ids of a content and of those with the same video packets and duration, sorted."""
     rows = db.execute(
         "SELECT b.id FROM contents a JOIN contents b ON b.packets_key = a.packets_key "
         "AND abs(coalesce(b.duration_ms, a.duration_ms, 0) - coalesce(a.duration_ms, b.duration_ms, 0)) <= ? "
         "WHERE a.id = ? AND b.id <> a.id",
-        (_SAME_LENGTH_MS, content_id),
+        (_LENGTH_TOLERANCE_MS, content_id),
     )
     return sorted({content_id, *(row[0] for row in rows)})

@@ -1,4 +1,4 @@
-"""Identity: what a file holds (its content key), on which volume it lies, and which files are known."""
+"""Files and their contents: content keys, and rows of files, contents and scanned roots."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from vtag.engine.text import display_path
 
 __all__ = ["Volume", "Volumes", "real_path"]
 
-_BLOCK = 64 * 1024
-_BETWEEN = 16  # blocks between head and tail
+_BLOCK_BYTES = 64 * 1024
+_INNER_BLOCKS = 16  # between the first and the last block
 
 
 def content_key(path: bytes) -> str:
-    """What a file holds, as text: its size and a hash of blocks at head, tail and sixteen places between.
+    """The key of a file's content: its size, and a hash of its first and last block and of 16 blocks between.
 
-    A file of at most eighteen blocks (1.2 MB) is hashed whole. Raises OSError where it cannot be read.
+    A file of at most 18 blocks (1.2 MB) is hashed completely. Raises OSError if the file cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        if size <= (_BETWEEN + 2) * _BLOCK:
-            while block := file.read(_BLOCK):
+        if size <= (_INNER_BLOCKS + 2) * _BLOCK_BYTES:
+            while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
         else:
-            last = size - _BLOCK
-            for i in range(_BETWEEN + 2):
-                file.seek(last * i // (_BETWEEN + 1))
-                digest.update(file.read(_BLOCK))
+            last = size - _BLOCK_BYTES
+            for i in range(_INNER_BLOCKS + 2):
+                file.seek(last * i // (_INNER_BLOCKS + 1))
+                digest.update(file.read(_BLOCK_BYTES))
     return f"{size}-{digest.hexdigest()}"
 
 
 class StoredFile(NamedTuple):
-    """A file as the library remembers it."""
+    """A file and its content as the library stores them."""
 
     size_bytes: int
     mtime_ns: int
@@ -52,7 +52,7 @@ class StoredFile(NamedTuple):
 
 
 class Content(NamedTuple):
-    """A content as the library remembers it."""
+    """A content as the library stores it."""
 
     id: int
     error: str | None
@@ -60,7 +60,7 @@ class Content(NamedTuple):
 
 
 class FileStat(Protocol):
-    """What a folder listing tells of a file, in the ranges of `file_stat`."""
+    """Path, size, date and inode of a file, in the ranges of `file_stat`."""
 
     @property
     def path(self) -> bytes: ...  # absolute
@@ -80,35 +80,35 @@ class _FileStat(NamedTuple):
 
 
 def register_file(library: Library, path: bytes) -> int:
-    """The id of what the file at `path` holds now; a file that was never scanned is written down.
+    """The content id of the file at `path`, after adding the file to the library if it is new or has changed.
 
-    Raises LibraryError where there is no file that can be read.
+    Raises LibraryError if there is no such file or it cannot be read.
     """
     path = real_path(path)
     try:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):
             raise LibraryError(f"{display_path(path)} is no file")
-        facts = _FileStat(path, *file_stat(info))
+        file = _FileStat(path, *file_stat(info))
         volume = Volumes().volume_of(path)
-        known = library.connection.execute(
+        row = library.connection.execute(
             "SELECT f.size_bytes, f.mtime_ns, f.state, f.content_id FROM files f "
             "JOIN volumes v ON v.id = f.volume_id WHERE v.key = ? AND f.path = ?",
             (volume.key, volume.relative(path)),
         ).fetchone()
-        if known and known[:3] == (facts.size_bytes, facts.mtime_ns, "present"):
-            return int(known[3])
+        if row and row[:3] == (file.size_bytes, file.mtime_ns, "present"):
+            return int(row[3])
         key = content_key(path)
     except OSError as error:
         raise LibraryError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
     with library.transaction():
         content_id = save_content(library, key, {})
-        save_file(library, volume, facts, content_id)
+        save_file(library, volume, file, content_id)
     return content_id
 
 
 def stored_files(library: Library, volume: Volume) -> dict[bytes, StoredFile]:
-    """All known files of a volume by their path below its mount point."""
+    """All stored files of a volume, by their path below its mount point."""
     rows = library.connection.execute(
         """
         SELECT f.path, f.size_bytes, f.mtime_ns, f.state, c.id, c.key, c.error, c.duration_ms
@@ -120,7 +120,7 @@ def stored_files(library: Library, volume: Volume) -> dict[bytes, StoredFile]:
 
 
 def find_content(library: Library, key: str) -> Content | None:
-    """The content with this key, if it is known."""
+    """The content with this key, or None."""
     row = library.connection.execute(
         "SELECT id, error, duration_ms FROM contents WHERE key = ?", (key,)
     ).fetchone()
@@ -128,7 +128,7 @@ def find_content(library: Library, key: str) -> Content | None:
 
 
 def save_content(library: Library, key: str, columns: dict[str, object]) -> int:
-    """Write down what is known of a content (a column each) and return its id."""
+    """Store a content with the given values of columns, and return its id; other columns of an old row stay."""
     size = int(key.split("-")[0])
     with library.transaction() as db:
         db.execute(
@@ -142,7 +142,7 @@ def save_content(library: Library, key: str, columns: dict[str, object]) -> int:
 
 
 def update_mount(library: Library, volume: Volume) -> None:
-    """Write down where a volume is mounted now: its files are known by it, wherever that is."""
+    """Store where a volume is mounted now, and update the displayed paths of its files and roots."""
     db = library.connection
     row = db.execute("SELECT id, mount FROM volumes WHERE key = ?", (volume.key,)).fetchone()
     if row is None or row[1] == volume.mount:
@@ -161,7 +161,7 @@ def update_mount(library: Library, volume: Volume) -> None:
 
 
 def save_file(library: Library, volume: Volume, file: FileStat, content_id: int) -> None:
-    """Write down that a path holds a content; what it held before stays known by itself."""
+    """Store that a path has a content. The content that it had before stays in the library."""
     with library.transaction() as db:
         db.execute(
             "INSERT INTO volumes (key, mount, display) VALUES (?, ?, ?) "
@@ -190,7 +190,7 @@ def save_file(library: Library, volume: Volume, file: FileStat, content_id: int)
 
 
 def add_roots(library: Library, roots: Iterable[bytes]) -> None:
-    """Remember what was scanned."""
+    """Store the folders and files that a scan was given."""
     volumes = Volumes()
     with library.transaction() as db:
         for root in roots:
@@ -207,13 +207,13 @@ def add_roots(library: Library, roots: Iterable[bytes]) -> None:
 
 
 def mark_missing(library: Library, roots: Iterable[bytes], existing_paths: set[bytes]) -> int:
-    """Files below scanned folders that were not `seen` (absolute paths) and are gone: marked, never deleted.
+    """Mark stored files below `roots` as missing if they are gone; returns how many.
 
-    A root that itself is gone, and a volume that is not mounted, mark nothing: a disk that was unplugged is no
-    deletion. Returns how many files were marked.
+    `existing_paths` (absolute) are not looked up again. Nothing below a missing root or on an unmounted volume is
+    marked, because the disk may be unplugged. No row is deleted.
     """
-    below = {root: os.path.join(real_path(root), b"") for root in roots if os.path.isdir(root)}
-    folders = tuple(below.values())
+    folder_by_root = {root: os.path.join(real_path(root), b"") for root in roots if os.path.isdir(root)}
+    folders = tuple(folder_by_root.values())
     volumes = Volumes()
     gone: list[tuple[Volume, bytes, int]] = []
     for volume_id, key, mount in library.connection.execute("SELECT id, key, mount FROM volumes").fetchall():
@@ -227,18 +227,23 @@ def mark_missing(library: Library, roots: Iterable[bytes], existing_paths: set[b
             path = volume.absolute(relative)
             if path.startswith(folders) and path not in existing_paths and is_gone(path):
                 gone.append((volume, path, file_id))
-    # what went away meanwhile took its files along
-    still, volumes = tuple(folder for root, folder in below.items() if os.path.isdir(root)), Volumes()
-    there = {volume for volume in {volume for volume, *_ in gone} if volumes.is_mounted(volume)}
-    surely = [(number,) for volume, path, number in gone if path.startswith(still) and volume in there]
+    # a root or volume that went away during the search took its files along: check again
+    volumes = Volumes()
+    remaining_folders = tuple(folder for root, folder in folder_by_root.items() if os.path.isdir(root))
+    mounted = {volume for volume in {volume for volume, *_ in gone} if volumes.is_mounted(volume)}
+    missing_ids = [
+        (file_id,)
+        for volume, path, file_id in gone
+        if path.startswith(remaining_folders) and volume in mounted
+    ]
     with library.transaction() as db:
-        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", surely)
-    return len(surely)
+        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", missing_ids)
+    return len(missing_ids)
 
 
 def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> None:
-    """Of contents that were just found at some place, mark the places as missing at which they are no more."""
-    gone = []
+    """Mark the old files of contents as missing that a scan just found at new paths, if the old files are gone."""
+    gone_ids = []
     for content_id in contents:
         rows = library.connection.execute(
             "SELECT f.id, v.key, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id "
@@ -248,13 +253,13 @@ def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> N
         for file_id, key, mount, path in rows:
             volume = Volume(key, mount)
             if is_gone(volume.absolute(path)) and volumes.is_mounted(volume):
-                gone.append((file_id,))
+                gone_ids.append((file_id,))
     with library.transaction() as db:
-        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone)
+        db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone_ids)
 
 
 def is_gone(path: bytes) -> bool:
-    """Whether there surely is nothing: a folder that may not be read may still hold the file."""
+    """Whether there is certainly no file; in an unreadable folder there may still be one."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

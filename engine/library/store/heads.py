@@ -1,4 +1,4 @@
-"""The heads that the library keeps: what a model says of a feature, without the model's files or its network."""
+"""Models and their heads as the library stores them: enough to score features without the model's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MODEL = "model"  # the setting that holds the id of the library's model
 
 @dataclass(frozen=True)
 class Head:
-    """One model of the library: `weight` float32 [K, D], `bias` float32 [K], K labels."""
+    """A model's linear head and thresholds: `weight` float32 [K, D], `bias` float32 [K] of K labels."""
 
     id: int
     name: str
@@ -29,9 +29,9 @@ class Head:
     labels: tuple[str, ...]
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
-    threshold: float | None  # of the model, for all labels
+    threshold: float | None  # the model's own, for all labels
     label_thresholds: Mapping[str, float]
-    requested_threshold: float | None  # by the last scan or retag
+    requested_threshold: float | None  # by --threshold of the last scan or retag
 
 
 def save_model(
@@ -45,7 +45,7 @@ def save_model(
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
 ) -> int:
-    """Keep a model's head and spec; the same backbone and head again give the same id."""
+    """Store a model's head and spec, and return its id; the same backbone and head have the same id."""
     with library.transaction() as db:
         db.execute(
             "INSERT INTO models (name, source, backbone_hash, head_hash, spec, weight, bias, added_at) "
@@ -64,7 +64,7 @@ def save_model(
         )
         db.executemany(
             "INSERT INTO labels (name) VALUES (?) ON CONFLICT DO NOTHING",
-            [(label,) for label in spec["labels"] if label != NONE_OF_THESE],  # that one is never found
+            [(label,) for label in spec["labels"] if label != NONE_OF_THESE],  # no moment has this label
         )
         row = db.execute(
             "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
@@ -73,8 +73,8 @@ def save_model(
 
 
 def load_head(library: Library, model_id: int) -> Head:
-    """A model's head out of the library."""
-    name, backbone, spec_text, weight, bias, told = library.connection.execute(
+    """The head of a model."""
+    name, backbone, spec_text, weight, bias, requested_threshold = library.connection.execute(
         "SELECT name, backbone_hash, spec, weight, bias, threshold FROM models WHERE id = ?", (model_id,)
     ).fetchone()
     spec = json.loads(spec_text)
@@ -88,12 +88,12 @@ def load_head(library: Library, model_id: int) -> Head:
         np.frombuffer(bias, "<f4"),
         spec.get("threshold"),
         spec.get("label_thresholds", {}),
-        told,
+        requested_threshold,
     )
 
 
 def find_model(library: Library, name: str) -> int | None:
-    """The id of the model that was kept last under a name or from a source."""
+    """The id of the latest model with this name or source, or None."""
     row = library.connection.execute(
         "SELECT id FROM models WHERE name = ?1 OR source = ?1 ORDER BY id DESC LIMIT 1", (name,)
     ).fetchone()
@@ -101,7 +101,7 @@ def find_model(library: Library, name: str) -> int | None:
 
 
 def find_model_by_hashes(library: Library, backbone_hash: str, head_hash: str) -> int | None:
-    """The id of the model that was remembered with these hashes."""
+    """The id of the model with these hashes, or None."""
     row = library.connection.execute(
         "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
     ).fetchone()
@@ -109,7 +109,7 @@ def find_model_by_hashes(library: Library, backbone_hash: str, head_hash: str) -
 
 
 def taught_siblings(library: Library, model_id: int) -> list[int]:
-    """The ids of the heads that a person taught on a model's backbone, without itself and what it replaced."""
+    """The ids of the other heads that a person taught on a model's backbone, without earlier versions of itself."""
     rows = library.connection.execute(
         "SELECT t.id FROM models t JOIN models m ON m.backbone_hash = t.backbone_hash AND m.source <> t.source "
         "WHERE m.id = ?1 AND substr(json_extract(t.spec, '$.source'), 1, length(?2)) = ?2 ORDER BY t.id",
@@ -119,7 +119,7 @@ def taught_siblings(library: Library, model_id: int) -> list[int]:
 
 
 def replaced_models(library: Library, model_id: int) -> list[int]:
-    """The ids of what a person taught before in the place of a model that they taught anew."""
+    """The ids of the earlier versions of a model that a person taught again."""
     rows = library.connection.execute(
         "SELECT old.id FROM models old JOIN models m ON m.source = old.source AND m.id <> old.id WHERE m.id = ?1 "
         "AND substr(json_extract(old.spec, '$.source'), 1, length(?2)) = ?2 "
@@ -130,13 +130,13 @@ def replaced_models(library: Library, model_id: int) -> list[int]:
 
 
 def library_model(library: Library) -> int | None:
-    """The id of the model that the library uses, None in a new library."""
+    """The id of the model that the library uses; None in a new library."""
     model_id = read_setting(library.connection, _MODEL)
     return int(model_id) if model_id is not None else None
 
 
 def library_model_source(library: Library) -> str | None:
-    """Where the library's model was loaded from: a path or a name."""
+    """The path or name from which the library's model was loaded."""
     model_id = library_model(library)
     if model_id is None:
         return None
@@ -145,18 +145,18 @@ def library_model_source(library: Library) -> str | None:
 
 
 def use_model(library: Library, model_id: int) -> None:
-    """Make a model the library's."""
+    """Make a model the one that the library uses."""
     save_setting(library, _MODEL, str(model_id))
 
 
 def set_model_threshold(library: Library, model_id: int, threshold: float | None) -> None:
-    """Remember the threshold that a scan or retag was told, so that later scans say the same."""
+    """Store the threshold that a scan or retag was given, so that later scans use it, too."""
     with library.transaction() as db:
         db.execute("UPDATE models SET threshold = ? WHERE id = ?", (threshold, model_id))
 
 
 def models_with_label(library: Library, label: str) -> list[int]:
-    """The ids of the models that have a label and were derived from."""
+    """The ids of the models that have a label and of which there are derived segments."""
     rows = library.connection.execute(
         "SELECT DISTINCT m.id, m.spec FROM models m JOIN derivations d ON d.model_id = m.id ORDER BY m.id"
     )
@@ -164,10 +164,12 @@ def models_with_label(library: Library, label: str) -> list[int]:
 
 
 def require_model(library: Library, model: str | None) -> int:
-    """The id of the model called `model`, else the library's. Raises LibraryError where there is none."""
+    """The id of the model called `model`, or else of the library's. Raises LibraryError if there is none."""
     model_id = find_model(library, model) if model else library_model(library)
     if model_id is None:
-        known = [row[0] for row in library.connection.execute("SELECT DISTINCT name FROM models")]
-        what = f"this library knows no model {printable(model)!r}" if model else "nothing was scanned yet"
-        raise LibraryError(f"{what}; it knows {', '.join(map(printable, known)) or 'none: vtag scan FOLDER'}")
+        names = [row[0] for row in library.connection.execute("SELECT DISTINCT name FROM models")]
+        problem = f"this library knows no model {printable(model)!r}" if model else "nothing was scanned yet"
+        raise LibraryError(
+            f"{problem}; it knows {', '.join(map(printable, names)) or 'none: vtag scan FOLDER'}"
+        )
     return model_id

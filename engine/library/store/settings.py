@@ -1,4 +1,4 @@
-"""Settings of the library: texts by name."""
+"""Settings of the library: a text for each name."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from vtag.engine.library.database import Library
 
 
 def read_setting(reader: sqlite3.Connection, name: str) -> str | None:
-    """The setting `name`, None if it was never kept."""
+    """The value of the setting `name`, None if it was never saved."""
     row = reader.execute("SELECT value FROM settings WHERE key = ?", (name,)).fetchone()
     return str(row[0]) if row else None
 
 
 def save_setting(library: Library, name: str, value: str) -> None:
-    """Keep a setting in the place of what it was."""
+    """Save a setting, in place of an earlier value."""
     with library.transaction() as db:
         db.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (name, value))

@@ -1,4 +1,4 @@
-"""Which file system a path lies on, and what to call it so that it is known again when it is mounted elsewhere."""
+"""Volumes: the file system of a path, with a key that stays the same when it is mounted elsewhere."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 from vtag.engine.text import display_path
 
-# file systems whose source names them wherever they are mounted: shares by host and folder, ZFS by data set
-_NAMED_BY_SOURCE = frozenset(
+# file systems that their source identifies on any mount point: shares by host and folder, ZFS by data set
+_IDENTIFIED_BY_SOURCE = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "ceph", "zfs", "virtiofs"}
 )
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A mounted file system: `key` stays when it is mounted elsewhere, where the system tells."""
+    """A mounted file system. `key` stays the same when it is mounted elsewhere, if the system has an id for it."""
 
     key: str
     mount: bytes
@@ -31,7 +31,7 @@ class Volume:
         return path[len(prefix) :] if path.startswith(prefix) else os.path.relpath(path, self.mount)
 
     def absolute(self, relative: bytes) -> bytes:
-        """Where a path below the mount point is now."""
+        """The absolute path of a path below the mount point."""
         return self._prefix + relative
 
     @cached_property
@@ -46,7 +46,7 @@ class _Mount(NamedTuple):
 
 
 class Volumes:
-    """The volumes of paths; each file system and each folder is asked once."""
+    """The volumes of paths; looks up each file system and each folder once."""
 
     def __init__(self) -> None:
         self._by_folder: dict[bytes, Volume] = {}
@@ -65,34 +65,36 @@ class Volumes:
         return self._by_folder[folder]
 
     def is_mounted(self, volume: Volume) -> bool:
-        """Whether `volume` is mounted where it was seen last."""
+        """Whether `volume` is still mounted at its mount point."""
         try:
             return os.path.isdir(volume.mount) and self.volume_of(os.path.join(volume.mount, b"x")) == volume
         except OSError:
             return False
 
     def _key(self, mount: bytes) -> str:
-        known = self._mounts.get(mount)
-        part = known.root if known and known.root != "/" else ""
+        mounted = self._mounts.get(mount)
+        part = mounted.root if mounted and mounted.root != "/" else ""
         uuid = self._uuids.get(os.stat(mount).st_dev)
-        if uuid is None and known and known.source.startswith("/"):  # btrfs: the device is its source's
+        if (
+            uuid is None and mounted and mounted.source.startswith("/")
+        ):  # btrfs: st_dev is anonymous, and the source is the device
             with contextlib.suppress(OSError):
-                uuid = self._uuids.get(os.stat(known.source).st_rdev)
+                uuid = self._uuids.get(os.stat(mounted.source).st_rdev)
         if uuid:
             return f"uuid:{uuid}{part}"
-        if known and known.kind in _NAMED_BY_SOURCE:
-            return f"share:{known.source}{part}"
+        if mounted and mounted.kind in _IDENTIFIED_BY_SOURCE:
+            return f"share:{mounted.source}{part}"
         return f"mount:{display_path(mount)}"
 
 
 def real_path(path: bytes) -> bytes:
-    """`path` with links in its folders followed, so that a file has one name; its own name stays, link or not."""
+    """`path` with links in its folders resolved, so that a file has one path; a link at the end stays a link."""
     folder, name = os.path.split(os.path.abspath(path))
     return os.path.join(os.path.realpath(folder), name)
 
 
 def _mount_point(folder: bytes) -> bytes:
-    """The topmost folder on the same device as `folder`, or as its nearest parent that is there."""
+    """The topmost folder on the same device as `folder`, or as its nearest existing parent."""
     while not os.path.exists(folder):
         folder = os.path.dirname(folder)
     device = os.stat(folder).st_dev
@@ -102,7 +104,7 @@ def _mount_point(folder: bytes) -> bytes:
 
 
 def _device_uuids() -> dict[int, str]:
-    """Device numbers to file system UUIDs, where the system lists them (Linux)."""
+    """Device numbers to file system UUIDs; empty if the system does not list them (only Linux does)."""
     try:
         return {os.stat(entry.path).st_rdev: entry.name for entry in os.scandir("/dev/disk/by-uuid")}
     except OSError:
@@ -110,17 +112,17 @@ def _device_uuids() -> dict[int, str]:
 
 
 def _mounts(table: str = "/proc/self/mountinfo") -> dict[bytes, _Mount]:
-    """What is mounted where (Linux; proc(5)); of several on one folder the last, which hides the others."""
-    found = {}
+    """Mount points to mounts (Linux; proc(5)); of several on one folder the last, which hides the others."""
+    mounts = {}
     with contextlib.suppress(OSError, ValueError):
         for line in Path(table).read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             left, right = line.split(" - ", 1)
             root, point = left.split(" ")[3:5]
             kind, source = right.split(" ")[:2]
-            found[_bytes(point)] = _Mount(display_path(_bytes(root)), kind, display_path(_bytes(source)))
-    return found
+            mounts[_bytes(point)] = _Mount(display_path(_bytes(root)), kind, display_path(_bytes(source)))
+    return mounts
 
 
 def _bytes(field: str) -> bytes:
-    """A field of the table without its octal escapes."""
+    """A field of the table, with its octal escapes decoded."""
     return re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8) & 0xFF]), os.fsencode(field))
