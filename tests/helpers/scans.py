@@ -15,7 +15,7 @@ from vtag.engine.scan.options import ScanOptions
 from vtag.engine.scan.scan import scan
 
 
-def looked(library: Library, model: Path, *paths: Path) -> ScanFinished:
+def run_scan(library: Library, model: Path, *paths: Path) -> ScanFinished:
     checkpoint = load_checkpoint(model)
     register_model(library, checkpoint, str(model))
     events = list(scan(library, [os.fsencode(p) for p in paths], checkpoint, ScanOptions(threshold=0.05)))

@@ -1,4 +1,4 @@
-"""Every export is read back by a program that is not vtag: what was found is what they understand."""
+"""Each export format is read back by another program or library, and compared with the moments."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ LABELS = ("archery", ODD, "=1+1", "two\nlines\n\n3\n00:00:01,000 --> 00:00:02,00
 
 
 @pytest.fixture
-def shelf(vtag_home: Path, tmp_path: Path) -> Path:
-    """Two videos, of 30 and 24 frames a second, with moments whose labels mean something to formats."""
+def video_folder(vtag_home: Path, tmp_path: Path) -> Path:
+    """Two videos, of 30 and 24 frames a second, whose labels contain the formats' special characters."""
     with Library.open(vtag_home / "library.db") as library:
         db = library.connection
         db.executemany("INSERT INTO labels (name) VALUES (?)", [(label,) for label in LABELS])
@@ -53,72 +53,72 @@ def shelf(vtag_home: Path, tmp_path: Path) -> Path:
     return tmp_path / "v"
 
 
-def found(home: Path, query: str = "score>0") -> list[ExportedMoment]:
+def exported(home: Path, query: str = "score>0") -> list[ExportedMoment]:
     with Library.open(home / "library.db") as library:
         return exported_moments.with_video_details(
             library.connection, search(library.connection, query, limit=None)
         )
 
 
-def of_one(home: Path) -> list[ExportedMoment]:
-    return sorted((i for i in found(home, "path:b.mov")), key=lambda item: item.moment.start_ms)
+def exported_of_one_video(home: Path) -> list[ExportedMoment]:
+    return sorted((i for i in exported(home, "path:b.mov")), key=lambda item: item.moment.start_ms)
 
 
-def spans(of: list[ExportedMoment]) -> list[tuple[int, int]]:
-    return [(item.moment.start_ms, item.moment.end_ms) for item in of]
+def ranges(items: list[ExportedMoment]) -> list[tuple[int, int]]:
+    return [(item.moment.start_ms, item.moment.end_ms) for item in items]
 
 
-def test_losslesscut_gets_three_columns_without_a_heading(shelf: Path, vtag_home: Path) -> None:
-    wanted = of_one(vtag_home)
-    rows = list(csv.reader(io.StringIO(format_writer("csv")(wanted))))
-    assert [(round(1000 * float(a)), round(1000 * float(b))) for a, b, _ in rows] == spans(wanted)
+def test_losslesscut_gets_three_columns_without_a_heading(video_folder: Path, vtag_home: Path) -> None:
+    expected = exported_of_one_video(vtag_home)
+    rows = list(csv.reader(io.StringIO(format_writer("csv")(expected))))
+    assert [(round(1000 * float(a)), round(1000 * float(b))) for a, b, _ in rows] == ranges(expected)
     assert [label for _, _, label in rows] == [
         "archery", ODD, "'=1+1", "two lines 3 00:00:01,000 --> 00:00:02,000"
     ]  # fmt: skip
 
 
-def test_json_is_that_of_a_search(shelf: Path, vtag_home: Path, vtag: Run) -> None:
+def test_json_is_that_of_a_search(video_folder: Path, vtag_home: Path, vtag: Run) -> None:
     exported = json.loads(vtag("export", "score>0", "--format", "json").stdout)
     assert exported == json.loads(vtag("search", "score>0", "--json").stdout)
     assert [m["label"] for m in exported if m["path"].endswith("mov")] == list(LABELS)
 
 
-def test_subtitles_are_read_with_their_times_and_text(shelf: Path, vtag_home: Path) -> None:
-    wanted = of_one(vtag_home)
-    cues = list(srt.parse(format_writer("srt")(wanted)))
+def test_subtitles_are_read_with_their_times_and_text(video_folder: Path, vtag_home: Path) -> None:
+    expected = exported_of_one_video(vtag_home)
+    cues = list(srt.parse(format_writer("srt")(expected)))
     times = [(round(c.start.total_seconds() * 1000), round(c.end.total_seconds() * 1000)) for c in cues]
-    assert times == spans(wanted)
+    assert times == ranges(expected)
     assert [c.index for c in cues] == [1, 2, 3, 4]
     assert cues[0].content == "archery"
     assert not any(set(c.content) & set("<>{}\n") for c in cues)
-    captions = webvtt.from_string(format_writer("vtt")(wanted)).captions
+    captions = webvtt.from_string(format_writer("vtt")(expected)).captions
     assert [(c.start_in_seconds, c.end_in_seconds) for c in captions] == [
-        (a // 1000, b // 1000) for a, b in spans(wanted)
+        (a // 1000, b // 1000) for a, b in ranges(expected)
     ]
     assert [c.start[-4:] for c in captions] == [".500"] * 4
     raw = [c.raw_text for c in captions]
     assert raw[1] == ODD.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def test_chapters_are_read_by_libav(shelf: Path, vtag_home: Path, tmp_path: Path) -> None:
-    wanted = of_one(vtag_home)
-    (tmp_path / "c.ffmetadata").write_text(format_writer("chapters")(wanted), encoding="utf-8")
+def test_chapters_are_read_by_libav(video_folder: Path, vtag_home: Path, tmp_path: Path) -> None:
+    expected = exported_of_one_video(vtag_home)
+    (tmp_path / "c.ffmetadata").write_text(format_writer("chapters")(expected), encoding="utf-8")
     with av.open(str(tmp_path / "c.ffmetadata"), format="ffmetadata") as container:
         chapters = container.chapters()
     assert [
         (int(c["start"] * c["time_base"] * 1000), int(c["end"] * c["time_base"] * 1000)) for c in chapters
-    ] == spans(wanted)
+    ] == ranges(expected)
     assert [c["metadata"]["title"] for c in chapters] == [
         "archery", ODD, "=1+1", "two lines 3 00:00:01,000 --> 00:00:02,000"
     ]  # fmt: skip
 
 
-def test_an_otio_timeline_points_at_the_frames_of_each_video(shelf: Path, vtag_home: Path) -> None:
-    wanted = found(vtag_home)
-    timeline = otio.adapters.read_from_string(format_writer("otio")(wanted), "otio_json")
+def test_an_otio_timeline_points_at_the_frames_of_each_video(video_folder: Path, vtag_home: Path) -> None:
+    expected = exported(vtag_home)
+    timeline = otio.adapters.read_from_string(format_writer("otio")(expected), "otio_json")
     clips = list(timeline.find_clips())
-    assert len(clips) == len(wanted) == 8
-    for clip, (moment, duration_ms, rate) in zip(clips, wanted, strict=True):
+    assert len(clips) == len(expected) == 8
+    for clip, (moment, duration_ms, rate) in zip(clips, expected, strict=True):
         span, media = clip.source_range, clip.media_reference
         assert span.start_time.rate == rate
         assert abs(span.start_time.to_seconds() * 1000 - moment.start_ms) <= 500 / rate
@@ -129,27 +129,27 @@ def test_an_otio_timeline_points_at_the_frames_of_each_video(shelf: Path, vtag_h
         assert clip.markers[0].name == clip.name == " ".join(moment.label.split())
 
 
-def test_an_edl_has_an_event_a_moment(shelf: Path, vtag_home: Path) -> None:
-    wanted = sorted(found(vtag_home), key=lambda item: -item.frame_rate)
-    timeline = otio.adapters.read_from_string(format_writer("edl")(wanted), "cmx_3600", rate=30)
+def test_an_edl_has_an_event_a_moment(video_folder: Path, vtag_home: Path) -> None:
+    expected = sorted(exported(vtag_home), key=lambda item: -item.frame_rate)
+    timeline = otio.adapters.read_from_string(format_writer("edl")(expected), "cmx_3600", rate=30)
     clips = list(timeline.find_clips())
-    assert [clip.name for clip in clips] == [os.fsdecode(item.file_name) for item in wanted]
-    for clip, item in zip(clips, wanted, strict=True):
+    assert [clip.name for clip in clips] == [os.fsdecode(item.file_name) for item in expected]
+    for clip, item in zip(clips, expected, strict=True):
         assert abs(clip.source_range.start_time.to_seconds() * 1000 - item.moment.start_ms) <= 17
         assert abs(clip.source_range.duration.to_seconds() * 1000 - 2000) <= 34
         assert [marker.name for marker in clip.markers] == [" ".join(item.moment.label.split())]
 
 
-def test_keywords_are_understood_by_a_reader_of_rdf(shelf: Path, vtag_home: Path, vtag: Run) -> None:
-    run = vtag("export", "path:b.mov", "--format", "xmp")
-    assert run.returncode == 0 and run.stdout.strip() == str(shelf / "b.mov.xmp")
-    lists = read_rdf((shelf / "b.mov.xmp").read_bytes())
+def test_keywords_are_understood_by_a_reader_of_rdf(video_folder: Path, vtag_home: Path, vtag: Run) -> None:
+    result = vtag("export", "path:b.mov", "--format", "xmp")
+    assert result.returncode == 0 and result.stdout.strip() == str(video_folder / "b.mov.xmp")
+    lists = read_rdf((video_folder / "b.mov.xmp").read_bytes())
     names = [" ".join(label.split()) for label in LABELS]
     assert sorted(lists["subject"]) == sorted(names)
     assert sorted(lists["TagsList"]) == sorted("vtag/" + name.replace("/", "∕") for name in names)
     assert sorted(lists["hierarchicalSubject"]) == sorted(f"vtag|{name}" for name in names)
-    again = vtag("export", "path:b.mov", "--format", "xmp")
-    assert again.stdout == "" and "0 sidecars written" in again.stderr
+    second_run = vtag("export", "path:b.mov", "--format", "xmp")
+    assert second_run.stdout == "" and "0 sidecars written" in second_run.stderr
 
 
 FOREIGN = """<?xml version="1.0" encoding="UTF-8"?>
@@ -169,12 +169,12 @@ FOREIGN = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
-def test_a_sidecar_that_is_there_keeps_all_that_it_had() -> None:
+def test_an_existing_sidecar_keeps_its_content() -> None:
     merged = xmp.merge(FOREIGN.encode(), ["archery", "yoga"])
     assert merged is not None
-    before, after = read_graph(FOREIGN.encode()), read_graph(merged)
-    kept = {(p, str(o)) for _, p, o in before if not isinstance(o, rdflib.BNode)}
-    assert kept <= {(p, str(o)) for _, p, o in after}
+    original, merged_graph = read_graph(FOREIGN.encode()), read_graph(merged)
+    literals = {(p, str(o)) for _, p, o in original if not isinstance(o, rdflib.BNode)}
+    assert literals <= {(p, str(o)) for _, p, o in merged_graph}
     lists = read_rdf(merged)
     assert lists["subject"] == ["Grandma", "archery", "yoga"]
     assert lists["TagsList"] == ["vtag/archery", "vtag/yoga"]
@@ -186,15 +186,15 @@ def test_a_sidecar_that_is_there_keeps_all_that_it_had() -> None:
         b"x:xmptk",
     ):
         assert part in merged
-    assert {str(s) for s, p, _ in after if str(p).endswith("subject")} == {"uuid:1"}
+    assert {str(s) for s, p, _ in merged_graph if str(p).endswith("subject")} == {"uuid:1"}
     assert xmp.merge(merged, ["yoga"]) is None
 
 
 @given(st.lists(st.text(max_size=20), max_size=5), st.lists(st.text(max_size=20), max_size=5))
 @settings(max_examples=100, deadline=None)
-def test_any_labels_go_in_and_come_out(first: list[str], second: list[str]) -> None:
-    once = xmp.merge(None, first)
-    both = xmp.merge(once, second) or once
+def test_any_labels_are_read_back_from_a_sidecar(first: list[str], second: list[str]) -> None:
+    first_merge = xmp.merge(None, first)
+    both = xmp.merge(first_merge, second) or first_merge
     names = {" ".join(xmp.one_line(label).split()) for label in first + second} - {""}
     assert (set(read_rdf(both)["subject"]) if both else set()) == names
 
@@ -208,7 +208,7 @@ def test_any_labels_go_in_and_come_out(first: list[str], second: list[str]) -> N
         FOREIGN.replace("</r:RDF>", "</r:RDF><r:RDF/>").encode(),
     ],
 )  # fmt: skip
-def test_what_is_no_sidecar_is_left_alone(sidecar: bytes, tmp_path: Path) -> None:
+def test_an_invalid_sidecar_is_left_alone(sidecar: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.mp4.xmp"
     path.write_bytes(sidecar)
     with pytest.raises(VtagError, match=r"a\.mp4\.xmp: .* it was left as it is"):
@@ -216,42 +216,42 @@ def test_what_is_no_sidecar_is_left_alone(sidecar: bytes, tmp_path: Path) -> Non
     assert path.read_bytes() == sidecar and os.listdir(tmp_path) == ["a.mp4.xmp"]
 
 
-def test_one_bad_sidecar_costs_no_other(shelf: Path, vtag: Run, tmp_path: Path) -> None:
-    (shelf / "b.mov.xmp").write_text("mine")
+def test_an_invalid_sidecar_does_not_stop_the_others(video_folder: Path, vtag: Run, tmp_path: Path) -> None:
+    (video_folder / "b.mov.xmp").write_text("mine")
     (tmp_path / "elsewhere").mkdir()
-    run = vtag("export", "score>0", "--format", "xmp")
-    assert run.returncode == 3 and "not sound XML" in run.stderr
-    assert run.stdout.splitlines() == [str(shelf / "a #1 %20; é.mp4.xmp")]
-    assert (shelf / "b.mov.xmp").read_text() == "mine"
+    result = vtag("export", "score>0", "--format", "xmp")
+    assert result.returncode == 3 and "not sound XML" in result.stderr
+    assert result.stdout.splitlines() == [str(video_folder / "a #1 %20; é.mp4.xmp")]
+    assert (video_folder / "b.mov.xmp").read_text() == "mine"
     assert vtag("export", "score>0", "--format", "xmp", "-o", tmp_path / "x").returncode == 0
     assert sorted(os.listdir(tmp_path / "x")) == ["a #1 %20; é.mp4.xmp", "b.mov.xmp"]
 
 
 @pytest.mark.parametrize("name", ["csv", "srt", "vtt", "chapters"])
 def test_a_format_of_one_video_makes_a_file_for_each(
-    shelf: Path, vtag: Run, tmp_path: Path, name: str
+    video_folder: Path, vtag: Run, tmp_path: Path, name: str
 ) -> None:
-    several = vtag("export", "score>0", "--format", name)
-    assert several.returncode == 1 and "2 were found" in several.stderr and several.stdout == ""
+    stdout_run = vtag("export", "score>0", "--format", name)
+    assert stdout_run.returncode == 1 and "2 were found" in stdout_run.stderr and stdout_run.stdout == ""
     out = tmp_path / "out"
-    run = vtag("export", "score>0", "--format", name, "-o", out)
-    assert run.returncode == 0, run.stderr
+    result = vtag("export", "score>0", "--format", name, "-o", out)
+    assert result.returncode == 0, result.stderr
     suffix = FORMATS[name].suffix
     assert sorted(os.listdir(out)) == [f"a #1 %20; é{suffix}", f"b{suffix}"]
-    single = vtag("export", "path:b.mov", "--format", name)
-    assert single.stdout == (out / f"b{suffix}").read_text(encoding="utf-8")
+    one_video = vtag("export", "path:b.mov", "--format", name)
+    assert one_video.stdout == (out / f"b{suffix}").read_text(encoding="utf-8")
     assert vtag("export", "path:b.mov", "--format", name, "-o", f"{tmp_path}/one/").returncode == 0
     assert os.listdir(tmp_path / "one") == [f"b{suffix}"]
     (out / f"b{suffix}").write_text("precious")
     assert "there already" in vtag("export", "score>0", "--format", name, "-o", out).stderr
     assert (out / f"b{suffix}").read_text() == "precious"
     assert vtag("export", "score>0", "--format", name, "-o", out, "--overwrite").returncode == 0
-    assert (out / f"b{suffix}").read_text(encoding="utf-8") == single.stdout
+    assert (out / f"b{suffix}").read_text(encoding="utf-8") == one_video.stdout
 
 
-def test_a_word_with_a_hyphen_is_no_folder(shelf: Path, vtag: Run, tmp_path: Path) -> None:
-    run = vtag("export", "archery", "-outdoors", "--format", "json", "-o", tmp_path / "o.json")
-    assert run.returncode == 0, run.stderr
+def test_a_word_with_a_hyphen_is_no_folder(video_folder: Path, vtag: Run, tmp_path: Path) -> None:
+    result = vtag("export", "archery", "-outdoors", "--format", "json", "-o", tmp_path / "o.json")
+    assert result.returncode == 0, result.stderr
     assert len(json.loads((tmp_path / "o.json").read_text())) == 2
 
 

@@ -1,4 +1,4 @@
-"""Labels by the words that people use: the file that ships, a person's own file, and what a word fits."""
+"""Labels by everyday words: the file that ships with vtag, the user's file, and what a word matches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shipped() -> set[str]:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
-    """A library that knows the labels of Kinetics-400 and of the starter."""
+    """A library with the labels of Kinetics-400 and of the starter."""
     path = tmp_path_factory.mktemp("labels") / "library.db"
     with Library.open(path) as library:
         library.connection.executemany(
@@ -34,7 +34,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
     return open_reader(path)
 
 
-def found(reader: sqlite3.Connection, *words: str, phrase: bool = False) -> set[str]:
+def matching(reader: sqlite3.Connection, *words: str, phrase: bool = False) -> set[str]:
     names = dict(reader.execute("SELECT id, name FROM labels"))
     return {names[i] for i in labels.matching_label_ids(reader, words, phrase=phrase)}
 
@@ -46,67 +46,67 @@ def test_every_label_that_the_file_names_exists_and_every_label_is_in_a_group() 
         for name, members in table.items():
             assert len(set(members)) == len(members), name
             assert set(members) <= names | shipped(), name
-    known = labels.vocabulary()
-    assert [label for label in sorted(shipped()) if not known.groups_of(label)] == []
+    vocabulary = labels.vocabulary()
+    assert [label for label in sorted(shipped()) if not vocabulary.groups_of(label)] == []
 
 
 def test_an_everyday_word_finds_the_labels_that_it_stands_for(reader: sqlite3.Connection) -> None:
-    assert {"tango dancing", "salsa dancing", "zumba", "capoeira", "krumping"} <= found(reader, "dancing")
-    assert found(reader, "dancers") == found(reader, "zither") == set()
-    assert "playing chess" not in found(reader, "dancing")
-    assert {"walking the dog", "grooming dog"} <= found(reader, "dogs")
-    assert {"blowing out candles", "opening present"} <= found(reader, "birthday")
-    assert {"surfing water", "kitesurfing"} <= found(reader, "beach")
-    assert {"riding a bike", "riding mountain bike", "biking through snow"} <= found(reader, "bikes")
-    assert {"kicking soccer ball", "passing American football (in game)"} <= found(reader, "football")
-    assert {"skiing slalom", "bobsledding"} <= found(reader, "winter", "sports")
-    assert found(reader, "make-up") == found(reader, "makeup") > {"apply eye makeup"}
+    assert {"tango dancing", "salsa dancing", "zumba", "capoeira", "krumping"} <= matching(reader, "dancing")
+    assert matching(reader, "dancers") == matching(reader, "zither") == set()
+    assert "playing chess" not in matching(reader, "dancing")
+    assert {"walking the dog", "grooming dog"} <= matching(reader, "dogs")
+    assert {"blowing out candles", "opening present"} <= matching(reader, "birthday")
+    assert {"surfing water", "kitesurfing"} <= matching(reader, "beach")
+    assert {"riding a bike", "riding mountain bike", "biking through snow"} <= matching(reader, "bikes")
+    assert {"kicking soccer ball", "passing American football (in game)"} <= matching(reader, "football")
+    assert {"skiing slalom", "bobsledding"} <= matching(reader, "winter", "sports")
+    assert matching(reader, "make-up") == matching(reader, "makeup") > {"apply eye makeup"}
 
 
-def test_words_have_to_fit_one_name_before_they_may_be_spread_over_several(
+def test_words_match_one_name_before_they_spread_over_several(
     reader: sqlite3.Connection,
 ) -> None:
-    assert found(reader, "drinking", "beer") == {"drinking beer"}
-    assert found(reader, "beer", "drinking") == {"drinking beer"}
-    assert found(reader, "riding", "a", "bike") == {"riding a bike"}
-    assert found(reader, "snow", "dog") == {"sled dog racing"}  # by its own name and by its group's
-    assert found(reader, "riding", "chess") == set()
+    assert matching(reader, "drinking", "beer") == {"drinking beer"}
+    assert matching(reader, "beer", "drinking") == {"drinking beer"}
+    assert matching(reader, "riding", "a", "bike") == {"riding a bike"}
+    assert matching(reader, "snow", "dog") == {"sled dog racing"}  # by its name and by its group
+    assert matching(reader, "riding", "chess") == set()
 
 
-def test_a_phrase_is_in_order_and_may_be_another_name(reader: sqlite3.Connection) -> None:
-    assert "skiing slalom" in found(reader, "winter", "sports", phrase=True)
-    assert found(reader, "sports", "winter", phrase=True) == set()
-    assert found(reader, "press ups") == {"push up"}
+def test_a_phrase_keeps_its_order_and_may_be_a_synonym(reader: sqlite3.Connection) -> None:
+    assert "skiing slalom" in matching(reader, "winter", "sports", phrase=True)
+    assert matching(reader, "sports", "winter", phrase=True) == set()
+    assert matching(reader, "press ups") == {"push up"}
 
 
 @given(words=st.lists(st.text(max_size=12), max_size=4), phrase=st.booleans())
-def test_any_words_are_only_words(words: list[str], phrase: bool) -> None:
+def test_no_word_is_an_operator(words: list[str], phrase: bool) -> None:
     reader = sqlite3.connect(":memory:")
     reader.execute("CREATE TABLE labels (id INTEGER PRIMARY KEY, name TEXT)")
     reader.execute("CREATE VIRTUAL TABLE labels_fts USING fts5 (name, content='labels', content_rowid='id')")
     assert labels.matching_label_ids(reader, words, phrase=phrase) == set()
 
 
-def test_a_person_adds_names_in_another_language(reader: sqlite3.Connection, vtag_home: Path) -> None:
-    assert found(reader, "Tanzen") == set()
+def test_a_user_adds_names_in_another_language(reader: sqlite3.Connection, vtag_home: Path) -> None:
+    assert matching(reader, "Tanzen") == set()
     (vtag_home / "labels.toml").write_text(
         '[groups]\n"dancing" = ["hula hooping"]\n"Küche" = ["cooking", "Dining"]\n[names]\n"tanzen" = ["dancing"]\n',
         encoding="utf-8",
     )
-    assert {"zumba", "hula hooping"} <= found(reader, "Tanzen") == found(reader, "dancing")
-    assert {"cooking egg", "dining"} <= found(reader, "kuche")
+    assert {"zumba", "hula hooping"} <= matching(reader, "Tanzen") == matching(reader, "dancing")
+    assert {"cooking egg", "dining"} <= matching(reader, "kuche")
     assert "Küche" in labels.vocabulary().groups_of("dining")
 
 
-def test_names_that_name_each_other_end(reader: sqlite3.Connection, vtag_home: Path) -> None:
+def test_names_may_refer_to_each_other(reader: sqlite3.Connection, vtag_home: Path) -> None:
     (vtag_home / "labels.toml").write_text(
         '[names]\na = ["b", "yoga"]\nb = ["a", "zumba"]\n', encoding="utf-8"
     )
-    assert found(reader, "a") >= {"yoga", "zumba"} == found(reader, "b")
+    assert matching(reader, "a") >= {"yoga", "zumba"} == matching(reader, "b")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[names]\nx = [", "not sound TOML"),
         ("[aliases]\nx = ['yoga']", r"table \[aliases\]"),
@@ -119,16 +119,16 @@ def test_names_that_name_each_other_end(reader: sqlite3.Connection, vtag_home: P
         ("x" * 2**21, "larger than a megabyte"),
     ],
 )
-def test_a_wrong_file_is_said_in_one_line(
-    reader: sqlite3.Connection, vtag_home: Path, text: str, said: str
+def test_an_invalid_file_raises_a_one_line_error(
+    reader: sqlite3.Connection, vtag_home: Path, text: str, message: str
 ) -> None:
     (vtag_home / "labels.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(LibraryError, match=said) as raised:
-        found(reader, "yoga")
+    with pytest.raises(LibraryError, match=message) as raised:
+        matching(reader, "yoga")
     assert "\n" not in str(raised.value) and "labels.toml" in str(raised.value)
 
 
-def test_a_file_that_is_no_text_is_said(reader: sqlite3.Connection, vtag_home: Path) -> None:
+def test_a_file_that_is_not_text_is_an_error(reader: sqlite3.Connection, vtag_home: Path) -> None:
     (vtag_home / "labels.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LibraryError, match=r"labels\.toml"):
-        found(reader, "yoga")
+        matching(reader, "yoga")

@@ -1,4 +1,4 @@
-"""The query language: how text is read, and what a tree means, against a brute force over small libraries."""
+"""The query language: parsing, and the evaluation of trees compared with a brute force over small libraries."""
 
 from __future__ import annotations
 
@@ -19,31 +19,37 @@ from vtag.engine.library.search import evaluate, query, sequence
 from vtag.engine.library.search.moments import Moment, search, search_videos
 from vtag.engine.library.search.query import parse
 
-W, S = query.TextTerm, query.ScoreFilter
+Text, Score = query.TextTerm, query.ScoreFilter
 
 
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
-        ("riding a bike", W(("riding", "a", "bike"))),
-        ("“riding a” bike", W(("riding a", "bike"))),
-        ("yoga - !! ***", W(("yoga",))),
-        ('yoga "', W(("yoga",))),
-        ('"or" or "OR"', W(("or", "or", "OR"))),
-        ("a b OR c", query.Or((W(("a", "b")), W(("c",))))),
-        ("a AND b OR c", query.Or((query.And((W(("a",)), W(("b",)))), W(("c",))))),
-        ("a AND (b OR c)", query.And((W(("a",)), query.Or((W(("b",)), W(("c",))))))),
-        ('riding -"a horse" bike', query.And((W(("riding", "bike")), query.Not(W(("a horse",)))))),
-        ("a −b", query.And((W(("a",)), query.Not(W(("b",)))))),
-        ("score>0.6", S(">", 0.6)),
-        ("score >= .5 a", query.And((W(("a",)), S(">=", 0.5)))),
-        ("a THEN b", query.Then((W(("a",)), W(("b",))), (60_000,))),
-        ("a THEN<10s b THEN < 1m c", query.Then((W(("a",)), W(("b",)), W(("c",))), (10_000, 60_000))),
-        # a filter narrows all that stands with it, on whichever side
-        ("a score>0.6 THEN b", query.And((query.Then((W(("a",)), W(("b",))), (60_000,)), S(">", 0.6)))),
+        ("riding a bike", Text(("riding", "a", "bike"))),
+        ("“riding a” bike", Text(("riding a", "bike"))),
+        ("yoga - !! ***", Text(("yoga",))),
+        ('yoga "', Text(("yoga",))),
+        ('"or" or "OR"', Text(("or", "or", "OR"))),
+        ("a b OR c", query.Or((Text(("a", "b")), Text(("c",))))),
+        ("a AND b OR c", query.Or((query.And((Text(("a",)), Text(("b",)))), Text(("c",))))),
+        ("a AND (b OR c)", query.And((Text(("a",)), query.Or((Text(("b",)), Text(("c",))))))),
+        ('riding -"a horse" bike', query.And((Text(("riding", "bike")), query.Not(Text(("a horse",)))))),
+        ("a −b", query.And((Text(("a",)), query.Not(Text(("b",)))))),
+        ("score>0.6", Score(">", 0.6)),
+        ("score >= .5 a", query.And((Text(("a",)), Score(">=", 0.5)))),
+        ("a THEN b", query.Then((Text(("a",)), Text(("b",))), (60_000,))),
+        (
+            "a THEN<10s b THEN < 1m c",
+            query.Then((Text(("a",)), Text(("b",)), Text(("c",))), (10_000, 60_000)),
+        ),
+        # a filter narrows all parts of its alternative, on both sides
+        (
+            "a score>0.6 THEN b",
+            query.And((query.Then((Text(("a",)), Text(("b",))), (60_000,)), Score(">", 0.6))),
+        ),
         ("label:yoga", query.LabelTerm("yoga")),
         ('label:"riding a bike"', query.LabelTerm("riding a bike")),
-        ("path:*.mp4 a", query.And((W(("a",)), query.PathFilter("*.mp4")))),
+        ("path:*.mp4 a", query.And((Text(("a",)), query.PathFilter("*.mp4")))),
         ("longer:1h30m", query.LengthFilter(">", 5_400_000)),
         ("shorter:1.5s", query.LengthFilter("<", 1500)),
         ("shorter:90", query.LengthFilter("<", 90_000)),
@@ -52,10 +58,10 @@ W, S = query.TextTerm, query.ScoreFilter
         ("after:2024-05-17T14:30", query.DateFilter(">=", datetime(2024, 5, 17, 14, 30))),
         ("IS:Confirmed", query.VerdictFilter("confirmed")),
         ("is:unavailable source:user", query.And((query.UnavailableFilter(), query.SourceFilter("user")))),
-        ("-model:m a", query.And((W(("a",)), query.Not(query.ModelFilter("m"))))),
+        ("-model:m a", query.And((Text(("a",)), query.Not(query.ModelFilter("m"))))),
     ],
 )
-def test_a_query_is_read_as_it_was_meant(text: str, tree: query.Node) -> None:
+def test_a_query_is_parsed_to_its_tree(text: str, tree: query.Node) -> None:
     assert parse(text) == tree
 
 
@@ -69,14 +75,14 @@ def test_a_query_is_read_as_it_was_meant(text: str, tree: query.Node) -> None:
         ("a THEN " * 16 + "a", 108),
     ],
 )  # fmt: skip
-def test_what_cannot_be_understood_is_said_with_its_place(text: str, column: int) -> None:
+def test_an_error_names_the_column(text: str, column: int) -> None:
     with pytest.raises(QueryError, match=f"^the query at column {column}: ") as error:
         parse(text)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["", " ", '""', "-", "!?", "a " * 2000])
-def test_a_query_that_asks_for_nothing_is_said_in_one_line(text: str) -> None:
+def test_an_empty_query_raises_a_one_line_error(text: str) -> None:
     with pytest.raises(QueryError) as error:
         parse(text)
     assert "\n" not in str(error.value)
@@ -86,7 +92,7 @@ LABELS = ("archery", "riding a bike", "riding a horse", "yoga")
 MODELS = ("m", "n")
 
 
-class Seg(NamedTuple):
+class GeneratedSegment(NamedTuple):
     """A segment of a generated library."""
 
     content: int
@@ -98,17 +104,17 @@ class Seg(NamedTuple):
     verdict: str | None
 
 
-class Video(NamedTuple):
-    """A video of a generated library; `there` is whether its file is."""
+class GeneratedVideo(NamedTuple):
+    """A video of a generated library; `exists` is whether its file does."""
 
     path: str
     recorded: str
-    there: bool
+    exists: bool
 
 
-HERE = os.path.abspath(__file__)
-segs = st.builds(
-    lambda content, label, model, start, length, score, verdict: Seg(
+THIS_FILE = os.path.abspath(__file__)
+segments_strategy = st.builds(
+    lambda content, label, model, start, length, score, verdict: GeneratedSegment(
         content, label, model, start * 1000, (start + length) * 1000, score / 10, verdict
     ),
     st.integers(0, 3),
@@ -119,21 +125,21 @@ segs = st.builds(
     st.integers(0, 10),
     st.sampled_from([None, None, None, "confirmed", "rejected"]),
 )
-shelves = st.lists(segs, max_size=14)
+libraries = st.lists(segments_strategy, max_size=14)
 VIDEOS = (
-    Video(HERE, "2020-01-01", True),
-    Video("/gone/Holiday/a.mp4", "2021-06-01T12:00:00", False),
-    Video("/gone/holiday/b.mov", "2022-06-01", False),
-    Video("/gone/office/c.mp4", "2023-12-31", False),
+    GeneratedVideo(THIS_FILE, "2020-01-01", True),
+    GeneratedVideo("/gone/Holiday/a.mp4", "2021-06-01T12:00:00", False),
+    GeneratedVideo("/gone/holiday/b.mov", "2022-06-01", False),
+    GeneratedVideo("/gone/office/c.mp4", "2023-12-31", False),
 )
-ATOMS = [
+TERMS = [
     "archery", "riding", "bike", '"riding a"', "yoga", "horse", "label:yoga", "label:riding*", "xyzzy",
     "score>0.5", "score<=0.3", "longer:8s", "shorter:5s", "model:m", "source:user", "source:model",
     "is:confirmed", "is:rejected", "is:unavailable", "path:holiday", "path:/gone/*.mp4", "path:office/*",
     "after:2021", "before:2022-06-02",
 ]  # fmt: skip
 queries = st.recursive(
-    st.sampled_from(ATOMS),
+    st.sampled_from(TERMS),
     lambda inner: (
         st.lists(inner, min_size=2, max_size=3).map(" ".join)
         | st.lists(inner, min_size=2, max_size=3).map(" AND ".join)
@@ -141,19 +147,19 @@ queries = st.recursive(
         | st.lists(inner, min_size=2, max_size=3).map(" THEN<20s ".join)
         | inner.map("({})".format)
         | inner.map("-({})".format)
-        | st.sampled_from(ATOMS).map("-{}".format)
+        | st.sampled_from(TERMS).map("-{}".format)
     ),
     max_leaves=6,
 )
 
 
-@pytest.mark.parametrize("many", [False, True])
-@given(shelf=shelves, text=queries)
+@pytest.mark.parametrize("is_large_library", [False, True])
+@given(segments=libraries, text=queries)
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_search_finds_what_its_query_means(
-    monkeypatch: pytest.MonkeyPatch, many: bool, shelf: list[Seg], text: str
+def test_a_search_agrees_with_the_brute_force(
+    monkeypatch: pytest.MonkeyPatch, is_large_library: bool, segments: list[GeneratedSegment], text: str
 ) -> None:
-    if many:  # as in a library that is large beside these numbers
+    if is_large_library:  # as if the library were larger than these limits
         monkeypatch.setattr(evaluate, "_SMALL_SCOPE", 0)
         monkeypatch.setattr(sequence, "_SMALL_STEP", 0)
         monkeypatch.setattr(sequence, "_FIRST_BATCH", 1)
@@ -162,13 +168,13 @@ def test_a_search_finds_what_its_query_means(
         tree = parse(text)
     except QueryError:
         return
-    reader = _library(shelf)
-    wanted = _found(tree, shelf)
-    found = search(reader, text, limit=None)
-    assert [_facts(m) for m in found] == wanted
-    assert [_facts(m) for m in search(reader, text, limit=2)] == wanted[:2]
+    reader = _library(segments)
+    expected = _expected_facts(tree, segments)
+    moments = search(reader, text, limit=None)
+    assert [_facts(m) for m in moments] == expected
+    assert [_facts(m) for m in search(reader, text, limit=2)] == expected[:2]
     grouped = search_videos(reader, text, limit=None)
-    assert {_facts(m) for video in grouped for m in video} == set(wanted)
+    assert {_facts(m) for video in grouped for m in video} == set(expected)
     assert [max(m.score for m in video) for video in grouped] == sorted(
         (max(m.score for m in video) for video in grouped), reverse=True
     )
@@ -176,24 +182,26 @@ def test_a_search_finds_what_its_query_means(
 
 
 @given(text=st.text(st.characters(), max_size=40) | st.lists(st.sampled_from(
-    [*ATOMS, "OR", "AND", "THEN", "-", '"', "(", ")", "'; DROP TABLE segments; --", "score>", "is:", "NEAR", "\0"]
+    [*TERMS, "OR", "AND", "THEN", "-", '"', "(", ")", "'; DROP TABLE segments; --", "score>", "is:", "NEAR", "\0"]
 ), max_size=9).map(" ".join))  # fmt: skip
 @settings(max_examples=400, deadline=None)
-def test_any_text_has_an_answer_or_a_sentence_and_does_nothing_else(text: str) -> None:
-    if not _kept:
-        _kept.append(_library([Seg(0, i % 4, 0, i * 1000, i * 1000 + 900, 0.5, None) for i in range(20)]))
-    before = list(_kept[0].iterdump())
+def test_any_text_gives_moments_or_an_error_and_changes_nothing(text: str) -> None:
+    if not _readers:
+        _readers.append(
+            _library([GeneratedSegment(0, i % 4, 0, i * 1000, i * 1000 + 900, 0.5, None) for i in range(20)])
+        )
+    dump = list(_readers[0].iterdump())
     try:
-        assert len(search(_kept[0], text)) <= 20
+        assert len(search(_readers[0], text)) <= 20
     except QueryError as error:
         assert "\n" not in str(error)
-    assert list(_kept[0].iterdump()) == before
+    assert list(_readers[0].iterdump()) == dump
 
 
-_kept: list[sqlite3.Connection] = []
+_readers: list[sqlite3.Connection] = []
 
 
-def _library(shelf: list[Seg]) -> sqlite3.Connection:
+def _library(segments: list[GeneratedSegment]) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     migrations.apply(connection, "vtag")
     run = connection.executemany
@@ -217,7 +225,7 @@ def _library(shelf: list[Seg]) -> sqlite3.Connection:
     run(
         "INSERT INTO segments (content_id, label_id, model_id, start_ms, end_ms, score, verdict) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(s.content + 1, s.label + 1, None if s.model is None else s.model + 1, *s[3:]) for s in shelf],
+        [(s.content + 1, s.label + 1, None if s.model is None else s.model + 1, *s[3:]) for s in segments],
     )
     return connection
 
@@ -229,37 +237,37 @@ def _facts(m: Moment) -> Facts:
     return m.path.decode(), m.label, m.start_ms, m.end_ms, m.score
 
 
-# --- the brute force: every video by itself, every part by its definition in docs/search.md
+# --- the brute force: each video on its own, each part by its definition in docs/search.md
 
-Chain = tuple[int, ...]  # positions in the shelf
+Chain = tuple[int, ...]  # indices of segments
 
 
-def _found(tree: query.Node, shelf: list[Seg]) -> list[Facts]:
+def _expected_facts(tree: query.Node, segments: list[GeneratedSegment]) -> list[Facts]:
     chains: set[Chain] = set()
     for content in range(len(VIDEOS)):
-        video = [i for i, seg in enumerate(shelf) if seg.content == content]
-        chains |= set(_moments(tree, video, shelf, [], content) or [])
-    ordered = sorted(chains, key=lambda c: (-min(shelf[i].score for i in c), c[0]))
-    kept: list[Chain] = []
+        video = [i for i, seg in enumerate(segments) if seg.content == content]
+        chains |= set(_moments(tree, video, segments, [], content) or [])
+    ordered = sorted(chains, key=lambda c: (-min(segments[i].score for i in c), c[0]))
+    distinct: list[Chain] = []
     for chain in ordered:
-        if not any(_same_seen_by_another(chain, other, shelf) for other in kept):
-            kept.append(chain)
-    return [_facts_of(chain, shelf) for chain in kept]
+        if not any(_is_duplicate(chain, other, segments) for other in distinct):
+            distinct.append(chain)
+    return [_facts_of(chain, segments) for chain in distinct]
 
 
-def _same_seen_by_another(a: Chain, b: Chain, shelf: list[Seg]) -> bool:
-    of: Callable[[Chain, str], list[Any]] = lambda c, name: [getattr(shelf[i], name) for i in c]  # noqa: E731
+def _is_duplicate(a: Chain, b: Chain, segments: list[GeneratedSegment]) -> bool:
+    values: Callable[[Chain, str], list[Any]] = lambda c, name: [getattr(segments[i], name) for i in c]  # noqa: E731
     return (
-        of(a, "content")[0] == of(b, "content")[0]
-        and of(a, "label") == of(b, "label")
-        and of(a, "model") != of(b, "model")
-        and shelf[a[0]].start < max(of(b, "end"))
-        and shelf[b[0]].start < max(of(a, "end"))
+        values(a, "content")[0] == values(b, "content")[0]
+        and values(a, "label") == values(b, "label")
+        and values(a, "model") != values(b, "model")
+        and segments[a[0]].start < max(values(b, "end"))
+        and segments[b[0]].start < max(values(a, "end"))
     )
 
 
-def _facts_of(chain: Chain, shelf: list[Seg]) -> Facts:
-    steps = [shelf[i] for i in chain]
+def _facts_of(chain: Chain, segments: list[GeneratedSegment]) -> Facts:
+    steps = [segments[i] for i in chain]
     return (
         VIDEOS[steps[0].content].path,
         " THEN ".join(LABELS[s.label] for s in steps),
@@ -270,44 +278,50 @@ def _facts_of(chain: Chain, shelf: list[Seg]) -> Facts:
 
 
 def _moments(
-    node: query.Node, video: list[int], shelf: list[Seg], filters: list[query.Node], content: int
+    node: query.Node,
+    video: list[int],
+    segments: list[GeneratedSegment],
+    filters: list[query.Node],
+    content: int,
 ) -> list[Chain] | None:
-    """The moments of a video that `node` finds, None where it does not hold there."""
+    """The moments of a video that `node` finds, None if it matches nothing there."""
     if query.is_filter(node):
         node = query.And((node,))
     match node:
         case query.TextTerm() | query.LabelTerm():
             return [
-                (i,) for i in video if _fits(node, LABELS[shelf[i].label]) and _passes(shelf[i], filters)
+                (i,)
+                for i in video
+                if _matches(node, LABELS[segments[i].label]) and _passes(segments[i], filters)
             ] or None
         case query.Or(parts):
-            found = [_moments(part, video, shelf, filters, content) for part in parts]
-            return list(itertools.chain.from_iterable(f or [] for f in found)) or None
+            moments = [_moments(part, video, segments, filters, content) for part in parts]
+            return list(itertools.chain.from_iterable(f or [] for f in moments)) or None
         case query.And(parts):
-            beside = filters + [p for p in parts if query.is_filter(p)]
-            wanted = [p for p in parts if not query.is_filter(p) and not isinstance(p, query.Not)]
-            unwanted = [p.part for p in parts if isinstance(p, query.Not) and not query.is_filter(p)]
-            if any(_moments(p, video, shelf, [], content) for p in unwanted):
+            inner_filters = filters + [p for p in parts if query.is_filter(p)]
+            searches = [p for p in parts if not query.is_filter(p) and not isinstance(p, query.Not)]
+            negated = [p.part for p in parts if isinstance(p, query.Not) and not query.is_filter(p)]
+            if any(_moments(p, video, segments, [], content) for p in negated):
                 return None
-            if not wanted:
-                return [(i,) for i in video if _passes(shelf[i], beside)] or None
-            found = [_moments(part, video, shelf, beside, content) for part in wanted]
-            return None if None in found else list(itertools.chain.from_iterable(f or [] for f in found))
+            if not searches:
+                return [(i,) for i in video if _passes(segments[i], inner_filters)] or None
+            moments = [_moments(part, video, segments, inner_filters, content) for part in searches]
+            return None if None in moments else list(itertools.chain.from_iterable(f or [] for f in moments))
         case query.Then(steps, gaps):
-            found = [_moments(step, video, shelf, filters, content) for step in steps]
-            return None if None in found else _chains([f or [] for f in found], gaps, shelf) or None
+            moments = [_moments(step, video, segments, filters, content) for step in steps]
+            return None if None in moments else _chains([f or [] for f in moments], gaps, segments) or None
     raise AssertionError(node)
 
 
-def _chains(steps: list[list[Chain]], gaps: tuple[int, ...], shelf: list[Seg]) -> list[Chain]:
+def _chains(steps: list[list[Chain]], gaps: tuple[int, ...], segments: list[GeneratedSegment]) -> list[Chain]:
     def begin(c: Chain) -> int:
-        return shelf[c[0]].start
+        return segments[c[0]].start
 
     def end(c: Chain) -> int:
-        return max(shelf[i].end for i in c)
+        return max(segments[i].end for i in c)
 
     def order(c: Chain) -> tuple[int, float, int]:
-        return begin(c), -min(shelf[i].score for i in c), c[0]
+        return begin(c), -min(segments[i].score for i in c), c[0]
 
     valid = [
         chain
@@ -323,18 +337,18 @@ def _chains(steps: list[list[Chain]], gaps: tuple[int, ...], shelf: list[Seg]) -
     return [tuple(itertools.chain.from_iterable(chain)) for chain in last.values()]
 
 
-def _fits(node: query.TextTerm | query.LabelTerm, label: str) -> bool:
+def _matches(node: query.TextTerm | query.LabelTerm, label: str) -> bool:
     if isinstance(node, query.LabelTerm):
         return label.startswith(node.pattern[:-1]) if node.pattern.endswith("*") else label == node.pattern
     return all(text in label for text in node.texts)
 
 
-def _passes(seg: Seg, filters: list[query.Node]) -> bool:
+def _passes(seg: GeneratedSegment, filters: list[query.Node]) -> bool:
     rejected_counts = any("VerdictFilter(verdict='rejected')" in repr(f) for f in filters)
     return (seg.verdict != "rejected" or rejected_counts) and all(_holds(f, seg) for f in filters)
 
 
-def _holds(node: query.Node, seg: Seg) -> bool:
+def _holds(node: query.Node, seg: GeneratedSegment) -> bool:
     video, length = VIDEOS[seg.content], seg.end - seg.start
     match node:
         case query.Not(part):
@@ -354,7 +368,7 @@ def _holds(node: query.Node, seg: Seg) -> bool:
         case query.VerdictFilter(name):
             return seg.verdict == name
         case query.UnavailableFilter():
-            return not video.there
+            return not video.exists
         case query.DateFilter(operator, when):
             return (datetime.fromisoformat(video.recorded) >= when) == (operator == ">=")
         case query.PathFilter(pattern):

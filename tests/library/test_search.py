@@ -1,4 +1,4 @@
-"""Search as a library call: what fits, in which order, from which file; the index that keeps it quick."""
+"""Search as a library call: matches, their order and files, and the index that keeps it fast."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def tagged(library: Library, tmp_path: Path) -> Library:
     return library
 
 
-def say(
+def annotate(
     library: Library, content_id: int, label: str, start_ms: int, end_ms: int, verdict: str = "added"
 ) -> None:
-    """A person's own moment, as the library keeps it."""
+    """Write a person's annotation and its segment, as the library stores them."""
     db = library.connection
-    word = db.execute(
+    annotation_id = db.execute(
         "INSERT INTO words (content_id, label, start_ms, end_ms, verdict, said_at) VALUES (?, ?, ?, ?, ?, '')",
         (content_id, label, start_ms, end_ms, verdict),
     ).lastrowid
@@ -45,44 +45,44 @@ def say(
         db.execute(
             "INSERT INTO segments (content_id, label_id, word_id, start_ms, end_ms, score, verdict) "
             "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, 1, 'confirmed')",
-            (content_id, label, word, start_ms, end_ms),
+            (content_id, label, annotation_id, start_ms, end_ms),
         )
 
 
 def test_moments_of_several_labels_come_best_first_and_all_of_them(tagged: Library) -> None:
     rows = tagged.connection.execute("SELECT id FROM segments ORDER BY score DESC, id").fetchall()
-    found = search(tagged.connection, EVERYTHING, limit=1000)
-    assert [m.id for m in found] == [row[0] for row in rows]
-    assert {m.label for m in found} == set(LABELS[:3])
-    assert [m.id for m in search(tagged.connection, EVERYTHING, limit=5)] == [m.id for m in found[:5]]
+    moments = search(tagged.connection, EVERYTHING, limit=1000)
+    assert [m.id for m in moments] == [row[0] for row in rows]
+    assert {m.label for m in moments} == set(LABELS[:3])
+    assert [m.id for m in search(tagged.connection, EVERYTHING, limit=5)] == [m.id for m in moments[:5]]
 
 
-def test_the_least_score_cuts_the_tail(tagged: Library) -> None:
-    found = search(tagged.connection, EVERYTHING, limit=1000)
-    least = found[len(found) // 2].score
-    assert search(tagged.connection, EVERYTHING, limit=1000, min_score=least) == [
-        m for m in found if m.score >= least
+def test_min_score_drops_lower_moments(tagged: Library) -> None:
+    moments = search(tagged.connection, EVERYTHING, limit=1000)
+    min_score = moments[len(moments) // 2].score
+    assert search(tagged.connection, EVERYTHING, limit=1000, min_score=min_score) == [
+        m for m in moments if m.score >= min_score
     ]
 
 
 @pytest.mark.parametrize("name", ["m", "other"])
-def test_a_model_filter_leaves_what_that_model_saw(tagged: Library, name: str) -> None:
+def test_a_model_filter_keeps_only_the_moments_of_that_model(tagged: Library, name: str) -> None:
     list(derive.retag(tagged, add_model(tagged, seed=1, name="other")))
-    found = search(tagged.connection, EVERYTHING, limit=1000, model=name)
-    assert found and {m.model for m in found} == {name}
+    moments = search(tagged.connection, EVERYTHING, limit=1000, model=name)
+    assert moments and {m.model for m in moments} == {name}
 
 
-def test_an_unknown_model_is_said_with_those_that_are_known(tagged: Library) -> None:
+def test_an_unknown_model_is_an_error_that_lists_the_models(tagged: Library) -> None:
     with pytest.raises(QueryError, match="no model 'x'; it knows m"):
         search(tagged.connection, "yoga", model="x")
 
 
 def test_a_persons_own_moment_is_found_and_outlives_a_retag(tagged: Library) -> None:
     (content,) = tagged.connection.execute("SELECT min(id) FROM contents").fetchone()
-    say(tagged, content, "yoga", 0, 500)
+    annotate(tagged, content, "yoga", 0, 500)
     for _ in range(2):
-        mine = [m for m in search(tagged.connection, "yoga") if m.source == "user"]
-        assert [(m.start_ms, m.end_ms, m.score, m.model) for m in mine] == [(0, 500, 1.0, None)]
+        annotated = [m for m in search(tagged.connection, "yoga") if m.source == "user"]
+        assert [(m.start_ms, m.end_ms, m.score, m.model) for m in annotated] == [(0, 500, 1.0, None)]
         list(derive.retag(tagged, 1))
 
 
@@ -93,23 +93,23 @@ def test_a_rejection_covers_what_it_overlaps_by_half(tagged: Library, share: flo
         "SELECT content_id FROM segments WHERE id = ?", (moment.id,)
     ).fetchone()
     end = moment.start_ms + int(share * (moment.end_ms - moment.start_ms))
-    say(tagged, content, moment.label, moment.start_ms, end, "rejected")
-    before = dict(label_counts(tagged.connection))[moment.label]
+    annotate(tagged, content, moment.label, moment.start_ms, end, "rejected")
+    count = dict(label_counts(tagged.connection))[moment.label]
     list(derive.retag(tagged, 1))
     spans = {(m.path, m.label, m.start_ms) for m in search(tagged.connection, EVERYTHING, limit=1000)}
     assert ((moment.path, moment.label, moment.start_ms) not in spans) == hidden
-    assert dict(label_counts(tagged.connection))[moment.label] == before - hidden
+    assert dict(label_counts(tagged.connection))[moment.label] == count - hidden
 
 
-def test_of_several_copies_one_that_is_there_is_shown(tagged: Library, tmp_path: Path) -> None:
+def test_of_several_copies_an_existing_one_is_shown(tagged: Library, tmp_path: Path) -> None:
     add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, look=False)
     first, second = (os.fsencode(tmp_path / p) for p in ("v/0.mp4", "copy/0.mp4"))
     paths = {m.path for m in search(tagged.connection, EVERYTHING, limit=1000)}
     assert first in paths and second not in paths
-    os.unlink(first)  # no scan has noticed yet
-    found = search(tagged.connection, EVERYTHING, limit=1000)
-    assert {m.path for m in found} == paths - {first} | {second}
-    assert all(m.present for m in found)
+    os.unlink(first)  # no scan knows yet
+    moments = search(tagged.connection, EVERYTHING, limit=1000)
+    assert {m.path for m in moments} == paths - {first} | {second}
+    assert all(m.present for m in moments)
     os.unlink(second)
     assert {m.path for m in search(tagged.connection, EVERYTHING, limit=1000) if not m.present} == {first}
 
@@ -119,17 +119,15 @@ def test_a_content_whose_files_were_all_forgotten_is_not_shown(tagged: Library) 
     assert search(tagged.connection, EVERYTHING) == []
 
 
-def test_one_videos_moments_come_by_time_under_the_name_that_was_asked_for(
-    tagged: Library, tmp_path: Path
-) -> None:
+def test_a_videos_moments_come_by_time_with_the_path_of_the_query(tagged: Library, tmp_path: Path) -> None:
     add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, look=False)
-    asked = os.fsencode(tmp_path / "copy" / "0.mp4")
-    content = content_at_path(tagged.connection, asked)
+    path = os.fsencode(tmp_path / "copy" / "0.mp4")
+    content = content_at_path(tagged.connection, path)
     assert content is not None
-    found = content_moments(tagged.connection, content.id, asked)
-    assert found and {m.path for m in found} == {asked}
-    assert [m.start_ms for m in found] == sorted(m.start_ms for m in found)
-    assert content_at_path(tagged.connection, asked + b"x") is None
+    moments = content_moments(tagged.connection, content.id, path)
+    assert moments and {m.path for m in moments} == {path}
+    assert [m.start_ms for m in moments] == sorted(m.start_ms for m in moments)
+    assert content_at_path(tagged.connection, path + b"x") is None
 
 
 def test_best_first_needs_no_sorting(tagged: Library) -> None:
@@ -142,11 +140,11 @@ def test_best_first_needs_no_sorting(tagged: Library) -> None:
 
 
 def test_a_filter_reads_nothing_but_the_index(tagged: Library) -> None:
-    told: list[str] = []
-    tagged.connection.set_trace_callback(told.append)
+    statements: list[str] = []
+    tagged.connection.set_trace_callback(statements.append)
     assert search(tagged.connection, "yoga longer:1s score<0.99 source:model -is:confirmed") is not None
     tagged.connection.set_trace_callback(None)
-    (statement,) = [text for text in told if "FROM segments WHERE label_id" in text]
+    (statement,) = [text for text in statements if "FROM segments WHERE label_id" in text]
     plan = [row[3] for row in tagged.connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
     assert len(plan) == 1 and "USING COVERING INDEX segments_by_label (label_id=" in plan[0]
 
@@ -173,10 +171,10 @@ def _labels_alone() -> sqlite3.Connection:
 
 
 @pytest.mark.parametrize(
-    ("asked", "near"), [("archry", "archery"), ("biker", "riding a bike"), ("YOG", "yoga"), ("xyzzy", None)]
+    ("text", "nearest"), [("archry", "archery"), ("biker", "riding a bike"), ("YOG", "yoga"), ("xyzzy", None)]
 )
-def test_a_word_that_fits_nothing_has_near_ones(asked: str, near: str | None) -> None:
-    assert nearest_labels(_labels_alone(), asked)[:1] == ([near] if near else [])
+def test_a_word_without_a_match_has_similar_labels(text: str, nearest: str | None) -> None:
+    assert nearest_labels(_labels_alone(), text)[:1] == ([nearest] if nearest else [])
 
 
 def test_letters_with_marks_are_found_without_them(library: Library) -> None:
@@ -185,7 +183,7 @@ def test_letters_with_marks_are_found_without_them(library: Library) -> None:
 
 
 def test_scores_are_those_of_the_head(tagged: Library) -> None:
-    found = search(tagged.connection, EVERYTHING, limit=1000)
-    assert all(0.4 <= m.score <= 1 for m in found)
-    assert len({m.score for m in found}) > 1
-    assert np.isfinite([m.score for m in found]).all()
+    moments = search(tagged.connection, EVERYTHING, limit=1000)
+    assert all(0.4 <= m.score <= 1 for m in moments)
+    assert len({m.score for m in moments}) > 1
+    assert np.isfinite([m.score for m in moments]).all()

@@ -1,4 +1,4 @@
-"""A person's library over the years, on real files: no word is ever lost, and nothing is looked at twice."""
+"""The story of a library on real files: no annotation is lost, and no video is scanned twice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.footage import make_video
 from helpers.sample import make_model
-from helpers.scans import looked, rewrite_metadata
+from helpers.scans import rewrite_metadata, run_scan
 
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_file, annotation_log
@@ -24,20 +24,20 @@ from vtag.engine.video.decode.pool import DecodePool
 QUERY = 'archery OR "riding a bike" OR yoga OR grandma'
 
 
-def spoken(library: Library) -> set[tuple[str, str, int | None, int | None, str]]:
+def all_annotations(library: Library) -> set[tuple[str, str, int | None, int | None, str]]:
     return {
         (w.content, w.label, w.start_ms, w.end_ms, w.verdict)
         for w in annotation_log.list_annotations(library.connection)
     }
 
 
-def found(library: Library, name: str, query: str = QUERY) -> list[Moment]:
+def moments_in(library: Library, name: str, query: str = QUERY) -> list[Moment]:
     return [
         m for m in search(library.connection, query, limit=1000) if Path(os.fsdecode(m.path)).name == name
     ]
 
 
-def spans(moments: list[Moment]) -> set[tuple[str, int, int, str]]:
+def ranges(moments: list[Moment]) -> set[tuple[str, int, int, str]]:
     return {(m.label, m.start_ms, m.end_ms, m.source) for m in moments}
 
 
@@ -56,39 +56,39 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if not mount or subprocess.run([mount, "-t", "tmpfs", "none", point], capture_output=True).returncode:
         pytest.skip("mounting is not permitted here")
     yield point
-    for place in (point, tmp_path / "elsewhere"):
-        subprocess.run(["umount", "-l", place], capture_output=True)
+    for mount_point in (point, tmp_path / "elsewhere"):
+        subprocess.run(["umount", "-l", mount_point], capture_output=True)
 
 
-def test_a_container_that_a_tagger_rewrote_keeps_its_words_and_is_not_looked_at_again(
+def test_a_video_with_rewritten_metadata_keeps_its_annotations_and_is_not_scanned_again(
     library: Library, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "v").mkdir()
     video = make_video(tmp_path / "v" / "a.mp4", seconds=3)
-    assert looked(library, models[0], tmp_path / "v").scanned == 1
+    assert run_scan(library, models[0], tmp_path / "v").scanned == 1
     annotation_log.add(library, 1, "grandma", 0, 2000)
-    first = found(library, "a.mp4", QUERY)[-1]
-    annotation_log.reject(library, [first.id])
-    before = spans(found(library, "a.mp4"))
+    moment = moments_in(library, "a.mp4", QUERY)[-1]
+    annotation_log.reject(library, [moment.id])
+    ranges_in_file = ranges(moments_in(library, "a.mp4"))
     size = video.stat().st_size
     rewrite_metadata(video, "a holiday " * 20)
     assert video.stat().st_size != size
-    done = looked(library, models[0], tmp_path / "v")
-    assert (done.scanned, done.windows, done.skipped) == (0, 0, 1)
-    assert spans(found(library, "a.mp4")) == before
+    summary = run_scan(library, models[0], tmp_path / "v")
+    assert (summary.scanned, summary.windows, summary.skipped) == (0, 0, 1)
+    assert ranges(moments_in(library, "a.mp4")) == ranges_in_file
     assert not annotation_file.orphaned_annotations(library.connection)
-    # what is said of the new file is said of the old one, too
+    # undo reaches the annotation of the original content
     annotation_log.undo(library)
-    assert first.label in {m.label for m in found(library, "a.mp4")}
+    assert moment.label in {m.label for m in moments_in(library, "a.mp4")}
 
 
-def test_a_decoder_that_dies_on_a_video_that_was_recognised_ends_no_scan(
+def test_a_decoder_that_dies_on_a_recognised_video_does_not_end_the_scan(
     library: Library, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing more was wanted of it."""
+    """The scan needs nothing more from that video."""
     (tmp_path / "v").mkdir()
     video = make_video(tmp_path / "v" / "a.mp4", seconds=3)
-    assert looked(library, models[0], tmp_path / "v").scanned == 1
+    assert run_scan(library, models[0], tmp_path / "v").scanned == 1
     rewrite_metadata(video, "a holiday " * 20)
     make_video(tmp_path / "v" / "b.mp4", seconds=3, seed=2)
 
@@ -99,8 +99,8 @@ def test_a_decoder_that_dies_on_a_video_that_was_recognised_ends_no_scan(
             time.sleep(0.01)
 
     monkeypatch.setattr(DecodePool, "skip", die)
-    done = looked(library, models[0], tmp_path / "v")
-    assert (done.scanned, done.skipped) == (1, 1)
+    summary = run_scan(library, models[0], tmp_path / "v")
+    assert (summary.scanned, summary.skipped) == (1, 1)
 
 
 def test_the_story_of_a_library(
@@ -111,80 +111,85 @@ def test_the_story_of_a_library(
     for i, name in enumerate(("a.mp4", "b.mkv", "c.mp4")):
         make_video(home / name, seconds=3, seed=i)
     make_video(disk / "d.mp4", seconds=3, seed=3)
-    assert looked(library, models[0], home, disk).scanned == 4
+    assert run_scan(library, models[0], home, disk).scanned == 4
 
-    # a person corrects
-    wrong = {name: found(library, name)[0] for name in ("a.mp4", "d.mp4")}
-    annotation_log.reject(library, [wrong["a.mp4"].id, wrong["d.mp4"].id])
-    (b,) = {m.path for m in found(library, "b.mkv")}
+    # a person corrects moments
+    rejected = {name: moments_in(library, name)[0] for name in ("a.mp4", "d.mp4")}
+    annotation_log.reject(library, [rejected["a.mp4"].id, rejected["d.mp4"].id])
+    (original_path,) = {m.path for m in moments_in(library, "b.mkv")}
     content = files.register_file(library, os.fsencode(home / "b.mkv"))
     annotation_log.add(library, content, "grandma", 500, 2000)
-    annotation_log.confirm(library, [found(library, "c.mp4")[0].id])
-    said = spoken(library)
-    assert len(said) == 4
-    seen = {name: spans(found(library, name)) for name in ("a.mp4", "b.mkv", "c.mp4", "d.mp4")}
+    annotation_log.confirm(library, [moments_in(library, "c.mp4")[0].id])
+    annotations = all_annotations(library)
+    assert len(annotations) == 4
+    expected = {name: ranges(moments_in(library, name)) for name in ("a.mp4", "b.mkv", "c.mp4", "d.mp4")}
 
     # a folder is renamed
-    moved = home.rename(tmp_path / "Videos 2019")
-    done = looked(library, models[0], moved, disk)
-    assert (done.scanned, done.windows, done.skipped) == (0, 0, 4)
-    assert {name: spans(found(library, name)) for name in seen} == seen
-    assert found(library, "b.mkv")[0].path != b and spoken(library) == said
+    videos = home.rename(tmp_path / "Videos 2019")
+    summary = run_scan(library, models[0], videos, disk)
+    assert (summary.scanned, summary.windows, summary.skipped) == (0, 0, 4)
+    assert {name: ranges(moments_in(library, name)) for name in expected} == expected
+    assert moments_in(library, "b.mkv")[0].path != original_path and all_annotations(library) == annotations
 
-    # the disk is unplugged: its video is not there, and nothing of it is lost
-    kept = tmp_path / "elsewhere"
-    kept.mkdir()
-    subprocess.run(["mount", "--bind", disk, kept], check=True)
+    # the disk is unplugged: its video is unavailable, but its moments are kept
+    new_mount = tmp_path / "elsewhere"
+    new_mount.mkdir()
+    subprocess.run(["mount", "--bind", disk, new_mount], check=True)
     subprocess.run(["umount", disk], check=True)
-    done = looked(library, models[0], moved, disk)
-    assert done.windows == 0 and spoken(library) == said
-    assert [m.present for m in found(library, "d.mp4")] == [False] * len(seen["d.mp4"])
-    assert spans(found(library, "d.mp4")) == seen["d.mp4"]
+    summary = run_scan(library, models[0], videos, disk)
+    assert summary.windows == 0 and all_annotations(library) == annotations
+    assert [m.present for m in moments_in(library, "d.mp4")] == [False] * len(expected["d.mp4"])
+    assert ranges(moments_in(library, "d.mp4")) == expected["d.mp4"]
     assert not annotation_file.orphaned_annotations(library.connection)
 
-    # and comes back elsewhere
-    done = looked(library, models[0], moved, kept)
-    assert (done.scanned, done.windows) == (0, 0)
-    assert spans(found(library, "d.mp4")) == seen["d.mp4"]
-    assert {m.path for m in found(library, "d.mp4")} == {os.fsencode(kept / "d.mp4")}
+    # the disk is mounted in another folder
+    summary = run_scan(library, models[0], videos, new_mount)
+    assert (summary.scanned, summary.windows) == (0, 0)
+    assert ranges(moments_in(library, "d.mp4")) == expected["d.mp4"]
+    assert {m.path for m in moments_in(library, "d.mp4")} == {os.fsencode(new_mount / "d.mp4")}
 
-    # a file is replaced under its name: another video, whose predecessor's words have no home, and are kept
-    make_video(moved / "c.mp4", seconds=3, seed=9)
-    assert looked(library, models[0], moved, kept).scanned == 1
-    (lost,) = annotation_file.orphaned_annotations(library.connection)
-    assert lost[0].verdict == "confirmed" and lost[1] is not None and lost[1].endswith("/c.mp4")
-    assert spoken(library) == said and "user" not in {m.source for m in found(library, "c.mp4")}
+    # a file is replaced by another video: annotations of the first are orphaned, but kept
+    make_video(videos / "c.mp4", seconds=3, seed=9)
+    assert run_scan(library, models[0], videos, new_mount).scanned == 1
+    (orphan,) = annotation_file.orphaned_annotations(library.connection)
+    assert orphan[0].verdict == "confirmed" and orphan[1] is not None and orphan[1].endswith("/c.mp4")
+    sources = {m.source for m in moments_in(library, "c.mp4")}
+    assert all_annotations(library) == annotations and "user" not in sources
 
     # a file is copied
-    shutil.copy(moved / "a.mp4", moved / "copy.mp4")
-    assert looked(library, models[0], moved, kept).windows == 0
-    assert spoken(library) == said
-    (moved / "a.mp4").unlink()
-    assert looked(library, models[0], moved, kept).windows == 0
-    assert spans(found(library, "copy.mp4")) == seen["a.mp4"]  # what was said of the one holds for the other
+    shutil.copy(videos / "a.mp4", videos / "copy.mp4")
+    assert run_scan(library, models[0], videos, new_mount).windows == 0
+    assert all_annotations(library) == annotations
+    (videos / "a.mp4").unlink()
+    assert run_scan(library, models[0], videos, new_mount).windows == 0
+    # the annotations of a content hold for each of its files
+    assert ranges(moments_in(library, "copy.mp4")) == expected["a.mp4"]
 
-    # a tagger rewrites a container
-    rewrite_metadata(moved / "copy.mp4", "holiday")
-    assert looked(library, models[0], moved, kept).windows == 0
-    assert spans(found(library, "copy.mp4")) == seen["a.mp4"] and spoken(library) == said
+    # another program rewrites the metadata of a file
+    rewrite_metadata(videos / "copy.mp4", "holiday")
+    assert run_scan(library, models[0], videos, new_mount).windows == 0
+    assert (
+        ranges(moments_in(library, "copy.mp4")) == expected["a.mp4"]
+        and all_annotations(library) == annotations
+    )
 
-    # another model looks, and thresholds change: the words hold
-    assert looked(library, models[1], moved, kept).scanned == 4
+    # another model scans, and thresholds change: the annotations hold
+    assert run_scan(library, models[1], videos, new_mount).scanned == 4
     second = heads.library_model(library)
     assert second is not None
     for threshold in (0.01, 0.9, 0.05):
         heads.set_model_threshold(library, second, threshold)
         list(derive.retag(library, second))
-        assert ("grandma", 500, 2000, "user") in spans(found(library, "b.mkv"))
-        for name, moment in (("copy.mp4", wrong["a.mp4"]), ("d.mp4", wrong["d.mp4"])):
-            for left in found(library, name, f'"{moment.label}"'):
-                half = (left.end_ms - left.start_ms) / 2
-                assert min(left.end_ms, moment.end_ms) - max(left.start_ms, moment.start_ms) < half
-    assert spoken(library) == said
+        assert ("grandma", 500, 2000, "user") in ranges(moments_in(library, "b.mkv"))
+        for name, moment in (("copy.mp4", rejected["a.mp4"]), ("d.mp4", rejected["d.mp4"])):
+            for remaining in moments_in(library, name, f'"{moment.label}"'):
+                half = (remaining.end_ms - remaining.start_ms) / 2
+                assert min(remaining.end_ms, moment.end_ms) - max(remaining.start_ms, moment.start_ms) < half
+    assert all_annotations(library) == annotations
 
-    # the person changes their mind, in order
+    # the person undoes the changes, latest first
     for count in (3, 2, 0):
         annotation_log.undo(library)
-        assert len(spoken(library)) == count
-    assert looked(library, models[0], moved, kept).windows == 0
-    assert wrong["a.mp4"].label in {m.label for m in found(library, "copy.mp4")}
+        assert len(all_annotations(library)) == count
+    assert run_scan(library, models[0], videos, new_mount).windows == 0
+    assert rejected["a.mp4"].label in {m.label for m in moments_in(library, "copy.mp4")}

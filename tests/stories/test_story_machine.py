@@ -1,4 +1,4 @@
-"""The story of a library as a state machine: in whatever order things happen, no word is lost."""
+"""The story of a library as a state machine: no annotation is lost, in whatever order things happen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from helpers.footage import make_video
 from helpers.sample import make_model
-from helpers.scans import looked, rewrite_metadata
+from helpers.scans import rewrite_metadata, run_scan
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -36,7 +36,7 @@ EVERYTHING = 'archery OR "riding a bike" OR yoga OR grandma'
 
 
 class Years(RuleBasedStateMachine):
-    """A person's files, what happens to them, and what the person says; the model of it is in plain dicts."""
+    """Files, what happens to them, and a person's annotations, compared with a model of them in plain Python."""
 
     material: Path  # with videos 0.mp4 to 3.mp4, and models
 
@@ -44,10 +44,11 @@ class Years(RuleBasedStateMachine):
         super().__init__()
         self.home = Path(tempfile.mkdtemp(dir=self.material))
         self.library = Library.open(self.home / "library" / "library.db")
-        self.files: dict[str, int] = {}  # path below the folder, and which video it shows
-        self.said: list[set[annotation_log.Annotation]] = [set()]  # after each change that was not undone
-        self.seen: set[tuple[int, str]] = set()  # video and model, as far as they may be known
-        self.surely_seen: set[tuple[int, str]] = set()  # and as far as they have to be
+        self.files: dict[str, int] = {}  # path below the root to the number of the video
+        # after each change, without those undone
+        self.annotations: list[set[annotation_log.Annotation]] = [set()]
+        self.observed: set[tuple[int, str]] = set()  # (video, model) that may have an observation
+        self.surely_observed: set[tuple[int, str]] = set()  # (video, model) that must have one
         self.tagger = 0
 
     def teardown(self) -> None:
@@ -83,8 +84,8 @@ class Years(RuleBasedStateMachine):
 
     @rule()
     def swap_folders(self) -> None:
-        one, two, aside = self.root / "one", self.root / "two", self.root / "aside"
-        one.rename(aside), two.rename(one), aside.rename(two)
+        one, two, temporary = self.root / "one", self.root / "two", self.root / "aside"
+        one.rename(temporary), two.rename(one), temporary.rename(two)
         turned = {"one": "two", "two": "one"}
         self.files = {f"{turned[p.split('/')[0]]}/{p.split('/')[1]}": v for p, v in self.files.items()}
 
@@ -105,12 +106,13 @@ class Years(RuleBasedStateMachine):
     @precondition(lambda self: self.files)
     @rule(model=st.sampled_from(["first", "first", "second"]))
     def scan(self, model: str) -> None:
-        done = looked(self.library, self.material / model, self.root)
-        now = {(video, model) for video in self.files.values()}
-        # two files that show the same and were met in one scan may both be looked at where one was rewritten
-        assert len(now - self.seen) <= done.scanned <= (0 if now <= self.surely_seen else len(self.files))
-        self.seen |= now
-        self.surely_seen |= now
+        summary = run_scan(self.library, self.material / model, self.root)
+        current = {(video, model) for video in self.files.values()}
+        # of two files of one video, a scan may observe both if one was rewritten
+        max_scanned = 0 if current <= self.surely_observed else len(self.files)
+        assert len(current - self.observed) <= summary.scanned <= max_scanned
+        self.observed |= current
+        self.surely_observed |= current
 
     @rule()
     def retag(self) -> None:
@@ -121,40 +123,40 @@ class Years(RuleBasedStateMachine):
 
     @precondition(lambda self: self.files)
     @rule(data=st.data(), span=st.sampled_from([(None, None), (0, 400), (300, 900)]))
-    def say(self, data: st.DataObject, span: tuple[int | None, int | None]) -> None:
+    def annotate(self, data: st.DataObject, span: tuple[int | None, int | None]) -> None:
         name = data.draw(st.sampled_from(sorted(self.files)))
         content = files.register_file(self.library, os.fsencode(self.root / name))
-        self.changed(annotation_log.add(self.library, content, "grandma", *span))
+        self.record_change(annotation_log.add(self.library, content, "grandma", *span))
 
-    @rule(data=st.data(), how=st.sampled_from(["confirm", "reject", "rename"]))
-    def judge(self, data: st.DataObject, how: str) -> None:
-        found = search(self.library.connection, EVERYTHING, limit=100)
-        if found:
-            moment = data.draw(st.sampled_from(found))
-            if how == "rename":
+    @rule(data=st.data(), action=st.sampled_from(["confirm", "reject", "rename"]))
+    def judge(self, data: st.DataObject, action: str) -> None:
+        moments = search(self.library.connection, EVERYTHING, limit=100)
+        if moments:
+            moment = data.draw(st.sampled_from(moments))
+            if action == "rename":
                 if moment.label != "unicycle":
-                    self.changed(annotation_log.rename(self.library, [moment.id], "unicycle"))
+                    self.record_change(annotation_log.rename(self.library, [moment.id], "unicycle"))
             else:
-                self.changed(getattr(annotation_log, how)(self.library, [moment.id]))
+                self.record_change(getattr(annotation_log, action)(self.library, [moment.id]))
 
-    @precondition(lambda self: len(self.said) > 1)
+    @precondition(lambda self: len(self.annotations) > 1)
     @rule()
     def undo(self) -> None:
         annotation_log.undo(self.library)
-        self.said.pop()
+        self.annotations.pop()
 
     @rule()
     def clean_up(self) -> None:
-        gone = clean.plan_clean(self.library)
-        clean.clean(self.library, gone)
-        # what no file held is looked at again if it comes back
-        held = set(self.files.values())
-        self.seen = {entry for entry in self.seen if entry[0] in held}
-        # nor is known of a file that was rewritten, and spoken of before a scan, that it shows what no file held
-        self.surely_seen = set() if gone.contents else self.surely_seen & self.seen
+        orphans = clean.plan_clean(self.library)
+        clean.clean(self.library, orphans)
+        # a video without a file is scanned again if it comes back
+        present = set(self.files.values())
+        self.observed = {entry for entry in self.observed if entry[0] in present}
+        # a rewritten file that was annotated before a scan is not known to show the same as a removed content
+        self.surely_observed = set() if orphans.contents else self.surely_observed & self.observed
 
     @rule()
-    def import_what_was_exported(self) -> None:
+    def import_the_export(self) -> None:
         lines = [line.encode() for line in annotation_file.export_lines(self.library.connection)]
         assert annotation_file.import_lines(self.library, lines, "f")[0].id == 0
 
@@ -164,29 +166,29 @@ class Years(RuleBasedStateMachine):
         self.library.close()
         self.library = Library.open(path)
 
-    def changed(self, change: annotation_log.AnnotationChange) -> None:
+    def record_change(self, change: annotation_log.AnnotationChange) -> None:
         if change.id:
-            self.said.append((self.said[-1] - set(change.before)) | set(change.after))
+            self.annotations.append((self.annotations[-1] - set(change.before)) | set(change.after))
 
     @invariant()
-    def no_word_is_lost(self) -> None:
-        assert set(annotation_log.list_annotations(self.library.connection)) == self.said[-1]
+    def no_annotation_is_lost(self) -> None:
+        assert set(annotation_log.list_annotations(self.library.connection)) == self.annotations[-1]
 
     @invariant()
-    def what_was_rejected_is_not_found(self) -> None:
+    def rejected_segments_stay_rejected(self) -> None:
         for segment in self.library.connection.execute(
             "SELECT s.start_ms, s.end_ms, s.verdict, l.name, c.key FROM segments s "
             "JOIN labels l ON l.id = s.label_id JOIN contents c ON c.id = s.content_id WHERE s.model_id IS NOT NULL"
         ):
             start, end, verdict, label, key = segment
-            on = [w for w in self.said[-1] if (w.content, w.label) == (key, label)]
-            if on and (last := max(on, key=lambda w: w.said_at)).verdict == "rejected":
+            matching = [w for w in self.annotations[-1] if (w.content, w.label) == (key, label)]
+            if matching and (last := max(matching, key=lambda w: w.said_at)).verdict == "rejected":
                 half = min(end, last.end_ms or end) - max(start, last.start_ms or 0) >= (end - start) / 2
-                assert not half or verdict == "rejected" or _twins(self.library, key)
+                assert not half or verdict == "rejected" or _has_duplicates(self.library, key)
 
 
-def _twins(library: Library, key: str) -> bool:
-    """Whether words on another content count for this one, too: then the latest of them may say otherwise."""
+def _has_duplicates(library: Library, key: str) -> bool:
+    """Whether another content shows the same, whose annotations count here, too, and may be later."""
     row: Any = library.connection.execute(
         "SELECT count(*) FROM contents a JOIN contents b ON b.packets_key = a.packets_key WHERE a.key = ?",
         (key,),
@@ -217,11 +219,11 @@ def run(material: Path, examples: int, steps: int) -> None:
     )
 
 
-def test_no_word_is_lost_whatever_happens(material: Path) -> None:
+def test_no_annotation_is_lost_whatever_happens(material: Path) -> None:
     run(material, 3, 10)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_no_word_is_lost_whatever_happens_for_long(material: Path) -> None:
+def test_no_annotation_is_lost_in_long_runs(material: Path) -> None:
     run(material, 60, 30)

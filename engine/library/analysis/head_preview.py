@@ -48,7 +48,7 @@ class _ObservedVideo(NamedTuple):
 
 
 def preview_model(library: Library, model: Checkpoint) -> list[PreviewRow]:
-    """Each video and label of which the model would find moments, the highest score first."""
+    """One row for each video and label with moments that the model would find, the highest score first."""
     spec = model.spec
     thresholds = label_thresholds(spec.labels, spec.label_thresholds, spec.threshold)
     rows: list[PreviewRow] = []

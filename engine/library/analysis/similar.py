@@ -105,7 +105,9 @@ def find_similar(
     ):
         tables = cached_features(library, observations, query.backbone_hash)
         if not tables:
-            raise LibraryError("nothing was seen with this model: `vtag scan --model` looks at the videos")
+            raise LibraryError(
+                "no video was scanned with this model yet: `vtag scan PATHS --model NAME` does it"
+            )
         streams = [_best_first(table, _scores(table, query)) for table in tables]
         spans = heapq.merge(*streams, key=lambda span: (-span.score, span.content_key, span.start_ms))
         return _locate_spans(reader, spans, limit, min_score)

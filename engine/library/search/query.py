@@ -315,7 +315,7 @@ def _error_at(token: _Token, problem: str) -> QueryError:
 
 def _parse_score(operator: str, number: str, token: _Token) -> ScoreFilter:
     if not re.fullmatch(r"[0-9]*\.?[0-9]+", number) or not 0 <= float(number) <= 1:
-        raise _error_at(token, "is no bound for scores, which lie between 0 and 1: `score>0.6`")
+        raise _error_at(token, "needs a score between 0 and 1, as in `score>0.6`")
     return ScoreFilter({"=>": ">=", "=<": "<="}.get(operator, operator), float(number))
 
 
@@ -329,7 +329,7 @@ def _parse_duration(value: str, token: _Token) -> int:
     """Milliseconds of `90s`, `5m`, `1h30m`; a bare number is seconds."""
     match = _DURATION.fullmatch(value)
     if not value or not match:
-        raise _error_at(token, "has no length of time, as in 90s, 5m or 1h30m")
+        raise _error_at(token, "needs a length of time, as in 90s, 5m or 1h30m")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return round(1000 * (3600 * hours + 60 * minutes + seconds))
 
@@ -346,7 +346,7 @@ def _parse_date(value: str, token: _Token) -> datetime:
         # a time with a zone becomes local, since it is compared with local times
         return when.astimezone().replace(tzinfo=None) if when.tzinfo else when
     except (ValueError, OverflowError, OSError):
-        raise _error_at(token, "is no date, as in 2024, 2024-05 or 2024-05-17") from None
+        raise _error_at(token, "needs a date, as in 2024, 2024-05 or 2024-05-17") from None
 
 
 def _choice(*names: str) -> Callable[[str, _Token], str]:
