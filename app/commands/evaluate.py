@@ -80,8 +80,8 @@ def evaluate(
             f"{_percent(found.mean_class_accuracy)} of {found.clips} clips{among}"
         )
         put(f"protocol {protocol} ({_VIEWS[protocol]}); {printable(opened.spec.name)}, {opened.precision}")
-    if found.failed:
-        say(f"{pluralize(len(found.failed), 'clip')} could not be read: in no figure")
+    if found.failures:
+        say(f"{pluralize(len(found.failures), 'clip')} could not be read: in no figure")
         raise typer.Exit(3)
 
 
@@ -157,7 +157,7 @@ def _put(found: Evaluation) -> None:
     """One row a label: how many were right, and the row of the confusion matrix, as wide as it may be."""
     from rich.table import Table
 
-    columns = sorted({name for row in found.labels.values() for name in row.said})
+    columns = sorted({name for row in found.labels.values() for name in row.predictions})
     fits = len(columns) <= _MOST_COLUMNS
     table = Table("label", "clips", "right", box=None, pad_edge=False)
     if fits:
@@ -169,7 +169,11 @@ def _put(found: Evaluation) -> None:
         name = printable(label)
         if fits and label in columns:
             name = f"{columns.index(label) + 1} {name}"
-        said = [str(row.said.get(c, "·")) for c in columns] if fits else [_taken_for(label, row.said)]
+        said = (
+            [str(row.predictions.get(c, "·")) for c in columns]
+            if fits
+            else [_taken_for(label, row.predictions)]
+        )
         table.add_row(name, str(row.clips), _percent(row.right / row.clips), *said)
     out_console().print(table)
     others = [f"{i} {printable(name)}" for i, name in enumerate(columns, 1) if name not in found.labels]
@@ -197,10 +201,15 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
                 "path": os.fsencode(failure.path).decode("utf-8", "replace"),
                 "error": printable(failure.error),
             }
-            for failure in found.failed
+            for failure in found.failures
         ],
         "labels": {
-            label: {"clips": row.clips, "right": row.right, "known": row.known, "said": dict(row.said)}
+            label: {
+                "clips": row.clips,
+                "right": row.right,
+                "known": row.is_known,
+                "said": dict(row.predictions),
+            }
             for label, row in found.labels.items()
         },
     }

@@ -71,14 +71,14 @@ def test_every_clip_is_judged_as_predict_does(material: Path, protocol: str, amo
     if protocol == "clip" or not among:  # averaged shares may change the order where one label is left out
         assert found.top1 == right / 8
         assert {k: sorted(v) for k, v in said.items()} == {
-            k: sorted(name for name, n in row.said.items() for _ in range(n))
+            k: sorted(name for name, n in row.predictions.items() for _ in range(n))
             for k, row in found.labels.items()
         }
     assert found.top5 == five / 8 == 6 / 8  # juggling is never right
     assert found.mean_class_accuracy == pytest.approx(
         np.mean([row.right / row.clips for row in found.labels.values()])
     )
-    assert [f.path.name for f in found.failed] == ["broken.mp4"]
+    assert [f.path.name for f in found.failures] == ["broken.mp4"]
     assert sum(isinstance(e, ClipFailed) for e in events) == 1
     assert [e.done for e in events if isinstance(e, EvaluationProgress)] == list(range(1, 9))
 
@@ -159,5 +159,5 @@ def test_a_merged_label_counts_through_the_model_folder(material: Path, tmp_path
     dataset = read_dataset(material / "data")
     *_, found = evaluate(dataset, backend)
     assert isinstance(found, Evaluation)
-    assert found.labels["juggling"].known
+    assert found.labels["juggling"].is_known
     assert found.top5 == 1.0

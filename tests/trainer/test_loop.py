@@ -212,7 +212,7 @@ def test_what_cannot_be_read_costs_itself_alone(material: Path, tmp_path: Path) 
     with ClipSource(items, SAMPLING, cache_bytes=0, workers=1) as source:
         *_, end = make_training(material, source, tmp_path, replace(SETTINGS, epochs=2)).run()
     assert isinstance(end, TrainingDone) and math.isfinite(end.history[-1].loss)
-    assert set(source.failed) == {3}
+    assert set(source.errors) == {3}
 
 
 def test_a_source_gives_what_the_reader_gives_in_the_order_asked(material: Path) -> None:

@@ -114,7 +114,7 @@ def test_frames_that_are_none_cost_their_folder_alone(tmp_path: Path, frame_fold
     with ClipSource(items, FrameStepSampling(4, 2, 40, 32), workers=1, positions=1) as source:
         broken, good = source.read([ClipRequest(0, 0), ClipRequest(1, 0)])
         assert broken is None
-        assert "cannot be decoded" in source.failed[0]
+        assert "cannot be decoded" in source.errors[0]
         assert good is not None
         assert good.shape == (4, 32, 32, 3)
         assert numbers(good[None])[0] == 41  # the middle one of the 83 places

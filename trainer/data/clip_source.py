@@ -1,4 +1,4 @@
-"""Decoded clips in the order that training asks for them: read ahead in the decode pool, kept in bounded memory."""
+"""Decoded clips in the order of the requests: read ahead in the decode pool, cached in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ from vtag.engine.video.read.sampling import Sampling
 
 Pixels = NDArray[np.uint8]
 
-_AHEAD_BYTES = 256 << 20  # decoded, and not asked for yet
-_LEAST_AHEAD, _AHEAD_OF_EACH = 2, 3  # clips; and of each worker
+_AHEAD_BYTES = 256 << 20  # of clips that are decoded before they are read
+_MIN_AHEAD, _AHEAD_PER_WORKER = 2, 3  # clips
 _CACHE_SHARE = 0.25  # of the machine's memory
-_MOST_PLACES = 8  # where a clip begins, when all of them can be kept
-_UNKEPT_PLACES = 1000
-_LONGEST = 2  # times its short side is a picture of the view `full` long at most
+_FALLBACK_CACHE_BYTES = 512 << 20  # if the system does not tell the size of its memory
+_MAX_CACHED_POSITIONS = 8  # starts of a clip in its video, if the cache holds all of them
+_UNCACHED_POSITIONS = 1000
+_MAX_ASPECT = 2  # long side by short side of a picture of the view `full`
 
 
 @dataclass(frozen=True)
 class FrameStepSampling:
-    """Clips by frame index, as the published recipes cut them: `frames`, every `step`-th, at short side `short_side`.
+    """Clips by frame index, as in the published recipes: `frames` frames, every `step`-th of the video.
 
-    The whole picture, or with `crop` its centre.
+    Pictures have the short side `short_side` in pixels; with `crop`, only the centre square of that side is read.
     """
 
     frames: int
@@ -49,7 +50,7 @@ class FrameStepSampling:
 
 @dataclass(frozen=True)
 class LabelledVideo:
-    """A video that shows `label`; somewhere in it, or in the window that begins at `start_ms`."""
+    """A video that shows the label with the index `label`: anywhere, or in the window from `start_ms`."""
 
     path: Path
     label: int
@@ -57,7 +58,7 @@ class LabelledVideo:
 
 
 class ClipRequest(NamedTuple):
-    """One clip of an item: the window at the `place`-th of the source's places."""
+    """A clip of the item number `item`, at `position` of the source's positions."""
 
     item: int
     position: int
@@ -82,21 +83,23 @@ class ClipSource:
         positions: int | None = None,
     ) -> None:
         self.items = items
-        self.failed: dict[int, str] = {}
+        self.errors: dict[int, str] = {}
         self._sampling = sampling
-        most = _most_bytes(sampling)
+        clip_bytes = _max_clip_bytes(sampling)
         self._cache_bytes = default_cache_bytes() if cache_bytes is None else cache_bytes
-        fit = self._cache_bytes // max(1, most * len(items))
-        self.positions = positions or (min(_MOST_PLACES, int(fit)) if fit else _UNKEPT_PLACES)
+        cached_positions = self._cache_bytes // max(1, clip_bytes * len(items))
+        self.positions = positions or (
+            min(_MAX_CACHED_POSITIONS, int(cached_positions)) if cached_positions else _UNCACHED_POSITIONS
+        )
         workers = workers or os.cpu_count() or 1
-        self._ahead = max(_LEAST_AHEAD, min(_AHEAD_OF_EACH * workers, _AHEAD_BYTES // most))
+        self._ahead = max(_MIN_AHEAD, min(_AHEAD_PER_WORKER * workers, _AHEAD_BYTES // clip_bytes))
         self._cache: dict[ClipRequest, Pixels] = {}
-        self._whole: set[int] = set()  # items that are one window, wherever it is asked for
+        self._single_window: set[int] = set()  # items that are no longer than a window
         self._jobs: dict[int, ClipRequest] = {}
-        self._clips: dict[int, Pixels] = {}  # by job, which is not finished yet
-        self._arrived: dict[int, Pixels | None] = {}  # by job, which is
+        self._clips: dict[int, Pixels] = {}  # of jobs that are not finished
+        self._results: dict[int, Pixels | None] = {}  # of finished jobs
         self._next_job = 0
-        self._pool = DecodePool(workers, (self._ahead + 1) * most)
+        self._pool = DecodePool(workers, (self._ahead + 1) * clip_bytes)
 
     def __enter__(self) -> ClipSource:
         return self
@@ -106,36 +109,36 @@ class ClipSource:
     ) -> None:
         self._pool.close()
 
-    def read(self, wants: Sequence[ClipRequest]) -> Iterator[Pixels | None]:
-        """The clips [T, H, W, 3] of `wants`, in their order; None for an item that cannot be read.
+    def read(self, requests: Sequence[ClipRequest]) -> Iterator[Pixels | None]:
+        """The clips [T, H, W, 3] of `requests`, in their order; None for an item that cannot be read.
 
-        The arrays may be the cache's own: they are not to be written to.
+        The arrays may belong to the cache, so callers must not write to them.
         """
-        ahead: deque[tuple[ClipRequest, int | None]] = deque()  # with the job that reads it, where one has to
-        rest = iter(wants)
+        ahead: deque[tuple[ClipRequest, int | None]] = deque()  # and the job that reads it, None if cached
+        remaining = iter(requests)
         while True:
-            while len(ahead) < self._ahead and (want := next(rest, None)) is not None:
-                ahead.append((want, self._begin(want)))
+            while len(ahead) < self._ahead and (request := next(remaining, None)) is not None:
+                ahead.append((request, self._begin(request)))
             if not ahead:
                 return
-            want, job = ahead.popleft()
+            request, job = ahead.popleft()
             if job is None:
-                yield None if want.item in self.failed else self._cache[self._key(want)]
+                yield None if request.item in self.errors else self._cache[self._key(request)]
             else:
                 yield self._wait_for(job)
 
-    def _key(self, want: ClipRequest) -> ClipRequest:
-        fixed = want.item in self._whole or self.items[want.item].start_ms is not None
-        return ClipRequest(want.item, 0) if fixed else want
+    def _key(self, request: ClipRequest) -> ClipRequest:
+        fixed = request.item in self._single_window or self.items[request.item].start_ms is not None
+        return ClipRequest(request.item, 0) if fixed else request
 
-    def _begin(self, want: ClipRequest) -> int | None:
-        """Have `want` decoded; None where that is done already, or in vain."""
-        if want.item in self.failed or self._key(want) in self._cache:
+    def _begin(self, request: ClipRequest) -> int | None:
+        """Submit `request` to the pool and return its job; None if its clip is cached or its item cannot be read."""
+        if request.item in self.errors or self._key(request) in self._cache:
             return None
         job, self._next_job = self._next_job, self._next_job + 1
-        item = self.items[want.item]
-        self._jobs[job] = want
-        share = (want.position + 0.5) / self.positions
+        item = self.items[request.item]
+        self._jobs[job] = request
+        share = (request.position + 0.5) / self.positions
         if isinstance(self._sampling, FrameStepSampling):
             self._pool.submit(job, TrainingClipRequest(item.path, share, **asdict(self._sampling)))
         else:
@@ -143,46 +146,46 @@ class ClipSource:
         return job
 
     def _wait_for(self, job: int) -> Pixels | None:
-        while job not in self._arrived:
+        while job not in self._results:
             event = self._pool.next_event()
             assert event is not None, "the pool was closed while clips were read"
             if isinstance(event, ClipReady):
                 self._clips[event.job_id] = np.array(event.pixels[0])
                 event.release()
                 continue
-            want = self._jobs.pop(event.job_id)
-            pixels = self._arrived[event.job_id] = self._clips.pop(event.job_id, None)
+            request = self._jobs.pop(event.job_id)
+            pixels = self._results[event.job_id] = self._clips.pop(event.job_id, None)
             if isinstance(event, DecodeFailed):
-                self.failed[want.item] = event.reason
+                self.errors[request.item] = event.reason
             elif pixels is None:
-                self.failed[want.item] = "no usable picture"
+                self.errors[request.item] = "no usable picture"
             elif isinstance(event, DecodeDone):
-                self._keep(want, event.info.duration_ms, pixels)
-        return self._arrived.pop(job)
+                self._keep(request, event.info.duration_ms, pixels)
+        return self._results.pop(job)
 
-    def _keep(self, want: ClipRequest, duration_ms: int, pixels: Pixels) -> None:
+    def _keep(self, request: ClipRequest, duration_ms: int, pixels: Pixels) -> None:
         if isinstance(self._sampling, Sampling) and duration_ms <= self._sampling.window_ms:
-            self._whole.add(want.item)
-        key = self._key(want)
+            self._single_window.add(request.item)
+        key = self._key(request)
         if key not in self._cache and pixels.nbytes <= self._cache_bytes:
             self._cache[key] = pixels
             self._cache_bytes -= pixels.nbytes
 
 
-def _most_bytes(sampling: Sampling | FrameStepSampling) -> int:
-    """The largest clip that can come out."""
+def _max_clip_bytes(sampling: Sampling | FrameStepSampling) -> int:
+    """Size of the largest clip that a sampling can give."""
     if isinstance(sampling, FrameStepSampling):
         side = sampling.short_side
         area = sampling.crop**2 if sampling.crop else side * MAX_ASPECT_RATIO * side
         return sampling.frames * area * 3
-    long = sampling.crop if sampling.view == "center" else _LONGEST * sampling.short_side
-    short = sampling.crop if sampling.view == "center" else sampling.short_side
-    return sampling.view_count * sampling.frames * short * long * 3
+    long_side = sampling.crop if sampling.view == "center" else _MAX_ASPECT * sampling.short_side
+    short_side = sampling.crop if sampling.view == "center" else sampling.short_side
+    return sampling.view_count * sampling.frames * short_side * long_side * 3
 
 
 def default_cache_bytes() -> int:
-    """A quarter of the machine's memory; half a gigabyte where the system does not tell."""
+    """Size of the cache of decoded clips: a quarter of the machine's memory."""
     try:
         return int(_CACHE_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (AttributeError, ValueError, OSError):
-        return 512 << 20
+        return _FALLBACK_CACHE_BYTES

@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Features:
-    """Pooled features [N, D] of N windows, and for each the number of the clip or video that it is of."""
+    """Pooled features [N, D] of N windows; `owner` [N] has the number of the clip or video of each window."""
 
     values: NDArray[np.float32]
     owner: NDArray[np.int64]
-    windows: NDArray[np.int64]  # start_ms, end_ms
-    videos: tuple[str, ...] = field(default=())  # content keys by owner, where the windows are of a library
+    windows: NDArray[np.int64]  # [N, 2] start_ms, end_ms
+    videos: tuple[str, ...] = field(default=())  # content keys by owner, if the windows are of a library
 
     @property
     def hours(self) -> float:
-        """How long the windows are together."""
+        """Total length of the windows."""
         return float((self.windows[:, 1] - self.windows[:, 0]).sum()) / 3_600_000
 
 
 def empty_features(dim: int) -> Features:
-    """Of nothing."""
+    """Features of no window."""
     return Features(np.zeros((0, dim), np.float32), np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
 
 
 def concatenate(first: Features, second: Features) -> Features:
-    """Both, the owners of the second counted on behind those of the first."""
+    """The windows of both; the owners of `second` are numbered after those of `first`."""
     owners = max(len(first.videos), int(first.owner.max(initial=-1)) + 1)
     videos = (*first.videos, *[""] * (owners - len(first.videos)), *second.videos) if second.videos else ()
     return Features(

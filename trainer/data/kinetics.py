@@ -1,4 +1,4 @@
-"""Kinetics as it lies on disks: the official annotation tables, and the videos below a folder that they mean."""
+"""Matches the official annotation tables of Kinetics with the videos below a folder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from vtag.engine.video.read.frame_folder import is_frame_folder
 from vtag.trainer.data.dataset import DatasetError, label_from_name
 
 SPLITS = ("train", "val", "test")
-LISTS = "lists"  # below the data set's folder: what `vtag data` writes
+LISTS = "lists"  # the folder that `vtag data` writes to, below that of the data set
 _SPLIT_NAMES = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
 _COLUMNS = {"label", "youtube_id", "time_start", "time_end"}
-_MOST_TABLE_BYTES = 256 << 20
-_ID_LENGTH = 11  # of a YouTube id
+_MAX_TABLE_BYTES = 256 << 20
+_ID_LENGTH = 11  # characters of a YouTube id
 
 
 @dataclass(frozen=True)
 class KineticsClip:
-    """One row of an official table: ten seconds of a YouTube video; `label` is empty where the table has none."""
+    """A row of an official table: ten seconds of a YouTube video; `label` is empty if the table has none."""
 
     label: str
     youtube_id: str
@@ -38,7 +38,7 @@ class KineticsClip:
 
 @dataclass(frozen=True)
 class ListEntry:
-    """One line of a list: a video or a folder of frames, relative to the data set's folder, and its label."""
+    """A line of a list: a video or a folder of frames, relative to the data set's folder, and its label."""
 
     path: Path
     label: str
@@ -46,45 +46,44 @@ class ListEntry:
 
 @dataclass
 class KineticsFiles:
-    """The samples of each split, and what stands in the way of the others."""
+    """The files for the rows of the tables, by split, and the rows without a file or a label."""
 
     samples: dict[str, list[ListEntry]] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     missing: dict[str, list[KineticsClip]] = field(default_factory=dict)
-    renamed: list[Path] = field(default_factory=list)  # taken, although their names are not the usual ones
-    unlabelled: dict[str, int] = field(default_factory=dict)  # rows without a label, left out
+    renamed: list[Path] = field(default_factory=list)  # used, although their names are unusual
+    unlabelled: dict[str, int] = field(default_factory=dict)  # how many rows have no label
 
 
 def match_kinetics(folder: Path) -> KineticsFiles:
-    """What the official tables below `folder` ask for, held against the videos and frame folders below it.
+    """The videos and frame folders below `folder` that the rows of the official tables below it mean.
 
-    Raises DatasetError where there is no table, or a label is not of one known set.
+    Raises DatasetError if there is no table, or if a row cannot be used.
     """
-    annotations = read_tables(folder)
-    named = [a for a in annotations if a.label]
-    found = KineticsFiles(labels=class_names({a.label for a in named}))
+    rows = read_tables(folder)
+    files = KineticsFiles(labels=class_names({row.label for row in rows if row.label}))
     videos = _VideoIndex(folder)
     for split in SPLITS:
-        rows = [a for a in annotations if a.split == split]
-        if not rows:
+        split_rows = [row for row in rows if row.split == split]
+        if not split_rows:
             continue
-        found.samples[split], found.missing[split] = [], []
-        found.unlabelled[split] = sum(not a.label for a in rows)
-        for row in rows:
+        files.samples[split], files.missing[split] = [], []
+        files.unlabelled[split] = sum(not row.label for row in split_rows)
+        for row in split_rows:
             if not row.label:
                 continue
-            path, usual = videos.match(row)
+            path, has_usual_name = videos.match(row)
             if path is None:
-                found.missing[split].append(row)
+                files.missing[split].append(row)
                 continue
-            found.samples[split].append(ListEntry(path, row.label))
-            if not usual:
-                found.renamed.append(path)
-    return found
+            files.samples[split].append(ListEntry(path, row.label))
+            if not has_usual_name:
+                files.renamed.append(path)
+    return files
 
 
 def read_tables(folder: Path) -> list[KineticsClip]:
-    """The rows of every official table (label, youtube_id, time_start, time_end) below `folder`, once each."""
+    """The distinct rows of all official tables below `folder`. Raises DatasetError if there are none."""
     if not folder.is_dir():
         raise DatasetError(f"there is no folder {display_path(folder)}")
     rows: dict[tuple[str, int, int, str], KineticsClip] = {}
@@ -100,42 +99,42 @@ def read_tables(folder: Path) -> list[KineticsClip]:
 
 
 def class_names(labels: set[str]) -> tuple[str, ...]:
-    """All names in the order of their class ids: the published order of Kinetics-400, else (600, 700) by name."""
+    """All class names in the order of their ids: for Kinetics-400 the published order, for 600 and 700 by name."""
     published = kinetics400_labels()
-    known = {label_from_name(name).casefold() for name in published}
-    if all(label.casefold() in known for label in labels):
+    folded = {label_from_name(name).casefold() for name in published}
+    if all(label.casefold() in folded for label in labels):
         return published
     return tuple(sorted(labels))
 
 
-def write_lists(found: KineticsFiles, to: Path, broken: Iterable[Path] = ()) -> list[Path]:
-    """Write `train.txt`, `val.txt`, `test.txt` (`path index` a line) and `labels.txt`; what is broken is left out.
+def write_lists(files: KineticsFiles, folder: Path, broken: Iterable[Path] = ()) -> list[Path]:
+    """Write `train.txt`, `val.txt`, `test.txt` (`path index` a line) and `labels.txt` without the `broken` videos.
 
-    Raises DatasetError where they cannot be written.
+    Returns the written files. Raises DatasetError if they cannot be written.
     """
-    index = {label.casefold(): i for i, label in enumerate(found.labels)}
-    gone = set(broken)
-    texts = {"labels.txt": "".join(f"{label}\n" for label in found.labels)}
-    for split, samples in found.samples.items():
+    index = {label.casefold(): i for i, label in enumerate(files.labels)}
+    excluded = set(broken)
+    texts = {"labels.txt": "".join(f"{label}\n" for label in files.labels)}
+    for split, samples in files.samples.items():
         lines = [
             f"{sample.path.as_posix()} {index[sample.label.casefold()]}\n"
             for sample in samples
-            if sample.path not in gone
+            if sample.path not in excluded
         ]
         texts[f"{split}.txt"] = "".join(lines)
     written = []
     try:
-        to.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            write_atomically(to / name, text.encode("utf-8", "surrogateescape"))
-            written.append(to / name)
+            write_atomically(folder / name, text.encode("utf-8", "surrogateescape"))
+            written.append(folder / name)
     except OSError as error:
-        raise DatasetError(f"{display_path(to)} cannot be written: {error.strerror or error}") from error
+        raise DatasetError(f"{display_path(folder)} cannot be written: {error.strerror or error}") from error
     return written
 
 
 class _VideoIndex:
-    """Every video and every folder of frames below a folder, by name and by the YouTube id in its name."""
+    """The videos and the folders of frames below a folder, by name and by the YouTube id in the name."""
 
     def __init__(self, folder: Path) -> None:
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
@@ -146,45 +145,47 @@ class _VideoIndex:
             self._by_id[stem[:_ID_LENGTH]].append(path)
 
     def match(self, row: KineticsClip) -> tuple[Path | None, bool]:
-        """The path (relative) that a row means, and whether it bears a usual name."""
+        """The relative path of the video of a row, None if there is none; and whether it has a usual name."""
         name = row.youtube_id
-        usual = (
+        usual_stems = (
             f"{name}_{row.start_s:06}_{row.end_s:06}",
             f"{name}_{row.start_s}_{row.end_s}",
             f"{name}_{row.start_s:06d}",
         )
-        for stem in usual:
+        for stem in usual_stems:
             if stem in self._by_stem:
                 return self._best(self._by_stem[stem], row), True
-        # a file whose name only begins so: renamed by a download tool; the id alone is the whole video or its clip
-        others = self._by_id.get(name[:_ID_LENGTH], [])
-        clips = [p for p in others if p.stem.startswith(usual[0])] or [p for p in others if p.stem == name]
+        # download tools append to the usual name; the id alone names the whole video or its clip
+        candidates = self._by_id.get(name[:_ID_LENGTH], [])
+        clips = [path for path in candidates if path.stem.startswith(usual_stems[0])]
+        clips = clips or [path for path in candidates if path.stem == name]
         return (self._best(clips, row), False) if clips else (None, False)
 
     def _best(self, paths: list[Path], row: KineticsClip) -> Path:
-        """Of several copies the one whose folders name the split and the label."""
+        """The copy whose folders name the label and the split, if there are several."""
         label = label_from_name(row.label).casefold()
 
-        def fits(path: Path) -> tuple[bool, bool, str]:
+        def rank(path: Path) -> tuple[bool, bool, str]:
             folders = [label_from_name(part).casefold() for part in path.parts[:-1]]
             return label in folders, any(_SPLIT_NAMES.get(f) == row.split for f in folders), path.as_posix()
 
-        return max(paths, key=fits)
+        return max(paths, key=rank)
 
 
 def _videos_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for at, folders, files in os.walk(os.fsencode(folder)):
+    """Videos and folders of frames below `folder`, relative to it."""
+    paths: list[Path] = []
+    for parent, folders, files in os.walk(os.fsencode(folder)):
         folders[:] = sorted(name for name in folders if not name.startswith(b"."))
-        here = Path(os.fsdecode(at)).relative_to(folder)
+        relative = Path(os.fsdecode(parent)).relative_to(folder)
         if is_frame_folder(files):
-            found.append(here)
-        found += [
-            here / os.fsdecode(name)
+            paths.append(relative)
+        paths += [
+            relative / os.fsdecode(name)
             for name in files
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith(b".")
         ]
-    return found
+    return paths
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -197,12 +198,12 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _read_table(table: Path) -> list[KineticsClip]:
-    """The rows of one table; none where it is another kind of table. Raises DatasetError for a broken row."""
-    if table.stat().st_size > _MOST_TABLE_BYTES:
+    """The rows of one table; empty for a table of another kind. Raises DatasetError for a broken row."""
+    if table.stat().st_size > _MAX_TABLE_BYTES:
         return []
     try:
-        with table.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.DictReader(opened)
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
             if not _COLUMNS - {"label"} <= set(reader.fieldnames or ()):
                 return []
             return [_row(table, reader.line_num, row) for row in reader]

@@ -1,4 +1,4 @@
-"""A part of the clips that training does not see: whole sources, a few of every label."""
+"""The validation split: whole sources, a few of every label."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_SHARE = 0.2
-_LEAST_SOURCES = 3  # of a label that gives some of them up
+_SHARE = 0.2  # of a label's sources
+_MIN_SOURCES = 3  # a label with fewer gives none to validation
 
 
 def validation_mask(sources: Sequence[str], labels: Sequence[int], *, seed: int) -> NDArray[np.bool_]:
     """Which clips [N] are for validation: a fifth of the sources of every label that has three or more.
 
-    No label loses its last source for training, also where sources show several labels.
+    Every label keeps at least one source for training, even if sources show several labels.
     """
     rng = np.random.default_rng(seed)
-    own = {
+    label_sources = {
         k: sorted({s for s, label in zip(sources, labels, strict=True) if label == k}) for k in set(labels)
     }
     chosen: set[str] = set()
-    for label in sorted(own, key=lambda k: (len(own[k]), k)):
-        wanted = max(1, round(_SHARE * len(own[label]))) if len(own[label]) >= _LEAST_SOURCES else 0
-        for i in rng.permutation(len(own[label])):
-            if len(chosen & set(own[label])) >= wanted:
+    for label in sorted(label_sources, key=lambda k: (len(label_sources[k]), k)):
+        candidates = label_sources[label]
+        quota = max(1, round(_SHARE * len(candidates))) if len(candidates) >= _MIN_SOURCES else 0
+        for i in rng.permutation(len(candidates)):
+            if len(chosen & set(candidates)) >= quota:
                 break
-            source = own[label][i]
-            if all(source not in rest or len(set(rest) - chosen) > 1 for rest in own.values()):
+            source = candidates[i]
+            if all(source not in group or len(set(group) - chosen) > 1 for group in label_sources.values()):
                 chosen.add(source)
     return np.array([source in chosen for source in sources], bool)

@@ -1,4 +1,4 @@
-"""How often a model is right on labelled clips by a published protocol: of every clip what `vtag predict` says."""
+"""Accuracy of a model on labelled clips by a published protocol; every clip is predicted as by `vtag predict`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import PROTOCOL_CLIPS, PublishedProtocol
 from vtag.trainer.data.dataset import Dataset, DatasetError, LabelledClip, label_from_name
 
-_MEMORY_BYTES = 256 << 20  # decoded clips in shared memory at one time
+_MEMORY_BYTES = 256 << 20  # of decoded clips in shared memory at a time
 _TEST_CROPS = 3
-_TOP = 5
+_TOP = 5  # labels of a clip that count for the top-5 accuracy
 
 
 @dataclass(frozen=True)
 class EvaluationProgress:
-    """How far an evaluation has come: clips that were looked at, of how many, and how many of them were right."""
+    """Clips that an evaluation has finished, out of `total`, and how many of them were right."""
 
     done: int
     total: int
@@ -36,7 +36,7 @@ class EvaluationProgress:
 
 @dataclass(frozen=True)
 class ClipFailed:
-    """One clip that could not be read; it is in no figure."""
+    """A clip that could not be read; it counts in no figure."""
 
     path: Path
     error: str
@@ -44,31 +44,31 @@ class ClipFailed:
 
 @dataclass(frozen=True)
 class LabelResult:
-    """One label of the data: its clips, how many were right, and what they were taken for."""
+    """Predictions for the clips of one label of the data."""
 
     clips: int
     right: int
-    known: bool  # whether the model has the label
-    said: Mapping[str, int]  # the model's label -> clips
+    is_known: bool  # whether the model has the label
+    predictions: Mapping[str, int]  # the model's label -> number of clips
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Shares between 0 and 1, over the clips that could be read."""
+    """Accuracies between 0 and 1 over the clips that could be read."""
 
     top1: float
     top5: float
     mean_class_accuracy: float  # every label of the data counts the same
     clips: int
-    failed: tuple[ClipFailed, ...]
+    failures: tuple[ClipFailed, ...]
     labels: Mapping[str, LabelResult]
 
 
 def label_indices(dataset: Dataset, spec: ModelSpec) -> dict[str, int | None]:
-    """For each label of the data the index of the model's label that means it; None where the model has none.
+    """The index of the model's label for each label of the data; None if the model lacks it.
 
-    Spaces and underscores are equal, and case where nothing fits exactly; a label that was merged into another
-    (`merged_from`) is that one; the numbers of a list are the model's indices.
+    Underscores count as spaces. Case is ignored if no label matches exactly. A label that was merged into another
+    (`merged_from`) counts as that one. The numbers of a list are the model's indices.
     """
     names: dict[str, int] = {}
     for index, label in enumerate(spec.labels):
@@ -76,69 +76,69 @@ def label_indices(dataset: Dataset, spec: ModelSpec) -> dict[str, int | None]:
             names.setdefault(label_from_name(name), index)
     folded = {name.casefold(): index for name, index in reversed(names.items())}
     numbers = {clip.label: clip.index for clip in dataset.clips if clip.index is not None}
-    found: dict[str, int | None] = {}
+    indices: dict[str, int | None] = {}
     for label in dataset.labels:
         number = numbers.get(label)
         if number is not None and number >= len(spec.labels):
             number = None
-        found[label] = names.get(label, folded.get(label.casefold(), number))
-    return found
+        indices[label] = names.get(label, folded.get(label.casefold(), number))
+    return indices
 
 
 def evaluate(
     dataset: Dataset, backend: Backend, *, protocol: PublishedProtocol = "clip", among_classes: bool = False
 ) -> Iterator[EvaluationProgress | ClipFailed | Evaluation]:
-    """Look at every clip by `protocol` (see `engine.predict`) and compare; ends with the Evaluation.
+    """Predict every clip by `protocol` (see `engine.predict`); yields the progress, then the Evaluation.
 
-    With `among_classes` the probabilities are shared by the data's labels alone. `none of these` is never an answer,
-    and clips of a folder of that name are not asked about. Raises DatasetError where there is nothing to compare.
+    With `among_classes`, only the data's labels compete. The label `none of these` is never predicted, and clips of a
+    folder of that name are left out. Raises DatasetError if there are no labelled clips or none can be read.
     """
     clips = [clip for clip in dataset.clips if clip.label.casefold() != NONE_OF_THESE]
     if not clips:
         raise DatasetError("there are no labelled clips to compare with")
-    known = label_indices(dataset, backend.spec)
-    choices = _choices(backend.spec, known, among_classes)
-    answers: dict[int, list[int]] = {}  # clip -> the model's labels, best first
-    failed: dict[int, ClipFailed] = {}
+    indices = label_indices(dataset, backend.spec)
+    candidates = _candidates(backend.spec, indices, among_classes)
+    answers: dict[int, list[int]] = {}  # number of a clip -> indices of labels, best first
+    failures: dict[int, ClipFailed] = {}
     right = 0
-    for number, result in _looks(clips, backend, protocol):
+    for number, result in _predict_clips(clips, backend, protocol):
         if isinstance(result, str):
-            failed[number] = ClipFailed(clips[number].path, result)
-            yield failed[number]
+            failures[number] = ClipFailed(clips[number].path, result)
+            yield failures[number]
             continue
-        answers[number] = _best(result, choices)
-        right += answers[number][:1] == [known[clips[number].label]]
+        answers[number] = _best_labels(result, candidates)
+        right += answers[number][:1] == [indices[clips[number].label]]
         yield EvaluationProgress(len(answers), len(clips), right)
     if not answers:
         raise DatasetError("none of the clips could be read")
-    yield _sum_up(clips, answers, [failed[n] for n in sorted(failed)], known, backend.spec)
+    yield _sum_up(clips, answers, [failures[n] for n in sorted(failures)], indices, backend.spec)
 
 
-def _choices(spec: ModelSpec, known: Mapping[str, int | None], among: bool) -> NDArray[np.int64]:
-    """The indices of the labels that may be answered."""
-    wanted = {index for index in known.values() if index is not None} if among else range(len(spec.labels))
-    return np.array([i for i in sorted(wanted) if spec.labels[i] != NONE_OF_THESE], np.int64)
+def _candidates(spec: ModelSpec, indices: Mapping[str, int | None], among_classes: bool) -> NDArray[np.int64]:
+    """The indices of the labels that may be predicted."""
+    allowed = {i for i in indices.values() if i is not None} if among_classes else range(len(spec.labels))
+    return np.array([i for i in sorted(allowed) if spec.labels[i] != NONE_OF_THESE], np.int64)
 
 
-def _best(logits: NDArray[np.float32], choices: NDArray[np.int64]) -> list[int]:
-    """The best labels of a clip with `logits` [views, K], best first: probabilities are averaged over the views."""
-    if not len(choices):
+def _best_labels(logits: NDArray[np.float32], candidates: NDArray[np.int64]) -> list[int]:
+    """The best labels of a clip by the mean probability over its views, best first; `logits` are [views, K]."""
+    if not len(candidates):
         return []
-    scores = softmax(logits[:, choices]).mean(axis=0)
-    return [int(i) for i in choices[np.argsort(-scores, kind="stable")[:_TOP]]]
+    scores = softmax(logits[:, candidates]).mean(axis=0)
+    return [int(i) for i in candidates[np.argsort(-scores, kind="stable")[:_TOP]]]
 
 
-def _looks(
+def _predict_clips(
     clips: Sequence[LabelledClip], backend: Backend, protocol: PublishedProtocol
 ) -> Iterator[tuple[int, NDArray[np.float32] | str]]:
-    """For each clip its number and its views' logits, or what is wrong with it, as they come."""
-    spec, enough = backend.spec, batch_size(backend.device, "predict")
+    """Yields the number of each clip and the logits [views, K] of its views, or its error, in any order."""
+    spec, batch_views = backend.spec, batch_size(backend.device, "predict")
     views = PROTOCOL_CLIPS[protocol] * (_TEST_CROPS if protocol == "test" else 1)
-    one = views * spec.frames * spec.crop * spec.crop * 3
+    clip_bytes = views * spec.frames * spec.crop * spec.crop * 3
     workers = os.cpu_count() or 1
-    room = max(_MEMORY_BYTES, (1 + -(-enough // views)) * one)
+    memory_bytes = max(_MEMORY_BYTES, (1 + -(-batch_views // views)) * clip_bytes)
     queue: list[ClipReady] = []
-    with DecodePool(workers, room) as pool:
+    with DecodePool(workers, memory_bytes) as pool:
         for number, clip in enumerate(clips):
             request = ProtocolRequest(clip.path, protocol, spec.frames, spec.short_side, spec.crop)
             pool.submit(number, request)
@@ -147,13 +147,13 @@ def _looks(
                 yield event.job_id, event.reason
             elif isinstance(event, ClipReady):
                 queue.append(event)
-            if len(queue) * views >= enough or pool.unfinished == 0:
-                yield from _see(queue, backend)
+            if len(queue) * views >= batch_views or pool.unfinished == 0:
+                yield from _run_clips(queue, backend)
                 queue.clear()
-        yield from _see(queue, backend)
+        yield from _run_clips(queue, backend)
 
 
-def _see(queue: Sequence[ClipReady], backend: Backend) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _run_clips(queue: Sequence[ClipReady], backend: Backend) -> Iterator[tuple[int, NDArray[np.float32]]]:
     if not queue:
         return
     numbers = [clip.job_id for clip in queue]
@@ -166,28 +166,28 @@ def _see(queue: Sequence[ClipReady], backend: Backend) -> Iterator[tuple[int, ND
 def _sum_up(
     clips: Sequence[LabelledClip],
     answers: Mapping[int, Sequence[int]],
-    failed: Sequence[ClipFailed],
-    known: Mapping[str, int | None],
+    failures: Sequence[ClipFailed],
+    indices: Mapping[str, int | None],
     spec: ModelSpec,
 ) -> Evaluation:
-    said: dict[str, Counter[str]] = {}
-    first: Counter[str] = Counter()
-    among_five = 0
+    predictions: dict[str, Counter[str]] = {}
+    right: Counter[str] = Counter()
+    in_top5 = 0
     for number, best in sorted(answers.items()):
         label = clips[number].label
-        own = said.setdefault(label, Counter())
-        own[spec.labels[best[0]] if best else "nothing"] += 1
-        first[label] += best[:1] == [known[label]]
-        among_five += known[label] in best
+        prediction = spec.labels[best[0]] if best else "nothing"
+        predictions.setdefault(label, Counter())[prediction] += 1
+        right[label] += best[:1] == [indices[label]]
+        in_top5 += indices[label] in best
     labels = {
-        label: LabelResult(count.total(), first[label], known[label] is not None, dict(count.most_common()))
-        for label, count in sorted(said.items())
+        label: LabelResult(count.total(), right[label], indices[label] is not None, dict(count.most_common()))
+        for label, count in sorted(predictions.items())
     }
     return Evaluation(
-        top1=first.total() / len(answers),
-        top5=among_five / len(answers),
+        top1=right.total() / len(answers),
+        top5=in_top5 / len(answers),
         mean_class_accuracy=float(np.mean([row.right / row.clips for row in labels.values()])),
         clips=len(answers),
-        failed=tuple(failed),
+        failures=tuple(failures),
         labels=labels,
     )

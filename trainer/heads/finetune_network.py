@@ -31,7 +31,7 @@ from vtag.trainer.evaluation.head_metrics import HeadMetrics, measure_head
 from vtag.trainer.heads import window_features
 from vtag.trainer.heads.window_features import OwnedWindow, WindowsDone
 from vtag.trainer.loop.loop import LoopSettings, TrainEvent, Training, TrainingDone, TrainingResumed
-from vtag.trainer.loop.network import Network, Part, build_network
+from vtag.trainer.loop.network import Network, TrainablePart, build_network
 from vtag.trainer.loop.state_paths import STATE_FILE
 from vtag.trainer.loop.training_state import EpochMetrics
 from vtag.trainer.loop.validate import Validator, make_validator
@@ -47,7 +47,7 @@ _PATIENCE = 10  # epochs
 class NetworkSettings:
     """How to train the network."""
 
-    part: Part = "all"
+    part: TrainablePart = "all"
     epochs: int = 30
     batch_size: int = 8
     lr: float = 1e-3  # of the head; the backbone's is a tenth, as in the official recipe

@@ -1,8 +1,8 @@
-"""Several processes that train one network: who of how many this is, and sums over all of them.
+"""Several processes that train one network: the rank of this process, and sums over all of them.
 
-Data parallel, as torch's DistributedDataParallel: every process holds the network and looks at its part of a batch,
-and the gradients are summed before each step. The sum is one call over one buffer at the end of the backward pass:
-also a process none of whose clips could be read takes part in it, which DistributedDataParallel does not allow.
+Data parallel, as torch's DistributedDataParallel: every process holds the network and trains on its part of a batch,
+and the gradients are summed before each step. The sum is one call over one buffer at the end of the backward pass.
+A process takes part in it even if none of its clips could be read, which DistributedDataParallel does not allow.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import distributed as dist
 
 from vtag.engine.errors import VtagError
 
-_PATIENCE = datetime.timedelta(minutes=30)  # for the slowest process of a step, a validation by one included
+_TIMEOUT = datetime.timedelta(minutes=30)  # for the slowest process of a step, including a validation
 
 
 class ProcessLost(VtagError):
-    """Another process of this training is gone; says how to go on."""
+    """Another process of this training is gone; the message says how to continue."""
 
 
 class DistributedContext(NamedTuple):
-    """Which of how many processes this is; `local` is its number on its machine."""
+    """The rank of this process among `world_size`; `local_rank` is its number on its machine."""
 
     rank: int = 0
     world_size: int = 1
@@ -37,38 +37,38 @@ class DistributedContext(NamedTuple):
         """Each of `values` summed over all processes."""
         if self.world_size == 1:
             return list(values)
-        told = torch.tensor(values, dtype=torch.float64, device=device)
+        sums = torch.tensor(values, dtype=torch.float64, device=device)
         with _process_lost_errors():
-            dist.all_reduce(told)
-        return [float(value) for value in told]
+            dist.all_reduce(sums)
+        return [float(value) for value in sums]
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Every gradient summed over all processes; one that a process lacks counts as zero there."""
+        """Replace every gradient by its sum over all processes; a missing gradient counts as zero."""
         if self.world_size == 1:
             return
-        learning = [p for p in parameters if p.requires_grad]
+        trainable = [p for p in parameters if p.requires_grad]
         flat = torch.cat(
-            [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in learning]
+            [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in trainable]
         )
         with _process_lost_errors():
             dist.all_reduce(flat)
-        for parameter, summed in zip(learning, flat.split([p.numel() for p in learning]), strict=True):
-            parameter.grad = summed.view_as(parameter)
+        for parameter, gradient in zip(trainable, flat.split([p.numel() for p in trainable]), strict=True):
+            parameter.grad = gradient.view_as(parameter)
 
     def require_same(self, what: str, digest: int, device: torch.device) -> None:
-        """Raise VtagError unless all processes come with the same `digest` (below 2^31) of `what`."""
+        """Raise VtagError unless all processes have the same `digest` (below 2^31) of `what`."""
         if self.world_size == 1:
             return
-        told = torch.tensor([digest, -digest], dtype=torch.int64, device=device)
+        extremes = torch.tensor([digest, -digest], dtype=torch.int64, device=device)
         with _process_lost_errors():
-            dist.all_reduce(told, dist.ReduceOp.MAX)
-        if int(told[0]) != -int(told[1]):
+            dist.all_reduce(extremes, dist.ReduceOp.MAX)
+        if int(extremes[0]) != -int(extremes[1]):
             raise VtagError(
                 f"the processes of this training see different {what}: give all machines the same"
             )
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the first one's values."""
+        """Overwrite `tensors` in every process with the values of the first process."""
         if self.world_size > 1:
             with _process_lost_errors():
                 for tensor in tensors:
@@ -77,14 +77,17 @@ class DistributedContext(NamedTuple):
 
 @contextlib.contextmanager
 def init_distributed(device: str) -> Iterator[DistributedContext]:
-    """The processes that torchrun started this one with; alone where it did not. Raises VtagError."""
+    """Join the processes that torchrun started together with this one; without torchrun, this one trains alone.
+
+    Raises VtagError if a machine has fewer CUDA devices than processes, or if another process is gone.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield DistributedContext()
         return
-    on_cards = device in ("auto", "cuda") and torch.cuda.is_available()
+    uses_cuda = device in ("auto", "cuda") and torch.cuda.is_available()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if on_cards:
+    if uses_cuda:
         if local_rank >= torch.cuda.device_count():
             raise VtagError(
                 f"there are {torch.cuda.device_count()} CUDA cards here, too few for process {local_rank}: "
@@ -92,7 +95,7 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
             )
         torch.cuda.set_device(local_rank)
     with _process_lost_errors():
-        dist.init_process_group("nccl" if on_cards else "gloo", timeout=_PATIENCE)
+        dist.init_process_group("nccl" if uses_cuda else "gloo", timeout=_TIMEOUT)
     try:
         yield DistributedContext(dist.get_rank(), world_size, local_rank)
     finally:
@@ -101,9 +104,10 @@ def init_distributed(device: str) -> Iterator[DistributedContext]:
 
 @contextlib.contextmanager
 def _process_lost_errors() -> Iterator[None]:
+    """Turn the errors of gloo and NCCL about broken connections into ProcessLost."""
     try:
         yield
-    except RuntimeError as error:  # gloo and NCCL say in words of their own that a connection broke
+    except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise ProcessLost(

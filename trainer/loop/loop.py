@@ -1,7 +1,7 @@
-"""The training loop: a generator of small frozen events that can be left after any of them and resumed to the bit.
+"""The training loop: a generator of small frozen events that can be closed after any of them and resumed.
 
-Everything random follows from the seed and the place in the training (epoch, step, clip), never from what came
-before: the state holds weights, the optimiser's moments and sums, and no random generator.
+A resumed training is bit-identical, because randomness depends only on the seed and the position (epoch, step, clip).
+The state therefore holds the weights, the optimiser's moments and sums, but no random generator.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
@@ -34,42 +35,51 @@ from vtag.trainer.loop.training_state import (
 from vtag.trainer.loop.validate import Validator
 
 _SAVE_EVERY_S = 60.0
-_BEST, _MODEL = "best", "model"
+_BEST, _MODEL = "best", "model"  # first words of the names of tensors in the state
+
+
+class RandomStream(IntEnum):
+    """The purpose of a random stream; the numbers are part of its seed, so they must not change."""
+
+    CLIP_POSITION = 1
+    DROPOUT = 2
+    TRANSFORM = 3
+    MIXUP = 4
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How to train. `batch_size` is of one optimiser step, over all processes and accumulated parts."""
+    """How to train."""
 
     epochs: int = 20
-    batch_size: int = 16
-    clips_at_once: int = 4
+    batch_size: int = 16  # clips of an optimiser step, over all processes and accumulated parts
+    clips_at_once: int = 4  # in one forward pass of one process
     lr: float = 1e-3  # of the head
-    backbone_lr_scale: float = 0.1
+    backbone_lr_scale: float = 0.1  # the backbone's learning rate as a share of the head's
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_epochs: float = 1.0
-    warmup_ratio: float = 0.1
+    warmup_ratio: float = 0.1  # of the learning rate, at the first step
     min_lr: float = 0.0
     label_smoothing: float = 0.1
     bf16: bool = False  # compute in bfloat16
-    validate_every: int = 1  # epochs; the last one is always validated
-    patience: int = 0  # epochs without a better validation after which it stops; 0: never
+    validate_every: int = 1  # epochs; the last epoch is always validated
+    patience: int = 0  # stop after so many validations without a new best; 0: never
     seed: int = 0
-    shares: tuple[float, ...] | None = None  # of the classes in an epoch; None: every clip once
-    epoch_clips: int | None = None  # with shares: how many clips an epoch draws; None: as many as there are
+    shares: tuple[float, ...] | None = None  # of each class in an epoch; None: every clip once
+    epoch_clips: int | None = None  # clips that an epoch draws by `shares`; None: as many as there are
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """A part of a step is done; `loss` and `accuracy` are means over the epoch so far."""
+    """A part of a step is done. `loss` and `accuracy` are means over the epoch so far."""
 
     epoch: int  # from 1
     epochs: int
-    step: int  # steps of the epoch that are done
+    step: int  # finished steps of the epoch
     steps: int
-    clips: int  # looked at since this run began
+    clips: int  # processed since this run began
     loss: float
     accuracy: float
 
@@ -80,13 +90,13 @@ class EpochDone:
 
     epochs: int
     row: EpochMetrics
-    best: bool
-    best_row: EpochMetrics | None = None  # of the best epoch so far
+    best: bool  # so far
+    best_row: EpochMetrics | None = None  # the best epoch so far
 
 
 @dataclass(frozen=True)
 class TrainingDone:
-    """The end: the network holds the best epoch's weights, the last one's where nothing was validated."""
+    """The training is over. The network has the weights of the best epoch, or of the last if none was validated."""
 
     history: tuple[EpochMetrics, ...]
     best_epoch: int  # from 1; 0: none was validated
@@ -94,7 +104,7 @@ class TrainingDone:
 
 @dataclass(frozen=True)
 class TrainingResumed:
-    """A training that was left goes on; `history` are the epochs that were over."""
+    """An interrupted training continues; `history` has the finished epochs."""
 
     history: tuple[EpochMetrics, ...]
 
@@ -105,8 +115,15 @@ TrainEvent = StepDone | EpochDone | TrainingDone
 class Training:
     """One training of `network` on the clips of `source`.
 
-    Its state lies in `folder` and is of `fingerprint` alone. `mean` and `std` are of pixels 0 to 255; `size` is the
-    crop in pixels. `validate` gives loss and accuracy of a network; without it the last epoch counts.
+    Args:
+        folder: where the state is saved.
+        fingerprint: identifies clips and settings; a state with another fingerprint is refused.
+        size: side of the crop in pixels.
+        mean: of each colour channel, for pixels from 0 to 255; `std` likewise.
+        validate: measures loss and accuracy of the network after an epoch; without it the last epoch is used.
+
+    Raises:
+        ValueError: if the processes cannot share a batch evenly.
     """
 
     def __init__(
@@ -148,30 +165,30 @@ class Training:
         self._progress = TrainingProgress()
         self._best: dict[str, Tensor] = {}
         self._saved_at = time.monotonic()
-        self._clips = 0
+        self._clips = 0  # processed by this process
 
     @property
     def history(self) -> tuple[EpochMetrics, ...]:
-        """Every epoch that is over, those before a resumption included."""
+        """All finished epochs, including those before an interruption."""
         return tuple(self._progress.history)
 
     def resume(self) -> bool:
-        """Go on from the state in the folder; False where there is none. Raises ModelError."""
+        """Continue from the state in the folder; False if there is none. Raises ModelError."""
         state = load_state(self._folder, fingerprint=self._fingerprint)
-        self._distributed.require_same("states of it in its folder", _digest(state), self._device)
+        self._distributed.require_same("states of it in its folder", _state_digest(state), self._device)
         if state is None:
             return False
         self._progress, tensors = state
-        self._network.swin.load_state_dict(_named(tensors, _MODEL))
-        self._best = _named(tensors, _BEST)
+        self._network.swin.load_state_dict(_select_tensors(tensors, _MODEL))
+        self._best = _select_tensors(tensors, _BEST)
         restore_optimizer(self._optimizer, self._names, tensors)
         return True
 
     def run(self) -> Generator[TrainEvent, None, None]:
-        """Train to the end. Closing the generator, and the loss of another process, keep the last whole step."""
+        """Train to the end. The last finished step is saved if the generator is closed or another process is lost."""
         try:
             while not self._is_over():
-                yield from self._epoch()
+                yield from self._run_epoch()
         except (GeneratorExit, ProcessLost):
             self.save()
             raise
@@ -181,7 +198,7 @@ class Training:
         yield TrainingDone(self.history, self._progress.best_epoch)
 
     def save(self) -> None:
-        """Keep the state. Raises ModelError where the disk does not take it."""
+        """Save the state. Raises ModelError if it cannot be written."""
         if self._distributed.rank:
             return
         tensors = {f"{_MODEL} {name}": t for name, t in self._network.swin.state_dict().items()}
@@ -194,7 +211,7 @@ class Training:
         s, p = self._settings, self._progress
         return p.epoch >= s.epochs or bool(s.patience and p.stale >= s.patience)
 
-    def _epoch(self) -> Iterator[TrainEvent]:
+    def _run_epoch(self) -> Iterator[TrainEvent]:
         s, p = self._settings, self._progress
         order = epoch_order(
             self._labels,
@@ -205,25 +222,25 @@ class Training:
             length=s.epoch_clips,
         )
         self._network.train()
-        own = [
-            items_of_rank(items, self._distributed.rank, self._distributed.world_size)
-            for items in order[p.step :]
+        rank, world_size = self._distributed.rank, self._distributed.world_size
+        batches = [items_of_rank(items, rank, world_size) for items in order[p.step :]]
+        requests = [
+            self._request_clip(int(item), p.step + i, position)
+            for i, items in enumerate(batches)
+            for position, item in enumerate(items)
         ]
-        wants = [
-            self._want(int(item), p.epoch, p.step + i, n)
-            for i, k in enumerate(own)
-            for n, item in enumerate(k)
-        ]
-        pixels = self._source.read(wants)
-        for items in own:
-            yield from self._step(items, pixels, len(order))
+        pixels = self._source.read(requests)
+        for items in batches:
+            yield from self._run_step(items, pixels, len(order))
         yield self._end_epoch(len(order))
 
-    def _want(self, item: int, epoch: int, step: int, position: int) -> ClipRequest:
-        rng = self._rng(1, epoch, step, self._place(position))
+    def _request_clip(self, item: int, step: int, position: int) -> ClipRequest:
+        """The clip of `item`, at a random position in its video, for `position` in this process's part of a batch."""
+        epoch = self._progress.epoch
+        rng = self._rng(RandomStream.CLIP_POSITION, epoch, step, self._batch_position(position))
         return ClipRequest(item, int(rng.integers(self._source.positions)))
 
-    def _step(
+    def _run_step(
         self, items: NDArray[np.int64], pixels: Iterator[Pixels | None], steps: int
     ) -> Iterator[TrainEvent]:
         """One optimiser step, a few clips at a time; its loss is the mean over the whole batch."""
@@ -231,40 +248,41 @@ class Training:
         loss = right = clips = 0.0
         for first in range(0, len(items), s.clips_at_once):
             part = items[first : first + s.clips_at_once]
-            seen = self._look([next(pixels) for _ in part], part, first)
-            if seen is not None:
-                loss, right, clips = loss + seen[0], right + seen[1], clips + seen[2]
+            sums = self._forward_backward([next(pixels) for _ in part], part, first)
+            if sums is not None:
+                loss, right, clips = loss + sums[0], right + sums[1], clips + sums[2]
             self._clips += len(part)
             if first + len(part) < len(items):
-                yield self._stepped(steps, loss, right, clips)
+                yield self._step_event(steps, loss, right, clips)
         loss, right, clips = self._distributed.all_reduce_sum((loss, right, clips), self._device)
-        self._update(steps)
+        self._update_weights(steps)
         p.loss, p.right, p.clips = p.loss + loss, p.right + right, p.clips + clips
         p.step += 1
         if time.monotonic() - self._saved_at > _SAVE_EVERY_S:
             self.save()
-        yield self._stepped(steps, 0.0, 0.0, 0.0)
+        yield self._step_event(steps, 0.0, 0.0, 0.0)
 
-    def _look(
+    def _forward_backward(
         self, pixels: list[Pixels | None], items: NDArray[np.int64], first: int
     ) -> tuple[float, float, int] | None:
-        """Forward and backward of a few clips: their losses' sum, how many were right, how many could be read."""
+        """Add the gradients of a few clips, which begin at `first` in this process's part of the batch.
+
+        Returns the sum of their losses, how many were right, and how many could be read; None if none could.
+        """
         s, p = self._settings, self._progress
-        place = (p.epoch, p.step, first, self._distributed.rank)
-        torch.manual_seed(int(self._rng(2, *place).integers(1 << 62)))  # what is dropped in the network
+        seed = (p.epoch, p.step, first, self._distributed.rank)
+        torch.manual_seed(int(self._rng(RandomStream.DROPOUT, *seed).integers(1 << 62)))
         clips, targets = [], []
         for n, (array, item) in enumerate(zip(pixels, items, strict=True)):
             if array is not None:
-                rng = self._rng(3, p.epoch, p.step, self._place(first + n))
-                change = draw_transform(rng, array.shape[1], array.shape[2], s.augmentation)
-                clips.append(apply_transform(torch.from_numpy(array).to(self._device), change, self._size))
+                clips.append(self._augment(array, first + n))
                 targets.append(self._labels[int(item)])
         if not clips:
             return None
         truth = torch.tensor(targets, device=self._device)
-        classes = self._network.swin.sizes.num_classes
-        shares = F.one_hot(truth, classes).float()
-        mixed, shares = mix_clips(torch.stack(clips), shares, s.augmentation.mixup, self._rng(4, *place))
+        shares = F.one_hot(truth, self._network.swin.sizes.num_classes).float()
+        rng = self._rng(RandomStream.MIXUP, *seed)
+        mixed, shares = mix_clips(torch.stack(clips), shares, s.augmentation.mixup, rng)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=s.bf16):
             logits = self._network((mixed - self._mean) / self._std)
         losses = F.cross_entropy(logits, shares, label_smoothing=s.label_smoothing, reduction="sum")
@@ -272,16 +290,24 @@ class Training:
         right = (logits.detach().argmax(1) == truth).sum()
         return float(losses.detach()), float(right), len(clips)
 
-    def _update(self, steps: int) -> None:
+    def _augment(self, pixels: Pixels, position: int) -> Tensor:
+        """A clip [T, H, W, 3] with a random transform, float32 [T, size, size, 3]."""
         p = self._progress
-        rate = self._rate(p.epoch * steps + p.step, steps)
+        rng = self._rng(RandomStream.TRANSFORM, p.epoch, p.step, self._batch_position(position))
+        transform = draw_transform(rng, pixels.shape[1], pixels.shape[2], self._settings.augmentation)
+        return apply_transform(torch.from_numpy(pixels).to(self._device), transform, self._size)
+
+    def _update_weights(self, steps: int) -> None:
+        p = self._progress
+        rate = self._learning_rate(p.epoch * steps + p.step, steps)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self._distributed.all_reduce_gradients(self._network.parameters())
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
-    def _rate(self, step: int, steps: int) -> float:
+    def _learning_rate(self, step: int, steps: int) -> float:
+        """The learning rate of the head at `step` of the training, if an epoch has `steps`."""
         s = self._settings
         return learning_rate(
             step,
@@ -293,14 +319,13 @@ class Training:
         )
 
     def _end_epoch(self, steps: int) -> EpochDone:
-        p = self._progress
-        s = self._settings
-        due = (p.epoch + 1) % s.validate_every == 0 or p.epoch + 1 == s.epochs
-        loss, accuracy = self._validate(self._network) if self._validate and due else (None, None)
+        s, p = self._settings, self._progress
+        is_due = (p.epoch + 1) % s.validate_every == 0 or p.epoch + 1 == s.epochs
+        loss, accuracy = self._validate(self._network) if self._validate and is_due else (None, None)
         clips = max(p.clips, 1)
-        rate = self._rate((p.epoch + 1) * steps - 1, steps)
+        rate = self._learning_rate((p.epoch + 1) * steps - 1, steps)
         row = EpochMetrics(p.epoch + 1, rate, p.loss / clips, p.right / clips, loss, accuracy)
-        is_best = accuracy is not None and all(_key(row) > _key(known) for known in p.history)
+        is_best = accuracy is not None and all(_quality(row) > _quality(earlier) for earlier in p.history)
         if is_best:
             self._best = {n: t.detach().cpu().clone() for n, t in self._network.swin.state_dict().items()}
         self._progress = TrainingProgress(
@@ -313,37 +338,42 @@ class Training:
         if self._progress.over or time.monotonic() - self._saved_at > _SAVE_EVERY_S:
             self.save()
         best_row = next((r for r in self._progress.history if r.epoch == self._progress.best_epoch), None)
-        return EpochDone(self._settings.epochs, row, is_best, best_row)
+        return EpochDone(s.epochs, row, is_best, best_row)
 
-    def _stepped(self, steps: int, loss: float, right: float, clips: float) -> StepDone:
+    def _step_event(self, steps: int, loss: float, right: float, clips: float) -> StepDone:
+        """The event for sums of the current step that are not in the progress yet."""
         p = self._progress
-        seen = max(p.clips + clips, 1)
+        epoch_clips = max(p.clips + clips, 1)
         return StepDone(
             epoch=p.epoch + 1,
             epochs=self._settings.epochs,
             step=p.step,
             steps=steps,
             clips=self._clips * self._distributed.world_size,
-            loss=(p.loss + loss) / seen,
-            accuracy=(p.right + right) / seen,
+            loss=(p.loss + loss) / epoch_clips,
+            accuracy=(p.right + right) / epoch_clips,
         )
 
-    def _place(self, position: int) -> int:
-        """The place in the whole batch of a place in this process's part: chance is the same for any number."""
+    def _batch_position(self, position: int) -> int:
+        """The position in the whole batch of a position in this process's part of it.
+
+        Seeds use it so that clips are cut and changed alike for every number of processes.
+        """
         return self._distributed.rank + self._distributed.world_size * position
 
-    def _rng(self, *place: int) -> np.random.Generator:
-        return np.random.default_rng((self._settings.seed, *place))
+    def _rng(self, stream: RandomStream, *position: int) -> np.random.Generator:
+        return np.random.default_rng((self._settings.seed, int(stream), *position))
 
 
-def _digest(state: tuple[TrainingProgress, dict[str, Tensor]] | None) -> int:
+def _state_digest(state: tuple[TrainingProgress, dict[str, Tensor]] | None) -> int:
     return 0 if state is None else 1 + state[0].epoch * (1 << 20) + state[0].step
 
 
-def _key(row: EpochMetrics) -> tuple[float, float]:
-    """What makes an epoch the better one: accuracy, and where that is equal the loss."""
+def _quality(row: EpochMetrics) -> tuple[float, float]:
+    """The sort key of the best epoch: the highest accuracy, then the lowest loss."""
     return (row.val_accuracy or 0.0, -(row.val_loss or 0.0))
 
 
-def _named(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+def _select_tensors(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The tensors of the state that are saved as `KIND NAME`, by name."""
     return {key.partition(" ")[2]: t for key, t in tensors.items() if key.startswith(f"{kind} ")}

@@ -1,4 +1,4 @@
-"""The network that is trained: what it starts from, which part learns, and how fast."""
+"""The network in training: its initial weights, its trainable part, and the optimiser's parameter groups."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from vtag.engine.swin.model import VideoSwin
 from vtag.engine.swin.weight_names import is_head
 from vtag.trainer.data.dataset import DatasetError
 
-Part = int | Literal["all"]  # the last so many stages, or everything; the head always learns
+TrainablePart = int | Literal["all"]  # the number of last stages, or all of them; the head always learns
 
 
 class Network(nn.Module):
-    """A Video Swin with dropout before its head; logits are computed in float32 whatever the rest is in."""
+    """A Video Swin with dropout before its head. Logits are float32, whatever precision the backbone has."""
 
     def __init__(self, swin: VideoSwin, *, head_dropout: float = 0.0) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Network(nn.Module):
             )
 
     def train(self, mode: bool = True) -> Network:
-        """As any module; a frozen part leaves nothing out at random."""
+        """As `nn.Module.train`, but the frozen part stays in evaluation mode, without dropout."""
         super().train(mode)
         for module in self.frozen:
             module.eval()
@@ -48,10 +48,10 @@ class Network(nn.Module):
 
 
 def random_checkpoint(spec: ModelSpec, *, seed: int) -> Checkpoint:
-    """A checkpoint of `spec`'s sizes with weights as the official repository draws them before training."""
+    """A checkpoint of `spec`'s sizes with random weights, initialised as in the official repository."""
     torch.manual_seed(seed)
-    told = replace(spec, source="random weights", sha256="", threshold=None, label_thresholds={})
-    return identified(told, VideoSwin(spec.sizes).arrays())
+    random_spec = replace(spec, source="random weights", sha256="", threshold=None, label_thresholds={})
+    return identified(random_spec, VideoSwin(spec.sizes).arrays())
 
 
 def build_network(
@@ -59,14 +59,21 @@ def build_network(
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
     *,
-    part: Part = "all",
+    part: TrainablePart = "all",
     drop_path: float = 0.1,
     head_dropout: float = 0.0,
     recompute: bool = False,
 ) -> Network:
-    """`base`'s backbone under a head of `weight` [K, D] and `bias` [K]; of it `part` learns. Raises DatasetError.
+    """The backbone of `base` with a new head of `weight` [K, D] and `bias` [K].
 
-    With `recompute` activations are computed again in the backward pass: less memory, about a third more time.
+    Args:
+        part: the part of the backbone that learns.
+        drop_path: the highest rate of stochastic depth.
+        head_dropout: the dropout rate before the head.
+        recompute: compute activations again in the backward pass: less memory, about a third more time.
+
+    Raises:
+        DatasetError: if the network has fewer stages than `part`.
     """
     sizes = replace(base.spec.sizes, num_classes=len(bias))
     swin = VideoSwin(sizes, drop_path=drop_path)
@@ -80,19 +87,22 @@ def build_network(
         for module in network.frozen:
             module.requires_grad_(False)
     for stage in swin.stages:
-        stage.recomputes = recompute  # type: ignore[assignment]  # nn.ModuleList says nothing of its members
+        stage.recomputes = recompute  # type: ignore[assignment]  # nn.ModuleList is not generic
     return network
 
 
 def parameter_groups(
     network: Network, *, backbone_lr_scale: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """AdamW's groups: `scale` of the learning rate for the backbone, no decay on biases, norms and tables."""
-    kept = network.swin.no_weight_decay()
+    """AdamW's parameter groups; each has its `scale` of the learning rate: 1 for the head, `backbone_lr_scale` else.
+
+    Biases, norms and position tables have no weight decay.
+    """
+    undecayed = network.swin.no_weight_decay()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.swin.named_parameters():
         if parameter.requires_grad:
-            key = (1.0 if is_head(name) else backbone_lr_scale, 0.0 if name in kept else weight_decay)
+            key = (1.0 if is_head(name) else backbone_lr_scale, 0.0 if name in undecayed else weight_decay)
             groups.setdefault(key, []).append(parameter)
     return [
         {"params": parameters, "scale": scale, "weight_decay": decay}

@@ -1,4 +1,4 @@
-"""The history as TensorBoard events, where somebody watches it so."""
+"""The history of a training as TensorBoard events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vtag.trainer.loop.training_state import EpochMetrics
 
 
 class TensorBoardWriter:
-    """Writes one point an epoch and figure into `folder`. Raises ModelError where TensorBoard is not installed."""
+    """Writes one point for each epoch and metric below `folder`. Raises ModelError if TensorBoard is missing."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -20,16 +20,16 @@ class TensorBoardWriter:
             ) from error
         self._writer = SummaryWriter(folder / "tensorboard")
 
-    def add(self, row: EpochMetrics) -> None:
-        """The figures of one epoch; what was not measured is left out."""
-        figures = {
+    def add_epoch(self, row: EpochMetrics) -> None:
+        """Write the metrics of one epoch, except those that were not measured."""
+        metrics = {
             "loss/training": row.loss,
             "loss/validation": row.val_loss,
             "accuracy/training": row.accuracy,
             "accuracy/validation": row.val_accuracy,
             "learning rate": row.learning_rate,
         }
-        for name, value in figures.items():
+        for name, value in metrics.items():
             if value is not None:
                 self._writer.add_scalar(name, value, row.epoch)
         self._writer.flush()

@@ -1,4 +1,4 @@
-"""A training's state in one file, which is whole or not there: weights, moments of the optimiser, history."""
+"""The state of a training in one file that is written atomically: weights, optimiser moments, history."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from vtag.engine.errors import ModelError
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.trainer.loop.state_paths import STATE_FILE
 
+_METADATA_KEY = "told"  # of the file; the JSON below it has the fingerprint and the progress
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of a parameter
+
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One line of the history; what was not measured is None."""
+    """One line of the history; None for what was not measured. The names are the columns of history.csv."""
 
     epoch: int  # from 1
     learning_rate: float  # of the head, at the epoch's last step
@@ -33,78 +36,78 @@ class EpochMetrics:
 
 @dataclass
 class TrainingProgress:
-    """Where a training stands: the next step to do, and what the epoch that it is in summed up so far."""
+    """The next step of a training, and sums over the current epoch. The names are keys in the state file."""
 
     epoch: int = 0  # from 0
-    step: int = 0
+    step: int = 0  # the next one in this epoch
     loss: float = 0.0  # sum over clips
-    right: float = 0.0
-    clips: float = 0.0
+    right: float = 0.0  # clips with the right answer
+    clips: float = 0.0  # that could be read
     best_epoch: int = 0  # from 1; 0: none yet
-    stale: int = 0  # epochs since the best
-    over: bool = False  # nothing is left to do
+    stale: int = 0  # validated epochs since the best
+    over: bool = False  # the training is finished
     history: list[EpochMetrics] = field(default_factory=list)
 
 
 def save_state(
     folder: Path, progress: TrainingProgress, tensors: Mapping[str, Tensor], *, fingerprint: str
 ) -> None:
-    """Write the state; a kill or a full disk leaves the one before. Raises ModelError."""
-    told = json.dumps({"fingerprint": fingerprint, "progress": asdict(progress)})
+    """Write the state to `folder`; if that fails, the previous state stays. Raises ModelError."""
+    metadata = json.dumps({"fingerprint": fingerprint, "progress": asdict(progress)})
     with said_of(folder):
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        write_atomically(folder / STATE_FILE, save(arrays, {"told": told}))
+        write_atomically(folder / STATE_FILE, save(arrays, {_METADATA_KEY: metadata}))
 
 
 def load_state(folder: Path, *, fingerprint: str) -> tuple[TrainingProgress, dict[str, Tensor]] | None:
-    """The state in `folder`, or None where there is none. Raises ModelError where it is of another training."""
+    """The state in `folder`, None if there is none. Raises ModelError if it is damaged or of another training."""
     file = folder / STATE_FILE
     if not file.exists():
         return None
     with said_of(file):
         try:
-            with safe_open(file, "pt") as opened:
-                told = json.loads((opened.metadata() or {})["told"])
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            progress = _progress(told["progress"])
-            known = told["fingerprint"]
+            with safe_open(file, "pt") as state:
+                metadata = json.loads((state.metadata() or {})[_METADATA_KEY])
+                tensors = {name: state.get_tensor(name) for name in state.keys()}  # noqa: SIM118
+            progress = _parse_progress(metadata["progress"])
+            saved_fingerprint = metadata["fingerprint"]
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ModelError("no state of a training, or a damaged one: delete it to begin anew") from error
-        if known != fingerprint:
+        if saved_fingerprint != fingerprint:
             raise ModelError("it is of other clips or other settings: delete it, or resume with the same")
     return progress, tensors
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the state in `folder` is of a training that came to its end; False for one that cannot be read."""
+    """Whether the state in `folder` is of a finished training; False if it cannot be read."""
     try:
-        with safe_open(folder / STATE_FILE, "pt") as opened:
-            return bool(json.loads((opened.metadata() or {})["told"])["progress"].get("over"))
+        with safe_open(folder / STATE_FILE, "pt") as state:
+            return bool(json.loads((state.metadata() or {})[_METADATA_KEY])["progress"].get("over"))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError):
         return False
 
 
-def _progress(told: dict[str, Any]) -> TrainingProgress:
-    return TrainingProgress(**{**told, "history": [EpochMetrics(**row) for row in told["history"]]})
+def _parse_progress(fields: dict[str, Any]) -> TrainingProgress:
+    return TrainingProgress(**{**fields, "history": [EpochMetrics(**row) for row in fields["history"]]})
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
-    """What the optimiser remembers of every parameter, by `KEY NAME`."""
+    """The optimiser's state of every parameter, as `KEY NAME` -> tensor."""
     return {
         f"{key} {names[parameter]}": value
-        for parameter, kept in optimizer.state.items()
-        for key, value in kept.items()
+        for parameter, moments in optimizer.state.items()
+        for key, value in moments.items()
     }
 
 
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Give the optimiser back what it remembered."""
+    """Set the optimiser's state to what `optimizer_tensors` returned; other tensors are ignored."""
     by_name = {name: parameter for parameter, name in names.items()}
     for key, value in tensors.items():
-        what, _, name = key.partition(" ")
-        if name in by_name and what in ("step", "exp_avg", "exp_avg_sq"):
-            place = "cpu" if what == "step" else by_name[name].device
-            optimizer.state[by_name[name]][what] = value.to(place)
+        moment, _, name = key.partition(" ")
+        if name in by_name and moment in _MOMENTS:
+            device = "cpu" if moment == "step" else by_name[name].device
+            optimizer.state[by_name[name]][moment] = value.to(device)

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a network while it trains: one centre clip from the middle of every video."""
+"""Loss and accuracy of a network while it trains: one clip from the middle of every validation video."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ def make_validator(
     clips_at_once: int = 4,
     distributed: DistributedContext = DistributedContext(),
 ) -> Validator:
-    """Measures a network on all of `source`'s items, shared out among `ranks`; the unreadable are in no figure."""
-    wants = [
-        ClipRequest(item, source.positions // 2)
-        for item in range(distributed.rank, len(source.items), distributed.world_size)
-    ]
+    """A function that measures a network on all items of `source`; every process of `distributed` does a part.
+
+    Items that cannot be read do not count.
+    """
+    items = range(distributed.rank, len(source.items), distributed.world_size)
+    requests = [ClipRequest(item, source.positions // 2) for item in items]
     means, stds = (torch.tensor(v, dtype=torch.float32, device=device) for v in (mean, std))
 
     @torch.inference_mode()
-    def look(network: Network, clips: Sequence[Pixels], labels: Sequence[int]) -> tuple[float, int]:
+    def score(network: Network, clips: Sequence[Pixels], labels: Sequence[int]) -> tuple[float, int]:
+        """The sum of the losses of `clips`, and how many of them are right."""
         pixels = torch.from_numpy(np.stack(clips)).to(device).float()
         truth = torch.tensor(labels, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -42,16 +44,22 @@ def make_validator(
         loss = F.cross_entropy(logits, truth, reduction="sum")
         return float(loss), int((logits.argmax(1) == truth).sum())
 
-    def measure(network: Network) -> tuple[float, float]:
+    def validate(network: Network) -> tuple[float, float]:
         network.eval()
         loss = right = count = 0.0
-        labels = (source.items[want.item].label for want in wants)
-        read = ((p, label) for p, label in zip(source.read(wants), labels, strict=True) if p is not None)
-        while batch := list(islice(read, clips_at_once)):
-            seen = look(network, [clip for clip, _ in batch], [label for _, label in batch])
-            loss, right, count = loss + seen[0], right + seen[1], count + len(batch)
+        labels = (source.items[request.item].label for request in requests)
+        readable = (
+            (clip, label)
+            for clip, label in zip(source.read(requests), labels, strict=True)
+            if clip is not None
+        )
+        while batch := list(islice(readable, clips_at_once)):
+            batch_loss, batch_right = score(
+                network, [clip for clip, _ in batch], [label for _, label in batch]
+            )
+            loss, right, count = loss + batch_loss, right + batch_right, count + len(batch)
         network.train()
         loss, right, count = distributed.all_reduce_sum((loss, right, count), device)
         return loss / max(count, 1), right / max(count, 1)
 
-    return measure
+    return validate

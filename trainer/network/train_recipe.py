@@ -344,7 +344,7 @@ class _Writer:
         self._write(HISTORY_FILE, history_csv(history))
         self._write(CURVES_FILE, curves_png(history))
         if self._scalars:
-            self._scalars.add(done.row)
+            self._scalars.add_epoch(done.row)
 
     def _write(self, name: str, content: bytes) -> None:
         with said_of(self._folder):

@@ -106,7 +106,7 @@ def measure_release(plan: Plan, material: Material) -> dict[str, Any]:
             "top5": found.top5,
             "mean_class_accuracy": found.mean_class_accuracy,
             "labels": {
-                name: {"clips": r.clips, "right": r.right, "said": dict(r.said)}
+                name: {"clips": r.clips, "right": r.right, "said": dict(r.predictions)}
                 for name, r in found.labels.items()
             },
         },
