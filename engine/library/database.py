@@ -244,7 +244,7 @@ def _back_up(file: Path, step: str) -> None:
             f"the library at {display_path(file)} has to be updated, but the disk lacks room for its backup"
         )
     copy = file.with_name(f"{file.name}.before-{step.split('_')[0]}")
-    # another connection than the one that holds the lock: the backup is of what was committed
+    # a second connection, because the first has an open transaction: the backup has what was committed
     with (
         atomic_path(copy, mode=0o600) as part,
         contextlib.closing(sqlite3.connect(file)) as source,

@@ -1,4 +1,4 @@
-"""The library's tables, one step a function: append-only, so that any older library can be brought up to date."""
+"""The library's tables, as one function for each migration step. Steps are only ever appended, never changed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ observation_migrations = Migrations("vtag-observations")
 
 
 def apply(connection: sqlite3.Connection, name: str) -> None:
-    """Apply what is missing of the steps called `name`, inside the caller's transaction."""
+    """Apply the missing steps of the schema `name`, inside the caller's transaction."""
     migrations = {m.name: m for m in (library_migrations, observation_migrations)}[name]
-    # plugins of sqlite-utils that happen to be installed have no business in the library
+    # without plugins of sqlite-utils, which may be installed for other programs
     migrations.apply(Database(connection, execute_plugins=False))
 
 
 def _run(db: Database, script: str) -> None:
-    """Each statement by itself: sqlite3's executescript would commit the migration's transaction."""
+    """Execute each statement of a script. sqlite3's executescript would commit the migration's transaction."""
     statement = ""
     for line in script.splitlines():
         statement += line + "\n"
@@ -33,7 +33,7 @@ def _run(db: Database, script: str) -> None:
 
 @library_migrations()
 def m001_create_library(db: Database) -> None:
-    """Contents, files, models, words, segments, runs."""
+    """Tables of contents, files, models, annotations (`words`), segments and runs."""
     _run(
         db,
         """
@@ -121,7 +121,7 @@ def m001_create_library(db: Database) -> None:
 
 @library_migrations()
 def m002_cover_searches(db: Database) -> None:
-    """A search is answered from its index: all that it compares and shows of a segment is in there."""
+    """Indexes that have all columns that a search reads, so that it does not read the table."""
     _run(
         db,
         """
@@ -136,7 +136,7 @@ def m002_cover_searches(db: Database) -> None:
 
 @library_migrations()
 def m003_know_rewritten_files(db: Database) -> None:
-    """Where a content lay before its file was replaced or forgotten, and how a container asks to show its packets."""
+    """The last path of a content whose file was replaced or forgotten, and how a container shows its packets."""
     _run(
         db,
         """
@@ -156,7 +156,7 @@ def m003_know_rewritten_files(db: Database) -> None:
 
 @library_migrations()
 def m004_know_what_is_unfinished(db: Database) -> None:
-    """Contents that a coarse pass looked at here and there: later passes fill them, and a search says so."""
+    """Contents that a coarse pass covered only in part; later passes fill the gaps, and a search mentions them."""
     _run(
         db,
         """
@@ -171,31 +171,32 @@ def m004_know_what_is_unfinished(db: Database) -> None:
 
 @library_migrations()
 def m005_give_timestamps_one_format(db: Database) -> None:
-    """Times of words and of their log: texts that sort as the times do.
+    """Timestamps of annotations and of their log, as texts that sort in the order of the times.
 
-    A No of the page had the whole second in which it was said, and so came before a Yes of the same second. The log
-    knows when it was recorded.
+    A No of the page was dated with the whole second, and so came before a Yes of the same second. The log has the
+    exact time of its change.
     """
     changes = [
-        (change, action, at, [json.loads(text or "[]") for text in (before, after)])
-        for change, action, at, before, after in db.execute(
+        (change_id, action, changed_at, [json.loads(text or "[]") for text in texts])
+        for change_id, action, changed_at, *texts in db.execute(
             "SELECT id, action, at, before, after FROM word_log ORDER BY id"
         ).fetchall()
     ]
-    exact: dict[tuple[Any, ...], str] = {
-        _judgement(word): at
-        for _, action, at, (_, after) in changes
+    exact_times: dict[tuple[Any, ...], str] = {
+        _annotation_key(annotation): changed_at
+        for _, action, changed_at, (_, new) in changes
         if action == "rejected"
-        for word in after
-        if "." not in word["said_at"]
+        for annotation in new
+        if "." not in annotation["said_at"]
     }
-    for change, _, at, (before, after) in changes:
-        for word in (*before, *after):
-            word["said_at"] = normalize_timestamp(exact.get(_judgement(word)) or word["said_at"])
-        texts = [json.dumps(words, ensure_ascii=False) for words in (before, after)]
+    for change_id, _, changed_at, (old, new) in changes:
+        for annotation in (*old, *new):
+            said_at = exact_times.get(_annotation_key(annotation)) or annotation["said_at"]
+            annotation["said_at"] = normalize_timestamp(said_at)
+        texts = [json.dumps(entries, ensure_ascii=False) for entries in (old, new)]
         db.execute(
             "UPDATE word_log SET at = ?, before = ?, after = ? WHERE id = ?",
-            (normalize_timestamp(at), *texts, change),
+            (normalize_timestamp(changed_at), *texts, change_id),
         )
     rows = db.execute(
         "SELECT w.id, c.key AS content, w.start_ms, w.end_ms, w.verdict, w.said_at FROM words w "
@@ -203,19 +204,21 @@ def m005_give_timestamps_one_format(db: Database) -> None:
     )
     names = [column[0] for column in rows.description]
     for row in rows.fetchall():
-        word = dict(zip(names, row, strict=True))
-        said_at = normalize_timestamp(exact.get(_judgement(word)) or word["said_at"])
-        db.execute("UPDATE words SET said_at = ? WHERE id = ?", (said_at, word["id"]))
+        annotation = dict(zip(names, row, strict=True))
+        said_at = exact_times.get(_annotation_key(annotation)) or annotation["said_at"]
+        db.execute(
+            "UPDATE words SET said_at = ? WHERE id = ?", (normalize_timestamp(said_at), annotation["id"])
+        )
 
 
-def _judgement(word: dict[str, Any]) -> tuple[Any, ...]:
-    """What m005 knows a word by; not by its label, which may have been renamed."""
-    return tuple(word[name] for name in ("content", "start_ms", "end_ms", "verdict", "said_at"))
+def _annotation_key(annotation: dict[str, Any]) -> tuple[Any, ...]:
+    """What identifies an annotation for m005; not its label, which may have been renamed since."""
+    return tuple(annotation[name] for name in ("content", "start_ms", "end_ms", "verdict", "said_at"))
 
 
 @observation_migrations()
 def m001_create_observations(db: Database) -> None:
-    """What was seen: one row a content, backbone and sampling."""
+    """The table of observations: a row for each content, backbone and sampling."""
     _run(
         db,
         """

@@ -1,4 +1,4 @@
-"""What a page may show of the library: moments and videos by id, and of files only those below its roots."""
+"""Queries of the page: moments and videos by id. It may read only files below the library's roots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vtag.engine.library.search.rows import drop_duplicates
 
 
 class VideoFile(NamedTuple):
-    """A content with a file of it that is there now and lies below a root; `path` is None where there is none."""
+    """A content and one of its files that exists below a root; `path` is None if there is none."""
 
     id: int
     key: str
@@ -25,24 +25,24 @@ class VideoFile(NamedTuple):
 
 
 class MomentRow(NamedTuple):
-    """A moment of a video with what a person said of it."""
+    """A moment of a video with its verdict."""
 
     id: int
     label: str
     start_ms: int
     end_ms: int
     score: float
-    model: str | None  # None: a person's own
+    model: str | None  # None: a person's own moment
     verdict: str  # "", confirmed, rejected
 
     @property
     def is_own(self) -> bool:
-        """Whether a person said it and no model does."""
+        """Whether a person added it and no model found it."""
         return self.model is None
 
 
 class AnnotationRow(NamedTuple):
-    """A person's word on a stretch of a video."""
+    """A person's annotation of a label, in a range of a video."""
 
     content: int
     display: str
@@ -52,7 +52,7 @@ class AnnotationRow(NamedTuple):
 
 
 class VolumeRow(NamedTuple):
-    """A volume, and how many files of it are known, and gone."""
+    """A volume, and the numbers of its stored and of its missing files."""
 
     key: str
     mount: bytes
@@ -62,7 +62,7 @@ class VolumeRow(NamedTuple):
 
 
 class LibrarySize(NamedTuple):
-    """How much a library holds."""
+    """The number of videos, their total length, and the number of unreadable ones."""
 
     videos: int
     video_ms: int
@@ -70,7 +70,7 @@ class LibrarySize(NamedTuple):
 
 
 def find_video(reader: sqlite3.Connection, content_id: int) -> VideoFile | None:
-    """The video with this id, None where the library knows none."""
+    """The video with this content id, or None."""
     row = reader.execute(
         "SELECT key, coalesce(duration_ms, 0), coalesce(codec, ''), coalesce(container, ''), recorded_at "
         "FROM contents WHERE id = ?",
@@ -83,7 +83,7 @@ def find_video(reader: sqlite3.Connection, content_id: int) -> VideoFile | None:
 
 
 def moment_range(reader: sqlite3.Connection, moment_id: int) -> tuple[int, int, int] | None:
-    """Content id, start_ms and end_ms of a moment; None where there is none (ids are never used twice)."""
+    """Content id, start_ms and end_ms of a moment; None if it is gone, since ids are never used twice."""
     row = reader.execute(
         "SELECT content_id, start_ms, end_ms FROM segments WHERE id = ?", (moment_id,)
     ).fetchone()
@@ -91,7 +91,7 @@ def moment_range(reader: sqlite3.Connection, moment_id: int) -> tuple[int, int, 
 
 
 def video_moments(reader: sqlite3.Connection, content_id: int) -> list[MomentRow]:
-    """All moments of a video by time, the rejected too; one that several models saw is there once, at its best."""
+    """All moments of a video by time, with rejected ones; of one that several models found, only the best."""
     rows = reader.execute(
         "SELECT s.id, l.name, s.start_ms, s.end_ms, s.score, m.name, coalesce(s.verdict, '') FROM segments s "
         "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id WHERE s.content_id = ? "
@@ -105,12 +105,12 @@ def video_moments(reader: sqlite3.Connection, content_id: int) -> list[MomentRow
 
 
 def labels(reader: sqlite3.Connection) -> list[str]:
-    """The names of all labels, by name."""
+    """The names of all labels, sorted."""
     return [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY name")]
 
 
 def library_size(reader: sqlite3.Connection) -> LibrarySize:
-    """Videos that were seen, their length, and how many could not be read."""
+    """The size of the library, of videos that have a file."""
     videos, length = reader.execute(
         "SELECT count(*), coalesce(sum(duration_ms), 0) FROM contents WHERE error IS NULL "
         "AND EXISTS (SELECT 1 FROM files WHERE content_id = contents.id)"
@@ -120,12 +120,12 @@ def library_size(reader: sqlite3.Connection) -> LibrarySize:
 
 
 def is_empty(reader: sqlite3.Connection) -> bool:
-    """Whether no video was ever seen."""
+    """Whether the library has no content."""
     return reader.execute("SELECT 1 FROM contents LIMIT 1").fetchone() is None
 
 
 def failures(reader: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
-    """Display path and reason of the videos that could not be read, the latest first."""
+    """Display path and error of the unreadable videos, the latest first."""
     rows = reader.execute(
         "SELECT f.display, c.error FROM contents c JOIN files f ON f.content_id = c.id "
         "WHERE c.error IS NOT NULL ORDER BY c.error_at DESC, f.id LIMIT ?",
@@ -135,7 +135,7 @@ def failures(reader: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
 
 
 def label_annotations(reader: sqlite3.Connection, label: str) -> list[AnnotationRow]:
-    """What a person said of a label, in the order in which it was said."""
+    """The annotations of a label, in the order in which they were made."""
     rows = reader.execute(
         "SELECT c.id, coalesce((SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1), "
         "'a video that is gone'), coalesce(w.start_ms, 0), coalesce(w.end_ms, c.duration_ms, 1000), w.verdict "
@@ -147,7 +147,7 @@ def label_annotations(reader: sqlite3.Connection, label: str) -> list[Annotation
 
 
 def annotated_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
-    """The labels that a person used, and how many examples of each there are, most first."""
+    """The labels of a person's annotations with the number of examples, most first; rejections do not count."""
     rows = reader.execute(
         "SELECT label, count(*) FROM words WHERE verdict != 'rejected' GROUP BY label ORDER BY 2 DESC, 1"
     )
@@ -155,32 +155,32 @@ def annotated_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
 
 
 def latest_moments(reader: sqlite3.Connection, limit: int) -> list[Moment]:
-    """The moments that were found or said last, one a label and video, newest first; none that was rejected."""
+    """The moments that were added last, newest first: one of each label and video, none rejected."""
     rows = reader.execute(
         "SELECT s.id, s.content_id, l.name, s.start_ms, s.end_ms, s.score, m.name FROM segments s "
         "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id "
         "WHERE s.verdict IS NOT 'rejected' ORDER BY s.id DESC LIMIT ?",
         (8 * limit,),
     )
-    once: dict[tuple[int, str], Moment] = {}
+    latest: dict[tuple[int, str], Moment] = {}
     for moment, content, label, start_ms, end_ms, score, model in rows:
-        if len(once) < limit and (content, label) not in once:
+        if len(latest) < limit and (content, label) not in latest:
             path, display = _file(reader, content)
-            said_by = "user" if model is None else "model"
-            place = path if path is not None else os.fsencode(display)
-            once[content, label] = Moment(
-                moment, place, label, start_ms, end_ms, score, model, said_by, path is not None
+            source = "user" if model is None else "model"
+            shown_path = path if path is not None else os.fsencode(display)
+            latest[content, label] = Moment(
+                moment, shown_path, label, start_ms, end_ms, score, model, source, path is not None
             )
-    return list(once.values())
+    return list(latest.values())
 
 
 def latest_moment_id(reader: sqlite3.Connection) -> int:
-    """The id of the moment that was written last: while it stays, what was found is the same."""
+    """The highest id of a moment. While it stays the same, no moment was added."""
     return int(reader.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()[0])
 
 
 def volumes(reader: sqlite3.Connection) -> list[VolumeRow]:
-    """The volumes that files were seen on."""
+    """The volumes that have stored files, sorted by mount point."""
     rows = reader.execute(
         "SELECT v.key, v.mount, v.display, count(*), sum(f.state = 'missing') FROM volumes v "
         "JOIN files f ON f.volume_id = v.id GROUP BY v.id ORDER BY v.display"
@@ -189,12 +189,12 @@ def volumes(reader: sqlite3.Connection) -> list[VolumeRow]:
 
 
 def models(reader: sqlite3.Connection) -> list[str]:
-    """The names of the models that said something, the latest first."""
+    """The names of all models, the latest first."""
     return [row[0] for row in reader.execute("SELECT name FROM models GROUP BY name ORDER BY max(id) DESC")]
 
 
 def videos_by_length(reader: sqlite3.Connection) -> list[int]:
-    """Content ids of the videos that could be read, the shortest first."""
+    """Content ids of the readable videos, the shortest first."""
     rows = reader.execute(
         "SELECT id FROM contents WHERE error IS NULL AND duration_ms IS NOT NULL ORDER BY duration_ms, id"
     )
@@ -202,10 +202,11 @@ def videos_by_length(reader: sqlite3.Connection) -> list[int]:
 
 
 def latest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
-    """Content id, display path and length in ms of the videos that were seen last; those without a file left out."""
+    """Content id, display path and length (ms) of the videos added last that have a file."""
     rows = reader.execute(
-        "SELECT c.id, (SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1) AS place, "
-        "c.duration_ms FROM contents c WHERE c.error IS NULL AND c.duration_ms > 0 AND place IS NOT NULL "
+        "SELECT c.id, "
+        "(SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1) AS display, "
+        "c.duration_ms FROM contents c WHERE c.error IS NULL AND c.duration_ms > 0 AND display IS NOT NULL "
         "ORDER BY c.id DESC LIMIT ?",
         (limit,),
     )
@@ -213,7 +214,7 @@ def latest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str
 
 
 def labels_with_moments(reader: sqlite3.Connection) -> list[str]:
-    """The labels of which there is a moment, by name: one look into the index for each."""
+    """The labels that have a moment, sorted; one look-up in the index for each label."""
     rows = reader.execute(
         "SELECT name FROM labels l WHERE EXISTS (SELECT 1 FROM segments WHERE label_id = l.id) ORDER BY name"
     )
@@ -221,21 +222,23 @@ def labels_with_moments(reader: sqlite3.Connection) -> list[str]:
 
 
 def roots(reader: sqlite3.Connection) -> list[bytes]:
-    """Absolute paths of the folders and files that scans were pointed at."""
+    """Absolute paths of the folders and files that were scanned."""
     rows = reader.execute("SELECT v.mount, r.path FROM roots r JOIN volumes v ON v.id = r.volume_id")
     return [os.path.normpath(os.path.join(mount, path)) for mount, path in rows]
 
 
 def _file(reader: sqlite3.Connection, content_id: int) -> tuple[bytes | None, str]:
+    """The real path of a content's file that exists below a root, or None; and its path for display."""
     rows = reader.execute(
         "SELECT v.mount, f.path, f.display FROM files f JOIN volumes v ON v.id = f.volume_id "
         "WHERE f.content_id = ? ORDER BY f.state DESC, f.id",
         (content_id,),
     ).fetchall()
-    below = [os.path.realpath(root) for root in roots(reader)]
+    real_roots = [os.path.realpath(root) for root in roots(reader)]
     for mount, path, display in rows:
-        real = os.path.realpath(os.path.join(mount, path))  # a link must not lead out of the roots
-        if any(real == root or real.startswith(os.path.join(root, b"")) for root in below) and _is_file(real):
+        real = os.path.realpath(os.path.join(mount, path))  # a link may lead out of the roots
+        is_allowed = any(real == root or real.startswith(os.path.join(root, b"")) for root in real_roots)
+        if is_allowed and _is_file(real):
             return real, display
     return None, rows[0][2] if rows else "a video that is gone"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 import shutil
 import subprocess
 import sys
@@ -76,30 +74,6 @@ def test_the_packages_that_are_listed_are_those_of_the_tree() -> None:
     }
     assert sorted(listed) == sorted(set(listed))
     assert set(listed) == there
-
-
-def test_only_the_library_speaks_sql_and_reads_the_clock() -> None:
-    """A verdict that is written past the library, or with a time of its own, is compared wrongly later."""
-    sql = re.compile(r"\s*(SELECT|INSERT|REPLACE|UPDATE|DELETE|PRAGMA|CREATE|DROP|ALTER|BEGIN)\s+[\w*(]")
-    clock = {"now", "utcnow", "today"}
-    found = []
-    for path in (path for room in ("app", "engine", "trainer") for path in (ROOT / room).rglob("*.py")):
-        name = path.relative_to(ROOT).as_posix()
-        if name.startswith("engine/library/"):
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in (node for node in ast.walk(tree) if isinstance(node, ast.expr)):
-            is_sql = isinstance(node, ast.Constant) and isinstance(node.value, str) and sql.match(node.value)
-            is_clock = (
-                not name.startswith("engine/")  # a download is dated, too
-                and isinstance(node, ast.Attribute)
-                and node.attr in clock
-                and isinstance(node.value, ast.Name)
-                and node.value.id in ("datetime", "date")
-            )
-            if is_sql or is_clock:
-                found.append(f"{name}:{node.lineno}")
-    assert found == []
 
 
 def test_no_module_lies_outside_a_package() -> None:

@@ -272,9 +272,9 @@ def _moments(library: Library, moment_ids: Iterable[int]) -> list[_AnnotatedMome
 
 
 def _change(row: tuple[int, str, str, str | None, str | None, str | None]) -> AnnotationChange:
-    id_, at, action, *texts, undone_at = row
+    change_id, changed_at, action, *texts, undone_at = row
     old, new = (tuple(Annotation(**entry) for entry in json.loads(text or "[]")) for text in texts)
-    return AnnotationChange(id_, at, action, old, new, undone_at)
+    return AnnotationChange(change_id, changed_at, action, old, new, undone_at)
 
 
 # --- writing --------------------------------------------------------------------------------------------------
@@ -283,10 +283,12 @@ def _change(row: tuple[int, str, str, str | None, str | None, str | None]) -> An
 def _record_verdicts(library: Library, action: str, verdicts: Mapping[Slot, str | None]) -> AnnotationChange:
     """Write a verdict for each slot, as one entry of the log; None removes the annotation there."""
     with library.transaction() as db:
-        at = _next_time(db)
+        said_at = _next_time(db)
         old = [annotation for slot in verdicts if (annotation := _find(db, slot))]
-        new = [Annotation(*slot, verdict, at) for slot, verdict in verdicts.items() if verdict is not None]
-        is_unchanged = [annotation._replace(said_at=at) for annotation in old] == new
+        new = [
+            Annotation(*slot, verdict, said_at) for slot, verdict in verdicts.items() if verdict is not None
+        ]
+        is_unchanged = [annotation._replace(said_at=said_at) for annotation in old] == new
         if is_unchanged and not any(_is_overruled(db, annotation) for annotation in old):
             old = new = []
         return _record(library, action, old, new)
@@ -300,12 +302,12 @@ def _record(
         if not old and not new:
             return AnnotationChange(0, _next_time(db), action, (), (), None)
         _replace(library, old=old, new=new)
-        at = _next_time(db)
+        changed_at = _next_time(db)
         cursor = db.execute(
             "INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)",
-            (at, action, _as_json(old), _as_json(new)),
+            (changed_at, action, _as_json(old), _as_json(new)),
         )
-        return AnnotationChange(int(cursor.lastrowid or 0), at, action, tuple(old), tuple(new), None)
+        return AnnotationChange(int(cursor.lastrowid or 0), changed_at, action, tuple(old), tuple(new), None)
 
 
 def _replace(library: Library, *, old: Iterable[Annotation], new: Iterable[Annotation]) -> None:

@@ -23,7 +23,7 @@ class AnnotatedRange(NamedTuple):
     verdict: str  # added, confirmed, rejected
 
 
-class _Segment(NamedTuple):
+class _LabelledSegment(NamedTuple):
     id: int
     label: str
     start_ms: int
@@ -85,7 +85,7 @@ def _apply(db: sqlite3.Connection, content_id: int) -> None:
         "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ?",
         (content_id,),
     )
-    segments = [_Segment(*row) for row in rows]
+    segments = [_LabelledSegment(*row) for row in rows]
     if not annotations and all(s.verdict is None and s.model_id is not None for s in segments):
         return
     derived = [segment for segment in segments if segment.model_id is not None]
@@ -115,7 +115,7 @@ def _own_segments(
     db: sqlite3.Connection,
     content_id: int,
     annotations_by_label: Mapping[str, Sequence[AnnotatedRange]],
-    derived: Sequence[_Segment],
+    derived: Sequence[_LabelledSegment],
 ) -> set[tuple[int, str, int, int]]:
     """Annotation id, label, start and end (ms) of each segment that no model but a person asks for."""
     (duration_ms,) = db.execute("SELECT duration_ms FROM contents WHERE id = ?", (content_id,)).fetchone()

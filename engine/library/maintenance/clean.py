@@ -26,7 +26,7 @@ class CleanPlan:
 
 
 @dataclass(frozen=True)
-class _StoredFile:
+class _CheckedFile:
     id: int
     content_id: int
     path: bytes
@@ -103,7 +103,7 @@ def relocate(library: Library, old: bytes, new: bytes) -> tuple[int, int]:
     return len(moves), present_count
 
 
-def _stored_files(library: Library, volumes: Volumes) -> list[_StoredFile]:
+def _stored_files(library: Library, volumes: Volumes) -> list[_CheckedFile]:
     """All stored files; one on an unmounted volume is not missing."""
     rows = library.connection.execute(
         "SELECT f.id, f.content_id, v.key, v.mount, f.path, f.display FROM files f "
@@ -116,16 +116,16 @@ def _stored_files(library: Library, volumes: Volumes) -> list[_StoredFile]:
         if key not in is_mounted:
             is_mounted[key] = volumes.is_mounted(volume)
         path = volume.absolute(relative)
-        files.append(_StoredFile(file_id, content_id, path, display, is_mounted[key] and is_gone(path)))
+        files.append(_CheckedFile(file_id, content_id, path, display, is_mounted[key] and is_gone(path)))
     return files
 
 
 def _split_missing(
-    files: Sequence[_StoredFile], absent_roots: Sequence[bytes]
-) -> tuple[list[_StoredFile], dict[bytes, int]]:
+    files: Sequence[_CheckedFile], absent_roots: Sequence[bytes]
+) -> tuple[list[_CheckedFile], dict[bytes, int]]:
     """The missing files to remove, and how many stay below each absent root."""
     present_contents = {file.content_id for file in files if not file.is_missing}
-    removed: list[_StoredFile] = []
+    removed: list[_CheckedFile] = []
     left_counts = dict.fromkeys(absent_roots, 0)
     for file in files:
         if not file.is_missing:
@@ -138,7 +138,7 @@ def _split_missing(
     return removed, left_counts
 
 
-def _absent_roots(library: Library, volumes: Volumes, files: Sequence[_StoredFile]) -> list[bytes]:
+def _absent_roots(library: Library, volumes: Volumes, files: Sequence[_CheckedFile]) -> list[bytes]:
     """Roots that do not exist, that are on an unmounted volume, or all of whose files are missing."""
     absent_roots = []
     rows = library.connection.execute(

@@ -72,7 +72,7 @@ class FileStat(Protocol):
     def inode(self) -> int: ...
 
 
-class _FileStat(NamedTuple):
+class _PathStat(NamedTuple):
     path: bytes
     size_bytes: int
     mtime_ns: int
@@ -89,7 +89,7 @@ def register_file(library: Library, path: bytes) -> int:
         info = os.stat(path)
         if not stat.S_ISREG(info.st_mode):
             raise LibraryError(f"{display_path(path)} is no file")
-        file = _FileStat(path, *file_stat(info))
+        file = _PathStat(path, *file_stat(info))
         volume = Volumes().volume_of(path)
         row = library.connection.execute(
             "SELECT f.size_bytes, f.mtime_ns, f.state, f.content_id FROM files f "

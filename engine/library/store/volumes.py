@@ -116,9 +116,9 @@ def _mounts(table: str = "/proc/self/mountinfo") -> dict[bytes, _Mount]:
     mounts = {}
     with contextlib.suppress(OSError, ValueError):
         for line in Path(table).read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-            left, right = line.split(" - ", 1)
-            root, point = left.split(" ")[3:5]
-            kind, source = right.split(" ")[:2]
+            mount_fields, source_fields = line.split(" - ", 1)
+            root, point = mount_fields.split(" ")[3:5]
+            kind, source = source_fields.split(" ")[:2]
             mounts[_bytes(point)] = _Mount(display_path(_bytes(root)), kind, display_path(_bytes(source)))
     return mounts
 

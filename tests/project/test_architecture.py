@@ -1,0 +1,61 @@
+"""Rules of the architecture that import-linter cannot check: which modules use SQL and clocks."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_SQL = re.compile(
+    r"\s*(SELECT|INSERT|REPLACE|UPDATE|DELETE|PRAGMA|CREATE|DROP|ALTER|BEGIN|WITH\s+\w+\s+AS)\s+[\w*(]"
+)
+_CLOCKS = ("now", "utcnow", "today")  # methods of datetime and date
+
+
+def test_sql_is_only_in_the_library() -> None:
+    """A verdict that is written past the library is compared wrongly later."""
+    assert _positions(_is_sql, lambda module: not module.startswith("engine/library/")) == []
+
+
+def test_clocks_are_read_only_in_the_engine() -> None:
+    """Timestamps of the library come from its own clock. The engine dates downloads, too."""
+    assert _positions(_reads_clock, lambda module: not module.startswith("engine/")) == []
+
+
+def _positions(is_match: Callable[[ast.expr], bool], is_checked: Callable[[str], bool]) -> list[str]:
+    """File and line of each matching expression in the checked modules."""
+    return [
+        f"{module}:{node.lineno}"
+        for module, path in _modules()
+        if is_checked(module)
+        for node in _expressions(path)
+        if is_match(node)
+    ]
+
+
+def _modules() -> Iterator[tuple[str, Path]]:
+    for room in ("app", "engine", "trainer"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), path
+
+
+def _expressions(path: Path) -> list[ast.expr]:
+    """All expressions of a module, without docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [node for node in ast.walk(tree) if isinstance(node, ast.expr) and id(node) not in docstrings]
+
+
+def _is_sql(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_SQL.match(node.value))
+
+
+def _reads_clock(node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Attribute)
+        and node.attr in _CLOCKS
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("datetime", "date")
+    )
