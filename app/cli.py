@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and how any failure becomes one line and an exit code."""
+"""The command line: its commands, and how a failure becomes one line and an exit code."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ import typer
 from typer.core import TyperGroup
 
 from vtag.app.__main__ import INTERRUPTED, is_interruption
-from vtag.app.asking import QueryCommand
 from vtag.app.commands import (
+    annotate,
     cut,
     data,
     doctor,
     evaluate,
     export,
-    find,
     finetune,
     labels,
     models,
     predict,
     scan,
+    search,
     similar,
     stats,
     tidy,
     train,
     ui,
-    words,
 )
 from vtag.app.console import complain, put
+from vtag.app.query_options import QueryCommand
 from vtag.engine.errors import VtagError
 
 # The panels of `vtag --help`, in this order
@@ -60,8 +60,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_requested: bool) -> None:
+    if is_requested:
         from importlib.metadata import version
 
         put(f"vtag {version('vtag')}")
@@ -82,8 +82,8 @@ _LOOK, _FIND, _CORRECT, _TEACH, _MODELS, _TIDY = _PANELS
 
 app.command(rich_help_panel=_LOOK)(scan.scan)
 app.command(rich_help_panel=_LOOK)(ui.ui)
-app.command(rich_help_panel=_FIND, cls=QueryCommand)(find.search)
-app.command(rich_help_panel=_FIND)(find.show)
+app.command(rich_help_panel=_FIND, cls=QueryCommand)(search.search)
+app.command(rich_help_panel=_FIND)(search.show)
 app.command(rich_help_panel=_FIND)(similar.similar)
 app.command(rich_help_panel=_FIND, cls=QueryCommand)(stats.stats)
 app.command(rich_help_panel=_FIND, cls=QueryCommand)(cut.cut)
@@ -98,14 +98,14 @@ app.command(rich_help_panel=_TIDY)(tidy.forget)
 app.command(rich_help_panel=_TIDY)(tidy.relocate)
 app.command(rich_help_panel=_TIDY)(doctor.doctor)
 app.add_typer(labels.app, name="labels", rich_help_panel=_FIND)
-app.add_typer(words.tag, name="tag", rich_help_panel=_CORRECT)
-app.add_typer(words.words, name="words", rich_help_panel=_CORRECT)
+app.add_typer(annotate.tag, name="tag", rich_help_panel=_CORRECT)
+app.add_typer(annotate.words, name="words", rich_help_panel=_CORRECT)
 app.add_typer(data.app, name="data", rich_help_panel=_TEACH)
 app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
 
 
-class _Saying(logging.Handler):
-    """What the engine logs, as lines for a person."""
+class _MessageHandler(logging.Handler):
+    """Prints log records of the engine as messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
         complain(record.getMessage())
@@ -114,7 +114,7 @@ class _Saying(logging.Handler):
 def main() -> None:
     """The `vtag` command. Exit codes: 0 done, 1 error, 2 usage, 3 some videos failed, 130 interrupted."""
     arguments, debug = _take_debug(sys.argv[1:])
-    logging.getLogger("vtag").addHandler(_Saying())
+    logging.getLogger("vtag").addHandler(_MessageHandler())
     try:
         app(arguments, prog_name="vtag")
     except BrokenPipeError:
@@ -140,15 +140,15 @@ def main() -> None:
 
 
 def _finish_writing() -> None:
-    """Write out what is left; whoever closed our stdout, as `head` does, has read enough."""
+    """Flush stdout; a reader such as `head` may have closed it."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # else Python tries again at its end, and complains
+    except BrokenPipeError:  # else Python tries again when it ends, and prints an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_interrupted() -> None:
-    """End with 130 at once.
+    """Exit with 130 at once.
 
     CPython remembers an interruption that arrived inside an exec() of some import, although it was caught, and
     then ends the process by SIGINT instead of with our exit code.
@@ -158,7 +158,7 @@ def _leave_interrupted() -> None:
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:
-    """`--debug` is taken anywhere before `--`, since it is typed after the command that failed."""
+    """Remove `--debug`, which may stand anywhere before `--`, and return whether it was there."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    kept = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
-    return kept, "--debug" in arguments[:end] or bool(os.environ.get("VTAG_DEBUG"))
+    remaining = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
+    return remaining, "--debug" in arguments[:end] or bool(os.environ.get("VTAG_DEBUG"))

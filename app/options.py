@@ -1,4 +1,4 @@
-"""Options that several commands share, worded once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 
 def within_integers(number: int | None) -> int | None:
-    """A count that Python and SQLite can count to; more than that is all there is."""
+    """`number`, at most the largest integer of SQLite."""
     return None if number is None else min(number, sys.maxsize)
 
 
@@ -48,15 +48,15 @@ Threshold = Annotated[
 ]
 
 
-def threshold_of(told: str | None) -> float | Literal["auto"] | None:
-    """What --threshold means. Raises BadParameter."""
-    if told is None:
+def parse_threshold(text: str | None) -> float | Literal["auto"] | None:
+    """The value of --threshold. Raises BadParameter."""
+    if text is None:
         return None
-    if told == "auto":
+    if text == "auto":
         return "auto"
     try:
-        if 0 <= (value := float(told)) <= 1:
+        if 0 <= (value := float(text)) <= 1:
             return value
     except ValueError:
         pass
-    raise typer.BadParameter(f"{told!r} is neither a number from 0 to 1 nor auto", param_hint="--threshold")
+    raise typer.BadParameter(f"{text!r} is neither a number from 0 to 1 nor auto", param_hint="--threshold")

@@ -1,4 +1,4 @@
-"""Moments on stdout: lines for people, JSON, CSV and paths for programs."""
+"""Prints moments: lines for people, JSON, CSV and paths for programs."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from vtag.engine.text import display_path, printable
 if TYPE_CHECKING:
     from vtag.engine.library.search.moments import Moment
 
-MOST_CELLS = 28  # of a label, in a column
+MAX_LABEL_CELLS = 28  # of a label column
 
 
-def put_moments(found: Sequence[Moment], *, json: bool = False) -> None:
-    """One line a moment: its id (which `vtag tag` takes), score, time, label, path."""
+def put_moments(moments: Sequence[Moment], *, json: bool = False) -> None:
+    """Print one line a moment: its id (for `vtag tag`), score, time, label, path."""
     if json:
-        put_json([moment_as_json(m) for m in found])
+        put_json([moment_as_json(m) for m in moments])
         return
-    wide = min(MOST_CELLS, max((cells(printable(m.label)) for m in found), default=0))
-    digits = len(str(max((m.id for m in found), default=0)))
-    for m in found:
+    width = min(MAX_LABEL_CELLS, max((cell_width(printable(m.label)) for m in moments), default=0))
+    digits = len(str(max((m.id for m in moments), default=0)))
+    for m in moments:
         label = printable(m.label)
-        label += " " * (wide - cells(label))
+        label += " " * (width - cell_width(label))
         put(
             f"{m.id:>{digits}}  {m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {label}  {_path(m)}"
         )
 
 
 def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> None:
-    """One line a video with its best score and how much was found, and its moments below it."""
+    """Print one line a video with its best score, and its moments below it."""
     if json:
         put_json(
             [
@@ -53,21 +53,21 @@ def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> Non
             put(f"{m.id:>8}  {m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {printable(m.label)}")
 
 
-def put_csv(found: Iterable[Moment]) -> None:
-    """A table with the columns of the JSON."""
+def put_csv(moments: Iterable[Moment]) -> None:
+    """Print CSV with the columns of the JSON."""
     from vtag.engine.library.exports.text import spreadsheet_cell
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("id", "path", "label", "start_ms", "end_ms", "score", "model", "source"))
-    for m in found:
+    for m in moments:
         path = path_as_json(m.path)["path"]
         row = (m.id, path, m.label, m.start_ms, m.end_ms, round(m.score, 6), m.model or "", m.source)
         writer.writerow([spreadsheet_cell(value) if isinstance(value, str) else value for value in row])
 
 
-def put_paths(found: Iterable[Moment], end: bytes) -> None:
-    """Each video's path once, byte for byte; escaped where a person watches."""
-    for path in dict.fromkeys(m.path for m in found):
+def put_paths(moments: Iterable[Moment], end: bytes) -> None:
+    """Print each video's path once: escaped at a terminal, byte for byte elsewhere."""
+    for path in dict.fromkeys(m.path for m in moments):
         if sys.stdout.isatty():
             put(display_path(path))
         else:
@@ -77,24 +77,24 @@ def put_paths(found: Iterable[Moment], end: bytes) -> None:
 
 
 def end_clock(milliseconds: int) -> str:
-    """The clock at the end of the second: a moment of half a second does not end where it began."""
+    """A time rounded up to seconds, so that a moment of half a second has different ends."""
     return clock(-(-milliseconds // 1000) * 1000)
 
 
-def cells(text: str) -> int:
-    """How many columns of a terminal `text` takes: Chinese, Japanese and Korean letters and most pictures two."""
+def cell_width(text: str) -> int:
+    """Terminal columns of `text`: East Asian wide characters and most emoji take two."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
     )
 
 
-def fitted(text: str, most: int, cut: str) -> str:
+def truncate(text: str, max_width: int, ellipsis: str) -> str:
     """`text` in at most `most` columns; `cut` stands for what was left out."""
-    if cells(text) <= most:
+    if cell_width(text) <= max_width:
         return text
-    while cells(text) >= most:
+    while cell_width(text) >= max_width:
         text = text[:-1]
-    return text + cut
+    return text + ellipsis
 
 
 def _path(moment: Moment) -> str:

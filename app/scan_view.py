@@ -1,4 +1,4 @@
-"""A scan on the terminal: its plan, a bar or plain lines while it runs, its sum."""
+"""A scan on the terminal: its plan, progress as a bar or as lines, its summary."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
         VideoScanFailed,
     )
 
-_PLAIN_EVERY_S = 10.0  # a line of progress where there is no terminal
+_PLAIN_EVERY_S = 10.0  # between lines of progress without a terminal
 
 
-class Drawing:
-    """Draws a scan's events on stderr: what runs where, what there is to do, then a bar or plain lines."""
+class ScanView:
+    """Draws a scan's events on stderr: the model, the plan, then a bar or plain lines."""
 
     def __init__(self, note: str = "") -> None:
-        """`note` is said once it is known what there is to do."""
+        """`note` is printed after the plan."""
         self._note = note
-        self._view: _Bar | _Lines | None = None
-        self._told: set[bytes] = set()  # files that were said to have failed
+        self._view: _ProgressBar | _ProgressLines | None = None
+        self._reported_failures: set[bytes] = set()
 
     def show(self, event: ScanEvent) -> None:
         """Draw one event."""
@@ -49,19 +49,19 @@ class Drawing:
             if self._note:
                 say(self._note)
             if event.videos:
-                self._view = _Bar(event) if is_terminal() else _Lines(event)
+                self._view = _ProgressBar(event) if is_terminal() else _ProgressLines(event)
         elif self._view:
             self._view.show(event)
             if isinstance(event, VideoScanFailed):
-                self._told.add(event.path)
+                self._reported_failures.add(event.path)
             if isinstance(event, VideoScanned) and event.note:
                 self._view.say(f"note: {display_path(event.path)}: {printable(event.note)}")
 
     def finish(self, done: ScanFinished, *, verbose: bool) -> None:
-        """Close, and say what came of it: of the failed, those that were not named as they came."""
+        """Close and print the summary, with failures that were not printed before."""
         self.close()
         for failure in done.failed:
-            if failure.path not in self._told:
+            if failure.path not in self._reported_failures:
                 say(_failed_line(failure))
         if verbose:
             for path, why in done.excluded:
@@ -74,14 +74,14 @@ class Drawing:
                 "nothing reached its threshold: `vtag retag --threshold T`, lower, may say more, and errs more"
             )
 
-    def __enter__(self) -> Drawing:
+    def __enter__(self) -> ScanView:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Leave the terminal to others."""
+        """Release the terminal."""
         if self._view:
             self._view.close()
             self._view = None
@@ -90,21 +90,21 @@ class Drawing:
 def _plan_line(plan: ScanPlanned) -> str:
     parts = [f"{pluralize(plan.videos, 'video')} to look at"]
     if plan.videos and plan.video_ms:
-        parts.append(f"{_hours(plan.video_ms)} of video")
+        parts.append(f"{_video_length(plan.video_ms)} of video")
     if plan.estimate_s:
-        parts.append(f"about {_span(plan.estimate_s)}")
-    for count, what in (
+        parts.append(f"about {_time_span(plan.estimate_s)}")
+    for count, description in (
         (plan.skipped, "known and unchanged"),
         (plan.known_failed, "known to be unreadable (--retry-failed tries again)"),
         (plan.excluded, "left out (--verbose names them)"),
     ):
         if count:
-            parts.append(f"{count} {what}")
+            parts.append(f"{count} {description}")
     return ", ".join(parts)
 
 
-class _Lines:
-    """Progress as plain lines, where stderr is no terminal."""
+class _ProgressLines:
+    """Progress as plain lines, if stderr is not a terminal."""
 
     def __init__(self, plan: ScanPlanned) -> None:
         self._plan = plan
@@ -122,7 +122,7 @@ class _Lines:
             passed = self._last - self._start
             say(
                 f"{event.videos_done} of {self._plan.videos} videos, "
-                f"{_hours(event.video_ms_done)} of {_hours(event.video_ms)}, "
+                f"{_video_length(event.video_ms_done)} of {_video_length(event.video_ms)}, "
                 f"{event.video_ms_done / 1000 / passed:.1f}x real time"
             )
 
@@ -130,11 +130,11 @@ class _Lines:
         say(line)
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Nothing to release."""
 
 
-class _Bar:
-    """Progress as a bar with videos, hours, speed and the time left."""
+class _ProgressBar:
+    """Progress as a bar with videos, hours, speed and remaining time."""
 
     def __init__(self, plan: ScanPlanned) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -162,9 +162,8 @@ class _Bar:
             self.say(_failed_line(event))
         elif isinstance(event, ScanProgress):
             speed = event.video_ms_done / 1000 / max(active_seconds() - self._start, 1e-3)
-            text = (
-                f"{event.videos_done}/{self._plan.videos} videos  {_hours(event.video_ms_done)}  {speed:.1f}x"
-            )
+            length = _video_length(event.video_ms_done)
+            text = f"{event.videos_done}/{self._plan.videos} videos  {length}  {speed:.1f}x"
             self._progress.update(
                 self._task, completed=event.video_ms_done, total=event.video_ms or None, description=text
             )
@@ -179,27 +178,27 @@ class _Bar:
 def _pass_line(done: PassFinished) -> str:
     return (
         f"pass {done.number} of {done.passes} is done: all videos can be searched, "
-        f"by {_hours(done.scanned_ms)} of them; the next pass looks at more"
+        f"by {_video_length(done.scanned_ms)} of them; the next pass looks at more"
     )
 
 
 def profile_line(profile: ScanProfile) -> str:
     share = 100 / max(profile.wall_s, 1e-9)
     return (
-        f"of {_span(profile.wall_s)}: the model worked {profile.model_s * share:.0f} % "
+        f"of {_time_span(profile.wall_s)}: the model worked {profile.model_s * share:.0f} % "
         f"({profile.clips} clips in {profile.batches} batches) and had no clip {profile.wait_s * share:.0f} %, "
-        f"the library was written {profile.store_s * share:.0f} %; decoding took {_span(profile.decode_s)} of "
+        f"the library was written {profile.store_s * share:.0f} %; decoding took {_time_span(profile.decode_s)} of "
         f"processor time; the limit was {profile.limit}"
     )
 
 
 def _sum_line(done: ScanFinished) -> str:
     speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
-    seen = f"{pluralize(done.windows, 'window')}, {pluralize(done.moments, 'moment')}"
+    counts = f"{pluralize(done.windows, 'window')}, {pluralize(done.moments, 'moment')}"
     return (
-        f"{done.scanned} scanned ({_hours(done.video_ms)}, {seen}), "
+        f"{done.scanned} scanned ({_video_length(done.video_ms)}, {counts}), "
         f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "
-        f"in {_span(done.wall_s)}{speed}"
+        f"in {_time_span(done.wall_s)}{speed}"
     )
 
 
@@ -207,12 +206,14 @@ def _failed_line(failure: VideoScanFailed) -> str:
     return f"failed: {display_path(failure.path)}: {printable(failure.error)}"
 
 
-def _hours(milliseconds: int) -> str:
-    return _span(milliseconds / 1000)
+def _video_length(milliseconds: int) -> str:
+    return _time_span(milliseconds / 1000)
 
 
-def _span(seconds: float) -> str:
+def _time_span(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    minutes, seconds_left = divmod(round(seconds), 60)
+    return (
+        f"{minutes} min {seconds_left:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    )

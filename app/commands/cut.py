@@ -1,4 +1,4 @@
-"""`vtag cut`: the clips that a query finds, as files."""
+"""`vtag cut`: moments as video files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
 from vtag.app.console import clock, complain, is_terminal, put, say
 from vtag.app.options import Db, within_integers
+from vtag.app.query_options import MinScore, ModelFilter, Query, Sort, open_library_reader, query_text
 from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.text import display_path, pluralize, printable
 
@@ -41,7 +41,7 @@ def cut(
         int | None, typer.Option(min=1, callback=within_integers, help="Maximum number of clips.")
     ] = None,
     sort: Sort = "score",
-    model: OfModel = None,
+    model: ModelFilter = None,
     db: Db = None,
 ) -> None:
     """Write moments as video files.
@@ -52,26 +52,29 @@ def cut(
     from vtag.engine.video.write.clip_names import check_template
 
     check_template(name)
-    with reading(db) as reader:
+    with open_library_reader(db) as reader:
         text = query_text(query)
-        found = search(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
-    if not found:
+        moments = search(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
+    if not moments:
         complain(f"nothing was found for {text!r}")
-    stems = _stems(found, name, os.fsencode(output.expanduser()))
+    stems = _stems(moments, name, os.fsencode(output.expanduser()))
     if dry_run:
         for moment, stem in stems:
             span = f"{clock(moment.start_ms)}-{clock(moment.end_ms)}"
             put(f"{display_path(stem)}  {span} of {display_path(moment.path)}")
         return
     _make_folder(output)
-    written = there = failed = 0
-    for moment, stem in _shown(stems):
+    written = existing = failed = 0
+    for moment, stem in _with_progress_bar(stems):
         outcome = _cut_one(moment, stem, reencode=reencode)
         written += outcome == "written"
-        there += outcome == "there"
+        existing += outcome == "there"
         failed += outcome == "failed"
-    beside = f", {there} were there already" if there else ""
-    say(f"{pluralize(written, 'clip')} written{beside}" + (f", {failed} could not be" if failed else ""))
+    existing_note = f", {existing} were there already" if existing else ""
+    say(
+        f"{pluralize(written, 'clip')} written{existing_note}"
+        + (f", {failed} could not be" if failed else "")
+    )
     if failed:
         raise typer.Exit(3)
 
@@ -91,13 +94,13 @@ def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
     return "written"
 
 
-def _stems(found: list[Moment], template: str, folder: bytes) -> list[tuple[Moment, bytes]]:
-    """Each moment with its clip's path without the ending; of several with that name with a number."""
+def _stems(moments: list[Moment], template: str, folder: bytes) -> list[tuple[Moment, bytes]]:
+    """Each moment with the path of its clip, without extension; equal names get a number."""
     from vtag.engine.video.write.clip_names import format_clip_name, format_time_for_name
 
-    taken: set[str] = set()
+    used_names: set[str] = set()
     stems = []
-    for number, moment in enumerate(found, 1):
+    for number, moment in enumerate(moments, 1):
         values = {
             "name": os.path.splitext(os.path.basename(moment.path))[0].decode("utf-8", "replace"),
             "label": moment.label,
@@ -105,20 +108,20 @@ def _stems(found: list[Moment], template: str, folder: bytes) -> list[tuple[Mome
             "end": format_time_for_name(moment.end_ms),
             "score": f"{moment.score:.2f}",
             "id": str(moment.id),
-            "number": f"{number:0{len(str(len(found)))}}",
+            "number": f"{number:0{len(str(len(moments)))}}",
         }
-        name = wanted = format_clip_name(template, values)
-        again = 1
-        while name.casefold() in taken:
-            again += 1
-            name = f"{wanted} ({again})"
-        taken.add(name.casefold())
+        name = base_name = format_clip_name(template, values)
+        copy_number = 1
+        while name.casefold() in used_names:
+            copy_number += 1
+            name = f"{base_name} ({copy_number})"
+        used_names.add(name.casefold())
         stems.append((moment, os.path.join(folder, name.encode())))
     return stems
 
 
-def _shown(stems: list[tuple[Moment, bytes]]) -> Iterator[tuple[Moment, bytes]]:
-    """The clips one after the other, with a bar where a person watches."""
+def _with_progress_bar(stems: list[tuple[Moment, bytes]]) -> Iterator[tuple[Moment, bytes]]:
+    """The clips in order, with a progress bar at a terminal."""
     if not is_terminal() or len(stems) < 2:
         yield from stems
         return
@@ -132,7 +135,7 @@ def _shown(stems: list[tuple[Moment, bytes]]) -> Iterator[tuple[Moment, bytes]]:
         TimeRemainingColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    # what is written to a pipe is data, and stays there
+    # Paths that go to a pipe are data and stay on stdout
     at_terminal = sys.stdout.isatty()
     with Progress(*columns, console=talk_console(), transient=True, redirect_stdout=at_terminal) as progress:
         task = progress.add_task("", total=len(stems))

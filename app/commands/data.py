@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Prepare and check data sets.", no_args_is_help=True)
 
-_MOST_NAMED = 20
-_BROKEN_FOUND = 3  # the exit code where something is missing or broken, as of a scan with failed videos
+_MAX_NAMED = 20
+_EXIT_BROKEN = 3  # the exit code where something is missing or broken, as of a scan with failed videos
 
 
 @app.command()
@@ -41,35 +41,35 @@ def k400(
     """
     from vtag.trainer.data.kinetics import LISTS, match_kinetics, write_lists
 
-    found = match_kinetics(folder)
-    paths = sorted({sample.path for samples in found.samples.values() for sample in samples})
+    kinetics = match_kinetics(folder)
+    paths = sorted({sample.path for samples in kinetics.samples.values() for sample in samples})
     broken = _check(paths, folder) if check else []
-    written = write_lists(found, out or folder / LISTS, [one.path for one in broken])
-    gone = {one.path for one in broken}
+    written = write_lists(kinetics, out or folder / LISTS, [video.path for video in broken])
+    broken_paths = {video.path for video in broken}
     splits = {
         split: {
-            "found": sum(sample.path not in gone for sample in samples),
-            "missing": len(found.missing[split]),
-            "broken": sum(sample.path in gone for sample in samples),
-            "unlabelled": found.unlabelled[split],
+            "found": sum(sample.path not in broken_paths for sample in samples),
+            "missing": len(kinetics.missing[split]),
+            "broken": sum(sample.path in broken_paths for sample in samples),
+            "unlabelled": kinetics.unlabelled[split],
         }
-        for split, samples in found.samples.items()
+        for split, samples in kinetics.samples.items()
     }
     if json:
         put_json(
             {
                 "splits": splits,
-                "renamed": len(found.renamed),
-                **_named(broken),
+                "renamed": len(kinetics.renamed),
+                **_broken_as_json(broken),
                 "lists": list(map(str, written)),
             }
         )
     else:
-        _put_splits(splits, found, broken)
+        _put_splits(splits, kinetics, broken)
         for path in written:
             put(display_path(path))
     if any(row["missing"] or row["broken"] for row in splits.values()):
-        raise typer.Exit(_BROKEN_FOUND)
+        raise typer.Exit(_EXIT_BROKEN)
 
 
 @app.command()
@@ -96,30 +96,30 @@ def check(
             {
                 "clips": len(dataset.clips),
                 "classes": dict(sorted(counts.items())),
-                **_named(broken),
+                **_broken_as_json(broken),
                 "remarks": list(dataset.remarks),
             }
         )
     else:
         for remark in dataset.remarks:
             complain(remark)
-        _name_broken(broken)
-        least, most = (min(counts.values()), max(counts.values())) if counts else (0, 0)
+        _report_broken(broken)
+        min_count, max_count = (min(counts.values()), max(counts.values())) if counts else (0, 0)
         put(
-            f"{len(dataset.clips)} clips of {len(counts)} classes ({least} to {most} a class), {len(broken)} broken, "
-            f"{len(dataset.remarks)} remarks"
+            f"{len(dataset.clips)} clips of {len(counts)} classes ({min_count} to {max_count} a class), "
+            f"{len(broken)} broken, {len(dataset.remarks)} remarks"
         )
     if broken or dataset.remarks:
-        raise typer.Exit(_BROKEN_FOUND)
+        raise typer.Exit(_EXIT_BROKEN)
 
 
 def _check(paths: Sequence[Path], root: Path) -> list[CheckedVideo]:
     from vtag.trainer.data.checks import check_videos
 
-    return [one for one in _counted(check_videos(paths, root), len(paths)) if one.problem]
+    return [video for video in _with_progress_bar(check_videos(paths, root), len(paths)) if video.problem]
 
 
-def _counted(checked: Iterator[CheckedVideo], total: int) -> Iterator[CheckedVideo]:
+def _with_progress_bar(checked: Iterator[CheckedVideo], total: int) -> Iterator[CheckedVideo]:
     """The same, with a bar on a terminal."""
     if not is_terminal():
         yield from checked
@@ -131,34 +131,34 @@ def _counted(checked: Iterator[CheckedVideo], total: int) -> Iterator[CheckedVid
         yield from progress.track(checked, total=total)
 
 
-def _named(broken: Sequence[CheckedVideo]) -> dict[str, object]:
+def _broken_as_json(broken: Sequence[CheckedVideo]) -> dict[str, object]:
     return {
         "broken": [
-            {"path": one.path.as_posix().encode("utf-8", "replace").decode(), "error": one.problem}
-            for one in broken
+            {"path": video.path.as_posix().encode("utf-8", "replace").decode(), "error": video.problem}
+            for video in broken
         ]
     }
 
 
-def _name_broken(broken: Sequence[CheckedVideo]) -> None:
-    for one in broken[:_MOST_NAMED]:
-        complain(f"{display_path(one.path)}: {one.problem}")
-    if len(broken) > _MOST_NAMED:
-        say(f"and {len(broken) - _MOST_NAMED} more that are broken (--json names all)")
+def _report_broken(broken: Sequence[CheckedVideo]) -> None:
+    for video in broken[:_MAX_NAMED]:
+        complain(f"{display_path(video.path)}: {video.problem}")
+    if len(broken) > _MAX_NAMED:
+        say(f"and {len(broken) - _MAX_NAMED} more that are broken (--json names all)")
 
 
 def _put_splits(
-    splits: dict[str, dict[str, int]], found: KineticsFiles, broken: Sequence[CheckedVideo]
+    splits: dict[str, dict[str, int]], kinetics: KineticsFiles, broken: Sequence[CheckedVideo]
 ) -> None:
-    _name_broken(broken)
-    for path in found.renamed[:_MOST_NAMED]:
+    _report_broken(broken)
+    for path in kinetics.renamed[:_MAX_NAMED]:
         say(f"taken by the beginning of its name: {display_path(path)}")
-    for split, rows in found.missing.items():
+    for split, rows in kinetics.missing.items():
         names = ", ".join(printable(row.youtube_id) for row in rows[:5])
         if rows:
             say(f"{split}: {len(rows)} videos are missing ({names}{' ...' if len(rows) > 5 else ''})")
     for split, row in splits.items():
         put(
-            f"{split:<6} {row['found']:>7} found  {row['missing']:>6} missing  {row['broken']:>5} broken"
+            f"{split:<6} {row['kinetics']:>7} found  {row['missing']:>6} missing  {row['broken']:>5} broken"
             + (f"  {row['unlabelled']} rows without a label" if row["unlabelled"] else "")
         )

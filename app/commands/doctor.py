@@ -20,13 +20,13 @@ def doctor(json: Json = False, db: Db = None) -> None:
     """
     from vtag.engine.doctor import examine
 
-    found = []
+    findings = []
     for finding in examine(db):
-        found.append(finding)
+        findings.append(finding)
         if not json:
-            mend = f"  -> {printable(finding.mend)}" if finding.mend else ""
-            put(f"{_SIGNS[finding.state]}  {finding.what:<12} {printable(finding.said)}{mend}")
+            advice = f"  -> {printable(finding.mend)}" if finding.mend else ""
+            put(f"{_SIGNS[finding.state]}  {finding.what:<12} {printable(finding.said)}{advice}")
     if json:
-        put_json([asdict(finding) for finding in found])
-    if any(finding.state == "wrong" for finding in found):
+        put_json([asdict(finding) for finding in findings])
+    if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)

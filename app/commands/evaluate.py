@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation, EvaluationProgress
 
 _PLAIN_EVERY_S = 10.0
-_MOST_COLUMNS = 30  # of a confusion matrix in a terminal
+_MAX_COLUMNS = 30  # of a confusion matrix in a terminal
 _VIEWS = {"clip": "one clip from the middle, centre crop", "test": "4 clips x 3 crops, averaged"}
 
 
@@ -48,14 +48,14 @@ def evaluate(
     from vtag.trainer.evaluation.evaluate import label_indices
 
     dataset = read_dataset(data, root=root)
-    opened = open_backend(model, backend=backend, device=device, precision=precision)
-    known = label_indices(dataset, opened.spec)
-    _say_remarks(dataset, [label for label, index in known.items() if index is None])
+    runtime = open_backend(model, backend=backend, device=device, precision=precision)
+    known_labels = label_indices(dataset, runtime.spec)
+    _say_remarks(dataset, [label for label, index in known_labels.items() if index is None])
     try:
-        found = _draw(
+        result = _draw(
             run(
                 dataset,
-                opened,
+                runtime,
                 protocol=protocol,
                 among_classes=among_classes,
             )
@@ -64,24 +64,24 @@ def evaluate(
         complain("interrupted; nothing was measured")
         raise typer.Exit(130) from None
     conditions = {
-        "model": opened.spec.name,
+        "model": runtime.spec.name,
         "protocol": protocol,
         "among_classes": among_classes,
-        "device": opened.device,
-        "precision": opened.precision,
+        "device": runtime.device,
+        "precision": runtime.precision,
     }
     if json:
-        put_json({**_as_json(found), **conditions})
+        put_json({**_as_json(result), **conditions})
     else:
-        _put(found)
+        _put(result)
         among = " among the data's labels" if among_classes else ""
         put(
-            f"top-1 {_percent(found.top1)}, top-5 {_percent(found.top5)}, mean over labels "
-            f"{_percent(found.mean_class_accuracy)} of {found.clips} clips{among}"
+            f"top-1 {_percent(result.top1)}, top-5 {_percent(result.top5)}, mean over labels "
+            f"{_percent(result.mean_class_accuracy)} of {result.clips} clips{among}"
         )
-        put(f"protocol {protocol} ({_VIEWS[protocol]}); {printable(opened.spec.name)}, {opened.precision}")
-    if found.failures:
-        say(f"{pluralize(len(found.failures), 'clip')} could not be read: in no figure")
+        put(f"protocol {protocol} ({_VIEWS[protocol]}); {printable(runtime.spec.name)}, {runtime.precision}")
+    if result.failures:
+        say(f"{pluralize(len(result.failures), 'clip')} could not be read: in no figure")
         raise typer.Exit(3)
 
 
@@ -145,63 +145,63 @@ class _Progress:
             say(line)
 
     def show(self, event: EvaluationProgress) -> None:
-        said = f"{event.done} of {event.total} clips, {_percent(event.right / event.done)} right"
+        message = f"{event.done} of {event.total} clips, {_percent(event.right / event.done)} right"
         if self._bar:
-            self._bar.update(self._task, completed=event.done, total=event.total, description=said)
+            self._bar.update(self._task, completed=event.done, total=event.total, description=message)
         elif time.monotonic() - self._last >= _PLAIN_EVERY_S:
             self._last = time.monotonic()
-            say(said)
+            say(message)
 
 
-def _put(found: Evaluation) -> None:
+def _put(result: Evaluation) -> None:
     """One row a label: how many were right, and the row of the confusion matrix, as wide as it may be."""
     from rich.table import Table
 
-    columns = sorted({name for row in found.labels.values() for name in row.predictions})
-    fits = len(columns) <= _MOST_COLUMNS
+    columns = sorted({name for row in result.labels.values() for name in row.predictions})
+    fits_table = len(columns) <= _MAX_COLUMNS
     table = Table("label", "clips", "right", box=None, pad_edge=False)
-    if fits:
+    if fits_table:
         for number in range(1, len(columns) + 1):
             table.add_column(str(number), justify="right")
     else:
         table.add_column("taken for")
-    for label, row in found.labels.items():
+    for label, row in result.labels.items():
         name = printable(label)
-        if fits and label in columns:
+        if fits_table and label in columns:
             name = f"{columns.index(label) + 1} {name}"
-        said = (
-            [str(row.predictions.get(c, "·")) for c in columns]
-            if fits
-            else [_taken_for(label, row.predictions)]
-        )
-        table.add_row(name, str(row.clips), _percent(row.right / row.clips), *said)
+        cells = [_taken_for(label, row.predictions)]
+        if fits_table:
+            cells = [str(row.predictions.get(column, "·")) for column in columns]
+        table.add_row(name, str(row.clips), _percent(row.right / row.clips), *cells)
     out_console().print(table)
-    others = [f"{i} {printable(name)}" for i, name in enumerate(columns, 1) if name not in found.labels]
-    if fits and others:
-        put(f"columns without a row: {', '.join(others)}")
+    other_labels = [
+        f"{i} {printable(name)}" for i, name in enumerate(columns, 1) if name not in result.labels
+    ]
+    if fits_table and other_labels:
+        put(f"columns without a row: {', '.join(other_labels)}")
 
 
-def _taken_for(label: str, said: Any) -> str:
-    others = [(name, count) for name, count in said.items() if name != label]
-    return ", ".join(f"{printable(name)} {count}" for name, count in others[:4])
+def _taken_for(label: str, predictions: Any) -> str:
+    other_labels = [(name, count) for name, count in predictions.items() if name != label]
+    return ", ".join(f"{printable(name)} {count}" for name, count in other_labels[:4])
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _as_json(found: Evaluation) -> dict[str, Any]:
+def _as_json(result: Evaluation) -> dict[str, Any]:
     return {
-        "top1": found.top1,
-        "top5": found.top5,
-        "mean_class_accuracy": found.mean_class_accuracy,
-        "clips": found.clips,
+        "top1": result.top1,
+        "top5": result.top5,
+        "mean_class_accuracy": result.mean_class_accuracy,
+        "clips": result.clips,
         "failed": [
             {
                 "path": os.fsencode(failure.path).decode("utf-8", "replace"),
                 "error": printable(failure.error),
             }
-            for failure in found.failures
+            for failure in result.failures
         ],
         "labels": {
             label: {
@@ -210,6 +210,6 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
                 "known": row.is_known,
                 "said": dict(row.predictions),
             }
-            for label, row in found.labels.items()
+            for label, row in result.labels.items()
         },
     }

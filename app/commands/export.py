@@ -1,4 +1,4 @@
-"""`vtag export`: what a query finds, in the formats of other programs."""
+"""`vtag export`: moments in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vtag.app.asking import MinScore, OfModel, Query, query_text, reading
 from vtag.app.console import complain, put, say
 from vtag.app.options import Db
+from vtag.app.query_options import MinScore, ModelFilter, Query, open_library_reader, query_text
 from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, pluralize
 
@@ -38,16 +38,16 @@ def export(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")] = False,
     min_score: MinScore = 0.0,
-    model: OfModel = None,
+    model: ModelFilter = None,
     db: Db = None,
 ) -> None:
     """Write moments for other programs."""
     from vtag.engine.library.exports import FORMATS, exported_moments, files, format_writer
     from vtag.engine.library.search.moments import search
 
-    with reading(db) as reader:
-        found = search(reader, query_text(query), min_score=min_score, model=model, limit=None)
-        moments = exported_moments.with_video_details(reader, found)
+    with open_library_reader(db) as reader:
+        rows = search(reader, query_text(query), min_score=min_score, model=model, limit=None)
+        moments = exported_moments.with_video_details(reader, rows)
     if not moments:
         complain(f"nothing was found for {query_text(query)!r}")
     target = None if output is None else os.fsencode(output)
@@ -55,17 +55,19 @@ def export(
         _write_sidecars(moments, target)
         return
     videos = files.group_by_video(moments)
-    kind = FORMATS[format]
-    if not kind.is_of_one_video or (len(videos) <= 1 and not _is_folder(target)):
-        one = moments if not kind.is_of_one_video else [m for of_one in videos.values() for m in of_one]
-        _write_one(format_writer(format)(one), target, overwrite)
+    format_info = FORMATS[format]
+    if not format_info.is_of_one_video or (len(videos) <= 1 and not _is_folder(target)):
+        selected = (
+            moments if not format_info.is_of_one_video else [m for of_one in videos.values() for m in of_one]
+        )
+        _write_one(format_writer(format)(selected), target, overwrite)
         return
     if target is None:
         raise VtagError(
             f"a {format} file is of one video, and {len(videos)} were found: name a folder with -o"
         )
     _make_folder(target)
-    for video, path in files.export_paths(list(videos), target, kind.suffix).items():
+    for video, path in files.export_paths(list(videos), target, format_info.suffix).items():
         files.write_new(path, format_writer(format)(videos[video]), overwrite=overwrite)
         put(display_path(path))
 
@@ -83,7 +85,7 @@ def _write_one(text: str, target: bytes | None, overwrite: bool) -> None:
 
 
 def _write_sidecars(moments: list[ExportedMoment], folder: bytes | None) -> None:
-    """Beside each video, or all into `folder`; what cannot be merged is left alone and said."""
+    """Write a sidecar beside each video, or all into `folder`; a sidecar that cannot be merged is reported."""
     from vtag.engine.library.exports import files, xmp
 
     if folder is not None:
@@ -108,7 +110,7 @@ def _write_sidecars(moments: list[ExportedMoment], folder: bytes | None) -> None
 
 
 def _is_folder(target: bytes | None) -> bool:
-    """Whether it is one, or is named as one: `subtitles/`."""
+    """Whether `target` is a folder, or is written like one: `subtitles/`."""
     return target is not None and (not os.path.basename(target) or os.path.isdir(target))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vtag.trainer.evaluation.head_metrics import FinetuneResult
     from vtag.trainer.heads.finetune import FinetuneBase, FinetuneEvent
 
-_MOST_PREVIEWED = 50
+_MAX_PREVIEWED = 50
 _FROM_LIBRARY = "from-library"
 
 
@@ -123,21 +123,21 @@ def finetune(
             dataset, _base(library, base, seed), folder, settings, library=library, from_library=from_library
         )
         try:
-            taught = _draw(steps)
+            result = _draw(steps)
         except KeyboardInterrupt:
-            kept = "the clips that were decoded need not be again"
+            advice = "the clips that were decoded need not be again"
             if state_folder(folder).is_dir():
-                kept = "the same command with --resume goes on"
-            complain(f"interrupted; no model was written, and {kept}")
+                advice = "the same command with --resume goes on"
+            complain(f"interrupted; no model was written, and {advice}")
             raise typer.Exit(130) from None
         name = display_path(out) if out else folder.name
-        found = preview_model(library, load_model(folder)) if preview else []
+        preview_rows = preview_model(library, load_model(folder)) if preview else []
     if json:
-        put_json(_as_json(taught, found if preview else None))
+        put_json(_as_json(result, preview_rows if preview else None))
         return
-    _put(taught)
+    _print_result(result)
     if preview:
-        _put_preview(found)
+        _print_preview(preview_rows)
     if network is None and base != _NONE:
         say(f"`vtag retag --model {name}` finds them in all that was scanned and will be, and opens no video")
     else:
@@ -153,8 +153,8 @@ def _part(train: str) -> Any:
         return None
     if train == "all":
         return "all"
-    if found := re.fullmatch(r"stages=([1-9])", train):
-        return int(found[1])
+    if preview_rows := re.fullmatch(r"stages=([1-9])", train):
+        return int(preview_rows[1])
     raise typer.BadParameter(f"{train!r} is not head, stages=N or all", param_hint="--train")
 
 
@@ -186,13 +186,13 @@ def _is_published(name: str) -> bool:
 
 
 def _draw(steps: Generator[FinetuneEvent, None, None]) -> FinetuneResult:
-    from vtag.app.scan_view import Drawing
-    from vtag.app.training import TrainingView, stop_after_step
+    from vtag.app.scan_view import ScanView
+    from vtag.app.training_view import TrainingView, stop_after_step
     from vtag.trainer.evaluation.head_metrics import FinetuneResult
     from vtag.trainer.heads.window_features import WindowsDone
     from vtag.trainer.loop.loop import EpochDone, StepDone, TrainingDone, TrainingResumed
 
-    with stop_after_step() as stop, Drawing() as drawing, TrainingView() as view:
+    with stop_after_step() as stop, ScanView() as scan_view, TrainingView() as view:
         for event in steps:
             if isinstance(event, FinetuneResult):
                 return event
@@ -202,24 +202,24 @@ def _draw(steps: Generator[FinetuneEvent, None, None]) -> FinetuneResult:
             elif isinstance(event, EpochDone):
                 view.epoch(event)
             elif isinstance(event, WindowsDone):
-                view.looked(event)
+                view.windows(event)
             elif isinstance(event, TrainingResumed):
                 view.resumed(event)
             elif isinstance(event, TrainingDone):
                 stop.finish()
             else:
-                drawing.show(event)
+                scan_view.show(event)
             if stop.requested:
                 steps.close()
                 raise KeyboardInterrupt
     raise AssertionError("finetune ends with what it taught")
 
 
-def _put(taught: FinetuneResult) -> None:
+def _print_result(result: FinetuneResult) -> None:
     from rich.table import Table
 
     table = Table("label", "clips", "sources", "found", "right", "threshold", box=None, pad_edge=False)
-    for label, row in taught.labels.items():
+    for label, row in result.labels.items():
         table.add_row(
             printable(label),
             str(row.clips),
@@ -229,23 +229,23 @@ def _put(taught: FinetuneResult) -> None:
             f"{row.threshold:.2f}",
         )
     out_console().print(table)
-    for remark in taught.remarks:
+    for remark in result.remarks:
         say(f"note: {printable(remark)}")
-    if taught.accuracy is not None:
-        say(f"right on {_percent(taught.accuracy)} of clips whose source it had not seen")
-    if taught.false_per_hour is not None:
+    if result.accuracy is not None:
+        say(f"right on {_percent(result.accuracy)} of clips whose source it had not seen")
+    if result.false_per_hour is not None:
         say(
-            f"{taught.false_per_hour:.1f} false moments an hour, in {taught.negative_hours:.1f} hours of the library "
+            f"{result.false_per_hour:.1f} false moments an hour, in {result.negative_hours:.1f} hours of the library "
             "that carry none of the labels"
         )
 
 
-def _put_preview(found: list[PreviewRow]) -> None:
-    for path, label, moments, score in found[:_MOST_PREVIEWED]:
+def _print_preview(preview_rows: list[PreviewRow]) -> None:
+    for path, label, moments, score in preview_rows[:_MAX_PREVIEWED]:
         say(f"{score:.2f}  {printable(label)}  {pluralize(moments, 'moment')}  {printable(path)}")
-    if len(found) > _MOST_PREVIEWED:
-        say(f"and {len(found) - _MOST_PREVIEWED} more")
-    if not found:
+    if len(preview_rows) > _MAX_PREVIEWED:
+        say(f"and {len(preview_rows) - _MAX_PREVIEWED} more")
+    if not preview_rows:
         say("it would tag nothing in the library yet")
 
 
@@ -253,20 +253,20 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f} %"
 
 
-def _as_json(taught: FinetuneResult, found: list[PreviewRow] | None) -> dict[str, Any]:
+def _as_json(result: FinetuneResult, preview_rows: list[PreviewRow] | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     out: dict[str, Any] = {
-        "model": str(taught.folder),
-        "labels": {label: asdict(row) for label, row in taught.labels.items()},
-        "accuracy": taught.accuracy,
-        "negative_hours": taught.negative_hours,
-        "false_per_hour": taught.false_per_hour,
-        "remarks": list(taught.remarks),
+        "model": str(result.folder),
+        "labels": {label: asdict(row) for label, row in result.labels.items()},
+        "accuracy": result.accuracy,
+        "negative_hours": result.negative_hours,
+        "false_per_hour": result.false_per_hour,
+        "remarks": list(result.remarks),
     }
-    if found is not None:
+    if preview_rows is not None:
         out["preview"] = [
             {"path": path, "label": label, "moments": moments, "score": round(score, 6)}
-            for path, label, moments, score in found
+            for path, label, moments, score in preview_rows
         ]
     return out

@@ -7,15 +7,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vtag.app.asking import reading
-from vtag.app.commands.words import open_library
+from vtag.app.commands.annotate import open_library
 from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json
+from vtag.app.query_options import open_library_reader
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import printable
 
 
-class _ListUnlessTold(TyperGroup):
+class _DefaultToList(TyperGroup):
     """`vtag labels [WORD]` lists; `set` and `reset` are the only words that are commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -26,7 +26,7 @@ class _ListUnlessTold(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_ListUnlessTold, help="List labels and set their thresholds.")
+app = typer.Typer(cls=_DefaultToList, help="List labels and set their thresholds.")
 
 
 @app.command("list")
@@ -41,22 +41,22 @@ def list_labels(
     from vtag.engine.library.search.labels import library_thresholds, vocabulary
     from vtag.engine.library.search.moments import label_counts
 
-    known = vocabulary()
-    with reading(db) as reader:
-        counted = label_counts(reader, word)
-        own = library_thresholds(reader)
-    rows = [(name, count, known.groups_of(name), own.get(name)) for name, count in counted]
+    names = vocabulary()
+    with open_library_reader(db) as reader:
+        label_rows = label_counts(reader, word)
+        own_thresholds = library_thresholds(reader)
+    rows = [(name, count, names.groups_of(name), own_thresholds.get(name)) for name, count in label_rows]
     if json:
         keys = ("label", "moments", "groups", "threshold")
         put_json([dict(zip(keys, row, strict=True)) for row in rows])
         return
-    wide = max((len(printable(name)) for name, _ in counted), default=0)
+    width = max((len(printable(name)) for name, _ in label_rows), default=0)
     for name, count, groups, threshold in rows:
-        told = ", ".join(map(printable, groups)) + (
+        changed_heads = ", ".join(map(printable, groups)) + (
             f"  (from {threshold:g})" if threshold is not None else ""
         )
-        put(f"{count:>8}  {printable(name):<{wide}}  {told}".rstrip())
-    if not counted:
+        put(f"{count:>8}  {printable(name):<{width}}  {changed_heads}".rstrip())
+    if not label_rows:
         complain(f"no label has {word!r} in it")
 
 
@@ -89,15 +89,15 @@ def _change(db: Any, label: str, threshold: float | None) -> None:
 
     with open_library(db) as library:
         if not set_label_threshold(library, label, threshold):
-            near = ", ".join(map(printable, nearest_labels(library.connection, label)))
-            hint = f"near to it: {near}" if near else "`vtag labels` lists them"
+            suggestions = ", ".join(map(printable, nearest_labels(library.connection, label)))
+            hint = f"near to it: {suggestions}" if suggestions else "`vtag labels` lists them"
             raise LibraryError(f"this library has no label {label!r}; {hint}")
         models = heads.models_with_label(library, label)
         moments = sum(count for model in models for _, count in derive.retag(library, model))
-        told = [heads.load_head(library, model) for model in models]
-    begins = "as its model says" if threshold is None else f"from {threshold:g} on"
-    say(f"{printable(label)} is found {begins}; {moments} moments of all labels were derived anew")
-    for head in told:
+        changed_heads = [heads.load_head(library, model) for model in models]
+    rule = "as its model says" if threshold is None else f"from {threshold:g} on"
+    say(f"{printable(label)} is found {rule}; {moments} moments of all labels were derived anew")
+    for head in changed_heads:
         if head.requested_threshold is not None and threshold is not None:
             say(
                 f"but {printable(head.name)} was told --threshold {head.requested_threshold:g} for all its labels, "

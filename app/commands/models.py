@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vtag.app.console import (
-    agreed,
+    ask_yes_no,
     can_ask,
     complain,
     is_terminal,
@@ -52,11 +52,16 @@ def list_models(json: Json = False) -> None:
     """List published and installed models."""
     from vtag.engine.models.registry import installed_models
 
-    here = {model.name: model for model in installed_models()}
+    installed = {model.name: model for model in installed_models()}
     entries = read_catalog()
-    own = [model for model in here.values() if model.name not in entries]
+    own_models = [model for model in installed.values() if model.name not in entries]
     if json:
-        put_json([_as_json(here.get(name), entries.get(name)) for name in [*(m.name for m in own), *entries]])
+        put_json(
+            [
+                _as_json(installed.get(name), entries.get(name))
+                for name in [*(m.name for m in own_models), *entries]
+            ]
+        )
         return
     from rich.table import Table
 
@@ -64,10 +69,10 @@ def list_models(json: Json = False) -> None:
     for column in ("name", "here", "MB", "top-1"):
         table.add_column(column, justify="right" if column in ("MB", "top-1") else "left", no_wrap=True)
     table.add_column("licence", overflow="fold")
-    for model in own:
-        table.add_row(model.name, _here(model), _megabytes(model.size_bytes), "", _licence(model))
+    for model in own_models:
+        table.add_row(model.name, _installed_cell(model), _megabytes(model.size_bytes), "", _licence(model))
     for entry in entries.values():
-        model_here = here.get(entry.name)
+        model_here = installed.get(entry.name)
         size = (
             _megabytes(model_here.size_bytes)
             if model_here
@@ -76,23 +81,23 @@ def list_models(json: Json = False) -> None:
             else "?"
         )
         top1 = "" if entry.top1 is None else f"{entry.top1:.1f}"
-        table.add_row(entry.name, _here(model_here), size, top1, printable(entry.licence))
+        table.add_row(entry.name, _installed_cell(model_here), size, top1, printable(entry.licence))
     console = out_console()
     console.print(table, width=None if console.is_terminal else _WIDE)
     console.print("\ntop-1: percent as published, on Kinetics-400 unless said otherwise")
-    for line in _notes(own, list(entries.values()), here):
+    for line in _notes(own_models, list(entries.values()), installed):
         console.print(line)
 
 
 def _notes(
-    own: list[InstalledModel], entries: list[CatalogEntry], here: dict[str, InstalledModel]
+    own_models: list[InstalledModel], entries: list[CatalogEntry], installed: dict[str, InstalledModel]
 ) -> Iterator[str]:
-    for model in own:
-        yield f"{model.name}: {_what(model)}"
+    for model in own_models:
+        yield f"{model.name}: {_describe(model)}"
     for entry in entries:
-        other = entry.top1 is not None and entry.trained_on != "Kinetics-400"
-        broken = here[entry.name].problem if entry.name in here else ""
-        parts = (broken, f"top-1 on {entry.trained_on}" if other else "", entry.note)
+        is_other_dataset = entry.top1 is not None and entry.trained_on != "Kinetics-400"
+        broken = installed[entry.name].problem if entry.name in installed else ""
+        parts = (broken, f"top-1 on {entry.trained_on}" if is_other_dataset else "", entry.note)
         if any(parts):
             yield f"{entry.name}: {printable('; '.join(filter(None, parts)))}"
 
@@ -193,10 +198,10 @@ def verify(
     from vtag.engine.models.registry import installed_models, verify_model
 
     broken = 0
-    for each in [name] if name else [model.name for model in installed_models()]:
+    for model_name in [name] if name else [model.name for model in installed_models()]:
         try:
-            verify_model(each)
-            put(f"{printable(each)}: sound")
+            verify_model(model_name)
+            put(f"{printable(model_name)}: sound")
         except ModelError as error:
             broken += 1
             complain(str(error))
@@ -224,7 +229,7 @@ def remove(
     if not yes:
         if not can_ask():
             raise ModelError(f"say --yes to delete the model {printable(name)}")
-        if not agreed(f"delete the model {name} ({_megabytes(size_bytes)} MB)?"):
+        if not ask_yes_no(f"delete the model {name} ({_megabytes(size_bytes)} MB)?"):
             raise ModelError(f"{name} was left as it is")
     remove_model(name)
     say(f"{name} is gone")
@@ -242,8 +247,8 @@ def _progress(name: str) -> Iterator[Progress]:
     with Progress("{task.description}", *columns, console=talk_console(), transient=True) as bar:
         task = bar.add_task(name, total=None)
 
-        def draw(have: int, total: int | None) -> None:
-            bar.update(task, completed=have, total=total)
+        def draw(done_bytes: int, total: int | None) -> None:
+            bar.update(task, completed=done_bytes, total=total)
 
         yield draw
 
@@ -251,12 +256,12 @@ def _progress(name: str) -> Iterator[Progress]:
 def _plain_progress(name: str) -> Progress:
     last = time.monotonic()
 
-    def tell(have: int, total: int | None) -> None:
+    def tell(done_bytes: int, total: int | None) -> None:
         nonlocal last
-        if time.monotonic() - last < _PLAIN_EVERY_S and have != total:
+        if time.monotonic() - last < _PLAIN_EVERY_S and done_bytes != total:
             return
         last = time.monotonic()
-        say(f"{name}: {_megabytes(have)}{f' of {_megabytes(total)}' if total else ''} MB")
+        say(f"{name}: {_megabytes(done_bytes)}{f' of {_megabytes(total)}' if total else ''} MB")
 
     return tell
 
@@ -286,18 +291,18 @@ def _as_json(model: InstalledModel | None, entry: CatalogEntry | None) -> dict[s
         "trained_on": entry.trained_on or None if entry else None,
         "licence": entry.licence if entry else _licence(model) if model else "",
         "url": entry.url if entry else None,
-        "title": entry.title if entry else _what(model) if model else "",
+        "title": entry.title if entry else _describe(model) if model else "",
         "note": entry.note or None if entry else None,
     }
 
 
-def _here(model: InstalledModel | None) -> str:
+def _installed_cell(model: InstalledModel | None) -> str:
     if model is None:
         return ""
     return "broken" if model.problem else "yes"
 
 
-def _what(model: InstalledModel) -> str:
+def _describe(model: InstalledModel) -> str:
     from vtag.engine.models.registry import STARTER
     from vtag.engine.swin.config import ModelSpec
 

@@ -1,4 +1,4 @@
-"""`vtag scan`: looks at videos and keeps what was seen; draws the scan's events, prints its sum."""
+"""`vtag scan`: runs a scan, draws its events, prints its summary."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from vtag.app.console import agreed, can_ask, complain, is_terminal, put_json, say
-from vtag.app.options import Backend, Db, Device, Json, Precision, Threshold, threshold_of
-from vtag.app.scan_view import Drawing, profile_line
+from vtag.app.console import ask_yes_no, can_ask, complain, is_terminal, put_json, say
+from vtag.app.options import Backend, Db, Device, Json, Precision, Threshold, parse_threshold
+from vtag.app.scan_view import ScanView, profile_line
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def scan(
         precision=precision,
         stride_s=stride,
         view=view,
-        threshold=threshold_of(threshold),
+        threshold=parse_threshold(threshold),
         force=force,
         retry_failed=retry_failed,
         dry_run=dry_run,
@@ -136,7 +136,7 @@ def scan(
 
 
 def _starter_note(library: Library, model: str | None, device: str, *, ask: bool) -> str:
-    """Offers a new library the model that serves it best; what there is to say where the starter has to do."""
+    """Offer a new library the best model for it. Returns a line about the starter if it is used instead."""
     from vtag.app.commands.models import fetch_shown
     from vtag.engine.scan.model_selection import recommended_download
 
@@ -145,7 +145,7 @@ def _starter_note(library: Library, model: str | None, device: str, *, ask: bool
         return ""
     if ask and can_ask():
         say(f"{entry.name} is not here: {printable(entry.title)}, {printable(entry.terms)}")
-        if agreed("download it? Without it the small starter model looks"):
+        if ask_yes_no("download it? Without it the small starter model looks"):
             fetch_shown(entry.name)
             return ""
     return (
@@ -164,33 +164,33 @@ def _follow(
     poll: bool,
     verbose: bool,
 ) -> NoReturn:
-    """Draw scan after scan until it is interrupted."""
+    """Draw scan after scan until Ctrl-C."""
     from vtag.engine.scan.events import ScanFinished, WatchStatus
     from vtag.engine.scan.watch import watch
 
-    drawing = None
+    view = None
     try:
         for event in watch(library, folders, checkpoint, options, poll=poll):
             if isinstance(event, WatchStatus):
-                _say_watching(event)
+                _report_watching(event)
             elif isinstance(event, ScanFinished):
-                (drawing or Drawing()).finish(event, verbose=verbose)
-                drawing = None
+                (view or ScanView()).finish(event, verbose=verbose)
+                view = None
             else:
-                if drawing is None:
-                    drawing, note = Drawing(note), ""
-                drawing.show(event)
+                if view is None:
+                    view, note = ScanView(note), ""
+                view.show(event)
     finally:
-        if drawing:
-            drawing.close()
+        if view:
+            view.close()
     raise AssertionError("a watch ends by an interruption")
 
 
-def _say_watching(now: WatchStatus) -> None:
-    if now.present:
-        how = ", looking every minute" if now.polling else ""
-        say(f"watching {', '.join(map(display_path, now.present))}{how}; Ctrl-C ends it")
-    for path in now.absent:
+def _report_watching(event: WatchStatus) -> None:
+    if event.present:
+        polling = ", looking every minute" if event.polling else ""
+        say(f"watching {', '.join(map(display_path, event.present))}{polling}; Ctrl-C ends it")
+    for path in event.absent:
         say(f"waiting for {display_path(path)}, which is not there")
 
 
@@ -200,14 +200,14 @@ def _draw(
     from vtag.engine.scan.events import ScanFinished, ScanPlanned
 
     planned = None
-    with Drawing(note) as drawing:
+    with ScanView(note) as view:
         for event in events:
             if isinstance(event, ScanFinished):
-                drawing.finish(event, verbose=verbose)
+                view.finish(event, verbose=verbose)
                 return planned, event
             if isinstance(event, ScanPlanned):
                 planned = event
-            drawing.show(event)
+            view.show(event)
     raise AssertionError("a scan ends with its sum")
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vtag.app.asking import reading
 from vtag.app.console import clock, complain, put, put_json, say
 from vtag.app.options import Db, Json
+from vtag.app.query_options import open_library_reader
 from vtag.app.results import end_clock, path_as_json
 from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, printable
@@ -40,28 +40,30 @@ def similar(
     from vtag.engine.paths import library_path
 
     library = library_path(db)
-    like = _asked(library, file, None if at is None else milliseconds(at), device, db)
-    found = find_similar(library, like, limit=limit, min_score=min_score)
+    like = _similarity_query(library, file, None if at is None else milliseconds(at), device, db)
+    moments = find_similar(library, like, limit=limit, min_score=min_score)
     if json:
-        put_json([_as_json(s) for s in found])
+        put_json([_as_json(s) for s in moments])
     else:
-        for s in found:
+        for s in moments:
             gone = "" if s.present else "  (not there now)"
             name = printable(s.label or "")
             put(
                 f"{s.score:.3f}  {clock(s.start_ms)}-{end_clock(s.end_ms)}  {name:28}  {display_path(s.path)}{gone}"
             )
-    if not found:
+    if not moments:
         complain("nothing else like it was seen")
 
 
-def _asked(library: Path, file: Path, at_ms: int | None, device: str, db: Path | None) -> SimilarityQuery:
+def _similarity_query(
+    library: Path, file: Path, at_ms: int | None, device: str, db: Path | None
+) -> SimilarityQuery:
     from vtag.engine.library.analysis.similar import query_from_content
     from vtag.engine.library.search.moments import content_at_path, content_with_key
     from vtag.engine.library.store.files import content_key
 
     path = os.path.abspath(os.fsencode(file))
-    with reading(db) as reader:
+    with open_library_reader(db) as reader:
         content = content_at_path(reader, path)
         if content is None and os.path.isfile(path):
             content = content_with_key(reader, content_key(path))
@@ -75,8 +77,8 @@ def _asked(library: Path, file: Path, at_ms: int | None, device: str, db: Path |
         from vtag.engine.scan.embed_clip import embed_clip
 
         say("the library has not seen it with its model: looking at it")
-        with Library.open(library) as opened:
-            like = embed_clip(opened, file, at_ms, device=device)
+        with Library.open(library) as writer:
+            like = embed_clip(writer, file, at_ms, device=device)
     return like
 
 
@@ -89,11 +91,11 @@ def milliseconds(text: str) -> int:
     return round(1000 * (3600 * hours + 60 * minutes + seconds))
 
 
-def _as_json(found: SimilarMoment) -> dict[str, object]:
+def _as_json(moments: SimilarMoment) -> dict[str, object]:
     return {
-        **path_as_json(found.path),
-        "label": found.label,
-        "start_ms": found.start_ms,
-        "end_ms": found.end_ms,
-        "score": round(found.score, 6),
+        **path_as_json(moments.path),
+        "label": moments.label,
+        "start_ms": moments.start_ms,
+        "end_ms": moments.end_ms,
+        "score": round(moments.score, 6),
     }

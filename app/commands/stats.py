@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vtag.app.asking import query_text, reading
 from vtag.app.console import complain, put, put_json
 from vtag.app.options import Db, Json, within_integers
-from vtag.app.results import MOST_CELLS, cells, fitted
+from vtag.app.query_options import open_library_reader, query_text
+from vtag.app.results import MAX_LABEL_CELLS, cell_width, truncate
 from vtag.engine.text import printable
 
 if TYPE_CHECKING:
@@ -29,36 +29,40 @@ def stats(
     """Draw how often labels occur over time."""
     from vtag.engine.library.analysis.history import history
 
-    with reading(db) as reader:
-        found = history(reader, query_text(query) if query else None, label_limit=top)
+    with open_library_reader(db) as reader:
+        result = history(reader, query_text(query) if query else None, label_limit=top)
     if json:
-        labels = [{"label": row.label, "moments": row.total, "counts": row.counts} for row in found.labels]
-        put_json({"periods": found.periods, "labels": labels, "undated": found.undated})
-    elif found.labels:
-        _draw(found)
+        labels = [{"label": row.label, "moments": row.total, "counts": row.counts} for row in result.labels]
+        put_json({"periods": result.periods, "labels": labels, "undated": result.undated})
+    elif result.labels:
+        _draw(result)
     else:
         complain("nothing was found that has a date")
 
 
-def _draw(found: History) -> None:
+def _draw(result: History) -> None:
     """One row a label: a column a period, as high as the label's own most; then how often in all."""
     drawable = (sys.stdout.encoding or "").lower().startswith("utf")
-    levels, cut = (" ▁▂▃▄▅▆▇█", "…") if drawable else (" .:-=+*#@", "~")
-    columns, least = min(shutil.get_terminal_size().columns, 160), len(found.periods[0])
-    fits = max(least, min(MOST_CELLS, columns - 12 - least))
-    names = [fitted(printable(row.label), fits, cut) for row in found.labels]
-    wide = max(map(cells, names))
-    most = max(least, columns - wide - 12)
-    each = -(-len(found.periods) // most)  # periods a column, where there are too many
-    repeat = max(1, min(4, most // len(found.periods)))  # columns a period, where there are few
-    for row, name in zip(found.labels, names, strict=True):
-        sums = [sum(row.counts[i : i + each]) for i in range(0, len(row.counts), each)]
-        highest = max(sums) or 1
-        bars = "".join(levels[-(-8 * count // highest)] * repeat for count in sums)
-        put(f"{name}{' ' * (wide - cells(name))}  {bars}  {row.total:>8}")
-    width = max(len(bars), len(found.periods[0]))
-    first, last = found.periods[0], found.periods[-1]
+    levels, ellipsis = (" ▁▂▃▄▅▆▇█", "…") if drawable else (" .:-=+*#@", "~")
+    columns, min_width = min(shutil.get_terminal_size().columns, 160), len(result.periods[0])
+    label_width = max(min_width, min(MAX_LABEL_CELLS, columns - 12 - min_width))
+    names = [truncate(printable(row.label), label_width, ellipsis) for row in result.labels]
+    name_width = max(map(cell_width, names))
+    max_width = max(min_width, columns - name_width - 12)
+    periods_per_column = -(-len(result.periods) // max_width)  # periods a column, where there are too many
+    columns_per_period = max(
+        1, min(4, max_width // len(result.periods))
+    )  # columns a period, where there are few
+    for row, name in zip(result.labels, names, strict=True):
+        totals = [
+            sum(row.counts[i : i + periods_per_column]) for i in range(0, len(row.counts), periods_per_column)
+        ]
+        highest = max(totals) or 1
+        bars = "".join(levels[-(-8 * count // highest)] * columns_per_period for count in totals)
+        put(f"{name}{' ' * (name_width - cell_width(name))}  {bars}  {row.total:>8}")
+    width = max(len(bars), len(result.periods[0]))
+    first, last = result.periods[0], result.periods[-1]
     room = width - len(first) - len(last)
-    put(f"{'':{wide}}  {first}{' ' * room + last if room > 0 and first != last else ''}")
-    if found.undated:
-        complain(f"{found.undated} moments are in videos without a date")
+    put(f"{'':{name_width}}  {first}{' ' * room + last if room > 0 and first != last else ''}")
+    if result.undated:
+        complain(f"{result.undated} moments are in videos without a date")

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from vtag.app.commands.words import open_library
-from vtag.app.console import agreed, can_ask, put_json, say
-from vtag.app.options import Db, Json, Threshold, threshold_of
+from vtag.app.commands.annotate import open_library
+from vtag.app.console import ask_yes_no, can_ask, put_json, say
+from vtag.app.options import Db, Json, Threshold, parse_threshold
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, pluralize, printable
 
-_SHOWN = 20
+_MAX_LISTED = 20
 
 
 def retag(
@@ -34,14 +34,16 @@ def retag(
     from vtag.engine.paths import library_path
     from vtag.engine.scan.model_selection import resolve_model_id
 
-    told = threshold_of(threshold)
+    parsed_threshold = parse_threshold(threshold)
     path = library_path(db)
     if not path.is_file():
         raise LibraryError(f"there is no library at {display_path(path)} yet: `vtag scan FOLDER` makes one")
     with Library.open(path) as library:
         model_id = resolve_model_id(library, model)
-        if told is not None:
-            heads.set_model_threshold(library, model_id, None if told == "auto" else told)
+        if parsed_threshold is not None:
+            heads.set_model_threshold(
+                library, model_id, None if parsed_threshold == "auto" else parsed_threshold
+            )
         counts = [count for _, count in derive.retag(library, model_id)]
         forget_replaced_models(library, model_id)
         name = heads.load_head(library, model_id).name
@@ -79,13 +81,15 @@ def forget(
         return
     assert path is not None
     with open_library(db) as library:
-        what = forgetting.plan_forget(library, os.fsencode(path))
-        forgetting.refuse_annotation_loss(what, is_confirmed=words)
-        said = f", and {what.annotations} words that you said of them" if what.annotations else ""
-        question = f"forget {len(what.files)} files and {len(what.contents)} videos' moments{said}?"
+        plan = forgetting.plan_forget(library, os.fsencode(path))
+        forgetting.refuse_annotation_loss(plan, is_confirmed=words)
+        annotation_note = f", and {plan.annotations} words that you said of them" if plan.annotations else ""
+        question = (
+            f"forget {len(plan.files)} files and {len(plan.contents)} videos' moments{annotation_note}?"
+        )
         _ask(question, yes)
-        forgetting.forget(library, what, with_annotations=words)
-    say(f"forgot {len(what.files)} files")
+        forgetting.forget(library, plan, with_annotations=words)
+    say(f"forgot {len(plan.files)} files")
 
 
 def _forget_model(model: str, yes: bool, db: Path | None) -> None:
@@ -120,15 +124,17 @@ def clean(
         if not (gone.files or gone.contents or gone.stale_observations):
             say("there is nothing to clear away")
             return
-        shown = gone.files if verbose else gone.files[:_SHOWN]
-        for _, path in shown:
+        listed = gone.files if verbose else gone.files[:_MAX_LISTED]
+        for _, path in listed:
             say(f"gone: {path}")
-        if len(gone.files) > len(shown):
-            say(f"and {len(gone.files) - len(shown)} more (--verbose names them)")
-        kept = f"; the {gone.annotations} words that you said of them stay" if gone.annotations else ""
+        if len(gone.files) > len(listed):
+            say(f"and {len(gone.files) - len(listed)} more (--verbose names them)")
+        annotation_note = (
+            f"; the {gone.annotations} words that you said of them stay" if gone.annotations else ""
+        )
         _ask(
             f"clear away {len(gone.files)} files, what was found in {len(gone.contents)} videos that are nowhere any "
-            f"more, and {gone.stale_observations} looks that nothing needs{kept}?",
+            f"more, and {gone.stale_observations} looks that nothing needs{annotation_note}?",
             yes,
         )
         cleaning.clean(library, gone)
@@ -147,8 +153,8 @@ def relocate(
     from vtag.engine.library.maintenance.clean import relocate as move
 
     with open_library(db) as library:
-        count, there = move(library, os.fsencode(old), os.fsencode(new))
-    say(f"{count} files are taken to be in {display_path(new)} now; {there} of them are there")
+        count, existing = move(library, os.fsencode(old), os.fsencode(new))
+    say(f"{count} files are taken to be in {display_path(new)} now; {existing} of them are there")
 
 
 def _ask(question: str, yes: bool) -> None:
@@ -156,5 +162,5 @@ def _ask(question: str, yes: bool) -> None:
         return
     if not can_ask():
         raise LibraryError(f"{question} say --yes")
-    if not agreed(question):
+    if not ask_yes_no(question):
         raise LibraryError("nothing was forgotten")

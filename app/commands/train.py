@@ -37,12 +37,12 @@ def train(
     """
     from vtag.trainer.network.config import find_config
 
-    told = [*(changes or []), *([] if amp is None else [f"run.amp={str(amp).lower()}"])]
-    text, recipe = find_config(config, told)
+    overrides = [*(changes or []), *([] if amp is None else [f"run.amp={str(amp).lower()}"])]
+    text, recipe = find_config(config, overrides)
     if show:
         put(text.rstrip())
         return
-    from vtag.app.training import TrainingView, stop_after_step
+    from vtag.app.training_view import TrainingView, stop_after_step
     from vtag.trainer.loop.loop import StepDone
     from vtag.trainer.network.log_format import format_event
     from vtag.trainer.network.train_recipe import RecipeDone, RecipeStarted

@@ -14,7 +14,7 @@ from helpers.shelf import fill
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vtag.app.commands import words as terminal
+from vtag.app.commands import annotate as terminal
 from vtag.app.ui import teach, watch
 from vtag.engine.library import timestamps
 from vtag.engine.library.annotations import annotation_log

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from vtag.app.console import say
-from vtag.app.training import stop_after_step
+from vtag.app.training_view import stop_after_step
 from vtag.engine.system import signals
 
 

@@ -1,4 +1,4 @@
-"""What the commands that take a query share: its words, its options, and the open library."""
+"""Arguments and options of the commands that take a query."""
 
 from __future__ import annotations
 
@@ -13,48 +13,50 @@ from typer.core import TyperCommand
 
 from vtag.engine.errors import LibraryError
 
-_MINUS = "\u2212"  # what a word's hyphen is while Typer looks for options; the language takes it for one, too
+_MINUS = "\u2212"  # stands for a hyphen while Typer parses options; the query language accepts it too
 
 Query = Annotated[
     list[str],
     typer.Argument(metavar="QUERY", help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value.'),
 ]
 MinScore = Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")]
-OfModel = Annotated[str | None, typer.Option("--model", help="Model filter: only moments from this model.")]
+ModelFilter = Annotated[
+    str | None, typer.Option("--model", help="Model filter: only moments from this model.")
+]
 Sort = Annotated[
     Literal["score", "date", "length"], typer.Option(help="Sort order: best, newest or longest first.")
 ]
 
 
 class QueryCommand(TyperCommand):
-    """A command whose query may have words that begin with a hyphen: only its own options are options."""
+    """A command whose query may contain words with a leading hyphen, such as -dog."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Typer's own, after the hyphens of words were put out of its sight."""
-        takes_value = {
+        """As Typer, with a stand-in for the hyphens of query words."""
+        value_options = {
             name
             for p in self.params
             if p.param_type_name == "option" and not getattr(p, "is_flag", False)
             for name in p.opts
         }
-        known = {name for p in self.get_params(ctx) for name in p.opts}
+        option_names = {name for p in self.get_params(ctx) for name in p.opts}
         end = args.index("--") if "--" in args else len(args)
-        words = []
-        for at, word in enumerate(args):
-            is_word = word.startswith("-") and not word.startswith("--") and word not in known
-            value = at > 0 and args[at - 1] in takes_value
-            words.append(_MINUS + word[1:] if at < end and is_word and not value else word)
-        return super().parse_args(ctx, words)
+        parts = []
+        for index, part in enumerate(args):
+            is_word = part.startswith("-") and not part.startswith("--") and part not in option_names
+            value = index > 0 and args[index - 1] in value_options
+            parts.append(_MINUS + part[1:] if index < end and is_word and not value else part)
+        return super().parse_args(ctx, parts)
 
 
-def query_text(words: list[str]) -> str:
-    """The query as it was typed."""
-    return " ".join(words).replace(_MINUS, "-")
+def query_text(parts: list[str]) -> str:
+    """The query as typed."""
+    return " ".join(parts).replace(_MINUS, "-")
 
 
 @contextlib.contextmanager
-def reading(db: Path | None) -> Iterator[sqlite3.Connection]:
-    """The library, open for reading. Raises LibraryError where it cannot be read."""
+def open_library_reader(db: Path | None) -> Iterator[sqlite3.Connection]:
+    """The library, open for reading. Raises LibraryError if it cannot be read."""
     from vtag.engine.library.database import open_reader
     from vtag.engine.paths import library_path
 

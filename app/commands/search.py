@@ -1,4 +1,4 @@
-"""`vtag search` and `show`: what is in the library, found and drawn; reads, and loads no model."""
+"""`vtag search` and `vtag show`: read the library and print moments. They load no model."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vtag.app.asking import MinScore, OfModel, Query, Sort, query_text, reading
 from vtag.app.console import clock, complain, put, put_json, say
 from vtag.app.options import Db, Json, within_integers
-from vtag.app.results import MOST_CELLS, cells, end_clock, fitted
+from vtag.app.query_options import MinScore, ModelFilter, Query, Sort, open_library_reader, query_text
+from vtag.app.results import MAX_LABEL_CELLS, cell_width, end_clock, truncate
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.search.moments import ContentSummary, Moment
 
-_LEAST = 8  # columns of a timeline's bars, and of its labels
+_MIN_COLUMNS = 8  # of a timeline's bars, and of its labels
 
 
 def search(
@@ -31,7 +31,7 @@ def search(
     limit: Annotated[
         int, typer.Option(min=1, callback=within_integers, help="Maximum number of moments or videos.")
     ] = 50,
-    model: OfModel = None,
+    model: ModelFilter = None,
     group: Annotated[
         Literal["moment", "video"], typer.Option(help="Result rows: moments or videos.")
     ] = "moment",
@@ -57,16 +57,16 @@ def search(
     if json + csv + paths_only > 1:
         raise typer.BadParameter("say one of --json, --csv and --paths-only")
     text = query_text(query)
-    with reading(db) as reader:
+    with open_library_reader(db) as reader:
         if group == "video":
             videos = search_videos(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
         else:
-            found = find(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
-            videos = [[moment] for moment in found]
+            rows = find(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
+            videos = [[moment] for moment in rows]
         if not videos:
-            complain(_why_nothing(reader, text))
-        if told := _how_far(reader):
-            say(told)
+            complain(_explain_empty_result(reader, text))
+        if notice := _coverage_notice(reader):
+            say(notice)
     moments = [moment for video in videos for moment in video]
     if paths_only:
         results.put_paths(moments, b"\0" if print0 else b"\n")
@@ -80,28 +80,29 @@ def search(
         player.play(moments[0].path, moments[0].start_ms)
 
 
-def _how_far(reader: sqlite3.Connection) -> str:
-    """What a search has to say of videos that were looked at only here and there so far; mostly nothing."""
+def _coverage_notice(reader: sqlite3.Connection) -> str:
+    """A line about videos that are scanned in part; empty if there are none."""
     from vtag.engine.library.store.coverage import partial_coverage
 
-    so_far = partial_coverage(reader)
-    if so_far is None:
+    coverage = partial_coverage(reader)
+    if coverage is None:
         return ""
-    percent = max(1, round(100 * so_far.seen_ms / max(1, so_far.length_ms)))
-    videos = "1 video was" if so_far.videos == 1 else f"{so_far.videos} videos were"
+    percent = max(1, round(100 * coverage.seen_ms / max(1, coverage.length_ms)))
+    videos = "1 video was" if coverage.videos == 1 else f"{coverage.videos} videos were"
     return (
         f"{videos} looked at only here and there so far ({percent} %): `vtag scan` goes on where it stopped"
     )
 
 
-def _why_nothing(reader: sqlite3.Connection, text: str) -> str:
+def _explain_empty_result(reader: sqlite3.Connection, text: str) -> str:
     from vtag.engine.library.search.labels import nearest_labels
     from vtag.engine.library.search.moments import match_terms
 
-    for term, fits in match_terms(reader, text):
-        if not fits:
-            near = ", ".join(map(printable, nearest_labels(reader, term)))
-            return f"no label fits {term!r}; {f'near to it: {near}' if near else '`vtag labels` lists them'}"
+    for term, has_match in match_terms(reader, text):
+        if not has_match:
+            suggestions = ", ".join(map(printable, nearest_labels(reader, term)))
+            hint = f"near to it: {suggestions}" if suggestions else "`vtag labels` lists them"
+            return f"no label fits {term!r}; {hint}"
     return f"no moment of {text!r} was seen with these settings"
 
 
@@ -115,7 +116,7 @@ def show(
     from vtag.engine.library.search.moments import content_moments
 
     path = os.path.abspath(os.fsencode(file))
-    with reading(db) as reader:
+    with open_library_reader(db) as reader:
         content = _content(reader, path)
         moments = content_moments(reader, content.id, path)
     if json:
@@ -127,7 +128,7 @@ def show(
 
 
 def _content(reader: sqlite3.Connection, path: bytes) -> ContentSummary:
-    """What the file at `path` holds, as the library knows it; of one that was moved since, by its bytes."""
+    """The content of the file at `path`, by path, or by its bytes if the file was moved."""
     from vtag.engine.library.search.moments import content_at_path, content_with_key
     from vtag.engine.library.store.files import content_key
 
@@ -141,7 +142,7 @@ def _content(reader: sqlite3.Connection, path: bytes) -> ContentSummary:
 
 
 def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:
-    """One row a label: a bar where it was seen, its best score and its first time."""
+    """One row a label: a bar for its moments, its best score, and when it first starts."""
     if not moments:
         complain("nothing was seen in it above the threshold; `vtag retag --threshold` lowers that")
         return
@@ -149,19 +150,19 @@ def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:
     for m in moments:
         rows.setdefault(m.label, []).append(m)
     drawable = (sys.stdout.encoding or "").lower().startswith("utf")
-    full, empty, cut = ("█", "·", "…") if drawable else ("#", ".", "~")
+    full, empty, ellipsis = ("█", "·", "…") if drawable else ("#", ".", "~")
     columns = min(shutil.get_terminal_size().columns, 120)
-    most = max(_LEAST, min(MOST_CELLS, columns - 17 - _LEAST))
-    names = {label: fitted(printable(label), most, cut) for label in rows}
-    wide = max(map(cells, names.values()))
-    width = max(_LEAST, columns - wide - 17)
-    begin = clock(0) if width >= 2 * _LEAST else ""
-    put(f"{'':{wide}}  {begin}{end_clock(duration_ms):>{width - len(begin)}}")
-    for label, seen in rows.items():
+    label_width = max(_MIN_COLUMNS, min(MAX_LABEL_CELLS, columns - 17 - _MIN_COLUMNS))
+    names = {label: truncate(printable(label), label_width, ellipsis) for label in rows}
+    name_width = max(map(cell_width, names.values()))
+    width = max(_MIN_COLUMNS, columns - name_width - 17)
+    begin = clock(0) if width >= 2 * _MIN_COLUMNS else ""
+    put(f"{'':{name_width}}  {begin}{end_clock(duration_ms):>{width - len(begin)}}")
+    for label, spans in rows.items():
         bar = [empty] * width
-        for m in seen:
+        for m in spans:
             first = max(0, min(width - 1, m.start_ms * width // duration_ms))
             last = max(first + 1, min(width, -(-m.end_ms * width // duration_ms)))
             bar[first:last] = [full] * (last - first)
-        name = names[label] + " " * (wide - cells(names[label]))
-        put(f"{name}  {''.join(bar)}  {max(m.score for m in seen):.2f}  {clock(seen[0].start_ms)}")
+        name = names[label] + " " * (name_width - cell_width(names[label]))
+        put(f"{name}  {''.join(bar)}  {max(m.score for m in spans):.2f}  {clock(spans[0].start_ms)}")

@@ -1,4 +1,4 @@
-"""How a training looks on a terminal, and how it ends when a person asks for it: after the step that runs."""
+"""A training on the terminal, and how Ctrl-C ends it: after the current step."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class TrainingView:
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
-        self._began: float | None = None
-        self._said = active_seconds()
+        self._start_s: float | None = None
+        self._last_line_s = active_seconds()
 
     def __enter__(self) -> TrainingView:
         return self
@@ -32,11 +32,11 @@ class TrainingView:
         self._close()
 
     def step(self, event: StepDone) -> None:
-        """A part of a step is done."""
-        now = active_seconds()
-        if self._began is None:
-            self._began, self._first = now, event.clips
-        speed = (event.clips - self._first) / max(now - self._began, 1e-3)
+        """Draw a part of a step."""
+        now_s = active_seconds()
+        if self._start_s is None:
+            self._start_s, self._start_clips = now_s, event.clips
+        speed = (event.clips - self._start_clips) / max(now_s - self._start_s, 1e-3)
         text = (
             f"epoch {event.epoch}/{event.epochs}  loss {event.loss:.3f}  {100 * event.accuracy:.0f} % right  "
             f"{speed:.1f} clips/s"
@@ -45,7 +45,7 @@ class TrainingView:
         self._show(text, done, event.epochs * event.steps)
 
     def epoch(self, event: EpochDone) -> None:
-        """An epoch is over."""
+        """Print an epoch."""
         row = event.row
         text = f"epoch {row.epoch} of {event.epochs}: loss {row.loss:.3f}, {100 * row.accuracy:.0f} % right"
         if row.val_accuracy is not None and row.val_loss is not None:
@@ -54,31 +54,31 @@ class TrainingView:
         self.line(text)
 
     def resumed(self, event: TrainingResumed) -> None:
-        """A training that was left goes on."""
+        """Print where a resumed training continues."""
         self.line(f"going on after epoch {len(event.history)}" if event.history else "going on in epoch 1")
 
-    def looked(self, event: WindowsDone) -> None:
-        """Windows were looked at."""
+    def windows(self, event: WindowsDone) -> None:
+        """Draw the progress of windows."""
         self._show(f"{event.done} of {event.total} windows looked at", event.done, event.total)
         if event.done == event.total:
             self._close()
 
-    def _show(self, text: str, done: int, of: int) -> None:
+    def _show(self, text: str, done: int, total: int) -> None:
         if is_terminal():
-            bar = self._opened()
-            bar.update(bar.task_ids[0], description=text, completed=done, total=of)
-        elif active_seconds() - self._said >= _PLAIN_EVERY_S:
+            bar = self._open_bar()
+            bar.update(bar.task_ids[0], description=text, completed=done, total=total)
+        elif active_seconds() - self._last_line_s >= _PLAIN_EVERY_S:
             self.line(text)
 
     def line(self, text: str) -> None:
-        """Say one line, above the bar where there is one."""
-        self._said = active_seconds()
+        """Print one line, above the bar if there is one."""
+        self._last_line_s = active_seconds()
         if self._bar:
             self._bar.console.print(text)
         else:
             say(text)
 
-    def _opened(self) -> Progress:
+    def _open_bar(self) -> Progress:
         if self._bar is None:
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

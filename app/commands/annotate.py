@@ -58,30 +58,30 @@ def add(
     db: Db = None,
 ) -> None:
     """Add LABEL to FILE, or to a part of it."""
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.annotations import annotation_log
     from vtag.engine.library.store.files import register_file
 
     with open_library(db, new=True) as library:
         content_id = register_file(library, os.fsencode(file))
-        _say_change(spoken.add(library, content_id, label, start, end))
+        _say_change(annotation_log.add(library, content_id, label, start, end))
 
 
 @tag.command()
 def confirm(ids: Ids, db: Db = None) -> None:
     """Confirm that moments show their label."""
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(spoken.confirm(library, ids))
+        _say_change(annotation_log.confirm(library, ids))
 
 
 @tag.command()
 def reject(ids: Ids, db: Db = None) -> None:
     """Reject moments: searches no longer find them."""
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(spoken.reject(library, ids))
+        _say_change(annotation_log.reject(library, ids))
 
 
 @tag.command()
@@ -91,19 +91,19 @@ def rename(
     db: Db = None,
 ) -> None:
     """Replace the label of moments."""
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(spoken.rename(library, ids, label))
+        _say_change(annotation_log.rename(library, ids, label))
 
 
 @tag.command()
 def undo(db: Db = None) -> None:
     """Undo the latest change."""
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        change = spoken.undo(library)
+        change = annotation_log.undo(library)
     say(f"undone: {_line(change)}")
 
 
@@ -116,21 +116,21 @@ def log(
     db: Db = None,
 ) -> None:
     """List your changes, latest first."""
-    from vtag.app.asking import reading
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.app.query_options import open_library_reader
+    from vtag.engine.library.annotations import annotation_log
     from vtag.engine.library.annotations.annotation_file import content_paths
 
-    with reading(db) as reader:
-        changes = spoken.list_changes(reader, limit)
-        where = content_paths(
-            reader, (word.content for change in changes for word in change.before + change.after)
+    with open_library_reader(db) as reader:
+        changes = annotation_log.list_changes(reader, limit)
+        paths = content_paths(
+            reader, (annotation.content for change in changes for annotation in change.before + change.after)
         )
     if json:
         put_json([_change_as_json(change) for change in changes])
         return
     for change in changes:
         undone = "  (undone)" if change.undone_at else ""
-        path = where[(change.after or change.before)[0].content][1]
+        path = paths[(change.after or change.before)[0].content][1]
         put(f"{local_minute(change.at)}  {_line(change)}{f'  {path}' if path else ''}{undone}")
     if not changes:
         complain("you said nothing yet: `vtag tag add`, `confirm` and `reject` do")
@@ -148,23 +148,25 @@ def list_words(
     """List your annotations, oldest first."""
     if context.invoked_subcommand:
         return
-    from vtag.app.asking import reading
-    from vtag.engine.library.annotations import annotation_file
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.app.query_options import open_library_reader
+    from vtag.engine.library.annotations import annotation_file, annotation_log
 
-    with reading(db) as reader:
+    with open_library_reader(db) as reader:
         if homeless:
-            found = annotation_file.orphaned_annotations(reader)
+            rows = annotation_file.orphaned_annotations(reader)
         else:
-            said = spoken.list_annotations(reader)
-            where = annotation_file.content_paths(reader, (word.content for word in said))
-            found = [(word, where[word.content][1]) for word in said]
+            annotations = annotation_log.list_annotations(reader)
+            paths = annotation_file.content_paths(reader, (annotation.content for annotation in annotations))
+            rows = [(annotation, paths[annotation.content][1]) for annotation in annotations]
     if json:
-        put_json([{**word._asdict(), "path": path} for word, path in found])
+        put_json([{**annotation._asdict(), "path": path} for annotation, path in rows])
         return
-    for word, path in found:
-        put(f"{local_minute(word.said_at)}  {word.verdict:<9}  {_named(word)}  {path or word.content}")
-    if not found:
+    for annotation, path in rows:
+        put(
+            f"{local_minute(annotation.said_at)}  {annotation.verdict:<9}  {_named(annotation)}  "
+            f"{path or annotation.content}"
+        )
+    if not rows:
         complain("every word has its video" if homeless else "you said nothing yet: `vtag tag` does")
 
 
@@ -175,10 +177,10 @@ def export_words(
     db: Db = None,
 ) -> None:
     """Write your annotations to FILE, one JSON object a line."""
-    from vtag.app.asking import reading
+    from vtag.app.query_options import open_library_reader
     from vtag.engine.library.annotations.annotation_file import export_lines
 
-    with reading(db) as reader:
+    with open_library_reader(db) as reader:
         lines = list(export_lines(reader))
     if str(file) == "-":
         for line in lines:
@@ -215,38 +217,41 @@ def import_words(
             change, count = import_lines(library, lines(), display_path(file))
         except OSError as error:
             raise LibraryError(f"{display_path(file)} cannot be read: {error.strerror or error}") from error
-        waiting = {word.content for word, _ in orphaned_annotations(library.connection)}
+        waiting = {annotation.content for annotation, _ in orphaned_annotations(library.connection)}
     say(
         f"read {pluralize(count, 'word')}: {len(change.after)} taken, {count - len(change.after)} known already"
     )
-    if lost := sum(word.content in waiting for word in change.after):
-        say(f"{pluralize(lost, 'word')} {'waits' if lost == 1 else 'wait'} for a scan to find the video")
+    if waiting_count := sum(annotation.content in waiting for annotation in change.after):
+        say(
+            f"{pluralize(waiting_count, 'word')} {'waits' if waiting_count == 1 else 'wait'} "
+            "for a scan to find the video"
+        )
 
 
-Said = Annotated[str, typer.Argument(metavar="LABEL", help="Label of your annotations.")]
+AnnotatedLabel = Annotated[str, typer.Argument(metavar="LABEL", help="Label of your annotations.")]
 
 
 @words.command("rename")
 def rename_words(
-    label: Said,
+    label: AnnotatedLabel,
     name: Annotated[str, typer.Argument(metavar="NAME", help="New name.")],
     db: Db = None,
 ) -> None:
     """Rename LABEL in all your annotations; `vtag tag undo` reverts it."""
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(spoken.rename_label(library, label, name))
+        _say_change(annotation_log.rename_label(library, label, name))
         _say_taught(library, label)
 
 
 @words.command("remove")
-def remove_words(label: Said, db: Db = None) -> None:
+def remove_words(label: AnnotatedLabel, db: Db = None) -> None:
     """Remove all your annotations of LABEL; `vtag tag undo` reverts it."""
-    from vtag.engine.library.annotations import annotation_log as spoken
+    from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(spoken.remove_label(library, label))
+        _say_change(annotation_log.remove_label(library, label))
         _say_taught(library, label)
 
 
@@ -287,22 +292,26 @@ def _say_change(change: AnnotationChange) -> None:
 
 def _line(change: AnnotationChange) -> str:
     """A change in one line: what was done to which moment, or to how many."""
-    touched = [word for word in change.after if word.verdict != "rejected" or change.action != "renamed"]
-    touched = touched or list(change.before)
-    if len(touched) == 1:
-        return f"{change.action} {_named(touched[0])}"
-    return f"{change.action} {pluralize(len(touched), 'word')}"
+    changed = [
+        annotation
+        for annotation in change.after
+        if annotation.verdict != "rejected" or change.action != "renamed"
+    ]
+    changed = changed or list(change.before)
+    if len(changed) == 1:
+        return f"{change.action} {_named(changed[0])}"
+    return f"{change.action} {pluralize(len(changed), 'word')}"
 
 
-def _named(word: Annotation) -> str:
-    if word.start_ms is None or word.end_ms is None:
-        return f"{printable(word.label)} (all of it)"
-    return f"{printable(word.label)} {clock(word.start_ms)}-{clock(-(-word.end_ms // 1000) * 1000)}"
+def _named(annotation: Annotation) -> str:
+    if annotation.start_ms is None or annotation.end_ms is None:
+        return f"{printable(annotation.label)} (all of it)"
+    return f"{printable(annotation.label)} {clock(annotation.start_ms)}-{clock(-(-annotation.end_ms // 1000) * 1000)}"
 
 
 def _change_as_json(change: AnnotationChange) -> dict[str, object]:
     return {
         **change._asdict(),
-        "before": [word._asdict() for word in change.before],
-        "after": [word._asdict() for word in change.after],
+        "before": [annotation._asdict() for annotation in change.before],
+        "after": [annotation._asdict() for annotation in change.after],
     }
