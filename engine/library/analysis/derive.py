@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.library.analysis.segments import Hysteresis, find_segments, label_thresholds, probabilities
+from vtag.engine.library.analysis.segments import (
+    Hysteresis,
+    Segment,
+    find_segments,
+    label_thresholds,
+    probabilities,
+)
 from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
@@ -71,12 +78,7 @@ def derive_segments(
     scores = probabilities(observation.features, model.weight, model.bias)
     segments = find_segments(observation.windows, scores, rules.thresholds, end_ms, rules.hysteresis)
     with library.transaction() as db:
-        db.execute("DELETE FROM segments WHERE content_id = ? AND model_id = ?", (content_id, model.id))
-        db.executemany(
-            "INSERT INTO segments (content_id, label_id, model_id, start_ms, end_ms, score) "
-            "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, ?)",
-            [(content_id, model.labels[s.label], model.id, s.start_ms, s.end_ms, s.score) for s in segments],
-        )
+        _replace_segments(db, content_id, model, segments)
         apply_annotations(library, content_id)
         db.execute(
             "INSERT OR REPLACE INTO derivations (content_id, model_id, sampling, rules, windows) "
@@ -84,6 +86,17 @@ def derive_segments(
             (content_id, model.id, sampling, rules.key, len(observation.windows)),
         )
     return len(segments)
+
+
+def _replace_segments(
+    db: sqlite3.Connection, content_id: int, model: heads.Head, segments: Iterable[Segment]
+) -> None:
+    db.execute("DELETE FROM segments WHERE content_id = ? AND model_id = ?", (content_id, model.id))
+    db.executemany(
+        "INSERT INTO segments (content_id, label_id, model_id, start_ms, end_ms, score) "
+        "VALUES (?, (SELECT id FROM labels WHERE name = ?), ?, ?, ?, ?)",
+        [(content_id, model.labels[s.label], model.id, s.start_ms, s.end_ms, s.score) for s in segments],
+    )
 
 
 class ActiveHeads:
