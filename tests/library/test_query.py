@@ -49,7 +49,7 @@ Text, Score = query.TextTerm, query.ScoreFilter
         ),
         ("label:yoga", query.LabelTerm("yoga")),
         ('label:"riding a bike"', query.LabelTerm("riding a bike")),
-        ("path:*.mp4 a", query.And((Text(("a",)), query.PathFilter("*.mp4")))),
+        ("path:*.mp4 a", query.And((Text(("a",)), query.PathGlobFilter("*.mp4")))),
         ("longer:1h30m", query.LengthFilter(">", 5_400_000)),
         ("shorter:1.5s", query.LengthFilter("<", 1500)),
         ("shorter:90", query.LengthFilter("<", 90_000)),
@@ -371,7 +371,7 @@ def _holds(node: query.Node, seg: GeneratedSegment) -> bool:
             return not video.exists
         case query.DateFilter(operator, when):
             return (datetime.fromisoformat(video.recorded) >= when) == (operator == ">=")
-        case query.PathFilter(pattern):
+        case query.PathGlobFilter(pattern):
             lower = video.path.lower()
             return {
                 "holiday": "holiday" in lower,

@@ -23,7 +23,7 @@ def is_video_filter(node: Node) -> bool:
         return is_video_filter(node.part)
     if isinstance(node, query.And | query.Or):
         return all(map(is_video_filter, node.parts))
-    return isinstance(node, query.PathFilter | query.DateFilter | query.UnavailableFilter)
+    return isinstance(node, query.PathGlobFilter | query.DateFilter | query.UnavailableFilter)
 
 
 class VideoIndex:
@@ -57,7 +57,7 @@ class VideoIndex:
                 return set.intersection(*map(self.matching, parts))
             case query.Or(parts):
                 return set.union(*map(self.matching, parts))
-            case query.PathFilter(glob):
+            case query.PathGlobFilter(glob):
                 pattern = compile_path_glob(glob)
                 return {content_id for content_id, path in self._comparable_paths if pattern.match(path)}
             case query.DateFilter(operator, when):

@@ -69,7 +69,7 @@ class VerdictFilter:
 
 
 @dataclass(frozen=True)
-class PathFilter:
+class PathGlobFilter:
     """`path:`, videos whose path matches a glob."""
 
     glob: str
@@ -119,7 +119,7 @@ class Then:
 
 Term = TextTerm | LabelTerm
 MomentFilter = ScoreFilter | LengthFilter | ModelFilter | SourceFilter | VerdictFilter
-VideoFilter = PathFilter | DateFilter | UnavailableFilter
+VideoFilter = PathGlobFilter | DateFilter | UnavailableFilter
 Node = Term | MomentFilter | VideoFilter | Not | And | Or | Then
 
 
@@ -369,7 +369,7 @@ def _parse_state(value: str, token: _Token) -> Node:
 
 _FIELDS: dict[str, Callable[[str, _Token], Node]] = {
     "label": lambda value, token: LabelTerm(value),
-    "path": lambda value, token: PathFilter(value),
+    "path": lambda value, token: PathGlobFilter(value),
     "after": lambda value, token: DateFilter(">=", _parse_date(value, token)),
     "before": lambda value, token: DateFilter("<", _parse_date(value, token)),
     "longer": lambda value, token: LengthFilter(">", _parse_duration(value, token)),
