@@ -33,7 +33,7 @@ class QueryEvaluator:
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
         self._label_ids: dict[Term, list[int]] = {}
-        self._videos = filters.VideoIndex(reader)
+        self._videos = filters.LibraryVideos(reader)
 
     def rows(
         self, node: Node, condition: Condition, scope: set[int] | None, order: Order

@@ -26,7 +26,7 @@ def is_video_filter(node: Node) -> bool:
     return isinstance(node, query.PathGlobFilter | query.DateFilter | query.UnavailableFilter)
 
 
-class VideoIndex:
+class LibraryVideos:
     """What filters need to know of a library's videos; each table is read once, on first use."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
