@@ -1,4 +1,4 @@
-"""A person's word: what it covers, that it outlives whatever models say, and that every change can be undone."""
+"""Annotations: which moments they cover, that they outlive all models, and that every change can be undone."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def moments(library: Library) -> list[Moment]:
     return search(library.connection, EVERYTHING, limit=1000)
 
 
-def spoken(library: Library) -> set[tuple[object, ...]]:
+def annotation_rows(library: Library) -> set[tuple[object, ...]]:
     return {
         (w.content, w.label, w.start_ms, w.end_ms, w.verdict)
         for w in annotation_log.list_annotations(library.connection)
     }
 
 
-def rows(library: Library) -> list[tuple[object, ...]]:
-    """What can be found, without the ids, which are new after each derivation."""
+def segment_rows(library: Library) -> list[tuple[object, ...]]:
+    """All segments without their ids, which change with each derivation."""
     return sorted(
         library.connection.execute(
             "SELECT content_id, label_id, coalesce(model_id, 0), start_ms, end_ms, score, coalesce(verdict, '') "
@@ -51,13 +51,13 @@ def rows(library: Library) -> list[tuple[object, ...]]:
     )
 
 
-def test_a_label_is_renamed_and_taken_away_as_a_whole(library: Library, tmp_path: Path) -> None:
-    """In one step each, which is taken back in one; of two words on one place the later counts."""
+def test_a_label_is_renamed_and_removed_with_all_its_annotations(library: Library, tmp_path: Path) -> None:
+    """Each is one change and one undo. Of two annotations on the same range, the later counts."""
     first, second = (add_video(library, tmp_path / f"{n}.mp4", seed=n) for n in range(2))
     annotation_log.add(library, first, "wave", 0, 1000)
     annotation_log.add(library, first, "greeting", 0, 1000)
     annotation_log.add(library, second, "wave", 1000, 2000)
-    before = annotation_log.list_annotations(library.connection)
+    state = annotation_log.list_annotations(library.connection)
     change = annotation_log.rename_label(library, "Wave", "greeting")
     assert [(word.label, word.start_ms) for word in annotation_log.list_annotations(library.connection)] == [
         ("greeting", 0),
@@ -65,11 +65,11 @@ def test_a_label_is_renamed_and_taken_away_as_a_whole(library: Library, tmp_path
     ]
     assert len(change.before) == 3 and len(change.after) == 2
     annotation_log.undo(library)
-    assert annotation_log.list_annotations(library.connection) == before
+    assert annotation_log.list_annotations(library.connection) == state
     annotation_log.remove_label(library, "wave")
     assert [word.label for word in annotation_log.list_annotations(library.connection)] == ["greeting"]
     annotation_log.undo(library)
-    assert annotation_log.list_annotations(library.connection) == before
+    assert annotation_log.list_annotations(library.connection) == state
     for act in (
         lambda: annotation_log.rename_label(library, "nobody said so", "x"),
         lambda: annotation_log.rename_label(library, "wave", "?!"),
@@ -78,10 +78,10 @@ def test_a_label_is_renamed_and_taken_away_as_a_whole(library: Library, tmp_path
     ):
         with pytest.raises(LibraryError):
             act()
-    assert annotation_log.list_annotations(library.connection) == before
+    assert annotation_log.list_annotations(library.connection) == state
 
 
-def test_a_rejected_moment_is_gone_and_stays_gone(tagged: Library) -> None:
+def test_a_rejected_moment_is_hidden_also_after_a_retag(tagged: Library) -> None:
     first = moments(tagged)[0]
     annotation_log.reject(tagged, [first.id])
     for _ in range(2):
@@ -91,39 +91,44 @@ def test_a_rejected_moment_is_gone_and_stays_gone(tagged: Library) -> None:
         list(derive.retag(tagged, 1))
 
 
-def test_a_confirmed_moment_is_there_though_no_model_sees_it_any_more(tagged: Library) -> None:
+def test_a_confirmed_moment_stays_if_no_model_finds_it_any_more(tagged: Library) -> None:
     first = moments(tagged)[-1]
     annotation_log.confirm(tagged, [first.id])
-    assert [m for m in moments(tagged) if m.id == first.id] == [first]  # still the model's own
+    assert [m for m in moments(tagged) if m.id == first.id] == [first]  # still the model's moment
     heads.set_model_threshold(tagged, 1, 1.1)
     list(derive.retag(tagged, 1))
-    (mine,) = moments(tagged)
-    assert (mine.path, mine.label, mine.start_ms, mine.end_ms) == (
+    (own_moment,) = moments(tagged)
+    assert (own_moment.path, own_moment.label, own_moment.start_ms, own_moment.end_ms) == (
         first.path,
         first.label,
         first.start_ms,
         first.end_ms,
     )
-    assert (mine.source, mine.score) == ("user", 1.0)
+    assert (own_moment.source, own_moment.score) == ("user", 1.0)
     heads.set_model_threshold(tagged, 1, 0.4)
     list(derive.retag(tagged, 1))
-    assert {m.source for m in moments(tagged)} == {"model"}  # it is seen again: one moment, not two
+    assert {m.source for m in moments(tagged)} == {"model"}  # found again: one moment, not two
 
 
-def test_an_added_word_is_a_moment_of_its_own_in_any_label(tagged: Library) -> None:
+def test_an_added_annotation_is_a_moment_with_any_label(tagged: Library) -> None:
     change = annotation_log.add(tagged, 1, "  grandma   dances ", 1500, 2500)
     assert change.after[0].label == "grandma dances"
-    (mine,) = search(tagged.connection, "grandma")
-    assert (mine.start_ms, mine.end_ms, mine.source, mine.score) == (1500, 2500, "user", 1.0)
-    assert mine in content_moments(tagged.connection, 1)
+    (own_moment,) = search(tagged.connection, "grandma")
+    assert (own_moment.start_ms, own_moment.end_ms, own_moment.source, own_moment.score) == (
+        1500,
+        2500,
+        "user",
+        1.0,
+    )
+    assert own_moment in content_moments(tagged.connection, 1)
     list(derive.retag(tagged, 1))
-    assert search(tagged.connection, "grandma") == [mine]  # the same id: no model has to do with it
+    assert search(tagged.connection, "grandma") == [own_moment]  # with the same id, because no model made it
     assert annotation_log.add(tagged, 2, "GRANDMA dances").after[0].label == "grandma dances"
     assert {(m.start_ms, m.end_ms) for m in search(tagged.connection, "grandma")} == {(1500, 2500), (0, 8000)}
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "said"),
+    ("start", "end", "message"),
     [
         (9000, 9500, "ends at 8.0 s"),
         (3000, 3000, "end after"),
@@ -131,42 +136,46 @@ def test_an_added_word_is_a_moment_of_its_own_in_any_label(tagged: Library) -> N
         (-1, 5, "end after"),
     ],
 )
-def test_a_range_that_is_none_is_refused(tagged: Library, start: int, end: int, said: str) -> None:
-    with pytest.raises(LibraryError, match=said):
+def test_an_invalid_range_is_refused(tagged: Library, start: int, end: int, message: str) -> None:
+    with pytest.raises(LibraryError, match=message):
         annotation_log.add(tagged, 1, "yoga", start, end)
     assert annotation_log.add(tagged, 1, "yoga", 7000, 99999).after[0].end_ms == 8000
 
 
 @pytest.mark.parametrize("label", ["", "...", "x" * 300, "a\x1b[31mb", "none of these"])
-def test_a_label_that_is_none_is_refused(tagged: Library, label: str) -> None:
+def test_an_invalid_label_is_refused(tagged: Library, label: str) -> None:
     with pytest.raises(LibraryError, match="cannot be a label"):
         annotation_log.add(tagged, 1, label)
 
 
-def test_a_renamed_moment_is_no_longer_what_it_was(tagged: Library) -> None:
+def test_a_renamed_moment_loses_its_old_label(tagged: Library) -> None:
     first = moments(tagged)[0]
     annotation_log.rename(tagged, [first.id], "unicycle")
-    (mine,) = search(tagged.connection, "unicycle")
-    assert (mine.path, mine.start_ms, mine.end_ms) == (first.path, first.start_ms, first.end_ms)
+    (own_moment,) = search(tagged.connection, "unicycle")
+    assert (own_moment.path, own_moment.start_ms, own_moment.end_ms) == (
+        first.path,
+        first.start_ms,
+        first.end_ms,
+    )
     assert first.id not in {m.id for m in moments(tagged)}
-    annotation_log.rename(tagged, [mine.id], "tricycle")
+    annotation_log.rename(tagged, [own_moment.id], "tricycle")
     assert not search(tagged.connection, "unicycle") and len(search(tagged.connection, "tricycle")) == 1
-    assert len(annotation_log.list_annotations(tagged.connection)) == 2  # what it is not, and what it is
+    assert len(annotation_log.list_annotations(tagged.connection)) == 2  # a rejection and an addition
     with pytest.raises(LibraryError, match="called tricycle already"):
         annotation_log.rename(tagged, [search(tagged.connection, "tricycle")[0].id], "tricycle")
 
 
-def test_ones_own_moment_can_be_rejected_too(tagged: Library) -> None:
+def test_an_own_moment_can_be_rejected(tagged: Library) -> None:
     annotation_log.add(tagged, 1, "grandma", 0, 4000)
-    (mine,) = search(tagged.connection, "grandma")
-    assert annotation_log.confirm(tagged, [mine.id]).after == ()  # it was said already
-    annotation_log.reject(tagged, [mine.id])
+    (own_moment,) = search(tagged.connection, "grandma")
+    assert annotation_log.confirm(tagged, [own_moment.id]).after == ()  # it is confirmed already
+    annotation_log.reject(tagged, [own_moment.id])
     assert not search(tagged.connection, "grandma")
     annotation_log.undo(tagged)
     assert len(search(tagged.connection, "grandma")) == 1
 
 
-def test_a_moment_that_is_not_there_is_said_and_nothing_is_done(tagged: Library) -> None:
+def test_an_unknown_moment_is_an_error_and_nothing_changes(tagged: Library) -> None:
     for wrong in (10**6, 2**70, -5):
         with pytest.raises(LibraryError, match="no moment"):
             annotation_log.reject(tagged, [moments(tagged)[0].id, wrong])
@@ -177,8 +186,8 @@ def test_a_moment_that_is_not_there_is_said_and_nothing_is_done(tagged: Library)
     )
 
 
-def test_every_change_can_be_undone_in_order_also_after_a_restart(tagged: Library) -> None:
-    states = [(spoken(tagged), rows(tagged))]
+def test_every_change_can_be_undone_also_after_a_restart(tagged: Library) -> None:
+    states = [(annotation_rows(tagged), segment_rows(tagged))]
     path = tagged.path
     actions = [
         lambda lib: annotation_log.reject(lib, [m.id for m in moments(lib)[:2]]),
@@ -190,19 +199,19 @@ def test_every_change_can_be_undone_in_order_also_after_a_restart(tagged: Librar
     ]
     for act in actions:
         assert act(tagged).id
-        states.append((spoken(tagged), rows(tagged)))
-    for before in reversed(states[:-1]):
-        with Library.open(path) as again:
-            annotation_log.undo(again)
-            assert (spoken(again), rows(again)) == before
+        states.append((annotation_rows(tagged), segment_rows(tagged)))
+    for state in reversed(states[:-1]):
+        with Library.open(path) as reopened:
+            annotation_log.undo(reopened)
+            assert (annotation_rows(reopened), segment_rows(reopened)) == state
     with pytest.raises(LibraryError, match="nothing to undo"):
         annotation_log.undo(tagged)
-    log = annotation_log.list_changes(tagged.connection)
-    assert [c.action for c in log] == ["added", "rejected", "renamed", "added", "confirmed", "rejected"]
-    assert all(c.undone_at for c in log)
+    changes = annotation_log.list_changes(tagged.connection)
+    assert [c.action for c in changes] == ["added", "rejected", "renamed", "added", "confirmed", "rejected"]
+    assert all(c.undone_at for c in changes)
 
 
-def test_after_an_undo_new_changes_are_undone_first(tagged: Library) -> None:
+def test_undo_skips_changes_that_were_undone(tagged: Library) -> None:
     annotation_log.add(tagged, 1, "one")
     annotation_log.add(tagged, 1, "two")
     annotation_log.undo(tagged)
@@ -210,62 +219,64 @@ def test_after_an_undo_new_changes_are_undone_first(tagged: Library) -> None:
     assert [annotation_log.undo(tagged).after[0].label for _ in range(2)] == ["three", "one"]
 
 
-def test_another_models_moments_hear_of_a_verdict(tagged: Library) -> None:
+def test_a_verdict_applies_to_moments_of_other_models(tagged: Library) -> None:
     first = moments(tagged)[0]
     annotation_log.reject(tagged, [first.id])
-    other = add_model(tagged, seed=7, name="other")
-    heads.set_model_threshold(tagged, other, 0.01)  # all of the video, of every label
-    list(derive.retag(tagged, other))
-    long = [
+    other_model = add_model(tagged, seed=7, name="other")
+    heads.set_model_threshold(tagged, other_model, 0.01)  # all of the video, of every label
+    list(derive.retag(tagged, other_model))
+    whole_moments = [
         m for m in moments(tagged) if (m.path, m.label) == (first.path, first.label) and m.model == "other"
     ]
-    assert long  # less than half of it was rejected
-    annotation_log.reject(tagged, [m.id for m in long])
+    assert whole_moments  # less than half of it was rejected
+    annotation_log.reject(tagged, [m.id for m in whole_moments])
     list(derive.retag(tagged, 1))
-    for left in [m for m in moments(tagged) if (m.path, m.label) == (first.path, first.label)]:
-        heard = sum(max(0, min(m.end_ms, left.end_ms) - max(m.start_ms, left.start_ms)) for m in long)
-        assert left.model == "m" and heard < (left.end_ms - left.start_ms) / 2
+    for moment in [m for m in moments(tagged) if (m.path, m.label) == (first.path, first.label)]:
+        overlap_ms = sum(
+            max(0, min(m.end_ms, moment.end_ms) - max(m.start_ms, moment.start_ms)) for m in whole_moments
+        )
+        assert moment.model == "m" and overlap_ms < (moment.end_ms - moment.start_ms) / 2
 
 
-def test_forgetting_with_words_is_in_the_log_and_can_be_undone(tagged: Library, tmp_path: Path) -> None:
+def test_forgetting_annotations_is_logged_and_can_be_undone(tagged: Library, tmp_path: Path) -> None:
     annotation_log.add(tagged, 1, "grandma", 0, 3000)
-    said = annotation_log.list_annotations(tagged.connection)
-    what = forget.plan_forget(tagged, os.fsencode(tmp_path / "v"))
+    annotations = annotation_log.list_annotations(tagged.connection)
+    plan = forget.plan_forget(tagged, os.fsencode(tmp_path / "v"))
     with pytest.raises(LibraryError, match="1 word of it"):
-        forget.forget(tagged, what)
-    forget.forget(tagged, what, with_annotations=True)
+        forget.forget(tagged, plan)
+    forget.forget(tagged, plan, with_annotations=True)
     assert annotation_log.list_annotations(tagged.connection) == []
     annotation_log.undo(tagged)
-    assert annotation_log.list_annotations(tagged.connection) == said
+    assert annotation_log.list_annotations(tagged.connection) == annotations
 
 
 SPAN = st.tuples(st.integers(0, 40), st.integers(1, 20)).map(lambda s: (s[0], s[0] + s[1]))
 
 
-@given(segment=SPAN, said=st.lists(st.tuples(SPAN, st.sampled_from(annotation_log.VERDICTS)), max_size=8))
-def test_the_latest_word_that_covers_half_counts(
-    segment: tuple[int, int], said: list[tuple[tuple[int, int], str]]
+@given(segment=SPAN, ranges=st.lists(st.tuples(SPAN, st.sampled_from(annotation_log.VERDICTS)), max_size=8))
+def test_the_latest_annotations_that_cover_half_count(
+    segment: tuple[int, int], ranges: list[tuple[tuple[int, int], str]]
 ) -> None:
-    on = [apply.AnnotatedRange(i, *span, verdict) for i, (span, verdict) in enumerate(said)]
-    found = apply.verdict_for_range(*segment, on)
+    annotations = [apply.AnnotatedRange(i, *span, verdict) for i, (span, verdict) in enumerate(ranges)]
+    combined = apply.verdict_for_range(*segment, annotations)
     half = np.zeros(80, bool)
     half[slice(*segment)] = True
 
     def covers(*spans: tuple[int, int]) -> bool:
-        seen = np.zeros(80, bool)
+        covered = np.zeros(80, bool)
         for span in spans:
-            seen[slice(*span)] = True
-        return bool((seen & half).sum() * 2 >= half.sum())
+            covered[slice(*span)] = True
+        return bool((covered & half).sum() * 2 >= half.sum())
 
-    positive = [span for span, verdict in said if verdict != "rejected"]
-    negative = [span for span, verdict in said if verdict == "rejected"]
-    assert (found is not None) == (covers(*positive) or covers(*negative))
-    alone = [verdict for span, verdict in said if covers(span)]
-    if alone and (found == "rejected") != (alone[-1] == "rejected"):
-        last = max(i for i, (span, _) in enumerate(said) if covers(span))
-        later = [s for s, v in said[last + 1 :] if (v == "rejected") == (found == "rejected")]
-        assert covers(*later)  # only what was said after it overrules it
+    positive = [span for span, verdict in ranges if verdict != "rejected"]
+    negative = [span for span, verdict in ranges if verdict == "rejected"]
+    assert (combined is not None) == (covers(*positive) or covers(*negative))
+    covering = [verdict for span, verdict in ranges if covers(span)]
+    if covering and (combined == "rejected") != (covering[-1] == "rejected"):
+        last = max(i for i, (span, _) in enumerate(ranges) if covers(span))
+        later = [s for s, v in ranges[last + 1 :] if (v == "rejected") == (combined == "rejected")]
+        assert covers(*later)  # only later annotations overrule it
 
 
-def test_labels_of_a_model_are_spelt_as_it_does(tagged: Library) -> None:
+def test_a_label_takes_the_spelling_of_the_model(tagged: Library) -> None:
     assert resolve_label(tagged, "YOGA") == LABELS[2]

@@ -1,4 +1,4 @@
-"""Files that are gone for good, folders that came back elsewhere, and models that are not wanted any more."""
+"""Cleaning away missing files, relocating folders, and forgetting models."""
 
 from __future__ import annotations
 
@@ -51,80 +51,78 @@ def counts(library: Library) -> tuple[int, int, int]:
     return tuple(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for db, table in tables)
 
 
-def test_a_file_that_is_gone_is_cleared_away_and_what_was_said_of_it_stays(
-    tagged: Library, tmp_path: Path
-) -> None:
+def test_a_missing_file_is_removed_and_its_annotations_stay(tagged: Library, tmp_path: Path) -> None:
     annotation_log.add(tagged, files.register_file(tagged, os.fsencode(tmp_path / "a" / "0.mp4")), "grandma")
     for name in ("a/0.mp4", "b/1.mp4"):
         (tmp_path / name).unlink()
-    gone = clean.plan_clean(tagged)
-    assert {Path(path).name for _, path in gone.files} == {"0.mp4", "1.mp4"}
-    assert (len(gone.contents), gone.annotations, gone.stale_observations, gone.absent_roots) == (2, 1, 0, ())
-    clean.clean(tagged, gone)
+    plan = clean.plan_clean(tagged)
+    assert {Path(path).name for _, path in plan.files} == {"0.mp4", "1.mp4"}
+    assert (len(plan.contents), plan.annotations, plan.stale_observations, plan.absent_roots) == (2, 1, 0, ())
+    clean.clean(tagged, plan)
     assert names(tagged) == {"2.mp4", "3.mp4", "4.mp4", "5.mp4"}
-    assert counts(tagged) == (4, 5, 4)  # the content with the word stays
-    ((word, place),) = annotation_file.orphaned_annotations(tagged.connection)
-    assert word.label == "grandma" and place == str(tmp_path / "a" / "0.mp4")
-    again = clean.plan_clean(tagged)
-    assert not (again.files or again.contents or again.stale_observations)
+    assert counts(tagged) == (4, 5, 4)  # the annotated content stays
+    ((annotation, path),) = annotation_file.orphaned_annotations(tagged.connection)
+    assert annotation.label == "grandma" and path == str(tmp_path / "a" / "0.mp4")
+    second_plan = clean.plan_clean(tagged)
+    assert not (second_plan.files or second_plan.contents or second_plan.stale_observations)
     add_video(tagged, tmp_path / "b" / "back.mp4", seed=0)
     assert [m.label for m in search(tagged.connection, "grandma")] == ["grandma"]
 
 
-@pytest.mark.parametrize("how", ["the folder is gone", "it is empty"])
-def test_a_root_that_is_gone_as_a_whole_is_left_alone(tagged: Library, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("state", ["gone", "empty"])
+def test_an_absent_root_keeps_its_files(tagged: Library, tmp_path: Path, state: str) -> None:
     shutil.rmtree(tmp_path / "a")
-    if how == "it is empty":
+    if state == "empty":
         (tmp_path / "a").mkdir()
-    gone = clean.plan_clean(tagged)
-    assert gone.files == () == gone.contents
-    assert gone.absent_roots == ((str(tmp_path / "a"), 3),)
-    clean.clean(tagged, gone)
+    plan = clean.plan_clean(tagged)
+    assert plan.files == () == plan.contents
+    assert plan.absent_roots == ((str(tmp_path / "a"), 3),)
+    clean.clean(tagged, plan)
     assert counts(tagged) == (6, 6, 6)
 
 
-def test_a_root_that_was_renamed_leaves_nothing_behind(tagged: Library, tmp_path: Path) -> None:
+def test_the_old_files_of_a_renamed_root_are_removed(tagged: Library, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "c")
     for i in (0, 2, 4):
         add_video(tagged, tmp_path / "c" / f"{i}.mp4", seed=i, look=False)
-    gone = clean.plan_clean(tagged)
-    assert len(gone.files) == 3 and not gone.contents
-    clean.clean(tagged, gone)
+    plan = clean.plan_clean(tagged)
+    assert len(plan.files) == 3 and not plan.contents
+    clean.clean(tagged, plan)
     assert counts(tagged) == (6, 6, 6)
 
 
-def test_a_content_that_was_replaced_is_cleared_away(tagged: Library, tmp_path: Path) -> None:
+def test_a_replaced_content_is_removed(tagged: Library, tmp_path: Path) -> None:
     add_video(tagged, tmp_path / "a" / "0.mp4", seed=77)
-    gone = clean.plan_clean(tagged)
-    assert not gone.files and len(gone.contents) == 1
-    clean.clean(tagged, gone)
+    plan = clean.plan_clean(tagged)
+    assert not plan.files and len(plan.contents) == 1
+    clean.clean(tagged, plan)
     assert counts(tagged) == (6, 6, 6)
 
 
-def test_forgetting_a_model_leaves_what_was_seen_and_said(tagged: Library) -> None:
+def test_forgetting_a_model_keeps_observations_and_annotations(tagged: Library) -> None:
     list(derive.retag(tagged, add_model(tagged, seed=3, name="other")))
     first = search(tagged.connection, EVERYTHING, model="m")[0]
     annotation_log.confirm(tagged, [first.id])
-    said = annotation_log.list_annotations(tagged.connection)
+    annotations = annotation_log.list_annotations(tagged.connection)
     assert forget.forget_model(tagged, heads.require_model(tagged, "m")) > 0
-    left = search(tagged.connection, EVERYTHING, limit=999)
-    assert {m.model for m in left} <= {"other", None}
-    assert any((m.path, m.label) == (first.path, first.label) for m in left)
-    assert annotation_log.list_annotations(tagged.connection) == said and counts(tagged) == (6, 6, 6)
+    remaining = search(tagged.connection, EVERYTHING, limit=999)
+    assert {m.model for m in remaining} <= {"other", None}
+    assert any((m.path, m.label) == (first.path, first.label) for m in remaining)
+    assert annotation_log.list_annotations(tagged.connection) == annotations and counts(tagged) == (6, 6, 6)
     assert heads.library_model(tagged) is None
     assert clean.plan_clean(tagged).stale_observations == 0  # the other model shares the backbone
     forget.forget_model(tagged, heads.require_model(tagged, "other"))
     assert clean.plan_clean(tagged).stale_observations == 6
 
 
-def test_a_disk_that_came_back_elsewhere_is_known_at_once(tagged: Library, tmp_path: Path) -> None:
-    before = names(tagged)
+def test_a_disk_mounted_elsewhere_can_be_relocated(tagged: Library, tmp_path: Path) -> None:
+    names_before = names(tagged)
     (tmp_path / "a").rename(tmp_path / "new")
     assert {m.present for m in search(tagged.connection, EVERYTHING, limit=999)} == {True, False}
     assert clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new")) == (3, 3)
-    found = search(tagged.connection, EVERYTHING, limit=999)
-    assert names(tagged) == before and all(m.present for m in found)
-    assert any(m.path.startswith(os.fsencode(tmp_path / "new")) for m in found)
+    moments = search(tagged.connection, EVERYTHING, limit=999)
+    assert names(tagged) == names_before and all(m.present for m in moments)
+    assert any(m.path.startswith(os.fsencode(tmp_path / "new")) for m in moments)
     with pytest.raises(LibraryError, match="nothing is known below"):
         clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new"))
     (tmp_path / "empty").mkdir()
@@ -134,14 +132,14 @@ def test_a_disk_that_came_back_elsewhere_is_known_at_once(tagged: Library, tmp_p
         clean.relocate(tagged, os.fsencode(tmp_path / "b"), os.fsencode(tmp_path / "none"))
 
 
-def test_what_is_known_at_the_new_place_is_newer(tagged: Library, tmp_path: Path) -> None:
+def test_relocating_keeps_the_newer_row_at_the_new_path(tagged: Library, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "new")
     add_video(tagged, tmp_path / "new" / "0.mp4", seed=0, look=False)
     assert clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new")) == (3, 3)
     assert counts(tagged)[0] == 6
 
 
-def test_a_volume_that_is_known_by_itself_is_followed(tagged: Library, tmp_path: Path) -> None:
+def test_a_volume_with_an_id_is_followed_to_its_new_mount_point(tagged: Library, tmp_path: Path) -> None:
     volume = Volumes().volume_of(os.fsencode(tmp_path / "a" / "0.mp4"))
     tagged.connection.execute("UPDATE volumes SET mount = x'2f6f6c64', display = '/old'")  # /old
     files.update_mount(tagged, volume)
@@ -150,7 +148,7 @@ def test_a_volume_that_is_known_by_itself_is_followed(tagged: Library, tmp_path:
     assert displays == {str(tmp_path / "ab"[i % 2] / f"{i}.mp4") for i in range(6)}
 
 
-def test_the_commands_show_ask_and_say(vtag: Vtag, tmp_path: Path, vtag_home: Path) -> None:
+def test_the_commands_list_ask_and_report(vtag: Vtag, tmp_path: Path, vtag_home: Path) -> None:
     with Library.open(vtag_home / "library.db") as library:
         model_id = add_model(library)
         for i in range(3):
@@ -159,15 +157,17 @@ def test_the_commands_show_ask_and_say(vtag: Vtag, tmp_path: Path, vtag_home: Pa
         heads.use_model(library, model_id)
         list(derive.retag(library, model_id))
     (tmp_path / "a" / "0.mp4").unlink()
-    asked = vtag("clean")
+    refused = vtag("clean")
     assert (
-        asked.returncode == 1 and f"gone: {tmp_path}/a/0.mp4" in asked.stderr and "say --yes" in asked.stderr
+        refused.returncode == 1
+        and f"gone: {tmp_path}/a/0.mp4" in refused.stderr
+        and "say --yes" in refused.stderr
     )
     assert vtag("clean", "--yes").stderr.endswith("cleared away\n")
     assert vtag("clean").stderr == "there is nothing to clear away\n"
     (tmp_path / "a").rename(tmp_path / "b")
-    left = vtag("clean", "--yes").stderr
-    assert f"{tmp_path}/a is gone as a whole, with 2 files: left alone" in left
+    remaining = vtag("clean", "--yes").stderr
+    assert f"{tmp_path}/a is gone as a whole, with 2 files: left alone" in remaining
     assert "2 files are taken to be in" in vtag("relocate", tmp_path / "a", tmp_path / "b").stderr
     changed = vtag("labels", "set", "yoga", "--threshold", "0.99")
     assert changed.returncode == 0 and "yoga is found from 0.99 on" in changed.stderr

@@ -1,4 +1,4 @@
-"""What a file is: its volume, its name through links, what is missing and what only is not there now."""
+"""Identity of files: volumes, links, and missing files apart from unplugged disks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def states(library: Library) -> dict[str, str]:
     return {Path(os.fsdecode(os.path.join(mount, path))).name: state for mount, path, state in rows}
 
 
-def test_a_path_is_put_together_again_from_its_volume(tmp_path: Path) -> None:
+def test_a_path_is_the_mount_point_and_the_relative_path(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path / "a" / "b.mp4")
     volume = Volumes().volume_of(path)
     assert volume.absolute(volume.relative(path)) == path
@@ -34,24 +34,24 @@ def test_a_path_is_put_together_again_from_its_volume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mount", [b"/", b"/mnt/a disk"])
-def test_a_path_below_any_mount_point_comes_back(mount: bytes) -> None:
+def test_relative_and_absolute_are_inverse_for_any_mount_point(mount: bytes) -> None:
     volume = Volume("k", mount)
     path = os.path.join(mount, b"x\xff/y.mp4")
     assert volume.relative(path) == b"x\xff/y.mp4"
     assert volume.absolute(b"x\xff/y.mp4") == path
 
 
-def test_a_folder_reached_through_a_link_is_the_same_folder(tmp_path: Path, library: Library) -> None:
+def test_a_linked_folder_is_the_same_folder(tmp_path: Path, library: Library) -> None:
     add_video(library, tmp_path / "real" / "a.mp4")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    (through,) = discover([os.fsencode(tmp_path / "link")]).files
-    volume = Volumes().volume_of(through.path)
-    known = files.stored_files(library, volume)
-    assert volume.relative(through.path) in known
-    assert len(known) == 1
+    (linked_file,) = discover([os.fsencode(tmp_path / "link")]).files
+    volume = Volumes().volume_of(linked_file.path)
+    stored = files.stored_files(library, volume)
+    assert volume.relative(linked_file.path) in stored
+    assert len(stored) == 1
 
 
-def test_a_link_to_a_file_keeps_its_own_name(tmp_path: Path) -> None:
+def test_a_link_to_a_file_keeps_its_name(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "3f2a").write_bytes(b"x")
     (tmp_path / "holiday.mp4").symlink_to(tmp_path / "store" / "3f2a")
@@ -59,7 +59,7 @@ def test_a_link_to_a_file_keeps_its_own_name(tmp_path: Path) -> None:
     assert [os.path.basename(f.path) for f in discover([os.fsencode(tmp_path)]).files] == [b"holiday.mp4"]
 
 
-def test_the_mount_table_is_read_with_its_escapes(tmp_path: Path) -> None:
+def test_escapes_in_the_mount_table_are_decoded(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_bytes(
         b"36 35 0:40 / / rw - btrfs /dev/sda1 rw\n"
@@ -68,29 +68,29 @@ def test_the_mount_table_is_read_with_its_escapes(tmp_path: Path) -> None:
         b"39 36 0:43 / /mnt/\xff rw - ext4 /dev/sdb1 rw\n"
         b"what is this\n"
     )
-    found = volumes._mounts(str(table))
-    assert found[b"/home"] == ("/@home", "btrfs", "/dev/sda1")
-    assert found[b"/mnt/a disk"] == ("/", "nfs4", "nas:/films")
-    assert b"/mnt/\xff" in found
+    listed = volumes._mounts(str(table))
+    assert listed[b"/home"] == ("/@home", "btrfs", "/dev/sda1")
+    assert listed[b"/mnt/a disk"] == ("/", "nfs4", "nas:/films")
+    assert b"/mnt/\xff" in listed
     assert volumes._mounts(str(tmp_path / "nothing")) == {}
 
 
-def test_a_volume_is_named_by_what_stays_when_it_is_mounted_elsewhere(tmp_path: Path) -> None:
-    here = os.fsencode(tmp_path)
-    asked = Volumes()
+def test_the_key_of_a_volume_does_not_depend_on_the_mount_point(tmp_path: Path) -> None:
+    mount = os.fsencode(tmp_path)
+    lookup = Volumes()
     device = os.stat(tmp_path).st_dev
-    asked._mounts, asked._uuids = {here: volumes._Mount("/", "nfs4", "nas:/films")}, {}
-    assert asked._key(here) == "share:nas:/films"
-    asked._mounts, asked._uuids = (
-        {here: volumes._Mount("/@home", "btrfs", "/dev/sda1")},
+    lookup._mounts, lookup._uuids = {mount: volumes._Mount("/", "nfs4", "nas:/films")}, {}
+    assert lookup._key(mount) == "share:nas:/films"
+    lookup._mounts, lookup._uuids = (
+        {mount: volumes._Mount("/@home", "btrfs", "/dev/sda1")},
         {device: "1234-ABCD"},
     )
-    assert asked._key(here) == "uuid:1234-ABCD/@home"
-    asked._mounts, asked._uuids = {}, {}
-    assert asked._key(here) == f"mount:{tmp_path}"
+    assert lookup._key(mount) == "uuid:1234-ABCD/@home"
+    lookup._mounts, lookup._uuids = {}, {}
+    assert lookup._key(mount) == f"mount:{tmp_path}"
 
 
-def test_files_that_are_gone_are_marked_and_those_that_came_back_are_present(
+def test_missing_files_are_marked_and_returned_files_are_present(
     tmp_path: Path,
     library: Library,
 ) -> None:
@@ -106,7 +106,7 @@ def test_files_that_are_gone_are_marked_and_those_that_came_back_are_present(
     assert states(library)["gone.mp4"] == "present"
 
 
-def test_a_folder_that_was_not_scanned_is_left_alone_though_its_name_begins_alike(
+def test_a_folder_whose_name_begins_like_a_root_is_not_below_it(
     tmp_path: Path,
     library: Library,
 ) -> None:
@@ -117,19 +117,19 @@ def test_a_folder_that_was_not_scanned_is_left_alone_though_its_name_begins_alik
 
 
 @pytest.mark.parametrize("inode", [0, 2**63 - 1, 2**63, 2**64 - 1, 2**100 + 7])
-def test_any_file_number_is_kept(tmp_path: Path, library: Library, inode: int) -> None:
+def test_any_inode_can_be_stored(tmp_path: Path, library: Library, inode: int) -> None:
     content = add_video(library, tmp_path / "a.mp4")
-    found = discover([os.fsencode(tmp_path / "a.mp4")]).files[0]
-    info = os.stat(found.path)
+    listed = discover([os.fsencode(tmp_path / "a.mp4")]).files[0]
+    info = os.stat(listed.path)
     fields = [inode if field == stat.ST_INO else value for field, value in enumerate(info[:10])]
     numbered_stat = os.stat_result(fields, {"st_mtime_ns": info.st_mtime_ns})
-    numbered = type(found)(found.path, *file_stat(numbered_stat), found.root)
-    files.save_file(library, Volumes().volume_of(found.path), numbered, content)
+    numbered = type(listed)(listed.path, *file_stat(numbered_stat), listed.root)
+    files.save_file(library, Volumes().volume_of(listed.path), numbered, content)
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, mounted in a folder."""
+    """A separate file system, mounted in a folder."""
     point = tmp_path / "disk"
     point.mkdir()
     mount = shutil.which("mount")
@@ -139,7 +139,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", point], capture_output=True)
 
 
-def test_a_disk_that_was_unplugged_is_no_deletion(disk: Path, library: Library) -> None:
+def test_an_unplugged_disk_marks_no_file_missing(disk: Path, library: Library) -> None:
     add_video(library, disk / "films" / "a.mp4")
     volume = Volumes().volume_of(os.fsencode(disk / "films" / "a.mp4"))
     assert volume.mount == os.fsencode(disk)
@@ -151,7 +151,7 @@ def test_a_disk_that_was_unplugged_is_no_deletion(disk: Path, library: Library) 
     assert states(library) == {"a.mp4": "present"}
 
 
-def test_a_file_that_is_gone_from_a_disk_below_the_scanned_folder_is_marked(
+def test_a_missing_file_on_a_disk_below_the_root_is_marked(
     disk: Path,
     library: Library,
 ) -> None:
@@ -160,10 +160,10 @@ def test_a_file_that_is_gone_from_a_disk_below_the_scanned_folder_is_marked(
     assert files.mark_missing(library, [os.fsencode(disk.parent)], set()) == 1
 
 
-def test_a_folder_that_goes_away_while_it_is_asked_for_its_files_loses_none(
+def test_a_folder_that_disappears_during_the_search_loses_no_file(
     tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A share that goes offline does so at any moment."""
+    """A network share may go offline at any time."""
     share = tmp_path / "share"
     for name in ("a.mp4", "b.mp4"):
         add_video(library, share / name)

@@ -1,4 +1,4 @@
-"""Forgetting: everything of a file or folder, nothing of its neighbours, and no word without being told."""
+"""Forgetting a file or folder: all of its rows, none of its neighbours', and annotations only on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def count(library: Library, table: str) -> int:
 
 @pytest.fixture
 def tagged(library: Library, tmp_path: Path) -> Library:
-    """Two videos in `v`, one in `v 2`, all seen and tagged."""
+    """Two videos in `v`, one in `v 2`, all observed and with segments."""
     model_id = add_model(library)
     for i, name in enumerate(("v/a.mp4", "v/b.mp4", "v 2/c.mp4")):
         add_video(library, tmp_path / name, seed=i)
@@ -31,7 +31,7 @@ def tagged(library: Library, tmp_path: Path) -> Library:
     return library
 
 
-def test_a_file_is_forgotten_with_all_that_was_seen_and_said_of_it(tagged: Library, tmp_path: Path) -> None:
+def test_a_file_is_forgotten_with_its_observations_and_segments(tagged: Library, tmp_path: Path) -> None:
     forget(tagged, plan_forget(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
     assert [count(tagged, t) for t in ("files", "contents", "derivations", "roots")] == [2, 2, 2, 2]
     orphans = tagged.connection.execute(
@@ -41,40 +41,38 @@ def test_a_file_is_forgotten_with_all_that_was_seen_and_said_of_it(tagged: Libra
     assert tagged.observations.execute("SELECT count(*) FROM observations").fetchone() == (2,)
 
 
-def test_a_folder_that_is_gone_from_the_disk_is_forgotten_with_its_root(
-    tagged: Library, tmp_path: Path
-) -> None:
+def test_a_deleted_folder_is_forgotten_with_its_root(tagged: Library, tmp_path: Path) -> None:
     for file in (tmp_path / "v").iterdir():
         file.unlink()
     (tmp_path / "v").rmdir()
-    what = plan_forget(tagged, os.fsencode(tmp_path / "v"))
-    assert len(what.files) == 2
-    forget(tagged, what)
+    plan = plan_forget(tagged, os.fsencode(tmp_path / "v"))
+    assert len(plan.files) == 2
+    forget(tagged, plan)
     assert [count(tagged, t) for t in ("files", "contents", "roots")] == [1, 1, 1]
 
 
-def test_through_a_link_the_same_is_forgotten(tagged: Library, tmp_path: Path) -> None:
+def test_forgetting_through_a_link_forgets_the_same(tagged: Library, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "v")
     assert plan_forget(tagged, os.fsencode(tmp_path / "link")) == plan_forget(
         tagged, os.fsencode(tmp_path / "v")
     )
 
 
-def test_a_word_is_lost_only_when_told(tagged: Library, tmp_path: Path) -> None:
+def test_annotations_are_removed_only_on_request(tagged: Library, tmp_path: Path) -> None:
     tagged.connection.execute(
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
         "((SELECT content_id FROM files WHERE display LIKE '%/a.mp4'), 'archery', 'added', '')"
     )
-    what = plan_forget(tagged, os.fsencode(tmp_path / "v"))
-    assert what.annotations == 1
+    plan = plan_forget(tagged, os.fsencode(tmp_path / "v"))
+    assert plan.annotations == 1
     with pytest.raises(LibraryError, match="--words"):
-        forget(tagged, what)
+        forget(tagged, plan)
     assert [count(tagged, t) for t in ("files", "words")] == [3, 1]
-    forget(tagged, what, with_annotations=True)
+    forget(tagged, plan, with_annotations=True)
     assert [count(tagged, t) for t in ("files", "words")] == [1, 0]
 
 
-def test_a_copy_elsewhere_keeps_the_content_and_its_words(tagged: Library, tmp_path: Path) -> None:
+def test_a_copy_elsewhere_keeps_the_content_and_its_annotations(tagged: Library, tmp_path: Path) -> None:
     add_video(tagged, tmp_path / "elsewhere" / "copy.mp4", seed=0, look=False)
     tagged.connection.execute(
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
@@ -84,7 +82,7 @@ def test_a_copy_elsewhere_keeps_the_content_and_its_words(tagged: Library, tmp_p
     assert [count(tagged, t) for t in ("files", "contents", "words")] == [3, 3, 1]
 
 
-def test_thumbnails_go_with_their_content(tagged: Library, tmp_path: Path) -> None:
+def test_thumbnails_are_removed_with_their_content(tagged: Library, tmp_path: Path) -> None:
     folder = tagged.path.parent / THUMBNAIL_FOLDER
     folder.mkdir()
     keys = [files.content_key(os.fsencode(tmp_path / "v" / name)) for name in ("a.mp4", "b.mp4")]
@@ -95,7 +93,7 @@ def test_thumbnails_go_with_their_content(tagged: Library, tmp_path: Path) -> No
     assert {f.name for f in folder.iterdir()} == {f"{keys[1]}_1000.jpg", f"{keys[1]}.webp"}
 
 
-def test_what_was_forgotten_can_be_seen_again(tagged: Library, tmp_path: Path) -> None:
+def test_a_forgotten_file_can_be_scanned_again(tagged: Library, tmp_path: Path) -> None:
     path = tmp_path / "v" / "a.mp4"
     forget(tagged, plan_forget(tagged, os.fsencode(path)))
     assert len(discover([os.fsencode(path)]).files) == 1

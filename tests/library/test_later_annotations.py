@@ -1,4 +1,4 @@
-"""Of all that a person says of a range, the last thing stands: through every door, at any speed, by any clock."""
+"""The last verdict on a range counts, whichever command or page recorded it, at any speed and by any clock."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TAG = "wave"
 
 
 @pytest.fixture
-def seen(library: Library, tmp_path: Path) -> Library:
+def tagged(library: Library, tmp_path: Path) -> Library:
     """Two videos of 8 s with a model's moments in them."""
     fill(library, tmp_path / "v", 2)
     return library
 
 
-def answer(library: Library, *answers: bool) -> str:
-    """The verdict that stands after Yes and No were pressed in Teach, one directly after the other."""
+def answer_in_teach(library: Library, *answers: bool) -> str:
+    """The verdict after presses of Yes and No in Teach, one directly after the other."""
     for is_it in answers:
         assert teach.say(library.path, TAG, 1, 1000, 3000, is_it=is_it) == ""
     (word,) = annotation_log.list_annotations(library.connection)
@@ -40,103 +40,108 @@ def answer(library: Library, *answers: bool) -> str:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
-def test_the_last_answer_in_teach_stands(seen: Library, count: int) -> None:
-    assert answer(seen, *(number % 2 == 0 for number in range(count))) == ("rejected", "added")[count % 2]
-
-
-def test_a_yes_after_a_no_stands(seen: Library) -> None:
-    assert answer(seen, False, True) == "added"
-
-
-def test_a_no_to_nearly_the_same_range_stands(seen: Library) -> None:
-    """A video as a whole and its range from beginning to end are two places, and one thing to a person."""
-    annotation_log.add(seen, 1, TAG)
-    assert teach.say(seen.path, TAG, 1, 0, 8000, is_it=False) == ""
-    assert not search(seen.connection, TAG)
-    annotation_log.add(seen, 1, TAG)
-    assert [(m.start_ms, m.end_ms) for m in search(seen.connection, TAG)] == [(0, 8000)]
-
-
-def test_what_is_said_again_counts_anew(seen: Library) -> None:
-    annotation_log.add(seen, 1, TAG, 1000, 3000)
-    annotation_log.record_verdict(seen, 1, TAG, "rejected", 0, 8000)
-    assert annotation_log.add(seen, 1, TAG, 1000, 3000).id
-    assert [(m.start_ms, m.end_ms) for m in search(seen.connection, TAG)] == [(1000, 3000)]
-    assert not annotation_log.add(seen, 1, TAG, 1000, 3000).id
-
-
-def test_an_imported_word_of_a_clock_that_is_ahead_counts_from_today_on(seen: Library) -> None:
-    """Also where the same was said before, and something else since; but the same file again changes nothing."""
-    annotation_log.add(seen, 1, TAG, 1000, 3000)
-    annotation_log.record_verdict(seen, 1, TAG, "rejected", 0, 8000)
-    ahead = annotation_log.list_annotations(seen.connection)[0]._replace(said_at="9000-01-01T00:00:00+00:00")
-    assert annotation_log.merge_annotations(seen, [ahead]).id
-    assert len(search(seen.connection, TAG)) == 1
-    assert not annotation_log.merge_annotations(seen, [ahead]).id
-    later = ahead._replace(verdict="rejected", said_at="9000-01-01T00:00:01+00:00")
-    assert annotation_log.merge_annotations(seen, [later, ahead]).id and not search(seen.connection, TAG)
-    assert not annotation_log.merge_annotations(seen, [later, ahead]).id
-
-
-def test_a_time_in_another_format_is_compared_as_a_time(seen: Library) -> None:
-    annotation_log.add(seen, 1, TAG, 1000, 3000)
-    (word,) = annotation_log.list_annotations(seen.connection)
-    second = word.said_at.split(".")[0]
-    for earlier in (f"{second}+00:00", f"{second}Z"):
-        assert not annotation_log.merge_annotations(
-            seen, [word._replace(verdict="rejected", said_at=earlier)]
-        ).id
-    hence = datetime.fromisoformat(word.said_at) + timedelta(microseconds=1)
-    zone = timezone(timedelta(hours=-11))
-    rejected = word._replace(verdict="rejected", said_at=hence.astimezone(zone).isoformat())
-    assert annotation_log.merge_annotations(seen, [rejected]).after == (
-        rejected._replace(said_at=hence.isoformat(timespec="microseconds")),
+def test_the_last_answer_in_teach_counts(tagged: Library, count: int) -> None:
+    assert (
+        answer_in_teach(tagged, *(number % 2 == 0 for number in range(count)))
+        == ("rejected", "added")[count % 2]
     )
 
 
-def test_no_time_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = timestamps._IncreasingClock()
-    hour = datetime(2026, 3, 1, 12, tzinfo=UTC)
+def test_a_yes_after_a_no_counts(tagged: Library) -> None:
+    assert answer_in_teach(tagged, False, True) == "added"
+
+
+def test_a_no_to_almost_the_same_range_counts(tagged: Library) -> None:
+    """A whole video and its range from beginning to end are two slots, but mean the same to a person."""
+    annotation_log.add(tagged, 1, TAG)
+    assert teach.say(tagged.path, TAG, 1, 0, 8000, is_it=False) == ""
+    assert not search(tagged.connection, TAG)
+    annotation_log.add(tagged, 1, TAG)
+    assert [(m.start_ms, m.end_ms) for m in search(tagged.connection, TAG)] == [(0, 8000)]
+
+
+def test_a_repeated_annotation_counts_as_a_new_one(tagged: Library) -> None:
+    annotation_log.add(tagged, 1, TAG, 1000, 3000)
+    annotation_log.record_verdict(tagged, 1, TAG, "rejected", 0, 8000)
+    assert annotation_log.add(tagged, 1, TAG, 1000, 3000).id
+    assert [(m.start_ms, m.end_ms) for m in search(tagged.connection, TAG)] == [(1000, 3000)]
+    assert not annotation_log.add(tagged, 1, TAG, 1000, 3000).id
+
+
+def test_an_imported_future_annotation_is_dated_today(tagged: Library) -> None:
+    """Also if the same annotation was overruled before. Importing the same file again changes nothing."""
+    annotation_log.add(tagged, 1, TAG, 1000, 3000)
+    annotation_log.record_verdict(tagged, 1, TAG, "rejected", 0, 8000)
+    future = annotation_log.list_annotations(tagged.connection)[0]._replace(
+        said_at="9000-01-01T00:00:00+00:00"
+    )
+    assert annotation_log.merge_annotations(tagged, [future]).id
+    assert len(search(tagged.connection, TAG)) == 1
+    assert not annotation_log.merge_annotations(tagged, [future]).id
+    later = future._replace(verdict="rejected", said_at="9000-01-01T00:00:01+00:00")
+    assert annotation_log.merge_annotations(tagged, [later, future]).id and not search(tagged.connection, TAG)
+    assert not annotation_log.merge_annotations(tagged, [later, future]).id
+
+
+def test_timestamps_of_other_formats_are_compared_as_times(tagged: Library) -> None:
+    annotation_log.add(tagged, 1, TAG, 1000, 3000)
+    (word,) = annotation_log.list_annotations(tagged.connection)
+    second = word.said_at.split(".")[0]
+    for earlier in (f"{second}+00:00", f"{second}Z"):
+        assert not annotation_log.merge_annotations(
+            tagged, [word._replace(verdict="rejected", said_at=earlier)]
+        ).id
+    later_time = datetime.fromisoformat(word.said_at) + timedelta(microseconds=1)
+    zone = timezone(timedelta(hours=-11))
+    rejected = word._replace(verdict="rejected", said_at=later_time.astimezone(zone).isoformat())
+    assert annotation_log.merge_annotations(tagged, [rejected]).after == (
+        rejected._replace(said_at=later_time.isoformat(timespec="microseconds")),
+    )
+
+
+def test_the_clock_always_increases(monkeypatch: pytest.MonkeyPatch) -> None:
+    increasing_clock = timestamps._IncreasingClock()
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     times = []
-    for when in (
-        hour,
-        hour,
-        hour - timedelta(days=1),
-        hour + timedelta(seconds=1),
+    for instant in (
+        noon,
+        noon,
+        noon - timedelta(days=1),
+        noon + timedelta(seconds=1),
         datetime.max.replace(tzinfo=UTC),
     ):
-        monkeypatch.setattr(timestamps, "_machine_time", lambda when=when: when)
-        times.append(timestamps.format_timestamp(clock.read()))
+        monkeypatch.setattr(timestamps, "_machine_time", lambda instant=instant: instant)
+        times.append(timestamps.format_timestamp(increasing_clock.read()))
     assert times == sorted(set(times)) and times[0] == "2026-03-01T12:00:00.000000+00:00"
-    assert clock.read() == datetime.max.replace(tzinfo=UTC)
+    assert increasing_clock.read() == datetime.max.replace(tzinfo=UTC)
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process cannot be changed here")
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
-@pytest.mark.parametrize("when", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00", "no time"])
-def test_any_time_is_shown(monkeypatch: pytest.MonkeyPatch, zone: str, when: str) -> None:
-    with monkeypatch.context() as there:
-        there.setenv("TZ", zone)
+@pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59+00:00", "no time"])
+def test_any_timestamp_is_displayed(monkeypatch: pytest.MonkeyPatch, zone: str, instant: str) -> None:
+    with monkeypatch.context() as context:
+        context.setenv("TZ", zone)
         time.tzset()
-        shown = timestamps.local_minute(when)
+        text = timestamps.local_minute(instant)
         assert timestamps.local_minute("2026-03-01T12:00:00+00:00") in (
             "2026-03-01 07:00",
             "2026-03-01 21:00",
         )
     time.tzset()
-    assert shown == when or len(shown) <= len("2026-03-01 07:00")
+    assert text == instant or len(text) <= len("2026-03-01 07:00")
 
 
 @pytest.mark.parametrize("latest", [None, "", "no time", "1999-01-01T00:00:00+00:00"])
-def test_what_is_no_later_time_does_not_move_the_clock(latest: str | None) -> None:
+def test_an_invalid_or_earlier_time_does_not_move_the_clock(latest: str | None) -> None:
     assert timestamps.now_after(latest) < timestamps.now()
 
 
-# --- any door, any order, any clock ---------------------------------------------------------------------------
+# --- any command, any order, any clock ---------------------------------------------------------------------------
 
 
 class Step(NamedTuple):
-    """One thing that a person says: through which door, of which range, whether it is so, and what the clock did."""
+    """One verdict of a person: by which command or page, on which range, and how the clock moved before it."""
 
     door: str
     tag: str
@@ -170,13 +175,13 @@ STEPS = st.lists(
 
 
 class Person:
-    """Says things of the first of two videos through every door, as each is called by what stands before it."""
+    """Records verdicts on the first of two videos, by calling the functions of the commands and of the page."""
 
     def __init__(self, library: Path, file: Path) -> None:
         self.library, self.file = library, file
 
     def say(self, step: Step) -> tuple[int, int] | None:
-        """The range that was judged; None if this door has nothing to judge."""
+        """The annotated range; None if this command or page has nothing to annotate."""
         doors: dict[str, Callable[[Step], tuple[int, int] | None]] = {
             "teach": self.teach,
             "watch": self.watch,
@@ -218,21 +223,21 @@ class Person:
         return moment[1], moment[2]
 
     def import_file(self, step: Step) -> tuple[int, int]:
-        """Another machine's word, said a little later by its own clock, which writes whole seconds and a zone."""
+        """Import an annotation of another machine, dated a little later, in whole seconds and with a zone."""
         with Library.open(self.library) as library:
-            said = annotation_log.list_annotations(library.connection)
+            annotations = annotation_log.list_annotations(library.connection)
             (key,) = library.connection.execute("SELECT key FROM contents WHERE id = 1").fetchone()
-        latest = max([datetime.fromisoformat(word.said_at) for word in said], default=_clock_reads[0])
-        when = (latest + timedelta(seconds=2)).replace(microsecond=0).astimezone(timestamps_zone)
+        latest = max([datetime.fromisoformat(word.said_at) for word in annotations], default=_clock_reads[0])
+        instant = (latest + timedelta(seconds=2)).replace(microsecond=0).astimezone(timestamps_zone)
         verdict = "added" if step.is_it else "rejected"
         entry = {"content": key, "label": step.tag, "start_ms": step.span[0], "end_ms": step.span[1]}
         file = self.library.with_name("words.jsonl")
-        file.write_text(json.dumps({**entry, "verdict": verdict, "said_at": when.isoformat()}), "utf-8")
+        file.write_text(json.dumps({**entry, "verdict": verdict, "said_at": instant.isoformat()}), "utf-8")
         terminal.import_words(file, db=self.library)
         return step.span
 
     def moments(self, tag: str, *, rejected: bool = False) -> list[tuple[int, int, int]]:
-        """Id, start and end of the moments of the tag that stand in the video; also those that were rejected."""
+        """Id, start and end of the tag's moments in the video; with rejected ones on request."""
         with Library.open(self.library) as library:
             rows = library.connection.execute(
                 "SELECT s.id, s.start_ms, s.end_ms FROM segments s JOIN labels l ON l.id = s.label_id "
@@ -254,7 +259,7 @@ _clock_reads = [datetime(2026, 3, 1, 12, tzinfo=UTC)]
 
 @given(steps=STEPS, is_one_process=st.booleans())
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_the_last_thing_said_of_a_range_stands(
+def test_the_last_verdict_on_a_range_counts(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     steps: list[Step],
@@ -271,9 +276,9 @@ def test_the_last_thing_said_of_a_range_stands(
         _clock_reads[0] += step.clock_moves
         if not is_one_process:  # each command of the terminal is a process of its own
             monkeypatch.setattr(timestamps, "_CLOCK", timestamps._IncreasingClock())
-        if judged := person.say(step):
-            standing = [moment for moment in person.moments(step.tag) if _is_half_in(moment, judged)]
-            assert bool(standing) == step.is_it, step
+        if judged_range := person.say(step):
+            moments = [moment for moment in person.moments(step.tag) if _is_half_in(moment, judged_range)]
+            assert bool(moments) == step.is_it, step
     with Library.open(person.library) as library:
         said_at = [word.said_at for word in annotation_log.list_annotations(library.connection)]
         changed_at = [change.at for change in annotation_log.list_changes(library.connection)]

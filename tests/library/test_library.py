@@ -30,30 +30,30 @@ from vtag.engine.library.search.query import parse, terms_of
 from vtag.engine.library.store import files, heads, observations, runs
 
 
-def said(library: Library) -> list[tuple[object, ...]]:
+def segment_rows(library: Library) -> list[tuple[object, ...]]:
     return library.connection.execute(
         "SELECT content_id, label_id, model_id, start_ms, end_ms, score, verdict FROM segments ORDER BY 1, 2, 3, 4"
     ).fetchall()
 
 
-def test_the_schema_that_readers_expect_is_the_one_that_is_written() -> None:
+def test_the_schema_lists_the_steps_of_the_migrations() -> None:
     from sqlite_utils import Database
 
-    for steps, known in (
+    for steps, schema in (
         (migrations.library_migrations, SCHEMA),
         (migrations.observation_migrations, OBSERVATIONS_SCHEMA),
     ):
-        assert steps.name == known.name
-        assert tuple(step.name for step in steps.pending(Database(memory=True))) == known.steps
+        assert steps.name == schema.name
+        assert tuple(step.name for step in steps.pending(Database(memory=True))) == schema.steps
 
 
-def test_the_files_are_their_owners_alone(library: Library, tmp_path: Path) -> None:
+def test_the_files_are_private(library: Library, tmp_path: Path) -> None:
     add_model(library)
     for file in (tmp_path / "home").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-def test_a_library_of_a_newer_vtag_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_library_of_a_newer_vtag_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "library.db"
     Library.open(path).close()
     with sqlite3.connect(path) as db:
@@ -69,7 +69,7 @@ def test_a_library_of_a_newer_vtag_is_refused_and_left_alone(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "content", [b"this is no database at all, whatever it is called" * 50, b"SQLite format 3\0"]
 )
-def test_what_is_no_database_is_said_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "library.db").write_bytes(content)
     for attempt in (Library.open, open_reader):
         with pytest.raises(LibraryError, match=r"library\.db"):
@@ -84,14 +84,14 @@ def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None
         Library.open(tmp_path / "library.db")
 
 
-def test_reading_where_there_is_no_library_says_what_makes_one(tmp_path: Path) -> None:
+def test_reading_a_missing_library_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match="vtag scan"):
         open_reader(tmp_path / "library.db")
 
 
 @given(size=st.integers(0, 3_000_000), at=st.floats(0, 1))
 @settings(max_examples=25, deadline=None)
-def test_the_content_key_is_of_the_bytes_and_not_of_the_name(
+def test_the_content_key_depends_on_the_bytes_and_not_on_the_name(
     tmp_path_factory: pytest.TempPathFactory, size: int, at: float
 ) -> None:
     folder = tmp_path_factory.mktemp("key")
@@ -100,30 +100,30 @@ def test_the_content_key_is_of_the_bytes_and_not_of_the_name(
     (folder / "b.mp4").write_bytes(data)
     key = files.content_key(os.fsencode(folder / "a"))
     assert key == files.content_key(os.fsencode(folder / "b.mp4"))
-    if size:  # head and tail always count
+    if size:  # the first and the last block always count
         changed = bytearray(data)
         changed[0 if at < 0.5 else -1] ^= 1
         (folder / "a").write_bytes(changed)
         assert files.content_key(os.fsencode(folder / "a")) != key
 
 
-def test_windows_that_are_there_are_kept_and_missing_ones_added(library: Library) -> None:
+def test_stored_windows_are_kept_and_missing_ones_added(library: Library) -> None:
     first = np.array([[0, 10], [20, 30]])
     observations.add(library, "k", "b", "s", first, np.ones((2, 1, 3), np.float32), MADE_BY)
     more = np.array([[10, 20], [20, 30]])
-    seen = observations.add(library, "k", "b", "s", more, np.full((2, 1, 3), 2, np.float32), MADE_BY)
-    assert seen.windows[:, 0].tolist() == [0, 10, 20]
-    assert seen.features[:, 0, 0].tolist() == [1, 2, 1]
-    again = observations.get(library, "k", "b", "s")
-    assert again is not None and np.array_equal(again.features, seen.features)
+    observation = observations.add(library, "k", "b", "s", more, np.full((2, 1, 3), 2, np.float32), MADE_BY)
+    assert observation.windows[:, 0].tolist() == [0, 10, 20]
+    assert observation.features[:, 0, 0].tolist() == [1, 2, 1]
+    stored = observations.get(library, "k", "b", "s")
+    assert stored is not None and np.array_equal(stored.features, observation.features)
     assert observations.observed_keys(library, "b", "s") == {"k"}
 
 
 def test_features_beyond_float16_stay_finite(library: Library) -> None:
-    seen = observations.add(
+    observation = observations.add(
         library, "k", "b", "s", np.array([[0, 1]]), np.full((1, 1, 2), 1e9, np.float32), MADE_BY
     )
-    assert np.isfinite(seen.features).all()
+    assert np.isfinite(observation.features).all()
 
 
 def test_hysteresis_joins_short_pauses_and_keeps_the_highest_score() -> None:
@@ -146,52 +146,52 @@ def test_hysteresis_joins_short_pauses_and_keeps_the_highest_score() -> None:
     end_ms=st.integers(1, 20_000),
     stride=st.integers(100, 1500),
 )
-def test_segments_lie_in_the_video_apart_from_each_other_and_above_the_threshold(
+def test_segments_are_in_the_video_disjoint_and_above_the_threshold(
     scores: list[list[float]], threshold: float, end_ms: int, stride: int
 ) -> None:
     starts = [i * stride for i in range(len(scores)) if i * stride < end_ms]
     table = np.array(scores[: len(starts)]).reshape(-1, 3)
     windows = np.array([(s, s + 1000) for s in starts]).reshape(-1, 2)
-    found = find_segments(windows, table, np.full(3, threshold), end_ms, Hysteresis())
-    for s in found:
+    segments = find_segments(windows, table, np.full(3, threshold), end_ms, Hysteresis())
+    for s in segments:
         assert 0 <= s.start_ms < s.end_ms <= end_ms
         assert s.score >= threshold
-    for a, b in pairwise(found):
+    for a, b in pairwise(segments):
         assert a.label < b.label or b.start_ms - a.end_ms > Hysteresis().max_gap_ms
-    said_labels = {s.label for s in found}
-    assert said_labels == set(np.flatnonzero((table >= threshold).any(axis=0)) if len(table) else [])
+    found_labels = {s.label for s in segments}
+    assert found_labels == set(np.flatnonzero((table >= threshold).any(axis=0)) if len(table) else [])
 
 
-def test_probabilities_are_those_of_each_view_averaged_in_any_batch() -> None:
+def test_probabilities_are_averaged_over_views_in_any_batch() -> None:
     rng = np.random.default_rng(1)
     features = rng.normal(size=(9, 3, 5)).astype(np.float16)
     weight, bias = rng.normal(size=(4, 5)).astype(np.float32), rng.normal(size=4).astype(np.float32)
-    whole = probabilities(features, weight, bias)
+    expected = probabilities(features, weight, bias)
     e = np.exp(features.astype(np.float64) @ weight.T.astype(np.float64) + bias)
-    assert np.allclose(whole, (e / e.sum(-1, keepdims=True)).mean(axis=1), atol=1e-8)
+    assert np.allclose(expected, (e / e.sum(-1, keepdims=True)).mean(axis=1), atol=1e-8)
     assert np.array_equal(
-        whole, np.concatenate([probabilities(features[i : i + 1], weight, bias) for i in range(9)])
+        expected, np.concatenate([probabilities(features[i : i + 1], weight, bias) for i in range(9)])
     )
 
 
-def test_retag_says_exactly_what_a_fresh_derivation_says(library: Library, tmp_path: Path) -> None:
+def test_retag_gives_the_same_segments_as_a_new_derivation(library: Library, tmp_path: Path) -> None:
     first, second = add_model(library), add_model(library, seed=1, name="other")
     contents = [add_video(library, tmp_path / f"{i}.mp4", seed=i) for i in range(3)]
     for content in contents:
         model = heads.load_head(library, first)
         derive.derive_segments(library, content, model, derive.derivation_rules(library, model), SAMPLING)
-    fresh = said(library)
+    fresh = segment_rows(library)
     assert fresh
     heads.set_model_threshold(library, first, 0.9)
     assert sum(n for _, n in derive.retag(library, first)) < len(fresh)
     heads.set_model_threshold(library, first, None)
     assert sum(n for _, n in derive.retag(library, first)) == len(fresh)
-    assert said(library) == fresh
+    assert segment_rows(library) == fresh
     assert sum(n for _, n in derive.retag(library, second)) > 0
-    assert [row for row in said(library) if row[2] == first] == fresh
+    assert [row for row in segment_rows(library) if row[2] == first] == fresh
 
 
-def test_none_of_these_is_never_said(library: Library, tmp_path: Path) -> None:
+def test_none_of_these_is_never_a_moment(library: Library, tmp_path: Path) -> None:
     model_id = add_model(library)
     add_video(library, tmp_path / "a.mp4")
     heads.set_model_threshold(library, model_id, 0.0)
@@ -205,7 +205,7 @@ def test_none_of_these_is_never_said(library: Library, tmp_path: Path) -> None:
     assert names == set(LABELS) - {"none of these"}
 
 
-def test_a_verdict_outlives_retag_and_hides_what_was_rejected(library: Library, tmp_path: Path) -> None:
+def test_a_rejection_survives_retag(library: Library, tmp_path: Path) -> None:
     model_id = add_model(library)
     content = add_video(library, tmp_path / "a.mp4")
     heads.set_model_threshold(library, model_id, 0.0)
@@ -219,7 +219,7 @@ def test_a_verdict_outlives_retag_and_hides_what_was_rejected(library: Library, 
         assert search(library.connection, "yoga")
 
 
-def test_a_word_cannot_be_deleted_with_its_content(library: Library, tmp_path: Path) -> None:
+def test_an_annotated_content_cannot_be_deleted(library: Library, tmp_path: Path) -> None:
     content = add_video(library, tmp_path / "a.mp4")
     library.connection.execute(
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES (?, 'x', 'added', '')", (content,)
@@ -228,7 +228,7 @@ def test_a_word_cannot_be_deleted_with_its_content(library: Library, tmp_path: P
         library.connection.execute("DELETE FROM contents WHERE id = ?", (content,))
 
 
-def test_words_fit_by_their_stem_and_phrases_by_their_order(library: Library) -> None:
+def test_terms_match_by_stem_and_phrases_by_order(library: Library) -> None:
     add_model(library)
     names = dict(library.connection.execute("SELECT id, name FROM labels"))
 
@@ -267,7 +267,7 @@ def _reader_of_labels() -> sqlite3.Connection:
     return _cached[0]
 
 
-def test_a_moment_that_two_models_saw_is_there_once_with_the_better_score(
+def test_a_moment_that_two_models_found_is_listed_once_with_the_better_score(
     library: Library, tmp_path: Path
 ) -> None:
     add_video(library, tmp_path / "a.mp4")
@@ -275,9 +275,9 @@ def test_a_moment_that_two_models_saw_is_there_once_with_the_better_score(
         model_id = add_model(library, seed=seed, name=f"m{seed}")
         heads.set_model_threshold(library, model_id, 0.0)
         list(derive.retag(library, model_id))
-    both = search(library.connection, "yoga")
-    each = [search(library.connection, "yoga", model=f"m{seed}") for seed in (0, 1)]
-    assert len(both) == 1 and both[0].score == max(found[0].score for found in each)
+    merged = search(library.connection, "yoga")
+    by_model = [search(library.connection, "yoga", model=f"m{seed}") for seed in (0, 1)]
+    assert len(merged) == 1 and merged[0].score == max(moments[0].score for moments in by_model)
 
 
 def test_a_missing_file_is_marked_and_a_copy_is_shown_instead(library: Library, tmp_path: Path) -> None:
@@ -289,20 +289,20 @@ def test_a_missing_file_is_marked_and_a_copy_is_shown_instead(library: Library, 
     assert files.mark_missing(library, [os.fsencode(tmp_path / "v")], set()) == 1
     assert not search(library.connection, "yoga")[0].present
     add_video(library, tmp_path / "v" / "b.mp4", look=False)
-    found = search(library.connection, "yoga")[0]
-    assert found.present and found.path.endswith(b"b.mp4")
+    moment = search(library.connection, "yoga")[0]
+    assert moment.present and moment.path.endswith(b"b.mp4")
 
 
-def test_a_root_that_is_gone_marks_nothing_missing(library: Library, tmp_path: Path) -> None:
+def test_a_missing_root_marks_no_file_missing(library: Library, tmp_path: Path) -> None:
     add_video(library, tmp_path / "disk" / "a.mp4")
     shutil.rmtree(tmp_path / "disk")
     assert files.mark_missing(library, [os.fsencode(tmp_path / "disk")], set()) == 0
 
 
-def test_forgetting_a_folder_leaves_nothing_but_what_lies_elsewhere(library: Library, tmp_path: Path) -> None:
+def test_forgetting_a_folder_keeps_copies_elsewhere(library: Library, tmp_path: Path) -> None:
     model_id = add_model(library)
-    for place in ("gone/a.mp4", "kept/a.mp4"):
-        add_video(library, tmp_path / place, seed=1)
+    for name in ("gone/a.mp4", "kept/a.mp4"):
+        add_video(library, tmp_path / name, seed=1)
     add_video(library, tmp_path / "gone" / "only.mp4", seed=2)
     heads.set_model_threshold(library, model_id, 0.0)
     list(derive.retag(library, model_id))
@@ -317,15 +317,15 @@ def test_forgetting_a_folder_leaves_nothing_but_what_lies_elsewhere(library: Lib
 # --- runs -------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_ends_while_it_is_asked_for_is_not_called_interrupted(
+def test_a_run_that_ends_during_a_query_is_not_interrupted(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = runs.start(library, "scan", "/videos")
 
     def has_just_ended(pid: int) -> bool:
-        with Library.open(tmp_path / "home" / "library.db") as theirs:
-            runs.report(theirs, run_id, {"videos": 2})
-            runs.finish(theirs, run_id, "done")
+        with Library.open(tmp_path / "home" / "library.db") as other_connection:
+            runs.report(other_connection, run_id, {"videos": 2})
+            runs.finish(other_connection, run_id, "done")
         return False
 
     monkeypatch.setattr(runs, "_is_running", has_just_ended)
@@ -334,8 +334,8 @@ def test_a_run_that_ends_while_it_is_asked_for_is_not_called_interrupted(
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="has no such processes")
-def test_a_dead_process_that_nobody_waited_for_does_not_run(library: Library) -> None:
-    """Where the first process of a container waits for nobody, it would keep its number for ever."""
+def test_a_zombie_process_does_not_count_as_running(library: Library) -> None:
+    """In a container whose first process does not wait for others, a zombie keeps its id for ever."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         run_id = runs.start(library, "scan", "/videos")
         library.connection.execute("UPDATE runs SET pid = ? WHERE id = ?", (process.pid, run_id))

@@ -1,4 +1,4 @@
-"""Opening the library: migrations with rows in them, backups, permissions, several processes, what is no library."""
+"""Opening the library: migrations, backups, permissions, several processes, and files that are no library."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ TABLES = {
 
 
 @pytest.fixture
-def with_a_second_step(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """A vtag of the future: its library has one step more, which fails when told to."""
-    told = {"fail": False}
+def with_another_step(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """A newer vtag with one more migration step, which fails if `settings["fail"]` is set."""
+    settings = {"fail": False}
     future = _first_steps(len(database.SCHEMA.steps))
 
     @future()
     def m999_add_colour(db: Database) -> None:
         db.execute("ALTER TABLE labels ADD COLUMN colour TEXT")
-        if told["fail"]:
+        if settings["fail"]:
             raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(migrations, "library_migrations", future)
     monkeypatch.setattr(database, "SCHEMA", Schema("vtag", (*database.SCHEMA.steps, "m999_add_colour")))
-    return told
+    return settings
 
 
 def _first_steps(count: int) -> Migrations:
-    """The migrations of an older vtag: the first `count` of today's."""
+    """The migrations of an older vtag: the first `count` steps."""
     older = Migrations("vtag")
     for name in database.SCHEMA.steps[:count]:
         older()(getattr(migrations, name))
@@ -51,8 +51,8 @@ def _first_steps(count: int) -> Migrations:
 
 
 @pytest.fixture
-def oldest(tmp_path: Path) -> Path:
-    """A library of the first schema with a row in it."""
+def first_schema(tmp_path: Path) -> Path:
+    """A library with a row, which is older than `with_another_step`."""
     path = tmp_path / "library.db"
     with Library.open(path) as library:
         library.connection.execute("INSERT INTO labels (name) VALUES ('archery')")
@@ -72,46 +72,44 @@ def test_a_new_library_has_its_tables_and_foreign_keys_hold(tmp_path: Path) -> N
             )
 
 
-def test_opening_an_up_to_date_library_does_not_load_sqlite_utils(oldest: Path) -> None:
+def test_opening_an_up_to_date_library_does_not_load_sqlite_utils(first_schema: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from vtag.engine.library.database import Library\n"
         "with Library.open(Path(sys.argv[1])): pass\n"
         "assert 'sqlite_utils' not in sys.modules and 'numpy' not in sys.modules"
     )
-    run = subprocess.run([sys.executable, "-c", code, str(oldest)], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code, str(first_schema)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 
 
-def test_an_older_library_is_backed_up_and_brought_up_to_date(
-    oldest: Path, with_a_second_step: dict[str, bool]
+def test_an_older_library_is_backed_up_and_migrated(
+    first_schema: Path, with_another_step: dict[str, bool]
 ) -> None:
-    with Library.open(oldest) as library:
+    with Library.open(first_schema) as library:
         assert library.connection.execute("SELECT name, colour FROM labels").fetchall() == [("archery", None)]
         fits = library.connection.execute("SELECT rowid FROM labels_fts WHERE labels_fts MATCH 'archery'")
         assert len(fits.fetchall()) == 1
-    open_reader(oldest).close()
-    backup = oldest.with_name("library.db.before-m999")
-    assert [f.name for f in oldest.parent.glob("*.before*")] == [backup.name]
+    open_reader(first_schema).close()
+    backup = first_schema.with_name("library.db.before-m999")
+    assert [f.name for f in first_schema.parent.glob("*.before*")] == [backup.name]
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with sqlite3.connect(backup) as db:
         assert db.execute("SELECT * FROM labels").fetchall() == [(1, "archery", None)]
 
 
-def test_a_reader_finds_an_older_library_brought_up_to_date(
-    oldest: Path, with_a_second_step: dict[str, bool]
-) -> None:
-    open_reader(oldest).execute("SELECT colour FROM labels").fetchall()
-    assert oldest.with_name("library.db.before-m999").is_file()
+def test_a_reader_migrates_an_older_library(first_schema: Path, with_another_step: dict[str, bool]) -> None:
+    open_reader(first_schema).execute("SELECT colour FROM labels").fetchall()
+    assert first_schema.with_name("library.db.before-m999").is_file()
 
 
-def test_the_first_schemas_rows_are_all_there_in_todays_and_are_found(
+def test_rows_of_the_first_schema_survive_all_migrations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "library.db"
-    with monkeypatch.context() as then:
-        then.setattr(migrations, "library_migrations", _first_steps(1))
-        then.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:1]))
+    with monkeypatch.context() as context:
+        context.setattr(migrations, "library_migrations", _first_steps(1))
+        context.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:1]))
         with Library.open(path) as library:
             for statement in (
                 "INSERT INTO volumes VALUES (1, 'v', x'2f', '/')",
@@ -123,9 +121,9 @@ def test_the_first_schemas_rows_are_all_there_in_todays_and_are_found(
                 "VALUES (1, 1, 1, 0, 9, 0.5)",
             ):
                 library.connection.execute(statement)
-            before = set(library.connection.iterdump())
+            rows = set(library.connection.iterdump())
     with Library.open(path) as library:
-        lost = before - set(library.connection.iterdump())
+        lost = rows - set(library.connection.iterdump())
         assert not [line for line in lost if line.startswith("INSERT") and '"segments"' in line]
         assert library.connection.execute("SELECT label, verdict FROM words").fetchall() == [
             ("archery", "added")
@@ -136,21 +134,21 @@ def test_the_first_schemas_rows_are_all_there_in_todays_and_are_found(
 SECOND = "2026-03-01T12:00:05"
 
 
-def logged(at: str, action: str, word: dict[str, object]) -> tuple[str, str, str, str]:
-    return at, action, "[]", json.dumps([word])
+def log_row(changed_at: str, action: str, annotation: dict[str, object]) -> tuple[str, str, str, str]:
+    return changed_at, action, "[]", json.dumps([annotation])
 
 
-def test_words_of_a_page_that_wrote_whole_seconds_are_in_the_order_of_their_changes(
+def test_annotations_dated_in_whole_seconds_take_the_time_of_their_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older page wrote the second of a No: the log knows the time in which it was recorded."""
+    """An older page dated a No with the whole second; the log has the exact time."""
     path = tmp_path / "library.db"
     yes = {"content": "9-a", "label": "wave", "start_ms": 0, "end_ms": 2000, "verdict": "added"}
     no = {**yes, "start_ms": 500, "verdict": "rejected"}
-    brought = {**yes, "label": "yoga", "verdict": "rejected"}
-    with monkeypatch.context() as then:
-        then.setattr(migrations, "library_migrations", _first_steps(4))
-        then.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:4]))
+    imported = {**yes, "label": "yoga", "verdict": "rejected"}
+    with monkeypatch.context() as context:
+        context.setattr(migrations, "library_migrations", _first_steps(4))
+        context.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:4]))
         with Library.open(path) as library:
             db = library.connection
             db.execute("INSERT INTO volumes VALUES (1, 'v', x'2f', '/')")
@@ -164,27 +162,27 @@ def test_words_of_a_page_that_wrote_whole_seconds_are_in_the_order_of_their_chan
                 [
                     yes | {"said_at": f"{SECOND}.300000+00:00"},
                     no | {"said_at": f"{SECOND}+00:00"},
-                    brought | {"said_at": "2024-01-01T00:00:00+00:00"},
+                    imported | {"said_at": "2024-01-01T00:00:00+00:00"},
                 ],
             )
             db.executemany(
                 "INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)",
                 [
-                    logged(f"{SECOND}.310000+00:00", "added", yes | {"said_at": f"{SECOND}.300000+00:00"}),
-                    logged(f"{SECOND}.800000+00:00", "rejected", no | {"said_at": f"{SECOND}+00:00"}),
-                    logged(
+                    log_row(f"{SECOND}.310000+00:00", "added", yes | {"said_at": f"{SECOND}.300000+00:00"}),
+                    log_row(f"{SECOND}.800000+00:00", "rejected", no | {"said_at": f"{SECOND}+00:00"}),
+                    log_row(
                         "2026-03-02T00:00:00+00:00",
                         "imported",
-                        brought | {"said_at": "2024-01-01T00:00:00+00:00"},
+                        imported | {"said_at": "2024-01-01T00:00:00+00:00"},
                     ),
                 ],
             )
     with Library.open(path) as library:
-        spoken = [
-            (word.label, word.verdict, word.said_at)
-            for word in annotation_log.list_annotations(library.connection)
+        annotations = [
+            (annotation.label, annotation.verdict, annotation.said_at)
+            for annotation in annotation_log.list_annotations(library.connection)
         ]
-        assert spoken == [
+        assert annotations == [
             ("yoga", "rejected", "2024-01-01T00:00:00.000000+00:00"),
             ("wave", "added", f"{SECOND}.300000+00:00"),
             ("wave", "rejected", f"{SECOND}.800000+00:00"),
@@ -192,10 +190,10 @@ def test_words_of_a_page_that_wrote_whole_seconds_are_in_the_order_of_their_chan
         assert not search(library.connection, "wave")
         changes = annotation_log.list_changes(library.connection)
         assert [change.after[0] for change in reversed(changes)] == [
-            word
+            annotation
             for label in ("wave", "yoga")
-            for word in annotation_log.list_annotations(library.connection)
-            if word.label == label
+            for annotation in annotation_log.list_annotations(library.connection)
+            if annotation.label == label
         ]
         assert changes[0].at == "2026-03-02T00:00:00.000000+00:00"
         annotation_log.undo(library)
@@ -203,26 +201,26 @@ def test_words_of_a_page_that_wrote_whole_seconds_are_in_the_order_of_their_chan
         assert [moment.end_ms for moment in search(library.connection, "wave")] == [2000]
 
 
-def test_a_step_that_fails_leaves_the_library_as_it_was(
-    oldest: Path, with_a_second_step: dict[str, bool]
+def test_a_failing_step_leaves_the_library_unchanged(
+    first_schema: Path, with_another_step: dict[str, bool]
 ) -> None:
-    with_a_second_step["fail"] = True
+    with_another_step["fail"] = True
     with pytest.raises(LibraryError, match="disk I/O"):
-        Library.open(oldest)
-    with sqlite3.connect(oldest) as db:
+        Library.open(first_schema)
+    with sqlite3.connect(first_schema) as db:
         assert [r[1] for r in db.execute("PRAGMA table_info(labels)")] == ["id", "name", "threshold"]
-    with_a_second_step["fail"] = False
-    Library.open(oldest).close()
+    with_another_step["fail"] = False
+    Library.open(first_schema).close()
 
 
-def test_too_little_room_for_the_backup_is_said_before_anything_is_touched(
-    oldest: Path, with_a_second_step: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+def test_a_lack_of_disk_space_for_the_backup_is_an_error_before_any_change(
+    first_schema: Path, with_another_step: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(database.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(LibraryError, match="lacks room"):
-        Library.open(oldest)
-    assert not list(oldest.parent.glob("*.before*"))
+        Library.open(first_schema)
+    assert not list(first_schema.parent.glob("*.before*"))
 
 
 def test_several_processes_may_create_the_library_at_once(tmp_path: Path) -> None:
@@ -241,7 +239,7 @@ def test_several_processes_may_create_the_library_at_once(tmp_path: Path) -> Non
         assert reader.execute("SELECT count(*) FROM labels").fetchone() == (4,)
 
 
-def test_the_write_ahead_files_are_private_too_and_an_open_library_is_closed_to_others(
+def test_all_files_of_an_open_library_are_private(
     tmp_path: Path,
 ) -> None:
     previous = os.umask(0)
@@ -256,7 +254,7 @@ def test_the_write_ahead_files_are_private_too_and_an_open_library_is_closed_to_
     assert set(modes.values()) == {0o600}
 
 
-def test_a_transaction_that_fails_leaves_nothing_and_one_inside_another_is_part_of_it(tmp_path: Path) -> None:
+def test_a_nested_transaction_is_rolled_back_with_the_outer_one(tmp_path: Path) -> None:
     with Library.open(tmp_path / "library.db") as library:
         with pytest.raises(RuntimeError), library.transaction() as db:
             with library.transaction():
@@ -265,27 +263,27 @@ def test_a_transaction_that_fails_leaves_nothing_and_one_inside_another_is_part_
         assert library.connection.execute("SELECT count(*) FROM labels").fetchone() == (0,)
 
 
-def test_a_library_that_is_being_written_is_read_all_the_same(oldest: Path) -> None:
-    with Library.open(oldest) as library, library.transaction() as db:
+def test_a_library_can_be_read_during_a_write(first_schema: Path) -> None:
+    with Library.open(first_schema) as library, library.transaction() as db:
         db.execute("INSERT INTO labels (name) VALUES ('x')")
-        reader = open_reader(oldest)
+        reader = open_reader(first_schema)
         assert reader.execute("SELECT count(*) FROM labels").fetchone() == (1,)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             reader.execute("DELETE FROM labels")
         reader.close()
 
 
-def test_a_locked_library_is_said_in_one_line(oldest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_library_is_an_error(first_schema: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_BUSY_S", 0.1)
-    other = sqlite3.connect(oldest, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    writer = sqlite3.connect(first_schema, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
     with (
         pytest.raises(LibraryError, match="in use by another program"),
-        Library.open(oldest) as library,
+        Library.open(first_schema) as library,
         library.transaction(),
     ):
         pass
-    other.close()
+    writer.close()
 
 
 def test_a_folder_is_no_library(tmp_path: Path) -> None:
@@ -295,25 +293,25 @@ def test_a_folder_is_no_library(tmp_path: Path) -> None:
             attempt(tmp_path / "library.db")
 
 
-def test_the_observations_are_no_library(oldest: Path) -> None:
+def test_the_observations_are_no_library(first_schema: Path) -> None:
     for attempt in (Library.open, open_reader):
         with pytest.raises(LibraryError, match="another program"):
-            attempt(oldest.with_name("observations.db"))
+            attempt(first_schema.with_name("observations.db"))
 
 
-def test_observations_that_are_broken_may_be_removed_and_the_library_is_read_without_them(
-    oldest: Path,
+def test_broken_observations_may_be_removed_and_do_not_block_readers(
+    first_schema: Path,
 ) -> None:
-    broken = oldest.with_name("observations.db")
+    broken = first_schema.with_name("observations.db")
     broken.write_bytes(b"noise" * 1000)
     with pytest.raises(LibraryError, match="remove it"):
-        Library.open(oldest)
-    open_reader(oldest).close()
+        Library.open(first_schema)
+    open_reader(first_schema).close()
     broken.unlink()
-    Library.open(oldest).close()
+    Library.open(first_schema).close()
 
 
-def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LibraryError, match="cannot be opened as a library"):
         Library.open(tmp_path / "file" / "library.db")

@@ -1,4 +1,4 @@
-"""A person's own tags in scans to come: found whatever model looks, as they were taught last, until forgotten."""
+"""A person's own tags are found in later scans with any model, as last taught, until they are forgotten."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from vtag.trainer.data.dataset import read_dataset
 from vtag.trainer.heads.finetune import FinetuneBase, FinetuneSettings, finetune
 
 
-def red(width: int) -> Callable[[int], np.ndarray]:
-    """Stripes that tell themselves from noise even for random weights."""
+def striped_frame(width: int) -> Callable[[int], np.ndarray]:
+    """Stripes that even random weights can tell from noise."""
     picture = np.zeros((48, 64, 3), np.uint8)
     picture[:, np.arange(64) // width % 2 == 0, 0] = 255
     return lambda _: picture
@@ -42,7 +42,7 @@ def base(tmp_path: Path) -> Checkpoint:
     return load_model(make_model(tmp_path / "base", seed=3))
 
 
-def look(library: Library, base: Checkpoint, folder: Path) -> None:
+def scan_folder(library: Library, base: Checkpoint, folder: Path) -> None:
     register_model(library, base, "base")
     list(scan(library, [os.fsencode(folder)], base, ScanOptions(device="cpu")))
 
@@ -61,46 +61,44 @@ def teach(library: Library, base: Checkpoint, data: Path, out: Path) -> None:
     forget_replaced_models(library, model)
 
 
-def found(library: Library, label: str) -> set[str]:
+def files_with(library: Library, label: str) -> set[str]:
     return {Path(os.fsdecode(moment.path)).name for moment in search(library.connection, f'label:"{label}"')}
 
 
-def test_own_tags_are_found_in_what_is_scanned_later(
-    library: Library, base: Checkpoint, tmp_path: Path
-) -> None:
+def test_own_tags_are_found_in_later_scans(library: Library, base: Checkpoint, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(4):
         noise = np.repeat(rng.integers(60, 200, (48, 64, 1), np.uint8), 3, axis=2)
         clip(tmp_path / "seen" / f"noise{number}.mp4", lambda _, n=noise: n, 20)
-        clip(tmp_path / "data" / "stripes" / f"{number}.mp4", red(6 + number), 3)
-    look(library, base, tmp_path / "seen")
+        clip(tmp_path / "data" / "stripes" / f"{number}.mp4", striped_frame(6 + number), 3)
+    scan_folder(library, base, tmp_path / "seen")
     teach(library, base, tmp_path / "data", tmp_path / "own")
-    # taught anew in the same place, under another name: the old one has no say any more
+    # taught again in the same folder, with another name: it replaces the old one
     (tmp_path / "data" / "stripes").rename(tmp_path / "data" / "lines")
     teach(library, base, tmp_path / "data", tmp_path / "own")
-    clip(tmp_path / "later" / "first.mp4", red(10))
-    look(library, base, tmp_path / "later")
-    assert found(library, "stripes") == set()
-    assert found(library, "lines") == {"first.mp4"}
+    clip(tmp_path / "later" / "first.mp4", striped_frame(10))
+    scan_folder(library, base, tmp_path / "later")
+    assert files_with(library, "stripes") == set()
+    assert files_with(library, "lines") == {"first.mp4"}
 
-    # what was scanned while the head was not known catches up at the next scan, and no video is opened
+    # the next scan derives the segments that a head lacks, without opening a video
     own = heads.require_model(library, str(tmp_path / "own"))
     with library.transaction() as db:
         db.execute("DELETE FROM segments WHERE model_id = ?", (own,))
         db.execute("DELETE FROM derivations WHERE model_id = ?", (own,))
-    look(library, base, tmp_path / "later")
-    assert found(library, "lines") == {"first.mp4"}
+    scan_folder(library, base, tmp_path / "later")
+    assert files_with(library, "lines") == {"first.mp4"}
 
     forget_model(library, own)
-    look(library, base, tmp_path / "later")
-    assert found(library, "lines") == set()
+    scan_folder(library, base, tmp_path / "later")
+    assert files_with(library, "lines") == set()
 
 
-def test_the_library_follows_its_own_model_when_that_is_taught_anew(
+def test_the_library_uses_the_new_version_of_its_own_model(
     library: Library, base: Checkpoint, tmp_path: Path
 ) -> None:
     for number in range(3):
-        clip(tmp_path / "data" / "stripes" / f"{number}.mp4", red(6 + number))
+        clip(tmp_path / "data" / "stripes" / f"{number}.mp4", striped_frame(6 + number))
         grey = np.full((48, 64, 3), 80 + 9 * number, np.uint8)
         clip(tmp_path / "data" / "flat" / f"{number}.mp4", lambda _, grey=grey: grey)
     teach(library, base, tmp_path / "data", tmp_path / "own")
