@@ -28,7 +28,7 @@ from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
     from vtag.engine.models.catalog import CatalogEntry, read_catalog
-    from vtag.engine.models.download import Progress
+    from vtag.engine.models.download import ProgressCallback
     from vtag.engine.models.registry import InstalledModel
 
 app = typer.Typer(help="List, download, import and export models.", no_args_is_help=True)
@@ -236,7 +236,7 @@ def remove(
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Progress]:
+def _progress(name: str) -> Iterator[ProgressCallback]:
     """Draws a bar on a terminal, else now and then a line."""
     if not is_terminal():
         yield _plain_progress(name)
@@ -253,7 +253,7 @@ def _progress(name: str) -> Iterator[Progress]:
         yield draw
 
 
-def _plain_progress(name: str) -> Progress:
+def _plain_progress(name: str) -> ProgressCallback:
     last = time.monotonic()
 
     def tell(done_bytes: int, total: int | None) -> None:

@@ -1,4 +1,4 @@
-"""What others published: names, addresses, sizes, licences. The list that comes with vtag, and a person's own."""
+"""Published models: names, addresses, sizes, licences. From the list that ships with vtag and the user's own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 
 from vtag.assets import asset
 from vtag.engine.errors import ModelError
-from vtag.engine.models.https import host_of
+from vtag.engine.models.https import host_name
 from vtag.engine.paths import home
 from vtag.engine.text import display_path, printable
 
-OWN_FILE = "models.toml"  # at home: entries of one's own, as for a mirror; they win over vtag's
+CATALOG_FILE = (
+    "models.toml"  # ships with vtag; the user's own at home replaces entries, for example for a mirror
+)
 KINDS = ("video", "image")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MB = 2**20
@@ -23,7 +25,7 @@ _MB = 2**20
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """A model that somebody published; `assets/models.toml` says what each field means."""
+    """A published model; `assets/models.toml` documents the fields."""
 
     name: str
     title: str
@@ -41,81 +43,81 @@ class CatalogEntry:
 
     @property
     def host(self) -> str:
-        """Where a download comes from."""
-        return host_of(self.url)
+        """The host to download from."""
+        return host_name(self.url)
 
     @property
     def size_bytes(self) -> int | None:
-        """About how long the file is, where its publisher says it."""
+        """The approximate size of the file, if it is published."""
         return round(self.size_mb * _MB) if self.size_mb else None
 
     @property
     def file_name(self) -> str:
-        """What the download is called here: our name, and the ending that was published."""
-        ending = PurePosixPath(urlsplit(self.url).path).suffix
-        return self.name + (ending if re.fullmatch(r"\.[A-Za-z0-9]{1,16}", ending) else "")
+        """The name of the downloaded file: the model's name with the published extension."""
+        extension = PurePosixPath(urlsplit(self.url).path).suffix
+        return self.name + (extension if re.fullmatch(r"\.[A-Za-z0-9]{1,16}", extension) else "")
 
     @property
     def terms(self) -> str:
-        """Size, host and licence, as they are shown before anything is downloaded."""
+        """Size, host and licence, to show before a download."""
         size = f"{self.size_mb:g} MB" if self.size_mb else "size not published"
         trained = f", trained on {self.trained_on}" if self.trained_on else ""
         return f"{size} from {self.host}, {self.licence}{trained}"
 
     @property
-    def by_hand(self) -> str:
-        """How to bring the model in where vtag cannot download it."""
+    def manual_steps(self) -> str:
+        """How to install the model if vtag cannot download it."""
         return f"fetch {self.url} elsewhere, then `vtag models import FILE --name {self.name}`"
 
     @property
     def how_to_get(self) -> str:
-        """What to do about a model that is not here, in one clause."""
-        return f"`vtag models pull {self.name}` downloads it ({self.terms}); by hand: {self.by_hand}"
+        """How to install the model, as a clause."""
+        return f"`vtag models pull {self.name}` downloads it ({self.terms}); by hand: {self.manual_steps}"
 
 
 def is_model_name(name: str) -> bool:
-    """Whether `name` can be a model's: a-z, 0-9, dots, dashes and underscores, 64 at most."""
+    """Whether `name` may name a model: at most 64 of a-z, 0-9, dots, dashes and underscores."""
     return bool(_NAME.fullmatch(name)) and not name.endswith(".")
 
 
 def read_catalog() -> dict[str, CatalogEntry]:
     """All entries by name, in the file's order, then those of `models.toml` at home.
 
-    Raises ModelError where that file is not sound.
+    Raises ModelError if that file is invalid.
     """
-    entries = _entries(asset(OWN_FILE).read_text(encoding="utf-8"), "the catalogue")
-    own = home() / OWN_FILE
-    if own.is_file():
+    entries = _entries(asset(CATALOG_FILE).read_text(encoding="utf-8"), "the catalogue")
+    own_file = home() / CATALOG_FILE
+    if own_file.is_file():
         try:
-            text = own.read_text(encoding="utf-8")
+            text = own_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"{display_path(own)} cannot be read: {printable(str(error))}") from error
-        entries |= _entries(text, display_path(own))
+            raise ModelError(f"{display_path(own_file)} cannot be read: {printable(str(error))}") from error
+        entries |= _entries(text, display_path(own_file))
     return entries
 
 
-def _entries(text: str, where: str) -> dict[str, CatalogEntry]:
+def _entries(text: str, source: str) -> dict[str, CatalogEntry]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"{where} is no sound TOML: {printable(str(error))}") from error
-    return {name: _entry(name, values, where) for name, values in table.items()}
+        raise ModelError(f"{source} is no sound TOML: {printable(str(error))}") from error
+    return {name: _entry(name, values, source) for name, values in table.items()}
 
 
-def _entry(name: str, values: Any, where: str) -> CatalogEntry:
-    said = f"{where}: {printable(name)[:64]!r}"
+def _entry(name: str, values: Any, source: str) -> CatalogEntry:
+    prefix = f"{source}: {printable(name)[:64]!r}"
     if not is_model_name(name) or not isinstance(values, dict):
-        raise ModelError(f"{said} is no entry: [name] with a-z, 0-9, dots and dashes, and its fields below")
-    known = {field.name: str(field.type) for field in fields(CatalogEntry) if field.name != "name"}
+        raise ModelError(f"{prefix} is no entry: [name] with a-z, 0-9, dots and dashes, and its fields below")
+    field_types = {field.name: str(field.type) for field in fields(CatalogEntry) if field.name != "name"}
     for key, value in values.items():
-        if key not in known:
-            raise ModelError(f"{said} has a field that is not known: {printable(key)[:40]!r}")
-        wanted = str if "str" in known[key] else (int, float)
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            raise ModelError(f"{said} has a {key} of the wrong kind: {printable(str(value))[:40]!r}")
+        if key not in field_types:
+            raise ModelError(f"{prefix} has a field that is not known: {printable(key)[:40]!r}")
+        expected_type = str if "str" in field_types[key] else (int, float)
+        if not isinstance(value, expected_type) or isinstance(value, bool):
+            raise ModelError(f"{prefix} has a {key} of the wrong kind: {printable(str(value))[:40]!r}")
     if missing := [key for key in ("title", "url", "licence") if not values.get(key)]:
-        raise ModelError(f"{said} lacks its {missing[0]}")
+        raise ModelError(f"{prefix} lacks its {missing[0]}")
     entry = CatalogEntry(name=name, **values)
     if entry.kind not in KINDS or not re.fullmatch(r"[0-9a-f]{0,64}", entry.sha256):
-        raise ModelError(f"{said} has a kind or a sha256 that cannot be")
+        raise ModelError(f"{prefix} has a kind or a sha256 that cannot be")
     return entry

@@ -1,4 +1,4 @@
-"""What was downloaded: the hash of each address's first file, which later ones are held against."""
+"""The SHA-256 of the first file that each address delivered. Later downloads have to match it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vtag.engine.paths import models_dir
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.text import display_path
 
-LEDGER = "downloads.json"
+HASHES_FILE = "downloads.json"
 
 
 def known_sha256(entry: CatalogEntry) -> str:
-    """What is known of the SHA-256 of an entry's file: all of it once it was downloaded, else what is published.
+    """The SHA-256 of an entry's file in hex: of its first download, else the digits that are published.
 
-    Raises ModelError where the record cannot be read.
+    Raises ModelError if the recorded hashes cannot be read.
     """
     recorded = _read().get(entry.url, {}).get("sha256", "")
     if isinstance(recorded, str) and len(recorded) == 64 and recorded.startswith(entry.sha256):
@@ -28,29 +28,30 @@ def known_sha256(entry: CatalogEntry) -> str:
 
 
 def record_download(entry: CatalogEntry, sha256: str, size_bytes: int) -> None:
-    """Write down the first file of an address; a later one changes nothing. The caller holds the models' lock."""
-    told = _read()
-    if entry.url in told:
+    """Record the hash of an address's first file; later calls change nothing. The caller holds the models' lock."""
+    records = _read()
+    if entry.url in records:
         return
-    told[entry.url] = {
+    records[entry.url] = {
         "sha256": sha256,
         "size_bytes": size_bytes,
         "first": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_atomically(_path(), json.dumps(told, indent=1).encode())
+    write_atomically(_path(), json.dumps(records, indent=1).encode())
 
 
 def _path() -> Path:
-    return models_dir() / LEDGER
+    return models_dir() / HASHES_FILE
 
 
 def _read() -> dict[str, dict[str, Any]]:
+    """The records by address; empty if there are none yet."""
     try:
-        told = json.loads(_path().read_text(encoding="utf-8"))
+        records = json.loads(_path().read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{display_path(_path())} cannot be read ({error}): delete it") from error
-    if not isinstance(told, dict) or not all(isinstance(entry, dict) for entry in told.values()):
+    if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
         raise ModelError(f"{display_path(_path())} is not a record of downloads: delete it")
-    return told
+    return records

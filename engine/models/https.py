@@ -1,4 +1,4 @@
-"""Opening an address: https alone, few redirects, five seconds to connect; loopback may be http, for tests."""
+"""Opens an https address: few redirects, five seconds to connect. Tests may use http on this machine."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from urllib.parse import urlsplit
 from vtag.engine.text import printable
 
 MOST_REDIRECTS = 5
-CONNECT_S = 5.0  # name, connection, proxy and encryption together
-READ_S = 30.0  # of silence within an answer
+CONNECT_S = 5.0  # name lookup, connection, proxy and encryption together
+READ_S = 30.0  # of silence within a response
 
 
 class RefusedAddress(Exception):
-    """An address that is not asked, or led nowhere good; the message goes on after the host's name."""
+    """An address that is not requested, or redirects to a bad one. The message is a clause after the host's name."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds: to connect in all, and of silence."""
+    """The longest time to connect, and the longest silence, in seconds."""
 
     connect_s: float = CONNECT_S
     read_s: float = READ_S
 
 
-def host_of(url: str) -> str:
-    """The host of an address, fit to be shown."""
+def host_name(url: str) -> str:
+    """The host of an address, to show."""
     try:
         return printable(urlsplit(url).hostname or "the address")[:100]
     except ValueError:
@@ -41,19 +41,19 @@ def host_of(url: str) -> str:
 
 
 def is_allowed(url: str, *, loopback: bool = False) -> bool:
-    """Whether `url` is https, or, where `loopback`, http to this very machine; and no trick."""
+    """Whether to request `url`: https without a user name; with `loopback` also http to this machine."""
     try:
         parts = urlsplit(url)
-        sound = bool(parts.hostname) and parts.username is None and parts.port != 0
+        is_valid = bool(parts.hostname) and parts.username is None and parts.port != 0
     except ValueError:
         return False
-    if not sound or not url.isascii() or not url.isprintable():
+    if not is_valid or not url.isascii() or not url.isprintable():
         return False
     return parts.scheme == "https" or (parts.scheme == "http" and loopback and is_loopback(url))
 
 
 def is_loopback(url: str) -> bool:
-    """Whether an address names this very machine."""
+    """Whether an address names this machine."""
     try:
         host = urlsplit(url).hostname or ""
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -62,34 +62,34 @@ def is_loopback(url: str) -> bool:
 
 
 def open_url(url: str, headers: dict[str, str], limits: Limits = Limits()) -> Any:
-    """The open answer (http.client.HTTPResponse; its `url` is the last one) to a GET, redirects followed.
+    """Send a GET, follow redirects, and return the open http.client.HTTPResponse; its `url` is the last address.
 
-    A proxy of the environment is used. Raises RefusedAddress for an address that must not be asked and for too
+    Uses the proxy of the environment. Raises RefusedAddress for an address that must not be requested and for too
     many redirects; urllib.error.HTTPError, URLError and OSError as urllib does.
     """
-    local = is_loopback(url)
+    is_local = is_loopback(url)
     if not is_allowed(url, loopback=True):
         raise RefusedAddress("is not asked: vtag downloads from https addresses alone")
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler({} if local else None),
-        _OverHttp(limits),
-        _OverHttps(limits),
+        urllib.request.ProxyHandler({} if is_local else None),
+        _HttpHandler(limits),
+        _HttpsHandler(limits),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _Redirects(loopback=url.startswith("http:")),
+        _RedirectHandler(loopback=url.startswith("http:")),
     ):
         opener.add_handler(handler)
-    told = {"User-Agent": f"vtag/{version('vtag')}", "Accept-Encoding": "identity", **headers}
-    # each of a host's addresses gets half of the time, so that a silent one does not cost the others
+    all_headers = {"User-Agent": f"vtag/{version('vtag')}", "Accept-Encoding": "identity", **headers}
+    # each IP address of the host gets half of the time, so a silent one leaves time for another
     try:
-        return opener.open(urllib.request.Request(url, headers=told), timeout=limits.connect_s / 2)
-    except ValueError as error:  # urllib's word for an address that cannot be taken apart
+        return opener.open(urllib.request.Request(url, headers=all_headers), timeout=limits.connect_s / 2)
+    except ValueError as error:  # urllib raises it for an address that it cannot parse
         raise RefusedAddress("redirects to what is no address") from error
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a few redirects, and never from https to http."""
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows a few redirects, but never from https to http."""
 
     def __init__(self, *, loopback: bool) -> None:
         self._loopback = loopback
@@ -106,7 +106,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Plain(http.client.HTTPConnection):
+class _HttpConnection(http.client.HTTPConnection):
     def __init__(self, host: str, *, limits: Limits, timeout: float) -> None:
         super().__init__(host, timeout=timeout)
         self._limits = limits
@@ -115,7 +115,7 @@ class _Plain(http.client.HTTPConnection):
         _connect_within(self, super().connect, self._limits)
 
 
-class _Encrypted(http.client.HTTPSConnection):
+class _HttpsConnection(http.client.HTTPSConnection):
     def __init__(self, host: str, *, limits: Limits, timeout: float) -> None:
         super().__init__(host, timeout=timeout)
         self._limits = limits
@@ -124,28 +124,28 @@ class _Encrypted(http.client.HTTPSConnection):
         _connect_within(self, super().connect, self._limits)
 
 
-class _OverHttp(urllib.request.HTTPHandler):
+class _HttpHandler(urllib.request.HTTPHandler):
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self._limits = limits
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Plain, req, limits=self._limits)  # type: ignore[arg-type]
+        return self.do_open(_HttpConnection, req, limits=self._limits)  # type: ignore[arg-type]
 
 
-class _OverHttps(urllib.request.HTTPSHandler):
+class _HttpsHandler(urllib.request.HTTPSHandler):
     def __init__(self, limits: Limits) -> None:
         super().__init__()
         self._limits = limits
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Encrypted, req, limits=self._limits)  # type: ignore[arg-type]
+        return self.do_open(_HttpsConnection, req, limits=self._limits)  # type: ignore[arg-type]
 
 
 def _connect_within(
     connection: http.client.HTTPConnection, connect: Callable[[], None], limits: Limits
 ) -> None:
-    """Connect in so many seconds in all: looking a name up knows no time limit of its own."""
+    """Connect within `limits.connect_s`. It runs in a thread, since a name lookup has no timeout of its own."""
     failure: list[BaseException] = []
 
     def run() -> None:

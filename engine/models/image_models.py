@@ -1,4 +1,4 @@
-"""Image models that are here to start a training from: the published file as it came, and what it is."""
+"""Installed image models, which a training may start from: the published file, and a record of what it is."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vtag.engine.errors import ModelError
 from vtag.engine.swin.weight_names import is_head, parameter_shapes
 from vtag.engine.system.atomic_write import flush_file
 
-IMAGE_SPEC = "image.json"  # in an image model's folder, where a video model has its model.json
-_MOST_SPEC_BYTES = 64 << 10
-_PATCH = "patch_embed.proj.weight"
-_WINDOW = (8, 7, 7)  # any: the position tables are resized when the model is inflated
+IMAGE_SPEC = "image.json"  # in the folder of an image model; a video model has model.json
+_MAX_SPEC_BYTES = 64 << 10
+_PATCH_KERNEL = "patch_embed.proj.weight"
+_WINDOW_SIZE = (8, 7, 7)  # any will do: the position tables are resized when the model is inflated
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What is kept of an image model: its file's name in the folder, that file's hash, where it came from."""
+    """The record of an image model: its file's name in the folder, that file's hash, and its source."""
 
     file: str
     sha256: str
@@ -32,7 +32,7 @@ class ImageSpec:
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether `path` is an image Swin's checkpoint."""
+    """Whether `path` is the checkpoint of an image Swin."""
     try:
         check_image_file(path)
     except ModelError:
@@ -41,17 +41,17 @@ def is_image_file(path: Path) -> bool:
 
 
 def check_image_file(path: Path) -> None:
-    """Raise ModelError unless `path` is an image Swin's checkpoint with all of its tensors."""
+    """Raise ModelError unless `path` is the checkpoint of an image Swin with all of its tensors."""
     with said_of(path), open_regular(path) as (handle, size):
         weights = read_weights(handle, size)
-        kernel = weights.shape(_PATCH)
+        kernel = weights.shape(_PATCH_KERNEL)
         if len(kernel) != 4:
             raise ModelError("not an image Swin, but a video model")
         sizes = sizes_of(
             weights,
             embed_dim=kernel[0],
             patch_size=(2, kernel[2], kernel[3]),
-            window_size=_WINDOW,
+            window_size=_WINDOW_SIZE,
             num_classes=1,
         )
         for name in parameter_shapes(sizes):
@@ -60,27 +60,27 @@ def check_image_file(path: Path) -> None:
 
 
 def read_image_spec(folder: Path) -> ImageSpec:
-    """What `folder` says of its image model. Raises ModelError."""
+    """The record of the image model in `folder`. Raises ModelError."""
     with open_regular(folder / IMAGE_SPEC) as (handle, size):
-        if size > _MOST_SPEC_BYTES:
+        if size > _MAX_SPEC_BYTES:
             raise ModelError(f"its {IMAGE_SPEC} is absurdly large")
-        said = read_json(handle.read(), f"its {IMAGE_SPEC}")
+        record = read_json(handle.read(), f"its {IMAGE_SPEC}")
     keys = ("file", "sha256", "source", "licence")
-    if not isinstance(said, dict) or not all(isinstance(said.get(key), str) for key in keys):
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in keys):
         raise ModelError(f"its {IMAGE_SPEC} lacks one of {', '.join(keys)}")
-    spec = ImageSpec(*(said[key] for key in keys))
+    spec = ImageSpec(*(record[key] for key in keys))
     if not spec.file.isprintable() or spec.file in ("", ".", "..") or set(spec.file) & set("/\\:"):
         raise ModelError(f"its {IMAGE_SPEC} names no file in the folder: {spec.file[:80]!r}")
     return spec
 
 
 def save_image_folder(file: Path, spec: ImageSpec, folder: Path) -> None:
-    """Write a copy of `file` and its `spec` to the new `folder`. Raises ModelError."""
+    """Create `folder` with a copy of `file` and its record. Raises ModelError."""
     with said_of(folder):
         folder.mkdir()
         with open_regular(file) as (source, _), open(folder / spec.file, "xb") as copy:
             shutil.copyfileobj(source, copy)
             flush_file(copy)
-        with open(folder / IMAGE_SPEC, "x", encoding="utf-8") as opened:
-            json.dump({"format": 1, **asdict(spec)}, opened, ensure_ascii=False, indent=1)
-            flush_file(opened)
+        with open(folder / IMAGE_SPEC, "x", encoding="utf-8") as stream:
+            json.dump({"format": 1, **asdict(spec)}, stream, ensure_ascii=False, indent=1)
+            flush_file(stream)

@@ -1,4 +1,4 @@
-"""A file that is not whole yet: what came so far, and what the server said of the whole."""
+"""A download that is not complete yet: the bytes received so far, and what the server said of the whole file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 from vtag.engine.system.atomic_write import flush_folder
 
-_MOST_NOTES_BYTES = 16 << 10
+_MAX_NOTES_BYTES = 16 << 10
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What an answer said of the whole file; `etag` and `last_modified` tell whether it is still the same."""
+class RemoteFile:
+    """The whole file as the server described it. `etag` and `last_modified` show whether it is still the same."""
 
     url: str
     total_bytes: int | None = None
@@ -25,12 +25,12 @@ class Whole:
 
     @property
     def validator(self) -> str:
-        """What `If-Range` asks by: a strong ETag, else a date; empty where nothing tells two files apart."""
+        """The value for `If-Range`: a strong ETag, else a date; empty if the server sent neither."""
         return self.etag if self.etag.startswith('"') else self.last_modified
 
 
-class Partial:
-    """The file `path` that is written piece by piece, and `path`.json, which says what it is a part of."""
+class PartialDownload:
+    """The file `path` with the bytes received so far, and `path`.json with the RemoteFile that they are of."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,56 +38,56 @@ class Partial:
 
     @property
     def size_bytes(self) -> int:
-        """How much came so far."""
+        """How many bytes were received so far."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
             return 0
 
-    def begun(self, url: str) -> Whole | None:
-        """What a part that is here is of; None where nothing is here that can be continued from `url`."""
+    def resumable(self, url: str) -> RemoteFile | None:
+        """The file that an earlier download from `url` began; None if there is nothing to resume."""
         if not self.size_bytes:
             return None
         try:
-            with self._notes.open("rb") as opened:
-                said = json.loads(opened.read(_MOST_NOTES_BYTES))
-            whole = Whole(**said)
-            texts = (whole.url, whole.etag, whole.last_modified)
-            total = whole.total_bytes
-            sound = all(isinstance(t, str) and t.isprintable() for t in texts) and (
+            with self._notes.open("rb") as stream:
+                notes = json.loads(stream.read(_MAX_NOTES_BYTES))
+            remote = RemoteFile(**notes)
+            texts = (remote.url, remote.etag, remote.last_modified)
+            total = remote.total_bytes
+            is_valid = all(isinstance(t, str) and t.isprintable() for t in texts) and (
                 total is None or (isinstance(total, int) and total >= self.size_bytes)
             )
         except (OSError, ValueError, TypeError, RecursionError):
             return None
-        return whole if sound and whole.url == url and whole.validator else None
+        return remote if is_valid and remote.url == url and remote.validator else None
 
-    def begin(self, whole: Whole) -> BinaryIO:
-        """Start anew; the open file."""
+    def create(self, remote: RemoteFile) -> BinaryIO:
+        """Start from the first byte; returns the open file."""
         self.discard()
         descriptor = os.open(
             self._notes, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600
         )
-        with open(descriptor, "w", encoding="utf-8") as opened:
-            json.dump(asdict(whole), opened)
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(asdict(remote), stream)
         return self._open(os.O_TRUNC)
 
-    def go_on(self) -> BinaryIO:
+    def append(self) -> BinaryIO:
         """The open file, at its end."""
         return self._open(os.O_APPEND)
 
     def discard(self) -> None:
-        """Forget what came so far."""
+        """Delete what was received so far."""
         for path in (self.path, self._notes):
             with suppress(FileNotFoundError):
                 path.unlink()
 
     def move_to(self, destination: Path) -> None:
-        """The whole file appears at `destination` in one step."""
+        """Rename the complete file to `destination`, where it appears at once."""
         os.replace(self.path, destination)
         self.discard()
         flush_folder(destination.parent)
 
     def _open(self, flag: int) -> BinaryIO:
         flags = os.O_CREAT | os.O_WRONLY | flag | getattr(os, "O_BINARY", 0)
-        # unbuffered: what was received is kept when the process is killed
+        # unbuffered, so that received bytes survive if the process is killed
         return open(os.open(self.path, flags, 0o600), "wb", buffering=0)

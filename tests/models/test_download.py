@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtag.engine.errors import DownloadError
-from vtag.engine.models.download import Fetched, fetch
+from vtag.engine.models.download import DownloadedFile, fetch
 from vtag.engine.models.https import Limits, is_allowed
 
 BODY = np.random.default_rng(0).bytes(300_000)
@@ -39,8 +39,8 @@ def goal(tmp_path: Path) -> Path:
     return tmp_path / "downloads" / "model.pth"
 
 
-def get(url: str, goal: Path, **kwargs: Any) -> Fetched:
-    return fetch(url, goal, **{"pause_s": 0.0, "by_hand": BY_HAND, **kwargs})
+def get(url: str, goal: Path, **kwargs: Any) -> DownloadedFile:
+    return fetch(url, goal, **{"pause_s": 0.0, "manual_steps": BY_HAND, **kwargs})
 
 
 def refused(url: str, goal: Path, **kwargs: Any) -> str:
@@ -73,7 +73,7 @@ def test_a_file_comes_whole_and_nothing_else_is_left(server: FileServer, goal: P
         server.serve(whole(BODY)), goal, sha256_prefix=HASH[:8], on_progress=lambda *at: seen.append(at)
     )
     assert goal.read_bytes() == BODY
-    assert got == Fetched(goal, HASH, len(BODY))
+    assert got == DownloadedFile(goal, HASH, len(BODY))
     assert left(goal) == ["model.pth"]
     assert seen[-1] == (len(BODY), len(BODY))
     assert seen == sorted(seen)
@@ -326,7 +326,7 @@ def test_a_length_far_from_the_published_one_is_refused_before_it_is_taken(
 
 @pytest.mark.parametrize("answer", [whole(BODY), chunked(BODY)])
 def test_more_than_the_most_is_refused(server: FileServer, goal: Path, answer: Any) -> None:
-    assert said_of(refused(server.serve(answer), goal, most_bytes=100_000))
+    assert said_of(refused(server.serve(answer), goal, max_bytes=100_000))
     assert left(goal) == []
 
 
@@ -346,7 +346,7 @@ def test_an_answer_in_chunks_comes_whole_or_not_at_all(server: FileServer, goal:
 
 def test_a_full_disk_is_known_before_anything_is_written(server: FileServer, goal: Path) -> None:
     room = shutil.disk_usage(goal.parents[1]).free
-    assert "free" in refused(server.serve(whole(BODY)), goal, room_bytes=room)
+    assert "free" in refused(server.serve(whole(BODY)), goal, spare_bytes=room)
     assert left(goal) == []
 
 
