@@ -1,6 +1,6 @@
-"""The engine: video reading, the model and its backends, checkpoints, the catalogue, the library, the scan.
+"""Video, models, backends, checkpoints, the library and the scan. Imports assets; never app or trainer.
 
-The public names are looked up when they are first used, so that reading the library imports no torch.
+The public names are imported when they are first used, so reading the library imports no torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "ModelSpec", "Output", "open_backend"]
 
-_HOMES = {
+_MODULES = {
     "Backend": "vtag.engine.backends.protocol",
     "ModelSpec": "vtag.engine.swin.config",
     "Output": "vtag.engine.backends.protocol",
@@ -24,6 +24,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What is here, what is wrong with it, and the command that mends it."""
+"""Checks the installation: what is there, what is wrong, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from vtag.engine.paths import home, library_path
 from vtag.engine.text import display_path, pluralize
 
 _CODECS = ("h264", "hevc", "av1", "vp9", "vp8", "mpeg4", "mpeg2video", "prores", "mjpeg")
-_LITTLE_DISK_BYTES = 2**30
+_MIN_FREE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `state` is ok, warning or wrong; `mend` is what to do about it."""
+    """The result of one check: `state` is ok, warning or wrong; `remedy` is what to do about it."""
 
-    what: str
+    subject: str
     state: str
-    said: str
-    mend: str = ""
+    message: str
+    remedy: str = ""
 
 
-def examine(db: Path | None = None) -> Iterator[Finding]:
-    """All findings; a check that breaks is a finding, and the others go on."""
+def run_checks(db: Path | None = None) -> Iterator[Finding]:
+    """The findings of all checks. A check that raises is a finding, too, and the others continue."""
     checks: list[Callable[[], Iterator[Finding]]] = [
         _python,
         _torch,
@@ -47,7 +47,7 @@ def examine(db: Path | None = None) -> Iterator[Finding]:
     for check in checks:
         try:
             yield from check()
-        except Exception as error:  # whatever is broken on a stranger's machine is what we are asked to say
+        except Exception as error:  # any broken part of an unknown machine is a finding
             yield Finding(
                 getattr(check, "__name__", "library").strip("_<>"),
                 "wrong",
@@ -68,9 +68,9 @@ def _torch() -> Iterator[Finding]:
         return
     yield Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
-        card = torch.cuda.get_device_name()
+        name = torch.cuda.get_device_name()
         total = float(torch.ones(8, device="cuda").sum().cpu())
-        yield Finding("device", "ok" if total == 8 else "wrong", f"cuda: {card}")
+        yield Finding("device", "ok" if total == 8 else "wrong", f"cuda: {name}")
     elif torch.backends.mps.is_available():
         yield Finding("device", "ok", "mps")
     elif torch.version.cuda and shutil.which("nvidia-smi"):
@@ -82,15 +82,15 @@ def _torch() -> Iterator[Finding]:
 
 
 def _onnxruntime() -> Iterator[Finding]:
-    both = []
+    packages = []
     for name in ("onnxruntime", "onnxruntime-gpu"):
         with contextlib.suppress(PackageNotFoundError):
-            both.append(f"{name} {version(name)}")
-    if len(both) > 1:
+            packages.append(f"{name} {version(name)}")
+    if len(packages) > 1:
         yield Finding(
             "onnxruntime",
             "wrong",
-            f"{' and '.join(both)} are installed over each other",
+            f"{' and '.join(packages)} are installed over each other",
             "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu",
         )
     for name in ("onnx", "onnxruntime"):
@@ -99,9 +99,11 @@ def _onnxruntime() -> Iterator[Finding]:
             return
     from vtag.engine.backends import onnx_session
 
-    took = onnx_session.try_out("cpu")
-    said = f"{onnx_session.import_runtime().__version__}, the processor computes (tried in {took:.2f} s)"
-    yield Finding("onnxruntime", "ok", said)
+    seconds = onnx_session.try_out("cpu")
+    message = (
+        f"{onnx_session.import_runtime().__version__}, the processor computes (tried in {seconds:.2f} s)"
+    )
+    yield Finding("onnxruntime", "ok", message)
     yield from _onnx_on_cuda()
 
 
@@ -114,15 +116,15 @@ def _onnx_on_cuda() -> Iterator[Finding]:
         yield Finding("onnx cuda", "ok", f"no CUDA card here; {libraries}")
         return
     try:
-        took = onnx_session.try_out("cuda")
-        yield Finding("onnx cuda", "ok", f"computes (tried in {took:.2f} s); {libraries}")
+        seconds = onnx_session.try_out("cuda")
+        yield Finding("onnx cuda", "ok", f"computes (tried in {seconds:.2f} s); {libraries}")
     except VtagError as error:
-        mend = "pip install --upgrade 'onnxruntime-gpu[cuda,cudnn]'"
-        yield Finding("onnx cuda", "warning", f"{error}; {libraries}", mend)
+        remedy = "pip install --upgrade 'onnxruntime-gpu[cuda,cudnn]'"
+        yield Finding("onnx cuda", "warning", f"{error}; {libraries}", remedy)
 
 
 def _backend() -> Iterator[Finding]:
-    """What `--backend auto` means: the user's word, and what was measured."""
+    """What `--backend auto` means: the backend that the user pinned, and the measured choices."""
     from vtag.engine.backends import autotune
 
     try:
@@ -131,9 +133,9 @@ def _backend() -> Iterator[Finding]:
     except VtagError as error:
         yield Finding("backend", "wrong", str(error), f"unset {autotune.PIN}")
     for choice in autotune.choices():
-        other = "gives other answers" if choice.onnx_s is None else f"{choice.onnx_s:.2g} s"
-        said = f"{choice.backend} (torch {choice.torch_s:.2g} s a clip, onnx {other}; both fp32)"
-        yield Finding("backend", "ok", f"{choice.model} {choice.clip}: {said}")
+        onnx_time = "gives other answers" if choice.onnx_s is None else f"{choice.onnx_s:.2g} s"
+        message = f"{choice.backend} (torch {choice.torch_s:.2g} s a clip, onnx {onnx_time}; both fp32)"
+        yield Finding("backend", "ok", f"{choice.model} {choice.clip}: {message}")
 
 
 def _video() -> Iterator[Finding]:
@@ -175,13 +177,15 @@ def _library(path: Path) -> Iterator[Finding]:
         return
     try:
         with contextlib.closing(open_reader(path)) as reader:
-            sound, videos, moments = check_health(reader)
+            integrity, videos, moments = check_health(reader)
     except (VtagError, sqlite3.Error) as error:
         yield Finding("library", "wrong", str(error), "bring back a backup, or name another file with --db")
         return
-    holds = f"{pluralize(videos, 'video')}, {pluralize(moments, 'moment')}"
-    said = f"{display_path(path)}: {holds}, SQLite {sqlite3.sqlite_version}"
-    yield Finding("library", "ok" if sound == "ok" else "wrong", said if sound == "ok" else sound)
+    contents = f"{pluralize(videos, 'video')}, {pluralize(moments, 'moment')}"
+    message = f"{display_path(path)}: {contents}, SQLite {sqlite3.sqlite_version}"
+    yield Finding(
+        "library", "ok" if integrity == "ok" else "wrong", message if integrity == "ok" else integrity
+    )
     for file in (path, path.parent / OBSERVATIONS_FILE):
         if sys.platform != "win32" and file.exists() and file.stat().st_mode & 0o077:
             yield Finding(
@@ -190,9 +194,9 @@ def _library(path: Path) -> Iterator[Finding]:
 
 
 def _disk() -> Iterator[Finding]:
-    place = home()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    state = "ok" if free > _LITTLE_DISK_BYTES else "warning"
-    yield Finding("disk", state, f"{free / 2**30:.1f} GiB free at {display_path(place)}")
+    folder = home()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    state = "ok" if free > _MIN_FREE_BYTES else "warning"
+    yield Finding("disk", state, f"{free / 2**30:.1f} GiB free at {display_path(folder)}")

@@ -1,4 +1,4 @@
-"""`vtag models export`: which model, which windows it is compared on, and what came of it."""
+"""Exports a model as an ONNX folder and compares it with Torch on windows of videos (`vtag models export`)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vtag.engine.scan.sample_windows import library_videos, sample_windows
 if TYPE_CHECKING:
     from vtag.engine.backends.export.onnx_writer import Compared
 
-_FEW_WINDOWS = 4  # where numbers are compared, and not shares of windows
+_FEW_WINDOWS = 4  # enough to compare numbers; int8 is compared by its share of equal answers
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A model folder that was written, and how it answers beside Torch."""
+class ExportedModel:
+    """The name and size of a new model folder, and how close its outputs are to those of Torch."""
 
     name: str
     size_bytes: int
@@ -40,21 +40,21 @@ def export_model(
     opset: int = 18,
     clips: Sequence[bytes] = (),
     db: Path | None = None,
-) -> Exported:
-    """Write a model as an ONNX folder, compared with Torch on windows of `clips`, else of the library's videos.
+) -> ExportedModel:
+    """Write a model as an ONNX folder. It is compared with Torch on windows of `clips`, else of the library's videos.
 
     Args:
-        model: a name or path; None: the library's, in a new library the starter.
-        folder: where to.
+        model: a name or path; None: the library's model, in a new library the starter.
+        folder: the folder to create.
         precision: fp32, fp16 or int8.
         size: height and width of its clips in pixels; None: the model's crop.
         batch: clips in a call; None: any number.
         opset: the version of ONNX's operators.
-        clips: videos and folders of them.
+        clips: videos, and folders of videos.
         db: the library's file.
 
-    Raises ModelError where torch or the exporter is missing, where the model cannot be exported, or where the file
-    does not answer as Torch does; then nothing is written.
+    Raises ModelError if torch or the exporter is missing, if the model cannot be exported, or if the exported model
+    computes something else than Torch; then nothing is written.
     """
     need_exporter()
     from vtag.engine.backends.export.onnx_writer import (
@@ -70,17 +70,17 @@ def export_model(
     clip = (checkpoint.spec.frames, size, size) if size else None
     options = ExportOptions(precision, clip, batch, opset)
     check_options(checkpoint, options)
-    most = MOST_WINDOWS if precision == "int8" else _FEW_WINDOWS
-    paths = list(clips) or library_videos(library, most)
+    max_windows = MOST_WINDOWS if precision == "int8" else _FEW_WINDOWS
+    paths = list(clips) or library_videos(library, max_windows)
     spec = spec_for(checkpoint.spec, clip)
-    windows = sample_windows(paths, spec, most) if paths else []
+    windows = sample_windows(paths, spec, max_windows) if paths else []
     compared = export(replace(checkpoint, onnx=None), folder, options, windows)
-    return Exported(spec.name, (folder / ONNX_FILE).stat().st_size, compared)
+    return ExportedModel(spec.name, (folder / ONNX_FILE).stat().st_size, compared)
 
 
-def _library_model(library: Path) -> str | None:
-    """The name or path of the model that a library uses, where there is one."""
-    if not library.is_file():
+def _library_model(path: Path) -> str | None:
+    """The name or path of the model that a library uses; None if there is no library yet."""
+    if not path.is_file():
         return None
-    with Library.open(library) as opened:
-        return library_model_source(opened)
+    with Library.open(path) as library:
+        return library_model_source(library)

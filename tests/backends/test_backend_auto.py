@@ -31,7 +31,7 @@ from vtag.engine.backends.protocol import Output
 from vtag.engine.backends.synthetic_clips import generated
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint
-from vtag.engine.doctor import examine
+from vtag.engine.doctor import run_checks
 from vtag.engine.errors import ModelError
 from vtag.engine.system.locks import lock_file
 
@@ -90,7 +90,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def backends_in_doctor() -> list[str]:
-    return [finding.said for finding in examine() if finding.what == "backend"]
+    return [finding.message for finding in run_checks() if finding.subject == "backend"]
 
 
 # --- what is measured, and when ---------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_what_the_user_says_goes_before_what_was_measured(
     monkeypatch.setenv("VTAG_BACKEND", "tpu")
     with pytest.raises(ModelError, match="set it to torch or onnx, or unset it"):
         open_backend(model)
-    assert next(f.state for f in examine() if f.what == "backend") == "wrong"
+    assert next(f.state for f in run_checks() if f.subject == "backend") == "wrong"
 
 
 # --- as a user sees it ------------------------------------------------------------------------------------------
