@@ -91,8 +91,8 @@ class JobQueue:
             with Library.open(self._library) as library, library.transaction():
                 if not (waiting := _read_waiting(library.connection)):
                     return  # another server has started it meanwhile
-                first, *rest = waiting
-                _write_waiting(library, rest)
+                first, *remaining = waiting
+                _write_waiting(library, remaining)
             self.failure = ""
             self._current = first, self._start(first)
 
@@ -220,7 +220,8 @@ def last_line(log: Path) -> str:
 def _read_waiting(connection: sqlite3.Connection) -> list[QueuedJob]:
     rows = json.loads(read_setting(connection, _SETTING) or "[]")
     return [
-        QueuedJob(number, kind, subject, tuple(rest), *more) for number, kind, subject, rest, *more in rows
+        QueuedJob(number, kind, subject, tuple(arguments), *more)
+        for number, kind, subject, arguments, *more in rows
     ]
 
 

@@ -104,13 +104,13 @@ class _RestFilter:
     def postpones(self, file: VideoFile) -> bool:
         """Whether to postpone a file, since it is new or changed less than `rest_s` ago."""
         size_bytes, mtime_ns, since = self._files.get(file.path, (-1, -1, 0.0))
-        now = time.monotonic()
+        now_s = time.monotonic()
         if (size_bytes, mtime_ns) != (file.size_bytes, file.mtime_ns):
             # the date counts only for files from before the watch: the clocks of shares may be wrong
             is_old = self._is_first_walk and time.time() - file.mtime_ns / 1e9 > self._rest_s
-            since = now - self._rest_s if is_old else now
+            since = now_s - self._rest_s if is_old else now_s
             self._files[file.path] = (file.size_bytes, file.mtime_ns, since)
-        if now - since >= self._rest_s:
+        if now_s - since >= self._rest_s:
             return False
         self.has_postponed = True
         return True

@@ -80,11 +80,11 @@ class ScanWriter:
         facts = {**_facts(info, video_pass.fingerprint), "note": note or None}
         with self._library.transaction():
             content_id = self._record(task, {**facts, "error": None, "error_at": None})
-            where = content_id, self._backbone_hash, self._sampling_key
+            scanned_as = content_id, self._backbone_hash, self._sampling_key
             if video_pass.is_last:
-                coverage.mark_complete(self._library, *where)
+                coverage.mark_complete(self._library, *scanned_as)
             else:
-                coverage.mark_partial(self._library, *where, scanned_ms, info.duration_ms)
+                coverage.mark_partial(self._library, *scanned_as, scanned_ms, info.duration_ms)
             return self._heads.derive_segments(content_id, self._sampling_key, force=True)
 
     def add_failure(self, task: ScanTask, reason: str) -> None:

@@ -11,22 +11,24 @@ _STOPPED_S = 5.0  # a busy process keeps a waiting thread of its own from runnin
 
 
 class ActiveClock:
-    """Seconds as `now` counts them, without every stretch of more than `stopped_s` in which nobody read the clock.
+    """Seconds of `monotonic`, without every stretch of more than `stopped_s` in which nobody read the clock.
 
     A process receives no signal as it is stopped. That its threads did nothing for long shows afterwards.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic, *, stopped_s: float = _STOPPED_S) -> None:
-        self._now = now
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, *, stopped_s: float = _STOPPED_S
+    ) -> None:
+        self._monotonic = monotonic
         self._stopped_s = stopped_s
         self._total_stopped_s = 0.0
-        self._last_read = now()
+        self._last_read = monotonic()
         self._lock = threading.Lock()
 
     def seconds(self) -> float:
         """What the clock shows; only differences have a meaning."""
         with self._lock:
-            read = self._now()
+            read = self._monotonic()
             passed_s = read - self._last_read
             if passed_s > self._stopped_s:
                 self._total_stopped_s += passed_s

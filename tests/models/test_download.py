@@ -63,20 +63,23 @@ def part_of(goal: Path) -> Path:
     return goal.with_name("model.pth.part")
 
 
-def left(goal: Path) -> list[str]:
+def file_names(goal: Path) -> list[str]:
     return sorted(path.name for path in goal.parent.iterdir())
 
 
 def test_a_file_comes_whole_and_nothing_else_is_left(server: FileServer, goal: Path) -> None:
-    seen: list[tuple[int, int | None]] = []
+    calls: list[tuple[int, int | None]] = []
     got = get(
-        server.serve(whole(BODY)), goal, sha256_prefix=HASH[:8], on_progress=lambda *at: seen.append(at)
+        server.serve(whole(BODY)),
+        goal,
+        sha256_prefix=HASH[:8],
+        on_progress=lambda *progress: calls.append(progress),
     )
     assert goal.read_bytes() == BODY
     assert got == DownloadedFile(goal, HASH, len(BODY))
-    assert left(goal) == ["model.pth"]
-    assert seen[-1] == (len(BODY), len(BODY))
-    assert seen == sorted(seen)
+    assert file_names(goal) == ["model.pth"]
+    assert calls[-1] == (len(BODY), len(BODY))
+    assert calls == sorted(calls)
     assert goal.stat().st_mode & 0o077 == 0
 
 
@@ -96,7 +99,7 @@ def test_what_came_is_kept_and_the_next_call_asks_for_the_rest_alone(server: Fil
     get(url, goal, sha256_prefix=HASH)
     assert goal.read_bytes() == BODY
     assert server.ranges()[1:] == ["bytes=123456-"]
-    assert left(goal) == ["model.pth"]
+    assert file_names(goal) == ["model.pth"]
 
 
 def test_an_interruption_keeps_what_came(server: FileServer, goal: Path) -> None:
@@ -137,10 +140,10 @@ def test_a_server_that_ignores_ranges_begins_anew(server: FileServer, goal: Path
 
 
 def test_a_file_that_changed_meanwhile_is_not_mixed_with_the_old_one(server: FileServer, goal: Path) -> None:
-    other = BODY[::-1]
-    url = server.serve(in_turn(whole(BODY, breaks=[70_000]), whole(other)))
+    changed = BODY[::-1]
+    url = server.serve(in_turn(whole(BODY, breaks=[70_000]), whole(changed)))
     get(url, goal)
-    assert goal.read_bytes() == other
+    assert goal.read_bytes() == changed
 
 
 def test_a_file_that_became_shorter_begins_anew(server: FileServer, goal: Path) -> None:
@@ -152,7 +155,7 @@ def test_a_file_that_became_shorter_begins_anew(server: FileServer, goal: Path) 
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content_range",
     [
         "bytes 0-299999/300000",
         "bytes 70001-299999/300000",
@@ -164,17 +167,19 @@ def test_a_file_that_became_shorter_begins_anew(server: FileServer, goal: Path) 
         "",
     ],
 )
-def test_another_part_than_the_one_asked_for_is_refused(server: FileServer, goal: Path, said: str) -> None:
-    url = server.serve(whole(BODY, breaks=[70_000], content_range=said))
+def test_another_part_than_the_one_asked_for_is_refused(
+    server: FileServer, goal: Path, content_range: str
+) -> None:
+    url = server.serve(whole(BODY, breaks=[70_000], content_range=content_range))
     assert said_of(refused(url, goal, sha256_prefix=HASH))
-    assert left(goal) == []  # so that the next call does not fail in the same way
+    assert file_names(goal) == []  # so that the next call does not fail in the same way
 
 
 def test_a_part_with_another_etag_is_refused(server: FileServer, goal: Path) -> None:
-    def other(request: Any) -> None:
+    def changed(request: Any) -> None:
         whole(BODY, etag=request.headers["If-Range"], headers={"ETag": '"other"'})(request)
 
-    assert "another part" in refused(server.serve(in_turn(whole(BODY, breaks=[70_000]), other)), goal)
+    assert "another part" in refused(server.serve(in_turn(whole(BODY, breaks=[70_000]), changed)), goal)
 
 
 def test_a_complete_part_needs_no_more_than_its_check(server: FileServer, goal: Path) -> None:
@@ -211,7 +216,7 @@ def test_wherever_it_breaks_the_file_is_right(
         goal = Path(folder) / "model.pth"
         get(server.serve(whole(body, breaks=breaks, etag=etag, ranges=ranges)), goal, attempts=9)
         assert goal.read_bytes() == body
-        assert left(goal) == ["model.pth"]
+        assert file_names(goal) == ["model.pth"]
 
 
 def test_a_wrong_hash_is_refused_and_thrown_away(server: FileServer, goal: Path) -> None:
@@ -219,7 +224,7 @@ def test_a_wrong_hash_is_refused_and_thrown_away(server: FileServer, goal: Path)
     assert said_of(message)
     assert "7615ae03" in message
     assert HASH[:8] in message
-    assert left(goal) == []
+    assert file_names(goal) == []
 
 
 @pytest.mark.parametrize(
@@ -255,7 +260,7 @@ def test_what_is_not_the_file_is_one_line_with_the_host_and_the_way_around(
     message = refused(server.serve(answer), goal)
     assert said_of(message)
     assert words in message
-    assert left(goal) == []
+    assert file_names(goal) == []
 
 
 def test_a_page_in_between_does_not_cost_what_came(server: FileServer, goal: Path) -> None:
@@ -327,7 +332,7 @@ def test_a_length_far_from_the_published_one_is_refused_before_it_is_taken(
 @pytest.mark.parametrize("answer", [whole(BODY), chunked(BODY)])
 def test_more_than_the_most_is_refused(server: FileServer, goal: Path, answer: Any) -> None:
     assert said_of(refused(server.serve(answer), goal, max_bytes=100_000))
-    assert left(goal) == []
+    assert file_names(goal) == []
 
 
 def test_an_endless_answer_without_a_length_ends_at_the_published_size(
@@ -335,7 +340,7 @@ def test_an_endless_answer_without_a_length_ends_at_the_published_size(
 ) -> None:
     message = refused(server.serve(chunked(BODY)), goal, expected_bytes=100_000)
     assert "more than" in message
-    assert left(goal) == []
+    assert file_names(goal) == []
 
 
 def test_an_answer_in_chunks_comes_whole_or_not_at_all(server: FileServer, goal: Path) -> None:
@@ -347,7 +352,7 @@ def test_an_answer_in_chunks_comes_whole_or_not_at_all(server: FileServer, goal:
 def test_a_full_disk_is_known_before_anything_is_written(server: FileServer, goal: Path) -> None:
     room = shutil.disk_usage(goal.parents[1]).free
     assert "free" in refused(server.serve(whole(BODY)), goal, spare_bytes=room)
-    assert left(goal) == []
+    assert file_names(goal) == []
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(server: FileServer, tmp_path: Path) -> None:
@@ -383,19 +388,19 @@ def test_https_never_leads_to_http_not_even_at_home() -> None:
 def test_an_address_without_a_server_is_one_line_at_once(goal: Path) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
-        began = time.monotonic()
+        started = time.monotonic()
         message = refused(f"https://127.0.0.1:{reserved.getsockname()[1]}/model.pth", goal, pause_s=60.0)
     assert said_of(message)
     assert "cannot be reached" in message
-    assert time.monotonic() - began < 30  # half of one pause
+    assert time.monotonic() - started < 30  # half of one pause
 
 
 def test_a_server_that_does_not_encrypt_is_not_waited_for(goal: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        began = time.monotonic()
+        started = time.monotonic()
         url = f"https://127.0.0.1:{silent.getsockname()[1]}/model.pth"
         message = refused(url, goal, limits=Limits(connect_s=0.6))
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - started < 20
     assert said_of(message)
     assert "cannot be reached" in message
 

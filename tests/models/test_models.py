@@ -70,23 +70,23 @@ def publish(server: FileServer, vtag_home: Path) -> Callable[..., str]:
 
     def add(body: bytes, name: str = "published", path: str = "/model.pth", **values: object) -> str:
         server.serve(whole(body), path)
-        told = {"title": "a small model", "licence": "CC0-1.0", "url": server.url(path), **values}
-        lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in told.items())]
+        fields = {"title": "a small model", "licence": "CC0-1.0", "url": server.url(path), **values}
+        lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in fields.items())]
         (vtag_home / "models.toml").write_text("\n".join(lines) + "\n")
         return name
 
     return add
 
 
-def here() -> list[str]:
+def installed_names() -> list[str]:
     return [model.name for model in installed_models() if model.name != STARTER]
 
 
-def left() -> list[str]:
+def stray_files() -> list[str]:
     """Everything below the models' folder but what is installed and the record of downloads."""
     root = models_dir()
     names = (str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
-    return sorted(n for n in names if n.split(os.sep)[0] not in here() and n != "downloads.json")
+    return sorted(n for n in names if n.split(os.sep)[0] not in installed_names() and n != "downloads.json")
 
 
 def refused(call: Callable[..., object], *arguments: object, **kwargs: object) -> str:
@@ -170,7 +170,7 @@ def test_an_imported_file_is_the_same_model(file: Path) -> None:
     )
     assert ours.spec.name == "control_ok"
     assert ours.spec.source == file.name
-    assert left() == []
+    assert stray_files() == []
     verify_model("control_ok")
 
 
@@ -187,16 +187,16 @@ def test_labels_come_from_the_one_who_imports() -> None:
     import_model(TORCH, "mine", labels)
     assert load_model("mine").spec.labels == tuple(labels)
     assert "labels" in refused(import_model, TORCH, "other", labels[1:])
-    assert here() == ["mine"]
-    assert left() == []
+    assert installed_names() == ["mine"]
+    assert stray_files() == []
 
 
 def test_a_name_that_is_taken_is_refused_and_nothing_changes() -> None:
     import_model(TORCH, "mine")
-    before = load_model("mine").spec.sha256
+    sha256 = load_model("mine").spec.sha256
     for name in ("mine", STARTER):
         assert "here already" in refused(import_model, PADDLE, name)
-    assert load_model("mine").spec.sha256 == before
+    assert load_model("mine").spec.sha256 == sha256
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,8 @@ def test_what_is_no_checkpoint_is_refused_and_leaves_nothing(tmp_path: Path) -> 
     assert "no such file" in refused(import_model, tmp_path / "missing.pth")
     os.mkfifo(tmp_path / "pipe.pth")
     refused(import_model, tmp_path / "pipe.pth")
-    assert here() == []
-    assert left() == []
+    assert installed_names() == []
+    assert stray_files() == []
 
 
 def test_a_file_that_takes_a_catalogue_name_has_to_be_that_file(publish: Callable[..., str]) -> None:
@@ -257,12 +257,12 @@ def test_a_pulled_model_is_converted_described_and_its_download_is_gone(
 ) -> None:
     body = TORCH.read_bytes()
     publish(body, sha256=hashlib.sha256(body).hexdigest()[:8], classes=CLASSES)
-    seen: list[int] = []
-    folder = pull_model("published", on_progress=lambda have, _: seen.append(have))
+    calls: list[int] = []
+    folder = pull_model("published", on_progress=lambda have, _: calls.append(have))
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "model.safetensors"]
-    assert seen[-1] == len(body)
-    assert here() == ["published"]
-    assert left() == []
+    assert calls[-1] == len(body)
+    assert installed_names() == ["published"]
+    assert stray_files() == []
     assert load_model("published").spec.source == server.url()
     verify_model("published")
     pull_model("published")
@@ -293,7 +293,7 @@ def test_where_no_hash_is_published_the_first_download_is_held_to(
     publish(PADDLE.read_bytes())
     assert "another file" in refused(pull_model, "published")
     assert "not the published" in refused(import_model, PADDLE, "published")
-    assert here() == []
+    assert installed_names() == []
     publish(TORCH.read_bytes())
     pull_model("published")
 
@@ -305,8 +305,8 @@ def test_what_is_no_model_is_not_recorded_as_the_first_download(
     message = refused(pull_model, "published")
     assert "127.0.0.1" in message
     assert "by hand" in message
-    assert here() == []
-    assert left() == []
+    assert installed_names() == []
+    assert stray_files() == []
     publish(TORCH.read_bytes())
     pull_model("published")
 
@@ -347,7 +347,7 @@ def test_a_broken_download_goes_on_with_the_next_pull(
         pull_model("published", on_progress=lambda have, _: interrupt(have, _) if have else None)
     pull_model("published")
     assert server.ranges()[-1] is not None
-    assert left() == []
+    assert stray_files() == []
 
 
 # --- image models
@@ -365,7 +365,7 @@ def test_an_image_model_is_kept_as_it_came(publish: Callable[..., str], tmp_path
     remove_model("published")
     assert import_model(file, "by-hand") == "by-hand"
     assert locate_model("by-hand").read_bytes() == file.read_bytes()
-    assert left() == []
+    assert stray_files() == []
 
 
 def test_a_video_model_is_no_image_model_and_neither_is_half_of_one(
@@ -377,7 +377,7 @@ def test_a_video_model_is_no_image_model_and_neither_is_half_of_one(
     del state["norm.bias"]
     publish(saved(tmp_path / "half.pth", state).read_bytes(), kind="image")
     assert "norm.bias" in refused(pull_model, "published")
-    assert here() == []
+    assert installed_names() == []
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_changed_weight_is_found(tmp_path: Path) -> None:
     refused(verify_model, "mine")
     assert [m.problem != "" for m in installed_models() if m.name == "mine"] == [True]
     remove_model("mine")
-    assert here() == []
+    assert installed_names() == []
 
 
 def test_a_model_without_a_recorded_hash_cannot_be_verified() -> None:
@@ -423,15 +423,15 @@ def test_the_list_reads_no_weights_and_names_what_is_broken() -> None:
     (models_dir() / "empty").mkdir()
     (models_dir() / ".hidden").mkdir()
     (models_dir() / "notes.txt").write_text("not a model")
-    found = {model.name: model for model in installed_models() if model.name != STARTER}
-    assert sorted(found) == ["broken", "empty", "mine"]
-    assert found["mine"].spec
-    assert found["mine"].spec.source == "control_ok.pth"
-    assert found["mine"].size_bytes > 20_000
-    assert "model.json" in found["broken"].problem
+    models = {model.name: model for model in installed_models() if model.name != STARTER}
+    assert sorted(models) == ["broken", "empty", "mine"]
+    assert models["mine"].spec
+    assert models["mine"].spec.source == "control_ok.pth"
+    assert models["mine"].size_bytes > 20_000
+    assert "model.json" in models["broken"].problem
     for name in ("broken", "empty"):
         remove_model(name)
-    assert here() == ["mine"]
+    assert installed_names() == ["mine"]
 
 
 def test_a_path_wins_where_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,12 +455,12 @@ def test_kinetics_labels_are_given_to_the_models_that_were_trained_on_it() -> No
 
 def test_a_link_to_a_model_is_removed_and_the_model_stays(tmp_path: Path) -> None:
     import_model(TORCH, "mine")
-    kept = installed_folder("mine").rename(tmp_path / "kept")
-    (models_dir() / "mine").symlink_to(kept)
+    original = installed_folder("mine").rename(tmp_path / "kept")
+    (models_dir() / "mine").symlink_to(original)
     assert is_installed("mine")
     remove_model("mine")
     assert not is_installed("mine")
-    assert (kept / "model.safetensors").is_file()
+    assert (original / "model.safetensors").is_file()
 
 
 def test_the_starter_stays() -> None:
@@ -500,4 +500,4 @@ def test_a_page_at_the_address_is_no_model(publish: Callable[..., str], server: 
     publish(b"")
     server.serve(status(200, b"<html>welcome</html>"))
     assert "web page" in refused(pull_model, "published")
-    assert here() == []
+    assert installed_names() == []

@@ -12,7 +12,7 @@ from vtag.engine.scan.discover import discover
 from vtag.engine.scan.ignore import PathFilter
 
 
-def found(*paths: Path) -> list[str]:
+def file_names(*paths: Path) -> list[str]:
     return [Path(os.fsdecode(f.path)).name for f in discover([os.fsencode(p) for p in paths]).files]
 
 
@@ -25,11 +25,11 @@ def touch(path: Path, content: bytes = b"x") -> Path:
 def test_in_a_folder_a_video_is_known_by_its_ending_in_any_case(tmp_path: Path) -> None:
     for name in ("a.mp4", "B.MKV", "c.Mov", "notes.txt", "cover.jpg", "song.mp3", "no-ending"):
         touch(tmp_path / name)
-    assert found(tmp_path) == ["B.MKV", "a.mp4", "c.Mov"]
+    assert file_names(tmp_path) == ["B.MKV", "a.mp4", "c.Mov"]
 
 
 def test_a_named_file_is_always_tried(tmp_path: Path) -> None:
-    assert found(touch(tmp_path / "no-ending"), touch(tmp_path / ".hidden.mp4")) == [
+    assert file_names(touch(tmp_path / "no-ending"), touch(tmp_path / ".hidden.mp4")) == [
         "no-ending",
         ".hidden.mp4",
     ]
@@ -47,7 +47,7 @@ def test_hidden_system_and_proxy_files_are_left_out_and_counted(tmp_path: Path) 
         "kept/g.mp4",
     ):
         touch(tmp_path / name)
-    assert found(tmp_path) == ["g.mp4"]
+    assert file_names(tmp_path) == ["g.mp4"]
     left_out = {os.path.basename(p): why for p, why in discover([os.fsencode(tmp_path)]).excluded}
     assert set(left_out) == {
         b".hidden", b"._b.mp4", b"$RECYCLE.BIN", b".Trash-1000", b"Photos.photoslibrary", b"@eaDir", b"GX010001.LRV",
@@ -59,7 +59,7 @@ def test_a_typescript_source_is_not_a_transport_stream(tmp_path: Path) -> None:
     touch(tmp_path / "index.ts", b"export const answer = 42;\n" * 40)
     touch(tmp_path / "stream.ts", (b"\x47" + bytes(187)) * 4)
     touch(tmp_path / "timed.ts", (bytes(4) + b"\x47" + bytes(187)) * 4)
-    assert found(tmp_path) == ["stream.ts", "timed.ts"]
+    assert file_names(tmp_path) == ["stream.ts", "timed.ts"]
 
 
 def test_links_that_go_round_are_entered_once(tmp_path: Path) -> None:
@@ -67,12 +67,12 @@ def test_links_that_go_round_are_entered_once(tmp_path: Path) -> None:
     (tmp_path / "deep" / "round").symlink_to(tmp_path)
     (tmp_path / "again").symlink_to(tmp_path / "deep")
     (tmp_path / "broken.mp4").symlink_to(tmp_path / "nothing")
-    assert found(tmp_path) == ["a.mp4"]
+    assert file_names(tmp_path) == ["a.mp4"]
 
 
 def test_a_folder_named_twice_or_inside_another_counts_once(tmp_path: Path) -> None:
     touch(tmp_path / "deep" / "a.mp4")
-    assert found(tmp_path, tmp_path, tmp_path / "deep", tmp_path / "deep" / "a.mp4") == ["a.mp4"]
+    assert file_names(tmp_path, tmp_path, tmp_path / "deep", tmp_path / "deep" / "a.mp4") == ["a.mp4"]
 
 
 def test_names_that_are_no_text_are_found(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_closed_folder_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     touch(tmp_path / "open" / "a.mp4")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o000)
-    assert found(tmp_path) == ["a.mp4"]
+    assert file_names(tmp_path) == ["a.mp4"]
     assert [p for p, _ in discover([os.fsencode(tmp_path)]).unreadable] == [os.fsencode(closed)]
 
 
@@ -119,8 +119,8 @@ def test_vtagignore_leaves_out_as_gitignore_does(tree: Path) -> None:
     assert found_below(tree) == {"a.mp4", "trips/a.mp4", "trips/raw/keep.mov"}
     (tree / "trips" / ".vtagignore").write_bytes(b"raw\n\xff\xfe[\n")
     assert found_below(tree) == {"a.mp4", "trips/a.mp4"}
-    left = dict(discover([os.fsencode(tree)]).excluded)
-    assert left[os.fsencode(tree / "tmp")] == "ignored by .vtagignore"
+    reasons = dict(discover([os.fsencode(tree)]).excluded)
+    assert reasons[os.fsencode(tree / "tmp")] == "ignored by .vtagignore"
     assert len(discover([os.fsencode(tree / "b.mov")]).files) == 1  # a named file is always taken
 
 
@@ -137,6 +137,6 @@ def test_rules_that_cannot_be_read_are_said(tree: Path) -> None:
 
 
 def test_files_that_are_still_written_are_left(tree: Path) -> None:
-    found = discover([os.fsencode(tree)], postpone=lambda f: f.path.endswith(b"a.mp4"))
-    assert {os.path.basename(f.path) for f in found.files} == {b"b.mov", b"c.mov", b"keep.mov", b"x.mp4"}
-    assert [why for _, why in found.excluded] == ["still being written"] * 2
+    discovery = discover([os.fsencode(tree)], postpone=lambda f: f.path.endswith(b"a.mp4"))
+    assert {os.path.basename(f.path) for f in discovery.files} == {b"b.mov", b"c.mov", b"keep.mov", b"x.mp4"}
+    assert [why for _, why in discovery.excluded] == ["still being written"] * 2

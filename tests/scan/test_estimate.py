@@ -116,9 +116,9 @@ def test_lengths_that_were_read_before_are_believed(library: Library, videos: Pa
 
 def test_the_speed_of_a_long_scan_is_remembered(library: Library, tmp_path: Path, model: Path) -> None:
     make_video(tmp_path / "long.mp4", seconds=40, width=64, height=48, fps=8)
-    before = events_of(library, tmp_path, model, dry_run=True)[0]
-    assert isinstance(before, ScanPlanned) and before.estimate_s  # timed: nothing is remembered yet
-    assert (before.videos, before.video_ms) == (1, 40_000)
+    estimated = events_of(library, tmp_path, model, dry_run=True)[0]
+    assert isinstance(estimated, ScanPlanned) and estimated.estimate_s  # timed: nothing is remembered yet
+    assert (estimated.videos, estimated.video_ms) == (1, 40_000)
     events_of(library, tmp_path, model)
     speed = runs.last_speed(library, load_model(model).spec.backbone_hash)
     assert speed is not None and speed > 0
@@ -130,10 +130,10 @@ def test_the_speed_of_a_long_scan_is_remembered(library: Library, tmp_path: Path
 def test_a_claim_that_no_video_can_hold_is_not_believed(tmp_path: Path) -> None:
     video = make_video(tmp_path / "a.mkv", seconds=3)
     assert read_claimed_ms(video) == pytest.approx(3000, abs=50)
-    told = bytearray(video.read_bytes())
-    at = told.index(b"\x44\x89\x88") + 3  # Matroska's Duration, a float64 in milliseconds
-    told[at : at + 8] = bytes.fromhex("415e848000000000")  # 8,000,000 ms
-    video.write_bytes(told)
+    content = bytearray(video.read_bytes())
+    offset = content.index(b"\x44\x89\x88") + 3  # Matroska's Duration, a float64 in milliseconds
+    content[offset : offset + 8] = bytes.fromhex("415e848000000000")  # 8,000,000 ms
+    video.write_bytes(content)
     assert read_claimed_ms(video) is None
 
 

@@ -60,11 +60,11 @@ def random_clip(seed: int, side: int = 32) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (1, 8, side, side, 3), np.uint8)
 
 
-def taken(model: InferenceThread) -> list[object]:
-    seen: list[object] = []
+def take_all(model: InferenceThread) -> list[object]:
+    results: list[object] = []
     while model.pending:
-        seen += model.take(5)
-    return seen
+        results += model.take(5)
+    return results
 
 
 def test_clips_of_several_videos_and_shapes_come_back_with_their_own_features(tmp_path: Path) -> None:
@@ -74,12 +74,12 @@ def test_clips_of_several_videos_and_shapes_come_back_with_their_own_features(tm
     with InferenceThread(backend, 3) as model:
         for number, clip in enumerate(pixels):
             model.put(freed.clip(number % 2, number, clip))
-        seen = taken(model)
-    assert sorted(s.start_ms for s in seen) == list(range(7))
-    for s in seen:
+        results = take_all(model)
+    assert sorted(s.start_ms for s in results) == list(range(7))
+    for s in results:
         assert s.job_id == s.start_ms % 2
-        wanted = backend.run(pixels[s.start_ms]).features
-        np.testing.assert_allclose(s.features, wanted, rtol=1e-5, atol=1e-5)
+        expected = backend.run(pixels[s.start_ms]).features
+        np.testing.assert_allclose(s.features, expected, rtol=1e-5, atol=1e-5)
     assert freed.count == 7
     assert model.profile.clips == 7 and model.profile.batches >= 3
 
@@ -94,7 +94,7 @@ def test_what_the_model_raises_reaches_the_caller_and_the_memory_is_given_back()
     with pytest.raises(ModelError, match="fell off"), InferenceThread(Broken(), 2) as model:
         for number in range(5):
             model.put(freed.clip(0, number, random_clip(0)))
-        taken(model)
+        take_all(model)
     assert freed.count == 5
 
 
@@ -151,25 +151,25 @@ def test_passes_see_together_what_one_sees_and_a_search_says_how_far_it_has_come
     options = ("--model", model, "--precision", "fp32", "--threshold", "0.05")
     first = vtag("scan", videos, *options, "--passes", "1", "--json", "--profile")
     assert first.returncode == 0, first.stderr
-    told = json.loads(first.stdout)
-    assert (told["scanned"], told["unfinished"]) == (3, 2)
+    row = json.loads(first.stdout)
+    assert (row["scanned"], row["unfinished"]) == (3, 2)
     assert "here and there" in first.stderr and "the model worked" in first.stderr
     coarse = observed(vtag_home)
     assert [len(w) // 16 for w, _ in sorted(coarse.values(), key=lambda o: len(o[0]))] == [2, 5, 7]
     search = vtag("search", EVERYTHING)
     assert search.stdout and "2 videos were looked at only here and there so far" in search.stderr
 
-    rest = vtag("scan", videos, "--precision", "fp32", "--json")
-    told = json.loads(rest.stdout)
-    assert (told["scanned"], told["skipped"], told["unfinished"]) == (2, 1, 0)
+    second = vtag("scan", videos, "--precision", "fp32", "--json")
+    row = json.loads(second.stdout)
+    assert (row["scanned"], row["skipped"], row["unfinished"]) == (2, 1, 0)
     assert "here and there" not in vtag("search", EVERYTHING).stderr
     assert json.loads(vtag("scan", videos, "--json").stdout)["skipped"] == 3
     by_passes = observed(vtag_home)
 
     monkeypatch.setenv("VTAG_HOME", str(tmp_path / "other"))
     vtag("scan", videos, *options)
-    at_once = observed(tmp_path / "other")
-    for key, (windows, features) in at_once.items():
+    single_pass = observed(tmp_path / "other")
+    for key, (windows, features) in single_pass.items():
         assert by_passes[key][0] == windows
         halves = [np.frombuffer(f, "<f2").astype(float) for f in (by_passes[key][1], features)]
         np.testing.assert_allclose(*halves, rtol=0, atol=2e-3)
@@ -186,9 +186,9 @@ def test_an_older_library_learns_what_is_unfinished(tmp_path: Path, monkeypatch:
     for name in steps:
         older()(getattr(migrations, name))
     path = tmp_path / "library.db"
-    with monkeypatch.context() as before:
-        before.setattr(migrations, "library_migrations", older)
-        before.setattr(database, "SCHEMA", database.Schema("vtag", steps))
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "library_migrations", older)
+        patch.setattr(database, "SCHEMA", database.Schema("vtag", steps))
         with Library.open(path) as library:
             library.connection.execute(
                 "INSERT INTO contents (key, size_bytes, added_at) VALUES ('1-a', 1, '')"
@@ -242,13 +242,13 @@ def test_only_what_changes_is_scanned_of_a_video_that_stands_still(
 
 def test_effort_sets_stride_and_view_where_none_are_told(model: Path) -> None:
     spec = load_checkpoint(model).spec if model.is_file() else open_backend(model).spec
-    found = {
+    samplings = {
         effort: scan_sampling(spec, ScanOptions(effort=effort)) for effort in ("fast", "normal", "thorough")
     }
-    assert [s.stride_ms for s in found.values()] == [2000, 1000, 500]
-    assert [s.view for s in found.values()] == ["center", "center", "full"]
-    told = scan_sampling(spec, ScanOptions(effort="thorough", stride_s=3.0, view="three"))
-    assert (told.stride_ms, told.view) == (3000, "three")
+    assert [s.stride_ms for s in samplings.values()] == [2000, 1000, 500]
+    assert [s.view for s in samplings.values()] == ["center", "center", "full"]
+    sampling = scan_sampling(spec, ScanOptions(effort="thorough", stride_s=3.0, view="three"))
+    assert (sampling.stride_ms, sampling.view) == (3000, "three")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
@@ -260,18 +260,18 @@ def test_a_scan_is_nice_can_be_paused_and_goes_on(tmp_path: Path, model: Path, v
     with subprocess.Popen([*command, "--nice", *LONG], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         process.stderr.readline()  # what runs where: it looks now
-        here = job_queue.JobQueue(library)
-        before = os.getpriority(os.PRIO_PROCESS, 0)
-        assert os.getpriority(os.PRIO_PROCESS, process.pid) > before or before > 9
-        assert here.pause()
+        jobs = job_queue.JobQueue(library)
+        niceness = os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) > niceness or niceness > 9
+        assert jobs.pause()
         wait_for(lambda: state_of(library) == "paused")
-        assert here.resume()  # it was paused, not gone
+        assert jobs.resume()  # it was paused, not gone
         wait_for(lambda: state_of(library) == "running")
-        assert here.interrupt()
-        said = process.stderr.read()
-    assert process.returncode == 130, said
-    assert "what was finished is kept" in said
-    assert not here.pause()
+        assert jobs.interrupt()
+        stderr = process.stderr.read()
+    assert process.returncode == 130, stderr
+    assert "what was finished is kept" in stderr
+    assert not jobs.pause()
 
 
 def state_of(library: Path) -> str:

@@ -53,13 +53,13 @@ def summary(run: subprocess.CompletedProcess[str]) -> dict:
 
 
 def moments(vtag: Run, *arguments: str) -> list[dict]:
-    found = vtag("search", EVERYTHING, "--json", "--limit", "1000", *arguments)
-    assert found.returncode == 0, found.stderr
-    return json.loads(found.stdout)
+    run = vtag("search", EVERYTHING, "--json", "--limit", "1000", *arguments)
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
 
 
-def without_ids(found: list[dict]) -> list[dict]:
-    return sorted(({k: v for k, v in m.items() if k != "id"} for m in found), key=str)
+def without_ids(rows: list[dict]) -> list[dict]:
+    return sorted(({k: v for k, v in m.items() if k != "id"} for m in rows), key=str)
 
 
 def test_a_folder_is_scanned_and_its_moments_are_found(vtag: Run, videos: Path, model: Path) -> None:
@@ -71,15 +71,15 @@ def test_a_folder_is_scanned_and_its_moments_are_found(vtag: Run, videos: Path, 
     assert done["video_seconds"] == pytest.approx(9.1, abs=0.1)
     assert first.stderr.startswith("tiny on cpu with torch, ")  # fp32, or bf16 where the processor has it
 
-    found = moments(vtag)
-    assert {Path(m["path"]).name for m in found} == {"long.mp4", "short.mkv", "portrait.mov"}
+    rows = moments(vtag)
+    assert {Path(m["path"]).name for m in rows} == {"long.mp4", "short.mkv", "portrait.mov"}
     assert all(
-        Path(m["path"]).is_absolute() and m["source"] == "model" and m["model"] == "tiny" for m in found
+        Path(m["path"]).is_absolute() and m["source"] == "model" and m["model"] == "tiny" for m in rows
     )
-    assert [m["score"] for m in found] == sorted((m["score"] for m in found), reverse=True)
-    ends = {"long.mp4": 6000, "short.mkv": 500, "portrait.mov": 2600}
-    assert all(0 <= m["start_ms"] < m["end_ms"] <= ends[Path(m["path"]).name] + 40 for m in found)
-    assert {"id", "path", "label", "start_ms", "end_ms", "score", "model", "source"} == set(found[0])
+    assert [m["score"] for m in rows] == sorted((m["score"] for m in rows), reverse=True)
+    durations_ms = {"long.mp4": 6000, "short.mkv": 500, "portrait.mov": 2600}
+    assert all(0 <= m["start_ms"] < m["end_ms"] <= durations_ms[Path(m["path"]).name] + 40 for m in rows)
+    assert {"id", "path", "label", "start_ms", "end_ms", "score", "model", "source"} == set(rows[0])
 
 
 def test_without_a_model_a_new_library_takes_the_starter_and_keeps_it(
@@ -88,8 +88,8 @@ def test_without_a_model_a_new_library_takes_the_starter_and_keeps_it(
     first = vtag("scan", videos / "long.mp4", "--json")
     assert summary(first)["scanned"] == 1
     assert "starter" in first.stderr
-    told = vtag("scan", videos / "long.mp4", "--model", model, "--json")
-    assert summary(told)["scanned"] == 1
+    second = vtag("scan", videos / "long.mp4", "--model", model, "--json")
+    assert summary(second)["scanned"] == 1
     assert summary(vtag("scan", videos / "long.mp4", "--json"))["skipped"] == 1
 
 
@@ -97,28 +97,30 @@ def test_a_second_scan_opens_no_video_and_a_renamed_file_keeps_its_moments(
     vtag: Run, videos: Path, model: Path
 ) -> None:
     vtag("scan", videos, "--model", model, "--threshold", "0.05")
-    before = moments(vtag)
+    rows_before = moments(vtag)
     again = summary(vtag("scan", videos, "--json"))
     assert (again["scanned"], again["skipped"], again["windows"]) == (0, 3, 0)
     (videos / "long.mp4").rename(videos / "deep" / "renamed.mp4")
     moved = summary(vtag("scan", videos, "--json"))
     assert (moved["scanned"], moved["skipped"]) == (0, 3)
-    after = moments(vtag)
-    assert [m["id"] for m in after] == [m["id"] for m in before]
-    assert {Path(m["path"]).name for m in after} == {"renamed.mp4", "short.mkv", "portrait.mov"}
+    rows_after = moments(vtag)
+    assert [m["id"] for m in rows_after] == [m["id"] for m in rows_before]
+    assert {Path(m["path"]).name for m in rows_after} == {"renamed.mp4", "short.mkv", "portrait.mov"}
 
 
 def test_retag_says_what_a_fresh_scan_says_without_any_video(
     vtag: Run, videos: Path, model: Path, tmp_path: Path
 ) -> None:
-    other = make_model(tmp_path / "other", seed=0, labels=LABELS[::-1])  # the same backbone, another head
-    for name, chosen in (("a", model), ("b", other)):
+    other_model = make_model(
+        tmp_path / "other", seed=0, labels=LABELS[::-1]
+    )  # the same backbone, another head
+    for name, chosen in (("a", model), ("b", other_model)):
         vtag("scan", videos, "--model", chosen, "--threshold", "0.2", "--db", tmp_path / f"{name}{name}/x.db")
     vtag("scan", videos, "--model", model, "--threshold", "0.9")
     hidden = videos.rename(tmp_path / "elsewhere")
     assert vtag("retag", "--threshold", "0.2").returncode == 0
     retagged = moments(vtag)
-    assert vtag("retag", "--model", other, "--threshold", "0.2").returncode == 0
+    assert vtag("retag", "--model", other_model, "--threshold", "0.2").returncode == 0
     with_other = moments(vtag, "--model", "other")
     hidden.rename(videos)
     assert without_ids(retagged) == without_ids(moments(vtag, "--db", str(tmp_path / "aa/x.db")))
@@ -153,12 +155,12 @@ def test_observations_that_were_thrown_away_are_made_again(
     vtag: Run, videos: Path, model: Path, vtag_home: Path
 ) -> None:
     vtag("scan", videos, "--model", model, "--threshold", "0.05")
-    before = moments(vtag)
+    rows_before = moments(vtag)
     for file in vtag_home.glob("observations.db*"):
         file.unlink()
-    assert without_ids(moments(vtag)) == without_ids(before)
+    assert without_ids(moments(vtag)) == without_ids(rows_before)
     assert summary(vtag("scan", videos, "--json"))["scanned"] == 3
-    assert without_ids(moments(vtag)) == without_ids(before)
+    assert without_ids(moments(vtag)) == without_ids(rows_before)
 
 
 def test_a_dry_run_keeps_nothing(vtag: Run, videos: Path, model: Path) -> None:
@@ -178,18 +180,18 @@ def test_forgetting_a_file_removes_its_moments(vtag: Run, videos: Path, model: P
 
 def test_show_draws_one_videos_timeline(vtag: Run, videos: Path, model: Path) -> None:
     vtag("scan", videos, "--model", model, "--threshold", "0.05")
-    drawn = vtag("show", videos / "long.mp4")
-    assert drawn.returncode == 0, drawn.stderr
+    timeline = vtag("show", videos / "long.mp4")
+    assert timeline.returncode == 0, timeline.stderr
     listed = json.loads(vtag("show", videos / "long.mp4", "--json").stdout)
     assert listed
-    assert all(m["label"] in drawn.stdout for m in listed)
+    assert all(m["label"] in timeline.stdout for m in listed)
     unknown = vtag("show", videos / "nothing.mp4")
     assert unknown.returncode == 1
     assert "was not scanned" in unknown.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["scan"], 2, "Missing argument"),
         (["scan", "/nowhere/at/all"], 1, "/nowhere/at/all cannot be scanned"),
@@ -201,10 +203,10 @@ def test_show_draws_one_videos_timeline(vtag: Run, videos: Path, model: Path) ->
         (["models", "verify", "../../etc"], 1, "no model"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(vtag: Run, arguments: list[str], code: int, said: str) -> None:
+def test_what_is_wrong_is_said_in_one_line(vtag: Run, arguments: list[str], code: int, message: str) -> None:
     run = vtag(*arguments)
     assert run.returncode == code
-    assert said in run.stderr
+    assert message in run.stderr
     assert "Traceback" not in run.stderr
     assert run.stdout == ""
 
@@ -230,18 +232,18 @@ def test_ctrl_c_ends_a_scan_in_seconds_and_keeps_what_was_finished(
     assert process.returncode == 130, stderr
     assert stdout == "" and "Traceback" not in stderr
     assert "goes on from there" in stderr.splitlines()[-1]
-    left = vtag("scan", videos, "--dry-run", "--json", *LONG).stdout
-    assert 2 <= json.loads(left)["skipped"] < 7
+    remaining = vtag("scan", videos, "--dry-run", "--json", *LONG).stdout
+    assert 2 <= json.loads(remaining)["skipped"] < 7
 
 
 def wait_for_videos(home: Path, count: int) -> None:
     deadline = time.monotonic() + 180
-    seen = 0
-    while seen < count:
+    stored = 0
+    while stored < count:
         assert time.monotonic() < deadline
         time.sleep(0.02)
         with closing(open_reader(home / "library.db")) as reader:
-            seen = reader.execute("SELECT count(*) FROM contents WHERE error IS NULL").fetchone()[0]
+            stored = reader.execute("SELECT count(*) FROM contents WHERE error IS NULL").fetchone()[0]
 
 
 def test_features_that_are_no_numbers_cost_no_other_model_the_video(
@@ -263,12 +265,12 @@ def test_retag_goes_back_to_the_models_own_threshold(vtag: Run, videos: Path, mo
     silent = vtag("scan", videos / "long.mp4", "--model", model, "--threshold", "1")
     assert "nothing reached its threshold" in silent.stderr and moments(vtag) == []
     vtag("scan", videos / "long.mp4", "--model", model, "--threshold", "auto")
-    own = without_ids(moments(vtag))
-    assert own
+    default_rows = without_ids(moments(vtag))
+    assert default_rows
     assert vtag("retag", "--threshold", "0").returncode == 0
-    assert without_ids(moments(vtag)) != own
+    assert without_ids(moments(vtag)) != default_rows
     assert vtag("retag", "--threshold", "auto").returncode == 0
-    assert without_ids(moments(vtag)) == own
+    assert without_ids(moments(vtag)) == default_rows
     for wrong in ("high", "nan"):
         run = vtag("retag", "--threshold", wrong)
         assert (run.returncode, "--threshold" in run.stderr) == (2, True)

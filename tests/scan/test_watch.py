@@ -60,8 +60,8 @@ class Watched:
                     events.close()
 
     def until(self, fits: Callable[[ScanEvent], bool]) -> ScanEvent:
-        ends = time.monotonic() + PATIENCE_S
-        while time.monotonic() < ends:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
             event = self.events.get(timeout=PATIENCE_S)
             if fits(event):
                 return event
@@ -86,12 +86,12 @@ def test_what_is_added_is_looked_at_once_it_rests(tmp_path: Path, model: Path, p
     assert watched.scanned() == 1
     make_video(tmp_path / "other.mp4", seconds=1, seed=4)
     content = (tmp_path / "other.mp4").read_bytes()
-    longest_s, began = 0.0, time.monotonic()
+    longest_s, last_write = 0.0, time.monotonic()
     with (folder / "slow.mp4").open("wb") as file:  # it grows for longer than a file has to rest
-        for at in range(4):
-            file.write(content[len(content) * at // 4 : len(content) * (at + 1) // 4])
+        for quarter in range(4):
+            file.write(content[len(content) * quarter // 4 : len(content) * (quarter + 1) // 4])
             file.flush()
-            longest_s, began = max(longest_s, time.monotonic() - began), time.monotonic()
+            longest_s, last_write = max(longest_s, time.monotonic() - last_write), time.monotonic()
             time.sleep(0.5)
     if longest_s > 0.9:  # on a busy machine it rested, and may have been looked at in parts
         assert watched.until(lambda event: isinstance(event, ScanFinished) and event.scanned == 1)
@@ -160,5 +160,5 @@ def test_the_command_watches_until_it_is_interrupted(process: subprocess.Popen[s
         assert lines[-1], lines
     assert lines[-1].startswith("1 scanned")
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130 and "what was finished is kept" in rest and "Traceback" not in rest
+    _, stderr = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130 and "what was finished is kept" in stderr and "Traceback" not in stderr

@@ -34,11 +34,11 @@ print(time.monotonic() - wall - (clock.seconds() - worked))
 
 @given(st.lists(st.floats(0.001, 20), max_size=30))
 def test_only_long_silence_is_left_out(gaps: list[float]) -> None:
-    now = [100.0]
-    clock = ActiveClock(lambda: now[0], stopped_s=5)
+    time_s = [100.0]
+    clock = ActiveClock(lambda: time_s[0], stopped_s=5)
     begun = clock.seconds()
     for gap in gaps:
-        now[0] += gap
+        time_s[0] += gap
         clock.seconds()
     assert clock.seconds() - begun == pytest.approx(sum(gap for gap in gaps if gap <= 5))
 
@@ -80,12 +80,12 @@ def test_a_paused_scan_is_no_slower_for_it(tmp_path: Path, vtag_home: Path) -> N
     os.kill(child.pid, signal.SIGSTOP)
     time.sleep(20)
     os.kill(child.pid, signal.SIGCONT)
-    _, said = child.communicate(timeout=280)
-    assert child.returncode == 0, said
+    _, stderr = child.communicate(timeout=280)
+    assert child.returncode == 0, stderr
     run = row()
     assert run is not None
     passed = runs.estimate_run(run._replace(progress={**run.progress, "worked_s": None})).speed
-    told = runs.estimate_run(run).speed
-    assert passed and told
-    worked_s, passed_s = (run.progress["video_ms"] / 1000 / speed for speed in (told, passed))
+    reported = runs.estimate_run(run).speed
+    assert passed and reported
+    worked_s, passed_s = (run.progress["video_ms"] / 1000 / speed for speed in (reported, passed))
     assert passed_s - worked_s > 19

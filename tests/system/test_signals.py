@@ -41,13 +41,13 @@ def test_an_interruption_that_python_swallows_is_raised_at_the_next_look(
 
 
 def test_other_lost_errors_are_said_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: reported.append(unraisable.exc_type))
     with signals.catch_interrupts():
         thing = Thing()
         reference = weakref.ref(thing, lambda _: 1 // 0)
         del thing
-    assert reference() is None and told == [ZeroDivisionError]
+    assert reference() is None and reported == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
