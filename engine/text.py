@@ -1,4 +1,4 @@
-"""Text from a disk or a file, made safe to show on one line of a terminal."""
+"""Text from a disk or a file: checked, and made safe to show on one line of a terminal."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def printable(text: str) -> str:
 def pluralize(number: int, noun: str) -> str:
     """`1 video`, `2 videos`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def has_letters(text: str) -> bool:
+    """Whether `text` has a letter or a digit."""
+    return any(character.isalnum() for character in text)
 
 
 def display_path(path: str | bytes | os.PathLike[str]) -> str:

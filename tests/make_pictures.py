@@ -19,6 +19,7 @@ from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, heads, observations
+from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.discover import discover
 from vtag.engine.video.read.probe import probe
 
@@ -62,7 +63,7 @@ def make_library(folder: Path) -> Path:
             key = files.content_key(path)
             content = files.save_content(library, key, facts | {"recorded_at": info.recorded_at})
             found = discover([path]).files[0]
-            files.save_file(library, files.Volumes().volume_of(found.path), found, content)
+            files.save_file(library, Volumes().volume_of(found.path), found, content)
             windows, features = seen(parts, info.duration_ms, seed)
             made_by = observations.Provenance("torch", "cpu", "fp32")
             observations.add(library, key, "drawn", "drawn", windows, features, made_by)

@@ -1,1 +1,1 @@
-"""The library: contents, files, observations, words and segments in SQLite. Imports neither torch nor av."""
+"""The library: contents, files, observations, annotations and segments in SQLite. Imports neither torch nor av."""

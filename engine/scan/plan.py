@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import coverage, files, observations
+from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.discover import Discovery, VideoFile
 from vtag.engine.scan.events import ScanPlanned, VideoScanFailed
 
@@ -30,7 +31,7 @@ class ScanPlan:
     skipped: int = 0  # their files
     known_failed: int = 0  # files that failed before, unchanged
     unreadable: list[VideoScanFailed] = field(default_factory=list)
-    volumes: files.Volumes = field(default_factory=files.Volumes)
+    volumes: Volumes = field(default_factory=Volumes)
 
 
 class _Content(NamedTuple):
@@ -82,7 +83,7 @@ def make_plan(
 class _ContentLookup:
     """Finds the content of files: from their rows if they are unchanged, else by hashing them."""
 
-    def __init__(self, library: Library, volumes: files.Volumes, *, record: bool) -> None:
+    def __init__(self, library: Library, volumes: Volumes, *, record: bool) -> None:
         self._library = library
         self._volumes = volumes
         self._record = record

@@ -11,6 +11,7 @@ from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.store import coverage, files, heads, observations
 from vtag.engine.library.store.duplicates import find_duplicate
+from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.pending_video import VideoPass
 from vtag.engine.scan.plan import ScanTask
 from vtag.engine.video.read.fingerprint import Fingerprint
@@ -20,7 +21,7 @@ from vtag.engine.video.read.probe import VideoInfo
 class ScanWriter:
     """The library as one scan writes to it: with one head, one sampling, and the volumes of its plan."""
 
-    def __init__(self, library: Library, head: heads.Head, sampling_key: str, volumes: files.Volumes) -> None:
+    def __init__(self, library: Library, head: heads.Head, sampling_key: str, volumes: Volumes) -> None:
         self._library = library
         self._backbone_hash = head.backbone_hash
         self._sampling_key = sampling_key

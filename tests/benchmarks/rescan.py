@@ -26,6 +26,7 @@ from vtag.engine.checkpoints.load import Checkpoint, load_checkpoint
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, heads
+from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.discover import discover
 from vtag.engine.scan.events import ScanFinished
 from vtag.engine.scan.model_selection import register_model
@@ -47,7 +48,7 @@ def fill(library: Library, folder: Path, checkpoint: Checkpoint, sampling: str) 
     model_id = register_model(library, checkpoint, spec.name)
     rules = derive.derivation_rules(library, heads.load_head(library, model_id))
     found = discover([os.fsencode(folder)]).files
-    volume = files.Volumes().volume_of(found[0].path)
+    volume = Volumes().volume_of(found[0].path)
     keys = [files.content_key(f.path) for f in found]
     windows = np.array([[0, 1000]], "<i8").tobytes()
     features = np.zeros((1, 1, spec.sizes.feature_dim), "<f2").tobytes()

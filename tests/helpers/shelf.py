@@ -10,6 +10,7 @@ import numpy as np
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, heads, observations
+from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.discover import discover
 
 LABELS = ("archery", "riding a bike", "yoga", "none of these")
@@ -38,7 +39,7 @@ def add_video(library: Library, path: Path, *, seed: int = 0, windows: int = 8, 
     key = files.content_key(os.fsencode(path))
     content_id = files.save_content(library, key, {"duration_ms": windows * 1000})
     found = discover([os.fsencode(path)]).files[0]
-    files.save_file(library, files.Volumes().volume_of(found.path), found, content_id)
+    files.save_file(library, Volumes().volume_of(found.path), found, content_id)
     if look:
         spans = np.array([(i * 1000, i * 1000 + 1000) for i in range(windows)])
         features = 3 * np.random.default_rng(seed).normal(size=(windows, 1, 6)).astype(np.float32)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from vtag.engine.errors import VideoError
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files
+from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.video.read.probe import probe
 from vtag.engine.video.write.clip_names import DEFAULT_TEMPLATE, format_clip_name
 from vtag.engine.video.write.cut import cut
@@ -205,7 +206,7 @@ def tagged(vtag_home: Path, tmp_path: Path) -> Path:
 
         found = discover([os.fsencode(video)]).files[0]
         content = files.save_content(library, files.content_key(found.path), {"duration_ms": 6000})
-        files.save_file(library, files.Volumes().volume_of(found.path), found, content)
+        files.save_file(library, Volumes().volume_of(found.path), found, content)
         db = library.connection
         db.execute("INSERT INTO labels (name) VALUES ('yoga/../x')")
         for start, end, score in ((1500, 2500, 0.9), (1510, 3000, 0.8), (4000, 5000, 0.7)):

@@ -1,1 +1,1 @@
-"""A person's verdicts: the log with undo, its file, and how it changes segments. Imports store."""
+"""Annotations of a person: their log with undo, their file, and their effect on segments. Imports store."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
-from vtag.engine.library.search.labels import has_letters
 from vtag.engine.swin.config import NONE_OF_THESE
-from vtag.engine.text import printable
+from vtag.engine.text import has_letters, printable
 
 _MAX_LABEL_LENGTH = 200  # characters
 

@@ -1,1 +1,1 @@
-"""Removes and moves rows when files are gone or moved. Imports store, annotations and analysis."""
+"""Removes and moves rows when files are gone or moved. Imports store and annotations."""

@@ -15,7 +15,7 @@ from vtag.assets import asset
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.paths import home
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path, has_letters, printable
 
 USER_FILE = "labels.toml"  # in vtag's home: the user's own synonyms and groups
 _TABLES = ("groups", "names")
@@ -97,11 +97,6 @@ def nearest_labels(reader: sqlite3.Connection, query: str, count: int = 5) -> li
         for match in difflib.get_close_matches(word, by_word, count, 0.6):
             similar += by_word[match]
     return list(dict.fromkeys(similar))[:count]
-
-
-def has_letters(text: str) -> bool:
-    """Whether `text` contains a letter or a digit, as every label does."""
-    return any(c.isalnum() for c in text)
 
 
 def normalize_text(text: str) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from vtag.engine.errors import QueryError
-from vtag.engine.library.search.labels import has_letters, normalize_text
-from vtag.engine.text import printable
+from vtag.engine.library.search.labels import normalize_text
+from vtag.engine.text import has_letters, printable
 
 DEFAULT_GAP_MS = 60_000  # of `running THEN jumping`: from the end of the running to the start of the jumping
 _MAX_TOKENS = 400

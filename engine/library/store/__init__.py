@@ -1,1 +1,1 @@
-"""Rows in and out: files, volumes, heads, observations, runs. Imports only the database."""
+"""Reads and writes rows: files, volumes, heads, observations, runs, settings. Imports only the database."""

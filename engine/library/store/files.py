@@ -14,8 +14,6 @@ from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
 from vtag.engine.text import display_path
 
-__all__ = ["Volume", "Volumes", "real_path"]
-
 _BLOCK_BYTES = 64 * 1024
 _INNER_BLOCKS = 16  # between the first and the last block
 
