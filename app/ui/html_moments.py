@@ -13,7 +13,7 @@ from vtag.engine.text import display_path
 
 if TYPE_CHECKING:
     from vtag.engine.library.analysis.curves import Curve
-    from vtag.engine.library.page_queries import MomentRow, VideoFile
+    from vtag.engine.library.page_queries import MomentRow, PlayableVideo
     from vtag.engine.library.search.moments import Moment
 
 _HUES = 8  # colours of labels in page.css
@@ -89,7 +89,7 @@ def place_card(
     )
 
 
-def player(shown: VideoFile, source: str, start_ms: int, offset_ms: int) -> str:
+def player(shown: PlayableVideo, source: str, start_ms: int, offset_ms: int) -> str:
     """The player; `source` is played from `start_ms` of the video, `offset_ms` of which lie before the source."""
     name = shown.display.rsplit("/", 1)[-1]
     facts = " · ".join(
@@ -116,7 +116,7 @@ def player(shown: VideoFile, source: str, start_ms: int, offset_ms: int) -> str:
 
 def timeline(
     told: Sequence[MomentRow],
-    shown: VideoFile,
+    shown: PlayableVideo,
     chosen: int | None,
     labels: Iterable[str],
     curve: Curve | None,

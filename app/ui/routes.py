@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from vtag.engine.errors import LibraryError, VideoError
 from vtag.engine.library.database import open_reader
-from vtag.engine.library.page_queries import VideoFile, find_video, moment_range
+from vtag.engine.library.page_queries import PlayableVideo, find_video, moment_range
 from vtag.engine.video.write.picture_cache import PictureCache
 
 # what every browser plays: codecs by container, as PyAV names them
@@ -31,7 +31,7 @@ _LAST_DATE_S = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())
 _KEEP = {"cache-control": "private, max-age=86400"}
 
 
-def playable(shown: VideoFile) -> bool:
+def playable(shown: PlayableVideo) -> bool:
     """Whether a browser plays the file as it lies there."""
     webm = shown.path is not None and shown.path.lower().endswith(b".webm")
     return shown.codec in _PLAYABLE.get(shown.container, set()) and (
@@ -102,7 +102,7 @@ def _with_date_for_header(info: os.stat_result) -> os.stat_result:
     return os.stat_result((*info[: stat.ST_MTIME], date, *info[stat.ST_MTIME + 1 : 10]))
 
 
-def _made(library: Path, content: int, at_ms: int, make: Callable[[VideoFile], Path]) -> Response:
+def _made(library: Path, content: int, at_ms: int, make: Callable[[PlayableVideo], Path]) -> Response:
     """What `make` makes of a video from `at_ms` on; a time that the video does not have gets no file in the cache."""
     shown = _video(library, content)
     if isinstance(shown, Response):
@@ -115,7 +115,7 @@ def _made(library: Path, content: int, at_ms: int, make: Callable[[VideoFile], P
         return _nothing("no picture can be made of this video")
 
 
-def _video(library: Path, content: int) -> VideoFile | Response:
+def _video(library: Path, content: int) -> PlayableVideo | Response:
     try:
         with closing(open_reader(library)) as reader:
             shown = find_video(reader, min(content, _HIGHEST_ID))
@@ -126,7 +126,7 @@ def _video(library: Path, content: int) -> VideoFile | Response:
     return shown if shown.path is not None else _nothing("this video is not there now")
 
 
-def _path(shown: VideoFile) -> bytes:
+def _path(shown: PlayableVideo) -> bytes:
     assert shown.path is not None
     return shown.path
 

@@ -11,8 +11,8 @@ from vtag.engine.library.search.moments import Moment
 from vtag.engine.library.search.rows import drop_duplicates
 
 
-class VideoFile(NamedTuple):
-    """A content and one of its files that exists below a root; `path` is None if there is none."""
+class PlayableVideo(NamedTuple):
+    """A content, and the path of one of its files that exists below a root; `path` is None if there is none."""
 
     id: int
     key: str
@@ -69,7 +69,7 @@ class LibrarySize(NamedTuple):
     failed: int
 
 
-def find_video(reader: sqlite3.Connection, content_id: int) -> VideoFile | None:
+def find_video(reader: sqlite3.Connection, content_id: int) -> PlayableVideo | None:
     """The video with this content id, or None."""
     row = reader.execute(
         "SELECT key, coalesce(duration_ms, 0), coalesce(codec, ''), coalesce(container, ''), recorded_at "
@@ -79,7 +79,7 @@ def find_video(reader: sqlite3.Connection, content_id: int) -> VideoFile | None:
     if row is None:
         return None
     path, display = _file(reader, content_id)
-    return VideoFile(content_id, row[0], path, display, *row[1:])
+    return PlayableVideo(content_id, row[0], path, display, *row[1:])
 
 
 def moment_range(reader: sqlite3.Connection, moment_id: int) -> tuple[int, int, int] | None:

@@ -49,7 +49,7 @@ class StoredFile(NamedTuple):
     duration_ms: int | None
 
 
-class Content(NamedTuple):
+class StoredContent(NamedTuple):
     """A content as the library stores it."""
 
     id: int
@@ -117,12 +117,12 @@ def stored_files(library: Library, volume: Volume) -> dict[bytes, StoredFile]:
     return {row[0]: StoredFile(*row[1:]) for row in rows}
 
 
-def find_content(library: Library, key: str) -> Content | None:
+def find_content(library: Library, key: str) -> StoredContent | None:
     """The content with this key, or None."""
     row = library.connection.execute(
         "SELECT id, error, duration_ms FROM contents WHERE key = ?", (key,)
     ).fetchone()
-    return Content(*row) if row else None
+    return StoredContent(*row) if row else None
 
 
 def save_content(library: Library, key: str, columns: dict[str, object]) -> int:
