@@ -1,1 +1,1 @@
-"""The web page: a thin face over the library; the server never loads a model."""
+"""The web page over the library, with Gradio. Imports engine and trainer.loop.state_paths; loads no model itself."""

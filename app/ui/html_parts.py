@@ -1,6 +1,6 @@
-"""The page's HTML begins here: text made safe, and the small pieces that every view is made of.
+"""The parts that every view is made of: escaped text, buttons, tables, and numbers with units.
 
-Everything that came from a disk passes `text`, here and in the html_ modules beside this one.
+Every value from a disk or a library passes through `escape`, here and in the other `html_*` modules.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from vtag.app.console import clock
 from vtag.engine.text import printable
 
-_NAMES = {
+_RUN_TITLES = {
     "scan": "Scan",
     "finetune": "Training",
     "train": "Training",
@@ -20,105 +20,127 @@ _NAMES = {
 }
 
 
-def text(value: object) -> str:
-    """`value` as text in HTML or in an attribute between double quotes."""
+def escape(value: object) -> str:
+    """`value` as text for HTML, or for an attribute between double quotes."""
     return html.escape(printable(str(value)), quote=True)
 
 
 def note(message: str, *, is_error: bool = False) -> str:
-    """One sentence to the person; empty for none."""
+    """A message in one sentence; no HTML for an empty message."""
     role = "alert" if is_error else "status"
-    return f'<p class="vtag-note" role="{role}">{text(message)}</p>' if message else ""
+    return f'<p class="vtag-note" role="{role}">{escape(message)}</p>' if message else ""
+
+
+def heading(title: str, level: int = 2) -> str:
+    """A heading of level 1 to 6."""
+    return f"<h{level}>{escape(title)}</h{level}>"
+
+
+def path(display: str) -> str:
+    """A path, which may break anywhere in a line."""
+    return f'<span class="vtag-path">{escape(display)}</span>'
 
 
 def button(
-    what: str,
-    shown: str = "",
+    action: str,
+    caption: str = "",
     *,
-    about: str = "",
-    kind: str = "",
+    description: str = "",
+    css_class: str = "",
     is_pressed: bool | None = None,
-    told: Mapping[str, object] | None = None,
+    data: Mapping[str, object] | None = None,
 ) -> str:
-    """A button that tells the page's script `what` it is for, and what it carries (`told`).
+    """A button that sends `action` and `data` to the page.
 
-    `about` is its name for who cannot see where it stands.
+    Args:
+        caption: the text on the button; the capitalized action if empty.
+        description: the accessible name and the tooltip.
+        is_pressed: the state of a toggle button; None for an ordinary button.
     """
-    carried = "".join(f' data-{key}="{text(value)}"' for key, value in (told or {}).items())
+    attributes = data_attributes(data or {})
     if is_pressed is not None:
-        carried += f' aria-pressed="{"true" if is_pressed else "false"}"'
-    label = f' aria-label="{text(about)}" title="{text(about)}"' if about else ""
+        attributes += f' aria-pressed="{"true" if is_pressed else "false"}"'
+    label = f' aria-label="{escape(description)}" title="{escape(description)}"' if description else ""
     return (
-        f'<button type="button" class="vtag-button {kind}" data-do="{what}"{carried}{label}>'
-        f"{text(shown or what.capitalize())}</button>"
+        f'<button type="button" class="vtag-button {css_class}" data-do="{action}"{attributes}{label}>'
+        f"{escape(caption or action.capitalize())}</button>"
     )
 
 
-def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls by itself on a narrow screen; cells are HTML already."""
-    head = "".join(f'<th scope="col">{text(cell)}</th>' for cell in heads)
+def data_attributes(data: Mapping[str, object]) -> str:
+    """`data-KEY="VALUE"` for each item, each after a space."""
+    return "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
+
+
+def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table that scrolls on a narrow screen. The cells are HTML."""
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     body = "".join(
         "<tr>"
-        + "".join(f'<td data-head="{text(head)}">{cell}</td>' for head, cell in zip(heads, row, strict=True))
+        + "".join(
+            f'<td data-head="{escape(column)}">{cell}</td>' for column, cell in zip(columns, row, strict=True)
+        )
         + "</tr>"
         for row in rows
     )
     return (
-        f'<div class="vtag-scroll" tabindex="0" role="region" aria-label="{text(name)}">'
+        f'<div class="vtag-scroll" tabindex="0" role="region" aria-label="{escape(name)}">'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def figures(shown: Iterable[tuple[str, str]]) -> str:
-    """Numbers and what they count, as a row."""
-    return (
-        '<dl class="vtag-figures">'
-        + "".join(f"<div><dt>{text(what)}</dt><dd>{text(number)}</dd></div>" for number, what in shown)
-        + "</dl>"
+def statistics(numbers: Iterable[tuple[str, str]]) -> str:
+    """A row of numbers, each with what it counts."""
+    items = "".join(
+        f"<div><dt>{escape(what)}</dt><dd>{escape(number)}</dd></div>" for number, what in numbers
     )
+    return f'<dl class="vtag-figures">{items}</dl>'
 
 
-def options(listed: str, names: Iterable[str]) -> str:
-    """A list that fields with `list` of this id suggest from."""
-    return (
-        f'<datalist id="{listed}">'
-        + "".join(f'<option value="{text(name)}">' for name in names)
-        + "</datalist>"
+def progress_bar(share: float | None, name: str) -> str:
+    """A bar filled to `share` of 1; None if the share is unknown."""
+    value = "" if share is None else f' value="{share:.4f}"'
+    return f'<progress max="1"{value} aria-label="{escape(name)}"></progress>'
+
+
+def datalist(element_id: str, names: Iterable[str]) -> str:
+    """Suggestions for the input fields whose `list` attribute is `element_id`."""
+    items = "".join(f'<option value="{escape(name)}">' for name in names)
+    return f'<datalist id="{element_id}">{items}</datalist>'
+
+
+def query_chips(name: str, queries: Iterable[tuple[str, str]]) -> str:
+    """Buttons that search: the caption of each, and its query."""
+    items = "".join(
+        f'<li><button type="button" class="vtag-chip" data-query="{escape(query)}">{escape(caption)}</button></li>'
+        for caption, query in queries
     )
+    return f'<ul class="vtag-chips" aria-label="{escape(name)}">{items}</ul>'
 
 
-def chips(name: str, queries: Iterable[tuple[str, str]]) -> str:
-    """Buttons that search: what stands on each, and its query."""
-    made = "".join(
-        f'<li><button type="button" class="vtag-chip" data-query="{text(query)}">{text(shown)}</button></li>'
-        for shown, query in queries
-    )
-    return f'<ul class="vtag-chips" aria-label="{text(name)}">{made}</ul>'
-
-
-def quoted(label: str) -> str:
-    """A label as a query for it."""
+def quote_label(label: str) -> str:
+    """The query that finds a label."""
     return '"' + label.replace('"', " ") + '"'
 
 
-def kind_of_run(kind: str) -> str:
-    """What a run is called on the page."""
-    return _NAMES.get(kind, kind.capitalize())
+def run_title(kind: str) -> str:
+    """The page's name for a kind of run."""
+    return _RUN_TITLES.get(kind, kind.capitalize())
 
 
-def span(start_ms: int, end_ms: int) -> str:
-    """A stretch of a video, the hour left out where it is none; its end at the end of the second."""
-    return f"{short_clock(start_ms)}–{short_clock(-(-end_ms // 1000) * 1000)}"
+def format_range(start_ms: int, end_ms: int) -> str:
+    """A time range of a video, such as 0:12–0:15; the end is rounded up to a second."""
+    return f"{format_time(start_ms)}–{format_time(-(-end_ms // 1000) * 1000)}"
 
 
-def short_clock(milliseconds: int) -> str:
-    """A time in a video, without the hour where it is none."""
-    hours, minutes, seconds = clock(milliseconds).split(":")
+def format_time(time_ms: int) -> str:
+    """A time in a video as M:SS, or H:MM:SS from an hour on."""
+    hours, minutes, seconds = clock(time_ms).split(":")
     return f"{int(minutes)}:{seconds}" if hours == "0" else f"{hours}:{minutes}:{seconds}"
 
 
-def duration(seconds: float) -> str:
-    """A length of time in words."""
+def format_duration(seconds: float) -> str:
+    """A duration with its unit: s, min or h."""
     if seconds < 59.5:
         return f"{max(1, round(seconds))} s"
     if seconds < 3600:
@@ -126,26 +148,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 36_000 else f"{round(seconds / 3600):,} h"
 
 
-def size(size_bytes: float) -> str:
-    """A number of bytes in words."""
+def format_size(size_bytes: float) -> str:
+    """A number of bytes with its unit, in powers of 1000."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size_bytes < 1000:
-            return (
-                f"{size_bytes:.0f} {unit}"
-                if unit == "bytes" or size_bytes >= 10
-                else f"{size_bytes:.1f} {unit}"
-            )
+            decimals = 0 if unit == "bytes" or size_bytes >= 10 else 1
+            return f"{size_bytes:.{decimals}f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:,.1f} TB"
-
-
-def welcome() -> str:
-    """What an empty library says: what to do, and what it costs."""
-    return (
-        '<section class="vtag-welcome"><h2>Nothing was scanned yet</h2>'
-        "<ol><li><strong>Choose a folder</strong> with videos.</li>"
-        "<li><strong>See what it costs</strong>: how much video there is, and how long this machine takes.</li>"
-        "<li><strong>Start</strong>: the first moments can be searched here while the scan runs.</li></ol>"
-        "<p>Videos are read where they are and stay as they are. Nothing leaves this machine.</p>"
-        f"{button('scan', 'Choose a folder', kind='vtag-primary')}</section>"
-    )

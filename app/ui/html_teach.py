@@ -1,88 +1,103 @@
-"""Tags that were taught, and what was measured of them, as HTML."""
+"""The Teach tab as HTML: tags with their examples, and the metrics and curves of trained models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vtag.app.ui.html_charts import confusion, curves
-from vtag.app.ui.html_parts import button, note, table, text
+from vtag.app.ui.html_charts import confusion_matrix, line_chart
+from vtag.app.ui.html_parts import button, escape, heading, note, table
 
 
-def your_tags(counted: Sequence[tuple[str, int]]) -> str:
-    """The labels that a person used, to go on with one."""
-    if not counted:
+def tag_chips(counts: Sequence[tuple[str, int]]) -> str:
+    """The tags that a person used, each with its number of examples. A press goes on with the tag."""
+    if not counts:
         return note("Name a tag of your own, find a few moments that show it, and say Yes to them.")
-    made = "".join(
-        f"<li>{button('teach', f'{label} ({number:,})', about=f'Go on with {label}', told={'tag': label})}</li>"
-        for label, number in counted
-    )
-    return f'<h2>Your tags</h2><ul class="vtag-chips" aria-label="Your tags">{made}</ul>'
+    items = ""
+    for tag, number in counts:
+        caption = f"{tag} ({number:,})"
+        items += f"<li>{button('teach', caption, description=f'Go on with {tag}', data={'tag': tag})}</li>"
+    return f'{heading("Your tags")}<ul class="vtag-chips" aria-label="Your tags">{items}</ul>'
 
 
-def change_form(tag: str) -> str:
-    """What can be done with a tag as a whole."""
+def example_section(title: str, cards: str) -> str:
+    """A heading above `cards`, which is HTML."""
+    return heading(title) + cards
+
+
+def tag_form(tag: str) -> str:
+    """The form that renames or removes a tag with all its examples."""
+    remove = button("drop", "Remove the tag", description=f"Remove the tag: {tag}", data={"tag": tag})
     return (
-        f'<form class="vtag-form" data-do="retitle" data-tag="{text(tag)}"><label>New name '
+        f'<form class="vtag-form" data-do="retitle" data-tag="{escape(tag)}"><label>New name '
         '<input name="name" required maxlength="200" autocomplete="off"></label>'
-        '<button class="vtag-button">Rename the tag</button>'
-        f"{button('drop', 'Remove the tag', about=f'Remove the tag: {tag}', told={'tag': tag})}</form>"
+        f'<button class="vtag-button">Rename the tag</button>{remove}</form>'
     )
 
 
-def figures_of(told: Mapping[str, Any]) -> str:
-    """What was measured on examples that the head had not seen: per tag, and over all."""
-    labels = told.get("labels", {})
+def metrics_table(metrics: Mapping[str, Any]) -> str:
+    """The metrics of a model on held-out examples: one row for each tag, false moments an hour, and remarks."""
     rows = [
         (
-            text(label),
-            text(row.get("clips", "")),
-            text(row.get("sources", "")),
-            _percent(row.get("recall")),
-            _percent(row.get("precision")),
-            text(f"{row.get('threshold', 0):.2f}"),
+            escape(label),
+            escape(values.get("clips", "")),
+            escape(values.get("sources", "")),
+            _percent(values.get("recall")),
+            _percent(values.get("precision")),
+            escape(f"{values.get('threshold', 0):.2f}"),
         )
-        for label, row in labels.items()
+        for label, values in metrics.get("labels", {}).items()
     ]
-    heads = ("Tag", "Examples", "Videos", "Found", "Right", "Threshold")
-    remarks = "".join(note(str(remark)) for remark in told.get("remarks", ()))
-    wrong = told.get("false_per_hour", told.get("false_moments_per_hour"))
-    rate = ""
-    if wrong is not None:
-        hours = told.get("negative_hours", 0)
-        rate = note(f"{wrong:.1f} false moments an hour, over {hours:.1f} hours of your library")
-    return f"{table('What was measured', heads, rows)}{rate}{remarks}"
+    columns = ("Tag", "Examples", "Videos", "Recall", "Precision", "Threshold")
+    false_alarms = ""
+    false_per_hour = metrics.get("false_per_hour", metrics.get("false_moments_per_hour"))
+    if false_per_hour is not None:
+        hours = metrics.get("negative_hours", 0)
+        false_alarms = note(
+            f"{false_per_hour:.1f} false moments an hour, over {hours:.1f} hours of your library"
+        )
+    remarks = "".join(note(str(remark)) for remark in metrics.get("remarks", ()))
+    return f"{table('Metrics', columns, rows)}{false_alarms}{remarks}"
+
+
+def report_section(reports: str) -> str:
+    """The reports of the models that were trained here; `reports` is HTML."""
+    return f"{heading('Trained models')}{reports}"
 
 
 def model_report(name: str, metrics: Mapping[str, Any], history: Mapping[str, Sequence[float]]) -> str:
-    """What was measured of a model: the table per tag, the confusion matrix, and the curves of its training."""
-    shown = f"<details><summary>{text(name)}</summary>{figures_of(metrics)}"
+    """The metrics, the confusion matrix and the training curves of a model, to open."""
     matrix = metrics.get("confusion")
     labels = list(metrics.get("labels", {}))
-    if isinstance(matrix, list) and len(matrix) == len(labels):
-        shown += confusion(labels, matrix)
-    return f"{shown}{training_curves(history)}</details>"
+    has_matrix = isinstance(matrix, list) and len(matrix) == len(labels)
+    confusion = confusion_matrix(labels, matrix) if has_matrix and matrix is not None else ""
+    return (
+        f"<details><summary>{escape(name)}</summary>{metrics_table(metrics)}{confusion}"
+        f"{training_curves(history)}</details>"
+    )
 
 
 def training_curves(history: Mapping[str, Sequence[float]]) -> str:
-    """Loss and accuracy over epochs, on what is learned from and on what is kept for validation."""
-    shown = ""
-    for word in ("loss", "accuracy"):
-        named = {"training": history.get(word), "validation": history.get(f"val_{word}")}
-        lines = {name: values for name, values in named.items() if values}
+    """Loss and accuracy over epochs, each for the training and the validation examples."""
+    charts = ""
+    for metric in ("loss", "accuracy"):
+        columns = {"training": history.get(metric), "validation": history.get(f"val_{metric}")}
+        lines = {name: values for name, values in columns.items() if values}
         if lines:
-            shown += curves(word.capitalize(), lines, 1.0 if word == "accuracy" else None)
-    return f'<div class="vtag-curves">{shown}</div>' if shown else ""
+            charts += line_chart(metric.capitalize(), lines, 1.0 if metric == "accuracy" else None)
+    return f'<div class="vtag-curves">{charts}</div>' if charts else ""
 
 
-def left_trainings(names: Sequence[str]) -> str:
-    """Trainings that were left before their end, to discard; the same again goes on with one."""
-    rows = "".join(
-        f"<li><strong>{text(name)}</strong> was left before its end: the same folder and settings go on with it. "
-        f"{button('drop', 'Discard', about=f'Discard the unfinished training of {name}', told={'name': name})}</li>"
-        for name in names
-    )
-    return f'<h3>Unfinished</h3><ul class="vtag-queue">{rows}</ul>' if rows else ""
+def unfinished_section(names: Sequence[str]) -> str:
+    """Trainings that stopped before their end, each with a button that discards it."""
+    rows = ""
+    for name in names:
+        description = f"Discard the unfinished training of {name}"
+        rows += (
+            f"<li><strong>{escape(name)}</strong> was left before its end: the same folder and settings go on "
+            f"with it. {button('drop', 'Discard', description=description, data={'name': name})}</li>"
+        )
+    return f'{heading("Unfinished", 3)}<ul class="vtag-queue">{rows}</ul>' if rows else ""
 
 
 def _percent(share: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What the page fetches by number: videos in place, pictures, and moments that any browser can play."""
+"""The addresses of media: videos in place, pictures, and moments converted for browsers."""
 
 from __future__ import annotations
 
@@ -18,68 +18,66 @@ from vtag.engine.library.database import open_reader
 from vtag.engine.library.page_queries import PlayableVideo, find_video, moment_range
 from vtag.engine.video.write.picture_cache import PictureCache
 
-# what every browser plays: codecs by container, as PyAV names them
-_PLAYABLE = {
+# the codecs that every browser plays, by PyAV's name of the container
+_PLAYABLE_CODECS = {
     "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "av1", "vp9"},
     "matroska,webm": {"vp8", "vp9", "av1"},
 }
 _MEDIA_TYPES = {"mov,mp4,m4a,3gp,3g2,mj2": "video/mp4", "matroska,webm": "video/webm"}
-_MARGIN_MS = 2000  # shown before and after a moment that has to be made playable
-_HIGHEST_ID = 2**63 - 1  # SQLite's integers end there
+_MARGIN_MS = 2000  # added on both sides of a moment that is converted
+_MAX_ID = 2**63 - 1  # the largest integer of SQLite
 _FIRST_DATE_S = int(datetime.min.replace(tzinfo=UTC).timestamp())
 _LAST_DATE_S = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())
-_KEEP = {"cache-control": "private, max-age=86400"}
+_CACHE_FOR_A_DAY = {"cache-control": "private, max-age=86400"}
 
 
-def playable(shown: PlayableVideo) -> bool:
-    """Whether a browser plays the file as it lies there."""
-    webm = shown.path is not None and shown.path.lower().endswith(b".webm")
-    return shown.codec in _PLAYABLE.get(shown.container, set()) and (
-        webm or not shown.container.startswith("matroska")
+def is_playable(video: PlayableVideo) -> bool:
+    """Whether browsers play the file without conversion."""
+    is_webm = video.path is not None and video.path.lower().endswith(b".webm")
+    return video.codec in _PLAYABLE_CODECS.get(video.container, set()) and (
+        is_webm or not video.container.startswith("matroska")
     )
 
 
-def proxy_span(start_ms: int, end_ms: int) -> tuple[int, int]:
-    """From when to when a moment is made playable."""
+def playable_range(start_ms: int, end_ms: int) -> tuple[int, int]:
+    """The time range to convert for a moment, in ms."""
     return max(0, start_ms - _MARGIN_MS), end_ms + _MARGIN_MS
 
 
-def routes(library: Path, cache: PictureCache) -> list[Route]:
+def media_routes(library: Path, cache: PictureCache) -> list[Route]:
     """`/media/CONTENT`, `/picture/MOMENT`, `/still/CONTENT/MS`, `/moment/CONTENT/START/END`; by the library's ids."""
 
     def media(request: Request) -> Response:
-        shown = _video(library, request.path_params["content"])
-        if isinstance(shown, Response):
-            return shown
-        assert shown.path is not None
-        kind = _MEDIA_TYPES.get(shown.container, "application/octet-stream")
+        video = _find_file(library, request.path_params["content"])
+        if isinstance(video, Response):
+            return video
+        media_type = _MEDIA_TYPES.get(video.container, "application/octet-stream")
         try:
-            info = _with_date_for_header(os.stat(shown.path))
+            info = _with_date_for_header(os.stat(_path(video)))
         except OSError:
-            return _nothing("this video is not there now")
-        return FileResponse(os.fsdecode(shown.path), media_type=kind, stat_result=info)
+            return _not_found("this video is not connected now")
+        return FileResponse(os.fsdecode(_path(video)), media_type=media_type, stat_result=info)
 
     def moment_picture(request: Request) -> Response:
-        wanted = min(request.path_params["moment"], _HIGHEST_ID)
+        moment_id = min(request.path_params["moment"], _MAX_ID)
         try:
             with closing(open_reader(library)) as reader:
-                found = moment_range(reader, wanted)
+                row = moment_range(reader, moment_id)
         except LibraryError as error:
-            return _nothing(str(error))
-        if found is None:
-            return _nothing("this moment is gone")
-        content, start_ms, end_ms = found
-        at_ms = (start_ms + end_ms) // 2
-        return _made(library, content, at_ms, lambda v: cache.get_picture(v.key, _path(v), at_ms))
+            return _not_found(str(error))
+        if row is None:
+            return _not_found("this moment is gone")
+        content, start_ms, end_ms = row
+        time_ms = (start_ms + end_ms) // 2
+        return _make_file(library, content, time_ms, lambda v: cache.get_picture(v.key, _path(v), time_ms))
 
     def still(request: Request) -> Response:
-        at_ms = request.path_params["ms"]
-        content = request.path_params["content"]
-        return _made(library, content, at_ms, lambda v: cache.get_picture(v.key, _path(v), at_ms))
+        content, time_ms = request.path_params["content"], request.path_params["ms"]
+        return _make_file(library, content, time_ms, lambda v: cache.get_picture(v.key, _path(v), time_ms))
 
     def moment(request: Request) -> Response:
         start_ms, end_ms = request.path_params["start"], request.path_params["end"]
-        return _made(
+        return _make_file(
             library,
             request.path_params["content"],
             start_ms,
@@ -102,34 +100,38 @@ def _with_date_for_header(info: os.stat_result) -> os.stat_result:
     return os.stat_result((*info[: stat.ST_MTIME], date, *info[stat.ST_MTIME + 1 : 10]))
 
 
-def _made(library: Path, content: int, at_ms: int, make: Callable[[PlayableVideo], Path]) -> Response:
-    """What `make` makes of a video from `at_ms` on; a time that the video does not have gets no file in the cache."""
-    shown = _video(library, content)
-    if isinstance(shown, Response):
-        return shown
-    if at_ms > shown.duration_ms:
-        return _nothing("the video is not that long")
+def _make_file(library: Path, content: int, time_ms: int, make: Callable[[PlayableVideo], Path]) -> Response:
+    """The file that `make` makes of a video from `time_ms` on.
+
+    A time after the video's end is refused. Otherwise each number would leave one more file in the cache.
+    """
+    video = _find_file(library, content)
+    if isinstance(video, Response):
+        return video
+    if time_ms > video.duration_ms:
+        return _not_found("the video is not that long")
     try:
-        return FileResponse(make(shown), headers=_KEEP)
+        return FileResponse(make(video), headers=_CACHE_FOR_A_DAY)
     except (VideoError, OSError):
-        return _nothing("no picture can be made of this video")
+        return _not_found("no picture can be made of this video")
 
 
-def _video(library: Path, content: int) -> PlayableVideo | Response:
+def _find_file(library: Path, content: int) -> PlayableVideo | Response:
+    """The video, which has a path; or the answer that says why there is none."""
     try:
         with closing(open_reader(library)) as reader:
-            shown = find_video(reader, min(content, _HIGHEST_ID))
+            video = find_video(reader, min(content, _MAX_ID))
     except LibraryError as error:
-        return _nothing(str(error))
-    if shown is None:
-        return _nothing("the library knows no such video")
-    return shown if shown.path is not None else _nothing("this video is not there now")
+        return _not_found(str(error))
+    if video is None:
+        return _not_found("the library knows no such video")
+    return video if video.path is not None else _not_found("this video is not connected now")
 
 
-def _path(shown: PlayableVideo) -> bytes:
-    assert shown.path is not None
-    return shown.path
+def _path(video: PlayableVideo) -> bytes:
+    assert video.path is not None
+    return video.path
 
 
-def _nothing(why: str) -> Response:
-    return PlainTextResponse(f"{why}\n", 404)
+def _not_found(reason: str) -> Response:
+    return PlainTextResponse(f"{reason}\n", 404)

@@ -1,4 +1,4 @@
-"""The server of the page: routes, guard and Gradio in one application; on this machine alone unless told."""
+"""The page's server: routes, guard and Gradio in one application. It listens on this machine only by default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-# before Gradio is imported: it reads them then
+# set before the import of Gradio, which reads them
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
@@ -18,10 +18,10 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
+from vtag.app.ui.gradio_events import startup_script
 from vtag.app.ui.guard import Guard, session_secret
 from vtag.app.ui.page import build_page
-from vtag.app.ui.routes import routes
-from vtag.app.ui.wiring import scripts
+from vtag.app.ui.routes import media_routes
 from vtag.assets import asset
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs.job_queue import JobQueue
@@ -29,24 +29,25 @@ from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library.database import Library
 from vtag.engine.video.write.picture_cache import PictureCache
 
-_NEXT_JOB_S = 2.0
+_QUEUE_INTERVAL_S = 2.0  # how often the queue starts a waiting job
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def application(library: Path, *, pictures: Path, hosts: list[str] | None, password: str | None) -> FastAPI:
-    """The whole page as an ASGI application; `hosts` and `password` as in Guard."""
-
+def build_application(
+    library: Path, *, pictures: Path, hosts: list[str] | None, password: str | None
+) -> FastAPI:
+    """The page as an ASGI application. `hosts` and `password` are those of Guard."""
     cache, queue = PictureCache(pictures), JobQueue(library)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with cache:
-            going = asyncio.create_task(_keep_going(queue))
+            queue_task = asyncio.create_task(_run_queue(queue))
             yield
-            going.cancel()
+            queue_task.cancel()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.router.routes += routes(library, cache)
+    app.router.routes += media_routes(library, cache)
     page = build_page(library, queue, ModelDownloads(), pictures)
     gr.mount_gradio_app(
         app,
@@ -60,23 +61,23 @@ def application(library: Path, *, pictures: Path, hosts: list[str] | None, passw
         mcp_server=False,
         theme=_theme(),
         css=asset("page", "page.css").read_text(encoding="utf-8"),
-        js=scripts(page),
+        js=startup_script(page),
     )
     secret = session_secret(library.parent / "session.key")
     app.add_middleware(Guard, hosts=hosts, secret=secret, password=password)
     return app
 
 
-async def _keep_going(queue: JobQueue) -> None:
-    """What waits gets its turn, whether somebody looks at the page or not."""
+async def _run_queue(queue: JobQueue) -> None:
+    """Start waiting jobs, also while no browser shows the page."""
     while True:
-        await asyncio.sleep(_NEXT_JOB_S)
-        with contextlib.suppress(VtagError, sqlite3.Error, OSError):  # a library that is busy is asked again
+        await asyncio.sleep(_QUEUE_INTERVAL_S)
+        with contextlib.suppress(VtagError, sqlite3.Error, OSError):  # retried in the next round
             await asyncio.to_thread(queue.start_next)
 
 
 def _theme() -> gr.themes.Base:
-    """Fonts of the machine (none is fetched), and colours whose contrast is at least 4.5 to 1, light and dark."""
+    """Fonts of the machine, so that none is downloaded, and colours with a contrast of at least 4.5 to 1."""
     return gr.themes.Default(
         primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     ).set(
@@ -100,13 +101,13 @@ def _theme() -> gr.themes.Base:
 def serve(
     library: Path, cache: Path, *, host: str, port: int, password: str | None, on_ready: Callable[[str], None]
 ) -> None:
-    """Serve the page until Ctrl-C; `on_ready` is told its address once it answers. Raises VtagError."""
+    """Serve the page until Ctrl-C, and call `on_ready` with its address once it answers. Raises VtagError."""
     if host not in LOOPBACK and not password:
         raise VtagError(
             f"--host {host} lets others on the network see the library: set a password with --auth, or with "
             "VTAG_UI_PASSWORD"
         )
-    Library.open(library).close()  # made, or brought up to date, before anybody reads it
+    Library.open(library).close()  # creates or migrates it before the first reader
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -119,13 +120,13 @@ def serve(
         ) from error
     with listener:
         port = listener.getsockname()[1]
-        named = f"[{host}]" if ":" in host else host
+        url_host = f"[{host}]" if ":" in host else host
         hosts = (
             [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")] if host in LOOPBACK else None
         )
-        app = application(library, pictures=cache, hosts=hosts, password=password)
+        app = build_application(library, pictures=cache, hosts=hosts, password=password)
         server = _Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
-        server.on_ready = lambda: on_ready(f"http://{named}:{port}/")
+        server.on_ready = lambda: on_ready(f"http://{url_host}:{port}/")
         server.run(sockets=[listener])
 
 

@@ -1,178 +1,259 @@
-"""The teach tab: name a tag, choose examples, see what it would find, correct, keep."""
+"""The Teach tab: name a tag, choose examples, preview what it finds, correct, keep; or train from a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import gradio as gr
 
-from vtag.app.ui import teach, trainings, work
-from vtag.app.ui.html_moments import Place
-from vtag.app.ui.wiring import MOST_MS, at_once, number, on, script
+from vtag.app.ui import custom_tags, training_control
+from vtag.app.ui.gradio_events import (
+    connect,
+    parse_integer,
+    parse_milliseconds,
+    read_script,
+    show_immediately,
+)
+from vtag.app.ui.html_moments import VideoRange
+from vtag.app.ui.job_panel import TICK_S, add_folder_chooser, connect_job_buttons
 from vtag.engine.jobs.job_queue import JobQueue
 
-_DRAWN, _TAUGHT = "examples", "teaching"  # turns: what is shown at once, and what takes seconds
-_TRAINED = "training"
-_TICK_S = 2.0
-_PARTS = [  # what learns
-    ("the tags alone", trainings.HEAD),
+# serial groups: what is shown at once, what takes seconds, and the training's progress
+_EXAMPLES, _TEACHING, _TRAINING = "examples", "teaching", "training"
+_PARTS = [  # caption, and value of `vtag finetune --train`
+    ("the tags alone", training_control.HEAD_ONLY),
     ("the network's last stage, too", "stages=1"),
     ("the network's last two stages", "stages=2"),
     ("the whole network", "all"),
 ]
-_FOUND, _CHOICES = "It would find", "Which of these show it?"
 
 
-class Teaching(NamedTuple):
+class TeachComponents(NamedTuple):
     """The components whose cards can be opened."""
 
-    trial: gr.HTML
+    preview: gr.HTML
     examples: gr.HTML
     choices: gr.HTML
 
 
-def build(library: Path, queue: JobQueue, tab: gr.Tab) -> Teaching:
-    """Lay out the tab."""
+class _TagFields(NamedTuple):
+    tag: gr.Textbox
+    query: gr.Textbox
+    find: gr.Button
+    preview: gr.Button
+    keep: gr.Button
 
-    def drawn(tag: str, found: list[Place], chosen: list[Place]) -> tuple[str, str, str]:
-        return (
-            teach.choices(library, tag, found, _FOUND),
-            teach.examples(library, tag),
-            teach.choices(library, tag, chosen, _CHOICES),
+
+class _FolderFields(NamedTuple):
+    folder: gr.Textbox
+    chooser: gr.HTML
+    part: gr.Dropdown
+    epochs: gr.Number
+    start: gr.Button
+
+
+class _Views(NamedTuple):
+    message: gr.HTML
+    progress: gr.HTML
+    cards: TeachComponents
+    reports: gr.HTML
+
+
+class _Ranges(NamedTuple):
+    """State of one page: the time ranges of the latest preview, and those to choose from."""
+
+    preview: gr.State
+    choices: gr.State
+
+
+def build(library: Path, queue: JobQueue, tab: gr.Tab) -> TeachComponents:
+    """Lay out the tab and connect its events."""
+    ranges = _Ranges(gr.State([]), gr.State([]))
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            tag_fields = _add_tag_fields()
+            folder_fields = _add_folder_fields()
+            message = gr.HTML(elem_id="vtag-teach-said")
+        with gr.Column(scale=4, min_width=300, elem_id="vtag-teach"):
+            progress = _add_list("vtag-training")
+            cards = TeachComponents(
+                _add_list("vtag-trial"), _add_list("vtag-examples"), _add_list("vtag-choices")
+            )
+            views = _Views(message, progress, cards, gr.HTML(elem_id="vtag-measured"))
+    _connect_examples(library, tag_fields, ranges, views)
+    _connect_teaching(library, queue, tag_fields, ranges, views)
+    _connect_folder_training(library, queue, folder_fields, views)
+    _connect_progress(library, queue, tab, views)
+    connect(
+        tab.select,
+        lambda *state: (training_control.show_reports(), *_show_cards(library, *state)),
+        [tag_fields.tag, *ranges],
+        [views.reports, *cards],
+        serial_group=_EXAMPLES,
+    )
+    return cards
+
+
+def _add_list(element_id: str) -> gr.HTML:
+    return gr.HTML(js_on_load=read_script("button_events.js"), elem_id=element_id)
+
+
+def _add_tag_fields() -> _TagFields:
+    tag = gr.Textbox(label="Tag to teach", placeholder="waving", max_lines=1, elem_id="vtag-teach-tag")
+    query = gr.Textbox(label="Find examples by a search", placeholder="clapping OR dancing", max_lines=1)
+    with gr.Row():
+        find = gr.Button("Find", min_width=80)
+        preview = gr.Button("Try it", variant="primary", min_width=80)
+        keep = gr.Button("Keep it", min_width=80)
+    return _TagFields(tag, query, find, preview, keep)
+
+
+def _add_folder_fields() -> _FolderFields:
+    with gr.Accordion("From a folder of labelled clips", open=False):
+        folder = gr.Textbox(
+            label="Folder with one folder of clips a tag", placeholder="/home/me/labelled", max_lines=1
         )
+        chooser = add_folder_chooser("vtag-teach-chooser", serial_group="folders to teach")
+        part = gr.Dropdown(
+            choices=_PARTS,
+            value=training_control.HEAD_ONLY,
+            label="What learns",
+            info="The tags alone take seconds, and are found in all scanned videos. "
+            "The network needs a GPU and many clips, and the videos must be scanned again.",
+            elem_id="vtag-teach-part",
+        )
+        epochs = gr.Number(
+            label="Epochs, at most",
+            info="Training stops ten epochs after the best one.",
+            value=training_control.DEFAULT_EPOCHS,
+            minimum=1,
+            precision=0,
+            visible=False,
+        )
+        start = gr.Button("Teach from this folder")
+    return _FolderFields(folder, chooser, part, epochs, start)
 
-    def look_for(tag: str, query: str, found: list[Place]) -> tuple[object, ...]:
-        chosen, said_ = teach.candidates(library, query)
-        return said_, chosen, *drawn(tag, found, chosen)
 
-    def say(event: gr.EventData, tag: str, found: list[Place], chosen: list[Place]) -> tuple[str, ...]:
-        told = event._data or {}
-        place = number(told.get("content")), number(told.get("at")), min(number(told.get("to")), MOST_MS)
-        wrong = teach.say(library, tag, *place, is_it=told.get("do") == "yes")
-        return wrong, *drawn(tag, found, chosen)
+def _show_cards(
+    library: Path, tag: str, preview: list[VideoRange], choices: list[VideoRange]
+) -> tuple[str, str, str]:
+    """The cards in the order of TeachComponents."""
+    return (
+        custom_tags.show_choices(library, tag, preview, "It would find"),
+        custom_tags.show_examples(library, tag),
+        custom_tags.show_choices(library, tag, choices, "Which of these show it?"),
+    )
 
-    def try_out(tag: str) -> tuple[object, ...]:
-        found, said_ = teach.try_out(library, tag)
-        return said_, found
 
-    def retitle(event: gr.EventData) -> tuple[str, str]:
-        tag, name = str(event.tag), str(event.name).strip()
-        said_, is_done = teach.rename_tag(library, queue, tag, name)
-        return said_, name if is_done else tag
+def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views: _Views) -> None:
+    """Search for candidates, say Yes or No to them, and switch to another tag."""
 
-    def drop(event: gr.EventData) -> tuple[str, str]:
-        said_, is_done = teach.drop_tag(library, queue, str(event.tag))
-        return said_, "" if is_done else str(event.tag)
+    def find(tag: str, query: str, preview: list[VideoRange]) -> tuple[object, ...]:
+        choices, message = custom_tags.find_candidates(library, query)
+        return message, choices, *_show_cards(library, tag, preview, choices)
 
-    def go_on(event: gr.EventData) -> tuple[object, ...]:
+    def record(
+        event: gr.EventData, tag: str, preview: list[VideoRange], choices: list[VideoRange]
+    ) -> tuple[str, ...]:
+        data = event._data or {}
+        content, start_ms = parse_integer(data.get("content")), parse_integer(data.get("at"))
+        end_ms = parse_milliseconds(data.get("to"))
+        is_example = data.get("do") == "yes"
+        message = custom_tags.record_example(library, tag, content, start_ms, end_ms, is_example=is_example)
+        return message, *_show_cards(library, tag, preview, choices)
+
+    def switch(event: gr.EventData) -> tuple[object, ...]:
         tag = str(event.tag)
-        return tag, [], *drawn(tag, [], [])
+        return tag, [], *_show_cards(library, tag, [], [])
 
-    def learn_from(path: str, part: str, epochs: float | None) -> tuple[str, str]:
-        said_ = trainings.from_folder(library, queue, path, part, number(epochs or trainings.EPOCHS))
-        return said_, trainings.under_way(library, queue)
+    cards = views.cards
+    for event in (fields.query.submit, fields.find.click):
+        outputs = [views.message, ranges.choices, *cards]
+        connect(event, find, [fields.tag, fields.query, ranges.preview], outputs, serial_group=_EXAMPLES)
+    for event in (fields.tag.blur, fields.tag.submit):
+        connect(
+            event, partial(_show_cards, library), [fields.tag, *ranges], list(cards), serial_group=_EXAMPLES
+        )
+    for component in cards:
+        for event in (component.yes, component.no):
+            connect(event, record, [fields.tag, *ranges], [views.message, *cards], serial_group=_EXAMPLES)
+    outputs = [fields.tag, ranges.preview, *cards]
+    connect(cards.examples.teach, switch, None, outputs, serial_group=_EXAMPLES)
 
-    def go_to(event: gr.EventData) -> str:
-        return work.folders(str(event.folder))
+
+def _connect_teaching(
+    library: Path, queue: JobQueue, fields: _TagFields, ranges: _Ranges, views: _Views
+) -> None:
+    """Preview, keep, rename and remove a tag. Each trains a head, which takes seconds."""
+
+    def preview(tag: str) -> tuple[object, ...]:
+        preview_ranges, message = custom_tags.preview_tag(library, tag)
+        return message, preview_ranges
+
+    def rename(event: gr.EventData) -> tuple[str, str]:
+        tag, name = str(event.tag), str(event.name).strip()
+        message, is_renamed = custom_tags.rename_tag(library, queue, tag, name)
+        return message, name if is_renamed else tag
+
+    def remove(event: gr.EventData) -> tuple[str, str]:
+        message, is_removed = custom_tags.remove_tag(library, queue, str(event.tag))
+        return message, "" if is_removed else str(event.tag)
+
+    message, examples = views.message, views.cards.examples
+    show_immediately(fields.preview.click, message, "Trying: this takes a few seconds.")
+    show_immediately(fields.keep.click, message, "Keeping: this takes a few seconds.")
+    for event, function, inputs, output in (
+        (fields.preview.click, preview, fields.tag, ranges.preview),
+        (examples.retitle, rename, None, fields.tag),
+        (examples.drop, remove, None, fields.tag),
+    ):
+        request = connect(event, function, inputs, [message, output], is_slow=True, serial_group=_TEACHING)
+        show_cards = partial(_show_cards, library)
+        connect(request.then, show_cards, [fields.tag, *ranges], list(views.cards), serial_group=_EXAMPLES)
+    keep = partial(custom_tags.save_model, library, queue)
+    connect(fields.keep.click, keep, None, message, is_slow=True, serial_group=_TEACHING)
+
+
+def _connect_folder_training(library: Path, queue: JobQueue, fields: _FolderFields, views: _Views) -> None:
+    """Choose a folder of labelled clips, and train on it."""
 
     def take(event: gr.EventData) -> str:
         return str(event.folder)
 
-    def told(act: Callable[[JobQueue], str]) -> Callable[[], tuple[str, str]]:
-        return lambda: (act(queue), trainings.under_way(library, queue))
+    def start(path: str, part: str, epochs: float | None) -> tuple[str, str]:
+        number = parse_integer(epochs or training_control.DEFAULT_EPOCHS)
+        message = training_control.start_training(library, queue, path, part, number)
+        return message, training_control.show_progress(library, queue)
 
-    def withdraw(event: gr.EventData) -> str:
-        queue.cancel(number(event.number))
-        return trainings.under_way(library, queue)
+    def show_epochs(part: str) -> gr.Number:
+        return gr.Number(visible=part != training_control.HEAD_ONLY)
+
+    connect(fields.chooser.take, take, None, fields.folder)
+    connect(fields.part.change, show_epochs, fields.part, fields.epochs)
+    inputs = [fields.folder, fields.part, fields.epochs]
+    outputs = [views.message, views.progress]
+    connect(fields.start.click, start, inputs, outputs, serial_group=_TRAINING, once=True)
+
+
+def _connect_progress(library: Path, queue: JobQueue, tab: gr.Tab, views: _Views) -> None:
+    """Show the progress of a training, and its metrics when it has ended."""
+    show_progress = partial(training_control.show_progress, library, queue)
 
     def discard(event: gr.EventData) -> str:
-        return trainings.discard_left(library, queue, str(event.name))
+        return training_control.discard_unfinished(library, queue, str(event.name))
 
-    def follow(before: str) -> tuple[object, object]:
-        shown = trainings.under_way(library, queue)
-        if shown == before:
+    def refresh(previous: str) -> tuple[object, object]:
+        progress = show_progress()
+        if progress == previous:
             return gr.skip(), gr.skip()
-        return shown, gr.skip() if trainings.is_busy(library, queue) else trainings.measured()
+        is_training = training_control.is_training(library, queue)
+        return progress, gr.skip() if is_training else training_control.show_reports()
 
-    found, chosen = gr.State([]), gr.State([])
-    with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            tag = gr.Textbox(
-                label="Tag to teach", placeholder="waving", max_lines=1, elem_id="vtag-teach-tag"
-            )
-            query = gr.Textbox(
-                label="Find examples by a search", placeholder="clapping OR dancing", max_lines=1
-            )
-            with gr.Row():
-                seek = gr.Button("Find", min_width=80)
-                go = gr.Button("Try it", variant="primary", min_width=80)
-                keep = gr.Button("Keep it", min_width=80)
-            with gr.Accordion("From a folder of labelled clips", open=False):
-                folder = gr.Textbox(
-                    label="Folder with one folder of clips a tag",
-                    placeholder="/home/me/labelled",
-                    max_lines=1,
-                )
-                chooser = gr.HTML(work.folders(), js_on_load=script("acts.js"), elem_id="vtag-teach-chooser")
-                part = gr.Dropdown(
-                    choices=_PARTS,
-                    value=trainings.HEAD,
-                    label="What learns",
-                    info="The tags alone: in seconds, found in all that was seen. "
-                    "The network: wants a GPU and many clips, and looks anew.",
-                    elem_id="vtag-teach-part",
-                )
-                epochs = gr.Number(
-                    label="Epochs, at most",
-                    info="It ends ten epochs after the best one.",
-                    value=trainings.EPOCHS,
-                    minimum=1,
-                    precision=0,
-                    visible=False,
-                )
-                learn = gr.Button("Teach from this folder")
-            said = gr.HTML(elem_id="vtag-teach-said")
-        with gr.Column(scale=4, min_width=300, elem_id="vtag-teach"):
-            now = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-training")
-            trial = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-trial")
-            examples = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-examples")
-            choices = gr.HTML(js_on_load=script("acts.js"), elem_id="vtag-choices")
-            measured = gr.HTML(elem_id="vtag-measured")
-    shown = [trial, examples, choices]
-    for event in (query.submit, seek.click):
-        on(event, look_for, [tag, query, found], [said, chosen, *shown], turn=_DRAWN)
-    on(tag.blur, drawn, [tag, found, chosen], shown, turn=_DRAWN)
-    on(tag.submit, drawn, [tag, found, chosen], shown, turn=_DRAWN)
-    for cards in shown:
-        for verdict in (cards.yes, cards.no):
-            on(verdict, say, [tag, found, chosen], [said, *shown], turn=_DRAWN)
-    on(examples.teach, go_on, None, [tag, found, *shown], turn=_DRAWN)
-    at_once(go.click, said, "Trying: this takes a few seconds.")
-    at_once(keep.click, said, "Keeping: this takes a few seconds.")
-    for slow in (
-        on(go.click, try_out, tag, [said, found], is_slow=True, turn=_TAUGHT),
-        on(examples.retitle, retitle, None, [said, tag], is_slow=True, turn=_TAUGHT),
-        on(examples.drop, drop, None, [said, tag], is_slow=True, turn=_TAUGHT),
-    ):
-        on(slow.then, drawn, [tag, found, chosen], shown, turn=_DRAWN)
-    on(keep.click, lambda: teach.keep(library, queue), None, said, is_slow=True, turn=_TAUGHT)
-    on(chooser.go, go_to, None, chooser, turn="folders to teach")
-    on(chooser.take, take, None, folder)
-    on(part.change, lambda learns: gr.Number(visible=learns != trainings.HEAD), part, epochs)
-    on(learn.click, learn_from, [folder, part, epochs], [said, now], turn=_TRAINED, once=True)
-    for event, act in ((now.end, work.end), (now.pause, work.pause), (now.resume, work.go_on)):
-        on(event, told(act), None, [said, now], turn=_TRAINED)
-    on(now.withdraw, withdraw, None, now, turn=_TRAINED)
-    on(now.drop, discard, None, now, turn=_TRAINED)
-    on(gr.Timer(_TICK_S).tick, follow, now, [now, measured], turn=_TRAINED, once=True)
-    on(tab.select, lambda: trainings.under_way(library, queue), None, now, turn=_TRAINED)
-    on(
-        tab.select,
-        lambda *asked: (trainings.measured(), *drawn(*asked)),
-        [tag, found, chosen],
-        [measured, *shown],
-        turn=_DRAWN,
-    )
-    return Teaching(trial, examples, choices)
+    progress = views.progress
+    connect_job_buttons(progress, views.message, queue, show_progress, serial_group=_TRAINING)
+    connect(progress.drop, discard, None, progress, serial_group=_TRAINING)
+    outputs = [progress, views.reports]
+    connect(gr.Timer(TICK_S).tick, refresh, progress, outputs, serial_group=_TRAINING, once=True)
+    connect(tab.select, show_progress, None, progress, serial_group=_TRAINING)

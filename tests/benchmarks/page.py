@@ -24,7 +24,7 @@ from big_library import build
 from helpers.browser import CHROMIUM, browser
 from helpers.page_server import serving
 
-from vtag.app.ui import holdings, search, watch, work
+from vtag.app.ui import library_overview, scan_control, search, video_view
 from vtag.assets import kinetics400_labels
 from vtag.engine.jobs.job_queue import JobQueue
 
@@ -35,17 +35,22 @@ def views(library: Path) -> dict[str, Callable[[], object]]:
     """What a person waits for, by what it is."""
     queue = JobQueue(library)
     return {
-        "the first paint": lambda: (search.found(library, search.Asked()), search.suggestions(library)),
-        "a search for a common label": lambda: search.found(library, search.Asked(f'"{_COMMON}"')),
-        "the same with filters": lambda: search.found(
-            library, search.Asked(f'"{_COMMON}"', score=0.5, after="2015")
+        "the first paint": lambda: (
+            search.show_results(library, search.SearchForm()),
+            search.show_suggestions(library),
         ),
-        "its tenth page": lambda: search.found(library, search.Asked(f'"{_COMMON}"'), 10),
-        "a video": lambda: watch.opened_at(library, 5, 0),
-        "what runs (every 2 s)": lambda: work.under_way(library, queue),
-        "what ran": lambda: work.history(library),
-        "the library": lambda: holdings.holdings(library, library.parent / "cache"),
-        "what was found, again": lambda: holdings.found(library),
+        "a search for a common label": lambda: search.show_results(
+            library, search.SearchForm(f'"{_COMMON}"')
+        ),
+        "the same with filters": lambda: search.show_results(
+            library, search.SearchForm(f'"{_COMMON}"', score=0.5, after="2015")
+        ),
+        "its tenth page": lambda: search.show_results(library, search.SearchForm(f'"{_COMMON}"'), 10),
+        "a video": lambda: video_view.show_video(library, 5, 0),
+        "what runs (every 2 s)": lambda: scan_control.show_progress(library, queue),
+        "what ran": lambda: scan_control.show_history(library),
+        "the library": lambda: library_overview.show_overview(library, library.parent / "cache"),
+        "what was found, again": lambda: library_overview.show_label_statistics(library),
     }
 
 
@@ -72,7 +77,7 @@ def opened_ms(libraries: list[Path], times: int) -> list[float]:
                 begun = time.perf_counter()
                 page.goto(address)
                 page.locator(".vtag-card").first.wait_for()
-                page.locator(".vtag-suggested").first.wait_for()
+                page.locator(".vtag-suggestion-row").first.wait_for()
                 mine.append(1000 * (time.perf_counter() - begun))
                 page.close()
     return [float(np.median(mine[1:])) for mine in taken]

@@ -81,7 +81,7 @@ def tab(page: Page, name: str) -> None:
 
 def find(page: Page, query: str) -> None:
     """Search, and wait for cards."""
-    box = page.get_by_label("What happens in it")
+    box = page.get_by_role("textbox", name="Search", exact=True)
     box.fill(query)
     box.press("Enter")
     page.wait_for_url("**q=**")

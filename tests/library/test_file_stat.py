@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from vtag.app.ui.routes import routes
+from vtag.app.ui.routes import media_routes
 from vtag.engine.library.analysis.history import history
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
@@ -88,7 +88,7 @@ def test_a_video_of_any_date_is_searched_and_drawn_over_time(
 def test_a_video_of_any_date_is_played_by_the_page(library: Library, in_memory: Path, seconds: int) -> None:
     content = dated_video(library, in_memory, seconds)
     files.add_roots(library, [os.fsencode(in_memory)])
-    app = Starlette(routes=routes(library.path, PictureCache(in_memory / "cache", 2**20)))
+    app = Starlette(routes=media_routes(library.path, PictureCache(in_memory / "cache", 2**20)))
     with TestClient(app) as client:
         assert client.get(f"/media/{content}").content == (in_memory / "0.mp4").read_bytes()
 

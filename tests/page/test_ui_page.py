@@ -103,7 +103,7 @@ def test_the_address_carries_the_query_and_its_filters(open_page: Open) -> None:
     assert "after=1999" in page.url
     before = page.locator("#vtag-results .vtag-card").count()
     again = open_page(page.url.split("/", 3)[3] + "&score=0.5")
-    assert again.get_by_label("What happens in it").input_value() == "yoga OR archery OR bike"
+    assert again.get_by_role("textbox", name="Search", exact=True).input_value() == "yoga OR archery OR bike"
     assert again.get_by_label("Recorded after").input_value() == "1999"
     assert 0 < again.locator("#vtag-results .vtag-card").count() < before
 
@@ -120,7 +120,7 @@ def test_the_last_search_has_the_last_word(open_page: Open) -> None:
             route.continue_()
 
     page.route("**/run/**", hold)
-    box = page.get_by_label("What happens in it")
+    box = page.get_by_role("textbox", name="Search", exact=True)
     for query in ("archery", "yoga"):
         box.fill(query)
         box.press("Enter")
@@ -147,7 +147,7 @@ def test_a_name_from_a_disk_stays_text(open_page: Open) -> None:
 
 def test_a_query_that_finds_nothing_or_is_wrong_says_so(open_page: Open) -> None:
     page = open_page()
-    box = page.get_by_label("What happens in it")
+    box = page.get_by_role("textbox", name="Search", exact=True)
     for query in ("zymurgy", "-only", "(archery", "<script>alert(1)</script>", "zymurgy' OR 1=1 --"):
         box.fill(query)
         box.press("Enter")
