@@ -20,19 +20,19 @@ _INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train; the first process says on stderr how it goes. The exit status: 0 done, 1 error, 130 interrupted."""
+    """Train and return the exit code: 0 done, 1 error, 130 interrupted. The first process logs on stderr."""
     parser = argparse.ArgumentParser(prog="python -m vtag.trainer", description=__doc__)
     parser.add_argument("config", metavar="CONFIG.toml", help="a file, or the name of a recipe that ships")
     parser.add_argument("--resume", action="store_true", help="go on with an unfinished training")
-    parser.add_argument(
-        "--amp", action=argparse.BooleanOptionalAction, help="bfloat16 where the device has it"
-    )
+    parser.add_argument("--amp", action=argparse.BooleanOptionalAction, help="bfloat16 if the device has it")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="changes")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    changes = told.changes if told.amp is None else [*told.changes, f"run.amp={str(told.amp).lower()}"]
+    changes = options.changes
+    if options.amp is not None:
+        changes = [*changes, f"run.amp={str(options.amp).lower()}"]
     with GracefulStop() as stop:
-        return _train(told.config, changes, resume=told.resume, stop=stop)
+        return _train(options.config, changes, resume=options.resume, stop=stop)
 
 
 def _train(config_name: str, changes: list[str], *, resume: bool, stop: GracefulStop) -> int:

@@ -73,7 +73,7 @@ def test_set_changes_one_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("addition", "said"),
+    ("addition", "message"),
     [
         ("[optim]\nwieght_decay = 1", "there is no 'wieght_decay'; did you mean weight_decay?"),
         ("[optm]\nlr = 1", "there is no 'optm'; did you mean optim?"),
@@ -87,10 +87,10 @@ def test_set_changes_one_key() -> None:
         ("[data]\ntrain = 'twice'", "recipe.toml: "),
     ],
 )
-def test_what_is_wrong_is_named(addition: str, said: str) -> None:
+def test_what_is_wrong_is_named(addition: str, message: str) -> None:
     with pytest.raises(ConfigError, match=r"recipe\.toml") as error:
         parse(SMALL + addition)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_sizes_that_do_not_fit_together_are_refused() -> None:

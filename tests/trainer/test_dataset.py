@@ -44,11 +44,11 @@ def test_what_a_person_should_know_is_said_in_a_line_each(tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     dataset = read_dataset(tmp_path)
     assert len(dataset.labels) == 2
-    said = "\n".join(dataset.remarks)
-    assert "Dive and dive" in said
-    assert "high jump and high_jump" in said
-    assert "empty holds no videos" in said
-    assert "1 files beside" in said
+    remarks = "\n".join(dataset.remarks)
+    assert "Dive and dive" in remarks
+    assert "high jump and high_jump" in remarks
+    assert "empty holds no videos" in remarks
+    assert "1 files beside" in remarks
     assert len(dataset.remarks) == 4
 
 
@@ -82,7 +82,7 @@ def test_a_source_lies_in_one_fold(clips: list[tuple[str, int]], seed: int) -> N
     for source in set(sources):
         assert len({int(f) for f, s in zip(fold, sources, strict=True) if s == source}) == 1
     assert np.array_equal(fold, folds(sources, labels, 5, seed=seed))
-    own = {s for s, k in clips if k == labels[0]}
-    first = sorted({s for s, k in zip(sources, labels, strict=True) if k == min(labels)})
-    if len(first) >= 5 and own:
-        assert len({int(f) for f, s in zip(fold, sources, strict=True) if s in first}) == 5
+    label_sources = {s for s, k in clips if k == labels[0]}
+    first_sources = sorted({s for s, k in zip(sources, labels, strict=True) if k == min(labels)})
+    if len(first_sources) >= 5 and label_sources:
+        assert len({int(f) for f, s in zip(fold, sources, strict=True) if s in first_sources}) == 5

@@ -53,32 +53,32 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_clip_is_judged_as_predict_does(material: Path, protocol: str, among: bool) -> None:
     dataset = read_dataset(material / "data")
     backend = open_backend(material / "model", device="cpu", precision="fp32")
-    *events, found = evaluate(
+    *events, evaluation = evaluate(
         dataset, backend, protocol="test" if protocol == "test" else "clip", among_classes=among
     )
-    assert isinstance(found, Evaluation)
+    assert isinstance(evaluation, Evaluation)
     allowed = {"archery", "riding a bike", "yoga"}
-    right, five, said = 0, 0, {}
+    right, in_top5, predictions = 0, 0, {}
     clips = [clip for clip in dataset.clips if clip.path.stem != "broken" and clip.label != NONE_OF_THESE]
     for clip in clips:
-        every = predict(clip.path, backend, protocol=protocol, top=len(LABELS))
+        classes = predict(clip.path, backend, protocol=protocol, top=len(LABELS))
         # among three of four labels the order is the same but for the share of the one that is left out
-        best = [c.label for c in every if c.label in allowed]
-        said.setdefault(clip.label, []).append(best[0])
+        best = [c.label for c in classes if c.label in allowed]
+        predictions.setdefault(clip.label, []).append(best[0])
         right += best[0] == clip.label.lower()
-        five += clip.label.lower() in best
-    assert found.clips == len(clips) == 8
+        in_top5 += clip.label.lower() in best
+    assert evaluation.clips == len(clips) == 8
     if protocol == "clip" or not among:  # averaged shares may change the order where one label is left out
-        assert found.top1 == right / 8
-        assert {k: sorted(v) for k, v in said.items()} == {
+        assert evaluation.top1 == right / 8
+        assert {k: sorted(v) for k, v in predictions.items()} == {
             k: sorted(name for name, n in row.predictions.items() for _ in range(n))
-            for k, row in found.labels.items()
+            for k, row in evaluation.labels.items()
         }
-    assert found.top5 == five / 8 == 6 / 8  # juggling is never right
-    assert found.mean_class_accuracy == pytest.approx(
-        np.mean([row.right / row.clips for row in found.labels.values()])
+    assert evaluation.top5 == in_top5 / 8 == 6 / 8  # juggling is never right
+    assert evaluation.mean_class_accuracy == pytest.approx(
+        np.mean([row.right / row.clips for row in evaluation.labels.values()])
     )
-    assert [f.path.name for f in found.failures] == ["broken.mp4"]
+    assert [f.path.name for f in evaluation.failures] == ["broken.mp4"]
     assert sum(isinstance(e, ClipFailed) for e in events) == 1
     assert [e.done for e in events if isinstance(e, EvaluationProgress)] == list(range(1, 9))
 
@@ -89,18 +89,18 @@ def test_shares_are_made_among_the_chosen_labels_before_views_are_averaged(mater
     only = replace(
         dataset, clips=tuple(c for c in dataset.clips if c.label == "archery"), labels=("archery",)
     )
-    *_, found = evaluate(only, backend, protocol="test", among_classes=True)
-    assert isinstance(found, Evaluation)
-    assert found.top1 == 1.0  # there is no other choice
+    *_, evaluation = evaluate(only, backend, protocol="test", among_classes=True)
+    assert isinstance(evaluation, Evaluation)
+    assert evaluation.top1 == 1.0  # there is no other choice
 
 
 def test_the_command_prints_one_document_and_counts_failures(vtag: Run, material: Path) -> None:
     run = vtag("eval", material / "data", "--model", material / "model", "--json")
     assert run.returncode == 3
-    told = json.loads(run.stdout)
-    assert {"top1", "top5", "mean_class_accuracy", "clips", "failed"} <= set(told)
-    assert told["clips"] == 8 and told["protocol"] == "clip" and told["precision"] == "fp32"
-    assert [Path(f["path"]).name for f in told["failed"]] == ["broken.mp4"]
+    document = json.loads(run.stdout)
+    assert {"top1", "top5", "mean_class_accuracy", "clips", "failed"} <= set(document)
+    assert document["clips"] == 8 and document["protocol"] == "clip" and document["precision"] == "fp32"
+    assert [Path(f["path"]).name for f in document["failed"]] == ["broken.mp4"]
     assert "the model does not know juggling" in run.stderr
     assert "broken.mp4" in run.stderr and "Traceback" not in run.stderr
     text = vtag("eval", material / "data", "--model", material / "model", "--protocol", "test")
@@ -110,7 +110,7 @@ def test_the_command_prints_one_document_and_counts_failures(vtag: Run, material
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["nowhere"], 1, "there is no folder"),
         (["data", "--protocol", "best"], 2, "best"),
@@ -118,13 +118,13 @@ def test_the_command_prints_one_document_and_counts_failures(vtag: Run, material
     ],
 )
 def test_wrong_arguments_are_one_line(
-    vtag: Run, material: Path, arguments: list[str], code: int, said: str
+    vtag: Run, material: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (material / "broken" / "yoga").mkdir(parents=True, exist_ok=True)
     (material / "broken" / "yoga" / "x.mp4").write_bytes(b"no")
     run = vtag("eval", material / arguments[0], *arguments[1:], "--model", material / "model")
     assert run.returncode == code
-    assert said in run.stderr
+    assert message in run.stderr
     assert "Traceback" not in run.stderr and not run.stdout
 
 
@@ -157,7 +157,7 @@ def test_a_merged_label_counts_through_the_model_folder(material: Path, tmp_path
     spec = replace(checkpoint.spec, merged_from={label: ["juggling"] for label in LABELS[:1]})
     backend = open_backend(Checkpoint(spec, checkpoint.tensors), device="cpu", precision="fp32")
     dataset = read_dataset(material / "data")
-    *_, found = evaluate(dataset, backend)
-    assert isinstance(found, Evaluation)
-    assert found.labels["juggling"].is_known
-    assert found.top5 == 1.0
+    *_, evaluation = evaluate(dataset, backend)
+    assert isinstance(evaluation, Evaluation)
+    assert evaluation.labels["juggling"].is_known
+    assert evaluation.top5 == 1.0

@@ -73,7 +73,7 @@ def test_words_become_examples_by_what_they_cover(told: Library, base: Checkpoin
     found = examples_from_annotations(told, base)
     assert sorted(clip.label for clip in found.clips) == ["dive"] * 4 + ["jump"] * 4
     starts = {found.clips[n].label: set() for n in range(8)}
-    for (start, _), owner in zip(found.seen.windows, found.seen.owner, strict=True):
+    for (start, _), owner in zip(found.features.windows, found.features.owner, strict=True):
         starts[found.clips[owner].label].add(int(start))
     assert starts == {"dive": {2000}, "jump": {5000, 6000}}
     assert len({clip.source for clip in found.clips}) == 8

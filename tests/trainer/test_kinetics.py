@@ -61,28 +61,28 @@ def k400(tmp_path: Path) -> Path:
 
 
 def test_the_videos_of_the_lists_are_found_under_their_usual_names(k400: Path) -> None:
-    found = match_kinetics(k400)
-    assert [s.path.as_posix() for s in found.samples["train"]] == [
+    files = match_kinetics(k400)
+    assert [s.path.as_posix() for s in files.samples["train"]] == [
         "train/archery/aaaaaaaaaaa_000000_000010.mp4",
         "train/riding_a_bike/-bbbbbbbbbb_000007_000017.mp4",
         "train/archery/ccccccccccc_000003_000013.mp4",
         "train/yoga/eeeeeeeeeee_000012_000022 (1).mp4",
         "rawframes/archery/fffffffffff_000001_000011",
     ]
-    assert [row.youtube_id for row in found.missing["train"]] == ["ddddddddddd"]
-    assert [path.name for path in found.renamed] == ["eeeeeeeeeee_000012_000022 (1).mp4", "hhhhhhhhhhh.webm"]
-    assert len(found.samples["val"]) == 2
-    assert found.unlabelled["test"] == 1
-    assert found.labels[5] == "archery"
-    assert len(found.labels) == 400
+    assert [row.youtube_id for row in files.missing["train"]] == ["ddddddddddd"]
+    assert [path.name for path in files.renamed] == ["eeeeeeeeeee_000012_000022 (1).mp4", "hhhhhhhhhhh.webm"]
+    assert len(files.samples["val"]) == 2
+    assert files.unlabelled["test"] == 1
+    assert files.labels[5] == "archery"
+    assert len(files.labels) == 400
 
 
 def test_the_command_writes_lists_without_what_is_broken_and_says_so(k400: Path, vtag: Vtag) -> None:
     ran = vtag("data", "k400", k400, "--json")
     assert ran.returncode == 3, ran.stderr
-    told = json.loads(ran.stdout)
-    assert told["splits"]["train"] == {"found": 4, "missing": 1, "broken": 1, "unlabelled": 0}
-    assert [one["path"] for one in told["broken"]] == ["train/archery/ccccccccccc_000003_000013.mp4"]
+    document = json.loads(ran.stdout)
+    assert document["splits"]["train"] == {"found": 4, "missing": 1, "broken": 1, "unlabelled": 0}
+    assert [one["path"] for one in document["broken"]] == ["train/archery/ccccccccccc_000003_000013.mp4"]
     lines = (k400 / "lists" / "train.txt").read_text().splitlines()
     assert "train/archery/aaaaaaaaaaa_000000_000010.mp4 5" in lines
     assert "train/yoga/eeeeeeeeeee_000012_000022 (1).mp4 398" in lines  # the published id of yoga
@@ -95,22 +95,22 @@ def test_the_command_writes_lists_without_what_is_broken_and_says_so(k400: Path,
 
 
 def test_any_list_is_checked_by_the_same_code(k400: Path, vtag: Vtag) -> None:
-    made = k400 / "own.txt"
-    made.write_text(
+    list_file = k400 / "own.txt"
+    list_file.write_text(
         "train/archery/aaaaaaaaaaa_000000_000010.mp4 archery\n"
         "train/archery/ccccccccccc_000003_000013.mp4 archery\n"
         "val/ggggggggggg_000000_000010.mkv yoga\n"
         "val/nowhere.mp4 yoga\n"
     )
-    ran = vtag("data", "check", made)
+    ran = vtag("data", "check", list_file)
     assert ran.returncode == 3
     assert "3 clips of 2 classes (1 to 2 a class), 1 broken, 1 remarks" in ran.stdout
     assert "ccccccccccc_000003_000013.mp4: no usable picture" in ran.stderr
     assert "val/nowhere.mp4 is not there" in ran.stderr
-    made.write_text(
+    list_file.write_text(
         "train/archery/aaaaaaaaaaa_000000_000010.mp4 archery\nval/ggggggggggg_000000_000010.mkv yoga\n"
     )
-    assert vtag("data", "check", made).returncode == 0
+    assert vtag("data", "check", list_file).returncode == 0
 
 
 def test_tables_that_are_none_and_rows_that_are_broken(tmp_path: Path, vtag: Vtag) -> None:

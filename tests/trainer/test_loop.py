@@ -56,8 +56,8 @@ def moving(rightwards: bool, seed: int):  # type: ignore[no-untyped-def]
 
     def draw_frame(i: int) -> np.ndarray:
         picture = np.full((48, 64, 3), 30, np.uint8)
-        at = (first + (3 * i if rightwards else -3 * i)) % 64
-        picture[:, at : at + 8] = 220
+        column = (first + (3 * i if rightwards else -3 * i)) % 64
+        picture[:, column : column + 8] = 220
         return picture
 
     return draw_frame
@@ -86,8 +86,8 @@ def items_of(folder: Path) -> list[LabelledVideo]:
 
 @pytest.fixture(scope="module")
 def source(material: Path) -> Iterator[ClipSource]:
-    with ClipSource(items_of(material), SAMPLING, cache_bytes=64 << 20, workers=1) as opened:
-        yield opened
+    with ClipSource(items_of(material), SAMPLING, cache_bytes=64 << 20, workers=1) as clip_source:
+        yield clip_source
 
 
 def make_training(
@@ -121,8 +121,10 @@ def weights(training: Training) -> dict[str, torch.Tensor]:
 def test_left_anywhere_and_resumed_it_ends_the_same_to_the_bit(
     material: Path, source: ClipSource, tmp_path: Path, leave_after: int
 ) -> None:
-    whole = make_training(material, source, tmp_path / "whole", validate=make_validate(source, material))
-    *events, end = whole.run()
+    uninterrupted = make_training(
+        material, source, tmp_path / "whole", validate=make_validate(source, material)
+    )
+    *events, end = uninterrupted.run()
     assert isinstance(end, TrainingDone)
     part = make_training(material, source, tmp_path / "part", validate=make_validate(source, material))
     run = part.run()
@@ -133,7 +135,7 @@ def test_left_anywhere_and_resumed_it_ends_the_same_to_the_bit(
     assert again.resume()
     *_, resumed = again.run()
     assert resumed == end
-    assert all(torch.equal(t, weights(whole)[n]) for n, t in weights(again).items())
+    assert all(torch.equal(t, weights(uninterrupted)[n]) for n, t in weights(again).items())
     assert sum(isinstance(e, EpochDone) for e in events) == 3
     assert len([e for e in events if isinstance(e, StepDone)]) == 3 * 2 * 2  # epochs, steps, parts
 
@@ -151,10 +153,10 @@ def test_a_state_is_of_one_training_and_damage_is_said(
     next(run)
     run.close()  # type: ignore[attr-defined]
     assert {f.name for f in tmp_path.iterdir()} == {STATE_FILE}
-    other = make_training(material, source, tmp_path)
-    other._fingerprint = "g"
+    other_training = make_training(material, source, tmp_path)
+    other_training._fingerprint = "g"
     with pytest.raises(ModelError, match="other clips or other settings"):
-        other.resume()
+        other_training.resume()
     data = (tmp_path / STATE_FILE).read_bytes()
     (tmp_path / STATE_FILE).write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelError, match="damaged"):
@@ -165,15 +167,15 @@ def test_a_state_is_of_one_training_and_damage_is_said(
 def test_accumulation_equals_the_larger_batch(material: Path, source: ClipSource, tmp_path: Path) -> None:
     """To float32's rounding, where nothing is dropped at random."""
     plain = replace(SETTINGS, epochs=1, augmentation=Augmentation())
-    ends = []
+    results = []
     for at_once in (1, 4):
         settings = replace(plain, clips_at_once=at_once)
         training = make_training(material, source, tmp_path, settings, make_plain(material))
         *_, end = training.run()
-        ends.append((end, weights(training)))
-    assert ends[0][0].history[0].loss == pytest.approx(ends[1][0].history[0].loss, rel=1e-5)
-    for name, tensor in ends[0][1].items():
-        assert torch.allclose(tensor, ends[1][1][name], atol=2e-4), name
+        results.append((end, weights(training)))
+    assert results[0][0].history[0].loss == pytest.approx(results[1][0].history[0].loss, rel=1e-5)
+    for name, tensor in results[0][1].items():
+        assert torch.allclose(tensor, results[1][1][name], atol=2e-4), name
 
 
 def make_plain(material: Path) -> Network:
@@ -218,17 +220,19 @@ def test_what_cannot_be_read_costs_itself_alone(material: Path, tmp_path: Path) 
 def test_a_source_gives_what_the_reader_gives_in_the_order_asked(material: Path) -> None:
     file = material / "0.mp4"
     items = [LabelledVideo(file, 0), LabelledVideo(material / "1.mp4", 0, start_ms=400)]
-    wants = [ClipRequest(1, 0), ClipRequest(0, 0), ClipRequest(0, 3), ClipRequest(1, 2), ClipRequest(0, 0)]
+    requests = [ClipRequest(1, 0), ClipRequest(0, 0), ClipRequest(0, 3), ClipRequest(1, 2), ClipRequest(0, 0)]
     for cache in (0, 32 << 20):
         with ClipSource(items, SAMPLING, cache_bytes=cache, workers=2) as source:
-            seen = list(source.read(wants))
+            read = list(source.read(requests))
         every = replace(SAMPLING, stride_ms=125)
         clips = {clip.start_ms: clip.pixels[0] for clip in read_clips(file, every)}
-        assert np.array_equal(seen[1], clips[0])
-        assert any(np.array_equal(seen[2], pixels) for pixels in clips.values())
-        other = {c.start_ms: c.pixels[0] for c in read_clips(items[1].path, replace(SAMPLING, stride_ms=400))}
-        assert np.array_equal(seen[0], other[400]) and np.array_equal(seen[3], other[400])
-        assert np.array_equal(seen[4], seen[1])
+        assert np.array_equal(read[1], clips[0])
+        assert any(np.array_equal(read[2], pixels) for pixels in clips.values())
+        second_clips = {
+            c.start_ms: c.pixels[0] for c in read_clips(items[1].path, replace(SAMPLING, stride_ms=400))
+        }
+        assert np.array_equal(read[0], second_clips[400]) and np.array_equal(read[3], second_clips[400])
+        assert np.array_equal(read[4], read[1])
 
 
 # --- pure functions -----------------------------------------------------------------------------------------------
@@ -270,9 +274,9 @@ def test_balanced_classes_come_equally_often(labels: list[int], epoch: int) -> N
     counts = Counter(labels[i] for i in order)
     assert len(order) == len(labels)
     assert max(counts.values()) - min(counts.get(k, 0) for k in present) <= 1
-    own = Counter(order.tolist())
+    item_counts = Counter(order.tolist())
     for k in present:
-        times = [own.get(i, 0) for i, label in enumerate(labels) if label == k]
+        times = [item_counts.get(i, 0) for i, label in enumerate(labels) if label == k]
         assert max(times) - min(times) <= 1
 
 

@@ -99,9 +99,9 @@ def tensors(folder: Path) -> dict[str, np.ndarray]:
     return dict(load_model(folder).tensors)
 
 
-def furthest(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
-    assert one.keys() == other.keys()
-    return max(float(np.abs(one[name] - other[name]).max()) for name in one)
+def furthest(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
+    assert first.keys() == second.keys()
+    return max(float(np.abs(first[name] - second[name]).max()) for name in first)
 
 
 def test_a_training_leaves_the_best_apart_from_the_last_and_says_which(
@@ -127,9 +127,9 @@ def test_a_training_leaves_the_best_apart_from_the_last_and_says_which(
     assert len(history) == 4
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["optim"]["epochs"] == 3
-    told = json.loads((tmp_path / "out" / "environment.json").read_text())
-    assert told["clips"] == 8
-    assert len(told["data"]) == 64
+    environment = json.loads((tmp_path / "out" / "environment.json").read_text())
+    assert environment["clips"] == 8
+    assert len(environment["data"]) == 64
     ran = vtag("eval", balls / "val", "--model", tmp_path / "out" / "best", "--json")
     assert json.loads(ran.stdout)["clips"] == 4
 
@@ -147,7 +147,7 @@ def processes(balls: Path, out: Path, count: int, *more: str) -> Iterator[subpro
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for rank in range(count):
-        told = {
+        variables = {
             "RANK": rank,
             "LOCAL_RANK": rank,
             "WORLD_SIZE": count,
@@ -164,7 +164,11 @@ def processes(balls: Path, out: Path, count: int, *more: str) -> Iterator[subpro
         ]
         yield subprocess.Popen(
             [*command, *more],
-            env={**os.environ, **{key: str(value) for key, value in told.items()}, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                **{key: str(value) for key, value in variables.items()},
+                "OMP_NUM_THREADS": "1",
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -174,15 +178,15 @@ def processes(balls: Path, out: Path, count: int, *more: str) -> Iterator[subpro
 
 def test_two_processes_end_with_the_weights_of_one(balls: Path, tmp_path: Path) -> None:
     running = list(processes(balls, tmp_path / "two", 2))
-    said = [process.communicate(timeout=240) for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
-    assert "2 processes" in said[0][1]
-    assert said[1][1] == ""  # the first alone speaks
+    output = [process.communicate(timeout=240) for process in running]
+    assert [process.returncode for process in running] == [0, 0], output
+    assert "2 processes" in output[0][1]
+    assert output[1][1] == ""  # the first alone speaks
     list(train(recipe(balls, tmp_path / "one")))
     assert furthest(tensors(tmp_path / "one" / "last"), tensors(tmp_path / "two" / "last")) < 1e-4
     one, two = ((tmp_path / name / "history.csv").read_text().splitlines() for name in ("one", "two"))
-    for left, right in zip(one[1:], two[1:], strict=True):
-        assert np.allclose(*(np.array(row.split(","), float) for row in (left, right)), atol=1e-4)
+    for first_row, second_row in zip(one[1:], two[1:], strict=True):
+        assert np.allclose(*(np.array(row.split(","), float) for row in (first_row, second_row)), atol=1e-4)
 
 
 def test_a_lost_process_ends_the_others_with_one_line_and_a_restart_resumes(
@@ -195,26 +199,26 @@ def test_a_lost_process_ends_the_others_with_one_line_and_a_restart_resumes(
         if "epoch 2 of" in line:
             break
     second.send_signal(signal.SIGKILL)
-    said = first.stderr.read()
+    output = first.stderr.read()
     assert first.wait(180) == 1
     second.wait(180)
-    lines = [line for line in said.splitlines() if "epoch" not in line]
-    assert len(lines) == 1, said
+    lines = [line for line in output.splitlines() if "epoch" not in line]
+    assert len(lines) == 1, output
     assert "another process of this training is gone" in lines[0]
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     config = recipe(balls, tmp_path / "out", "optim.epochs=400")
     events = train(config, resume=True)
-    begun, after = next(events), next(events)
+    started, first_event = next(events), next(events)
     events.close()
-    assert isinstance(begun, RecipeStarted)
-    assert begun.resumed
-    assert isinstance(after, StepDone)
+    assert isinstance(started, RecipeStarted)
+    assert started.resumed
+    assert isinstance(first_event, StepDone)
 
 
 def test_it_resumes_with_what_it_was_and_refuses_what_it_was_not(
     balls: Path, tmp_path: Path, vtag: Vtag
 ) -> None:
-    whole = [e for e in train(recipe(balls, tmp_path / "whole")) if isinstance(e, EpochDone)]
+    uninterrupted = [e for e in train(recipe(balls, tmp_path / "whole")) if isinstance(e, EpochDone)]
     events = train(recipe(balls, tmp_path / "part"))
     for event in events:
         if isinstance(event, StepDone) and event.step == 1:
@@ -229,7 +233,7 @@ def test_it_resumes_with_what_it_was_and_refuses_what_it_was_not(
     assert "of other clips or other settings" in ran.stderr
     assert vtag(*with_two, "--resume").returncode == 0
     assert (tmp_path / "part" / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
-    assert len(whole) == 2
+    assert len(uninterrupted) == 2
     ran = vtag(*with_two)
     assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
     assert "holds a finished training" in ran.stderr
@@ -257,17 +261,17 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", recipes())
 def test_a_recipe_builds_its_model_its_data_and_its_optimiser(name: str, balls: Path, tmp_path: Path) -> None:
-    told = parse_config(recipes()[name], folder=tmp_path, name=name)
+    published = parse_config(recipes()[name], folder=tmp_path, name=name)
     size = {"t": "t", "s": "s", "b": "b"}[re.split(r"[-_]", name)[1][0]]
-    assert told.model.sizes(400).parameter_count == PARAMETERS[size]
+    assert published.model.sizes(400).parameter_count == PARAMETERS[size]
     small = [f"data.train={balls / 'train'}", f"data.val={balls / 'val'}", 'data.root=""', 'model.init=""']
     small += ["data.frames=4", "data.short_side=36", "data.crop=32", "run.out=out", "run.device=cpu"]
-    small += ["optim.epochs=3", "optim.batch_size=8", f"model.embed_dim={told.model.embed_dim // 4}"]
+    small += ["optim.epochs=3", "optim.batch_size=8", f"model.embed_dim={published.model.embed_dim // 4}"]
     config = parse_config(recipes()[name], small, folder=tmp_path, name=name)
     events = train(config)
-    begun, stepped = next(events), next(events)
+    started, stepped = next(events), next(events)
     events.close()
-    assert isinstance(begun, RecipeStarted)
+    assert isinstance(started, RecipeStarted)
     assert isinstance(stepped, StepDone)
     assert np.isfinite(stepped.loss)
 
@@ -275,12 +279,12 @@ def test_a_recipe_builds_its_model_its_data_and_its_optimiser(name: str, balls: 
 def test_it_starts_from_a_video_model_and_names_what_does_not_fit(balls: Path, tmp_path: Path) -> None:
     list(train(recipe(balls, tmp_path / "a", "optim.epochs=1", "optim.warmup_epochs=0.5")))
     start = f"model.init={tmp_path / 'a' / 'last'}"
-    before = prepare(recipe(balls, tmp_path / "b", start)).network.swin.arrays()
-    kept = tensors(tmp_path / "a" / "last")
-    assert all((before[name] == kept[name]).all() for name in kept if not name.startswith("head."))
-    assert np.abs(before["head.weight"]).max() < 0.06  # new
-    for change, said in (("model.embed_dim=32", "of other sizes"), ("model.init=nowhere.pth", "no")):
-        with pytest.raises(Exception, match=said):
+    initial = prepare(recipe(balls, tmp_path / "b", start)).network.swin.arrays()
+    trained = tensors(tmp_path / "a" / "last")
+    assert all((initial[name] == trained[name]).all() for name in trained if not name.startswith("head."))
+    assert np.abs(initial["head.weight"]).max() < 0.06  # new
+    for change, message in (("model.embed_dim=32", "of other sizes"), ("model.init=nowhere.pth", "no")):
+        with pytest.raises(Exception, match=message):
             prepare(recipe(balls, tmp_path / "b", start, change))
 
 
@@ -315,7 +319,7 @@ def test_lists_with_indices_take_their_names_from_the_labels_beside_them(balls: 
 
 
 def test_a_wrong_recipe_is_one_line(balls: Path, tmp_path: Path, vtag: Vtag) -> None:
-    for change, said in (
+    for change, message in (
         ("optim.wieght_decay=1", "did you mean weight_decay?"),
         ("data.train=nowhere", "no folder and no list of clips"),
         ("data.val=nowhere", "no folder and no list of clips"),
@@ -323,7 +327,7 @@ def test_a_wrong_recipe_is_one_line(balls: Path, tmp_path: Path, vtag: Vtag) -> 
     ):
         ran = vtag("train", balls / "recipe.toml", "--set", change)
         assert ran.returncode == 1
-        assert said in ran.stderr
+        assert message in ran.stderr
         assert len(ran.stderr.splitlines()) == 1
     assert vtag("train", tmp_path / "nowhere.toml").returncode == 1
     assert "Where the numbers come from" in vtag("train", "swin3d-t_k400_videos_32x2", "--show").stdout
@@ -338,10 +342,10 @@ def test_ctrl_c_keeps_the_state(balls: Path, tmp_path: Path) -> None:
         if line.startswith("epoch 1 "):
             break
     running.send_signal(signal.SIGINT)  # between the saves of every minute
-    said = running.stderr.read()
+    output = running.stderr.read()
     assert running.wait(180) == 130
-    assert "with --resume goes on from there" in said
-    assert "Traceback" not in said
+    assert "with --resume goes on from there" in output
+    assert "Traceback" not in output
     assert (tmp_path / "out" / "state" / "state.safetensors").is_file()
 
 

@@ -38,3 +38,26 @@ def concatenate(first: Features, second: Features) -> Features:
         np.concatenate([first.windows, second.windows]),
         videos,
     )
+
+
+class FeatureCollector:
+    """Collects windows of several observations."""
+
+    def __init__(self) -> None:
+        self._values: list[NDArray[np.float32]] = []
+        self._owner: list[NDArray[np.int64]] = []
+        self._windows: list[NDArray[np.int64]] = []
+
+    def add(self, features: NDArray[np.float16], windows: NDArray[np.int64], owner: int) -> None:
+        """Add `windows` [W, 2] of one owner; the V views of their `features` [W, V, D] are averaged."""
+        self._values.append(features.astype(np.float32).mean(1))
+        self._owner.append(np.full(len(windows), owner, np.int64))
+        self._windows.append(windows)
+
+    def build(self, dim: int, videos: tuple[str, ...] = ()) -> Features:
+        """All added windows, with features of `dim` dimensions."""
+        if not self._values:
+            return empty_features(dim)
+        return Features(
+            np.concatenate(self._values), np.concatenate(self._owner), np.concatenate(self._windows), videos
+        )

@@ -1,4 +1,4 @@
-"""Thresholds of a head, and what can be said of it: from scores of clips and footage that it had not seen."""
+"""Thresholds and metrics of a head, from its scores for clips and footage that it was not trained on."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.trainer.data.features import Features
 from vtag.trainer.evaluation.calibrate import calibrate_threshold
 
-_CHANCE = 0.5
-_STRANGERS = (
-    0.98  # share of the other labels' windows that stay below a threshold where there is no other footage
+_DEFAULT_THRESHOLD = 0.5
+_OTHER_LABELS_QUANTILE = (
+    0.98  # without other footage, this share of the other labels' windows stays below a threshold
 )
+_NEVER = 2.0  # a threshold that no probability reaches
 
 Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """How one label does on clips of sources that the head had not seen; None where there were too few sources."""
+    """Metrics of one label on clips from unseen sources; None if there were too few sources."""
 
     clips: int
     sources: int
@@ -35,118 +36,133 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class HeadMetrics:
-    """What was found of a head; `confusion` int [K, K] are the judged clips by their label and what was said."""
+    """Metrics of a head."""
 
     labels: Mapping[str, LabelMetrics]
-    accuracy: float | None  # of clips of unseen sources, among the labels
-    false_per_hour: float | None  # on footage that shows none of the labels; None without any
-    confusion: NDArray[np.int64]
+    accuracy: float | None  # of clips from unseen sources, among the labels
+    false_per_hour: float | None  # moments on footage without the labels; None if there is no such footage
+    confusion: NDArray[np.int64]  # [K, K] number of clips from unseen sources, by label and prediction
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """By label."""
-        return {label: figure.threshold for label, figure in self.labels.items()}
+        """The threshold of each label."""
+        return {label: metrics.threshold for label, metrics in self.labels.items()}
 
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """The new model, and what was measured of it."""
+    """The new model's folder and metrics."""
 
     folder: Path
     labels: Mapping[str, LabelMetrics]
     accuracy: float | None
-    negative_hours: float  # of footage that shows none of the labels, as far as is known
+    negative_hours: float  # of footage that shows none of the labels, as far as the library knows
     false_per_hour: float | None
     remarks: tuple[str, ...] = field(default=())
-    confusion: tuple[tuple[int, ...], ...] = ()  # judged clips by their label and what was said
+    confusion: tuple[tuple[int, ...], ...] = ()  # as in HeadMetrics
+
+
+@dataclass(frozen=True)
+class ClipScores:
+    """Probabilities that a head gives to the windows of N clips of K labels.
+
+    Args:
+        truth: the label of each clip [N].
+        sources: the source of each clip [N].
+        is_unseen: whether the scores of a clip come from a head that was not trained on its source [N].
+        owner: the clip of each window [W].
+        scores: [W, K or more].
+    """
+
+    labels: Sequence[str]
+    truth: NDArray[np.int64]
+    sources: Sequence[str]
+    is_unseen: NDArray[np.bool_]
+    owner: NDArray[np.int64]
+    scores: Scores
 
 
 def measure_head(
-    labels: Sequence[str],
-    truth: NDArray[np.int64],
-    sources: Sequence[str],
-    judged: NDArray[np.bool_],
-    owner: NDArray[np.int64],
-    own: Scores,
-    negatives: Features,
-    other: Scores,
-    *,
-    per_hour: float,
+    clips: ClipScores, negatives: Features, negative_scores: Scores, *, per_hour: float
 ) -> HeadMetrics:
-    """Judge a head by probabilities that it gave to what it had not seen.
+    """Choose a head's thresholds and measure it.
 
     Args:
-        truth: the label of each clip [N]; `sources` its video; `judged` whether its scores tell of new videos.
-        owner: the clip of each window [W]; `own` [W, K or more] its probabilities.
-        negatives: windows of other footage, `other` [M, K or more] their probabilities.
-        per_hour: false moments an hour that are accepted, of all labels together.
+        clips: scores of the labelled clips.
+        negatives: windows of footage without the labels.
+        negative_scores: probabilities [M, K or more] of `negatives`.
+        per_hour: the accepted number of false moments an hour, of all labels together.
     """
-    count = len(labels)
-    limits = np.array(
-        [
-            _limit(k, own, truth[owner], judged[owner], other, negatives.hours, per_hour / count)
-            for k in range(count)
-        ]
+    count = len(clips.labels)
+    hours = negatives.hours
+    thresholds = np.array(
+        [_choose_threshold(k, clips, negative_scores, hours, per_hour / count) for k in range(count)]
     )
-    best, mean = _of_clips(own, owner, len(truth), count)
-    fires = best >= limits
-    label_metrics = {}
-    for k, label in enumerate(labels):
-        is_it = truth == k
-        right = int((fires[:, k] & is_it & judged).sum())
-        fired, asked = int((fires[:, k] & judged).sum()), int((is_it & judged).sum())
-        label_metrics[label] = LabelMetrics(
-            clips=int(is_it.sum()),
-            sources=len({s for s, own_label in zip(sources, truth, strict=True) if own_label == k}),
-            threshold=round(float(limits[k]), 4),
-            precision=right / fired if asked and fired else None,
-            recall=right / asked if asked else None,
-        )
+    highest, mean = _pool_windows(clips)
+    is_tagged = highest >= thresholds
+    metrics = {
+        label: _label_metrics(k, clips, is_tagged[:, k], float(thresholds[k]))
+        for k, label in enumerate(clips.labels)
+    }
+    truth, predictions, is_unseen = clips.truth, mean.argmax(1), clips.is_unseen
     confusion = np.zeros((count, count), np.int64)
-    said = mean.argmax(1)
-    np.add.at(confusion, (truth[judged], said[judged]), 1)
-    accuracy = float((said == truth)[judged].mean()) if judged.any() and count > 1 else None
-    return HeadMetrics(label_metrics, accuracy, _false_per_hour(negatives, other, limits), confusion)
+    np.add.at(confusion, (truth[is_unseen], predictions[is_unseen]), 1)
+    accuracy = float((predictions == truth)[is_unseen].mean()) if is_unseen.any() and count > 1 else None
+    return HeadMetrics(metrics, accuracy, _false_per_hour(negatives, negative_scores, thresholds), confusion)
 
 
-def _of_clips(own: Scores, owner: NDArray[np.int64], clips: int, labels: int) -> tuple[Scores, Scores]:
-    """The highest and the mean probability of each clip's windows, [clips, labels] each."""
-    best, mean = np.zeros((clips, labels)), np.zeros((clips, labels))
-    for clip in np.unique(owner):
-        windows = own[owner == clip][:, :labels]
-        best[clip], mean[clip] = windows.max(0), windows.mean(0)
-    return best, mean
+def _label_metrics(k: int, clips: ClipScores, is_tagged: NDArray[np.bool_], threshold: float) -> LabelMetrics:
+    """Metrics of label `k`, if the clips of `is_tagged` [N] exceed its threshold."""
+    is_label = clips.truth == k
+    right = int((is_tagged & is_label & clips.is_unseen).sum())
+    tagged, measured = int((is_tagged & clips.is_unseen).sum()), int((is_label & clips.is_unseen).sum())
+    return LabelMetrics(
+        clips=int(is_label.sum()),
+        sources=len({source for source, label in zip(clips.sources, clips.truth, strict=True) if label == k}),
+        threshold=round(threshold, 4),
+        precision=right / tagged if measured and tagged else None,
+        recall=right / measured if measured else None,
+    )
 
 
-def _limit(
-    k: int,
-    own: Scores,
-    truth: NDArray[np.int64],
-    judged: NDArray[np.bool_],
-    other: Scores,
-    hours: float,
-    per_hour: float,
+def _pool_windows(clips: ClipScores) -> tuple[Scores, Scores]:
+    """The highest and the mean probability over the windows of each clip, [N, K] each."""
+    shape = (len(clips.truth), len(clips.labels))
+    highest, mean = np.zeros(shape), np.zeros(shape)
+    for clip in np.unique(clips.owner):
+        windows = clips.scores[clips.owner == clip][:, : len(clips.labels)]
+        highest[clip], mean[clip] = windows.max(0), windows.mean(0)
+    return highest, mean
+
+
+def _choose_threshold(
+    k: int, clips: ClipScores, negative_scores: Scores, hours: float, per_hour: float
 ) -> float:
-    """One label's threshold: above what footage of other things reaches, else what clips of the other labels do."""
-    if len(other):
-        return calibrate_threshold(other[:, k], hours, per_hour)
-    strangers = own[(truth != k) & judged, k]
-    if not len(strangers):
-        strangers = own[truth != k, k]
-    return max(_CHANCE, float(np.quantile(strangers, _STRANGERS))) if len(strangers) else _CHANCE
+    """The threshold of label `k`, from footage without the labels if there is any, else from other labels' clips."""
+    if len(negative_scores):
+        return calibrate_threshold(negative_scores[:, k], hours, per_hour)
+    is_other = clips.truth[clips.owner] != k
+    other_scores = clips.scores[is_other & clips.is_unseen[clips.owner], k]
+    if not len(other_scores):
+        other_scores = clips.scores[is_other, k]
+    if not len(other_scores):
+        return _DEFAULT_THRESHOLD
+    return max(_DEFAULT_THRESHOLD, float(np.quantile(other_scores, _OTHER_LABELS_QUANTILE)))
 
 
-def _false_per_hour(negatives: Features, scores: Scores, limits: Scores) -> float | None:
-    """Moments an hour that the thresholds let through on footage that shows none of the labels."""
+def _false_per_hour(negatives: Features, scores: Scores, label_thresholds: Scores) -> float | None:
+    """Moments an hour that exceed the thresholds on footage without the labels; None if there is no such footage."""
     if not negatives.hours:
         return None
-    thresholds = np.concatenate([limits, np.full(scores.shape[1] - len(limits), 2.0)])
+    background = np.full(scores.shape[1] - len(label_thresholds), _NEVER)
+    thresholds = np.concatenate([label_thresholds, background])
     count = 0
     for video in np.unique(negatives.owner):
-        own = negatives.owner == video
-        windows = negatives.windows[own]
+        is_of_video = negatives.owner == video
+        windows, video_scores = negatives.windows[is_of_video], scores[is_of_video]
         order = np.argsort(windows[:, 0], kind="stable")
-        count += len(
-            find_segments(windows[order], scores[own][order], thresholds, END_OF_TIME_MS, Hysteresis())
+        segments = find_segments(
+            windows[order], video_scores[order], thresholds, END_OF_TIME_MS, Hysteresis()
         )
+        count += len(segments)
     return count / negatives.hours

@@ -1,4 +1,4 @@
-"""Features of labelled clips: every clip is decoded once in its life, by a scan into a library of clips."""
+"""Features of labelled clips: a scan into a library of clips keeps them, so each clip is decoded only once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.database import Library
@@ -20,59 +17,56 @@ from vtag.engine.scan.model_selection import register_model
 from vtag.engine.scan.options import ScanOptions, scan_sampling
 from vtag.engine.scan.scan import scan
 from vtag.trainer.data.dataset import Dataset, LabelledClip
-from vtag.trainer.data.features import Features, empty_features
+from vtag.trainer.data.features import FeatureCollector, Features
 
-_OVERLAP = (
-    2  # windows of a training clip begin this much closer than they are long: short clips give more of them
-)
+_WINDOWS_PER_LENGTH = 2  # windows start at every half of their length, so that short clips give more of them
+_NO_TAGS = 1.0  # a threshold for scans that only store features
 
 
 def clips_library_path() -> Path:
-    """Where what was seen of labelled clips is kept."""
+    """The library that stores the features of labelled clips."""
     return home() / "cache" / "clips" / "library.db"
 
 
 def scan_clips(
-    clips: Sequence[LabelledClip], base: Checkpoint, device: str, place: Path
+    clips: Sequence[LabelledClip], base: Checkpoint, device: str, library_path: Path
 ) -> Iterator[ScanEvent]:
-    """Scan the clips into the library at `place`, which keeps what was seen of them; yields the scan's events."""
+    """Scan the clips into the library at `library_path`; yields the scan's events."""
     paths = [os.fsencode(clip.path) for clip in clips]
-    with Library.open(place) as library:
+    with Library.open(library_path) as library:
         register_model(library, base, base.spec.name)
-        yield from scan(library, paths, base, _options(base, device))
+        yield from scan(library, paths, base, _scan_options(base, device))
 
 
 def load_clip_features(
-    dataset: Dataset, base: Checkpoint, device: str, place: Path
+    dataset: Dataset, base: Checkpoint, device: str, library_path: Path
 ) -> tuple[Dataset, Features]:
-    """What `look_at` kept: the clips that could be read, one source for equal contents, and their features."""
-    sampling = scan_sampling(base.spec, _options(base, device)).key()
-    kept: list[LabelledClip] = []
-    values: list[NDArray[np.float32]] = []
-    windows: list[NDArray[np.int64]] = []
-    first: dict[str, str] = {}  # content key -> source
-    with Library.open(place) as library:
+    """The clips of `dataset` that `scan_clips` could read, and their features.
+
+    Clips with equal contents get the same source, so that none of them is held out while another is trained on.
+    """
+    sampling = scan_sampling(base.spec, _scan_options(base, device)).key()
+    clips: list[LabelledClip] = []
+    features = FeatureCollector()
+    sources: dict[str, str] = {}  # content key -> source
+    with Library.open(library_path) as library:
         for clip in dataset.clips:
             try:
                 key = content_key(os.fsencode(clip.path))
             except OSError:
                 continue
-            seen = observations.get(library, key, base.spec.backbone_hash, sampling)
-            if seen is None:
+            observation = observations.get(library, key, base.spec.backbone_hash, sampling)
+            if observation is None:
                 continue
-            kept.append(replace(clip, source=first.setdefault(key, clip.source)))
-            values.append(seen.features.astype(np.float32).mean(1))
-            windows.append(seen.windows)
-    labels = tuple(sorted({clip.label for clip in kept}))
-    of = Dataset(tuple(kept), labels, dataset.remarks)
-    if not kept:
-        return of, empty_features(base.spec.sizes.feature_dim)
-    owner = np.repeat(np.arange(len(values)), [len(part) for part in values])
-    return of, Features(np.concatenate(values), owner, np.concatenate(windows))
+            features.add(observation.features, observation.windows, len(clips))
+            clips.append(replace(clip, source=sources.setdefault(key, clip.source)))
+    labels = tuple(sorted({clip.label for clip in clips}))
+    readable = Dataset(tuple(clips), labels, dataset.remarks)
+    return readable, features.build(base.spec.sizes.feature_dim)
 
 
-def _options(base: Checkpoint, device: str) -> ScanOptions:
+def _scan_options(base: Checkpoint, device: str) -> ScanOptions:
     window_s = base.spec.frames / base.spec.rate
     return ScanOptions(
-        device=device, stride_s=window_s / _OVERLAP, threshold=1.0, retry_failed=True
-    )  # says nothing, only looks
+        device=device, stride_s=window_s / _WINDOWS_PER_LENGTH, threshold=_NO_TAGS, retry_failed=True
+    )

@@ -1,4 +1,4 @@
-"""Examples out of a library: what a person added and confirmed shows its label, what was rejected does not."""
+"""Examples from a library's annotations: added and confirmed moments show their label, rejected ones do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
-from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations.annotation_log import Annotation, list_annotations
 from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
 from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import find_video
@@ -20,101 +20,92 @@ from vtag.engine.library.ranges import COVERED_SHARE
 from vtag.engine.library.store import observations
 from vtag.engine.library.store.files import find_content
 from vtag.trainer.data.dataset import LabelledClip
-from vtag.trainer.data.features import Features, empty_features
+from vtag.trainer.data.features import FeatureCollector, Features
 
 
 @dataclass(frozen=True)
 class AnnotationExamples:
-    """Clips (one a word) with their features, windows of rejected moments, and what a person should know."""
+    """One clip for each annotation that adds or confirms a label, and the windows of rejected moments.
+
+    `remarks` has a sentence for each oddity that the user should know about.
+    """
 
     clips: tuple[LabelledClip, ...]
-    seen: Features
+    features: Features  # of the clips
     rejected: Features
     remarks: tuple[str, ...]
 
 
 def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationExamples:
-    """The words of a library as examples, by what `base`'s backbone saw; nothing is decoded."""
-    by_content: dict[str, list[annotation_log.Annotation]] = defaultdict(list)
-    for word in annotation_log.list_annotations(library.connection):
-        by_content[word.content].append(word)
+    """The annotations of a library as examples, with the stored features of `base`'s backbone; decodes nothing."""
+    by_content: dict[str, list[Annotation]] = defaultdict(list)
+    for annotation in list_annotations(library.connection):
+        by_content[annotation.content].append(annotation)
     clips: list[LabelledClip] = []
-    seen, rejected = _Parts(), _Parts()
-    unseen = 0
-    for number, (key, said) in enumerate(sorted(by_content.items())):
-        found = observations.densest(library.observations, key, base.spec.backbone_hash)
-        if found is None:
-            unseen += len(said)
+    features, rejected = FeatureCollector(), FeatureCollector()
+    unscanned = 0
+    for number, (key, content_annotations) in enumerate(sorted(by_content.items())):
+        observation = observations.densest(library.observations, key, base.spec.backbone_hash)
+        if observation is None:
+            unscanned += len(content_annotations)
             continue
-        shown = np.zeros(len(found.windows), bool)
-        for word in said:
-            covered = _covered(word, found.windows)
-            if word.verdict != "rejected" and not _is_rejected_since(word, said, found.windows):
-                clips.append(_clip(library, word))
-                seen.add(found, covered, len(clips) - 1)
-                shown |= covered
-        for word in said:
-            if word.verdict == "rejected":
-                rejected.add(found, _covered(word, found.windows) & ~shown, number)
+        windows = observation.windows
+        is_positive = np.zeros(len(windows), bool)
+        for annotation in content_annotations:
+            covered = _covered_windows(annotation, windows)
+            if annotation.verdict != "rejected" and not _is_rejected_later(
+                annotation, content_annotations, windows
+            ):
+                features.add(observation.features[covered], windows[covered], len(clips))
+                clips.append(_labelled_clip(library, annotation))
+                is_positive |= covered
+        for annotation in content_annotations:
+            if annotation.verdict == "rejected":
+                covered = _covered_windows(annotation, windows) & ~is_positive
+                rejected.add(observation.features[covered], windows[covered], number)
     remarks = []
-    if unseen:
+    if unscanned:
         remarks.append(
-            f"{unseen} words are of videos that were not scanned with this backbone: left out (`vtag scan`)"
+            f"{unscanned} words are of videos that were not scanned with this backbone: left out (`vtag scan`)"
         )
     dim = base.spec.sizes.feature_dim
-    return AnnotationExamples(tuple(clips), seen.features(dim), rejected.features(dim), tuple(remarks))
+    return AnnotationExamples(tuple(clips), features.build(dim), rejected.build(dim), tuple(remarks))
 
 
-class _Parts:
-    """Windows that are gathered, with their owners."""
+def _covered_windows(annotation: Annotation, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which windows [W, 2] an annotation covers.
 
-    def __init__(self) -> None:
-        self._values: list[NDArray[np.float32]] = []
-        self._owner: list[NDArray[np.int64]] = []
-        self._windows: list[NDArray[np.int64]] = []
-
-    def add(self, found: observations.Observation, which: NDArray[np.bool_], owner: int) -> None:
-        self._values.append(found.features[which].astype(np.float32).mean(1))
-        self._owner.append(np.full(int(which.sum()), owner, np.int64))
-        self._windows.append(found.windows[which])
-
-    def features(self, dim: int) -> Features:
-        if not self._values:
-            return empty_features(dim)
-        return Features(
-            np.concatenate(self._values), np.concatenate(self._owner), np.concatenate(self._windows)
-        )
-
-
-def _covered(word: annotation_log.Annotation, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which windows [W, 2] a word speaks of; at least the one that it overlaps most."""
-    start, end = word.range_ms
-    overlap = np.minimum(windows[:, 1], end) - np.maximum(windows[:, 0], start)
-    shorter = np.minimum(windows[:, 1] - windows[:, 0], end - start)
+    It covers a window if their overlap is half as long as the shorter of the two. If it covers none, the window with
+    the largest overlap counts.
+    """
+    start_ms, end_ms = annotation.range_ms
+    overlap = np.minimum(windows[:, 1], end_ms) - np.maximum(windows[:, 0], start_ms)
+    shorter = np.minimum(windows[:, 1] - windows[:, 0], end_ms - start_ms)
     covered = overlap >= COVERED_SHARE * shorter
     if not covered.any() and len(windows) and overlap.max() > 0:
         covered[overlap.argmax()] = True
     return np.asarray(covered)
 
 
-def _is_rejected_since(
-    word: annotation_log.Annotation, said: Sequence[annotation_log.Annotation], windows: NDArray[np.int64]
+def _is_rejected_later(
+    annotation: Annotation, annotations: Sequence[Annotation], windows: NDArray[np.int64]
 ) -> bool:
-    """Whether later words reject half of what a word says, up to the last window [W, 2] of its content."""
-    end_ms = int(windows[:, 1].max(initial=0))
-    spoken = [
-        AnnotatedRange(
-            number, other.start_ms or 0, end_ms if other.end_ms is None else other.end_ms, other.verdict
-        )
-        for number, other in enumerate(said)
-        if other.label == word.label
+    """Whether later annotations reject half of `annotation`. A whole video ends with its last window [W, 2]."""
+    video_end_ms = int(windows[:, 1].max(initial=0))
+
+    def range_of(item: Annotation) -> tuple[int, int]:
+        return item.start_ms or 0, video_end_ms if item.end_ms is None else item.end_ms
+
+    ranges = [
+        AnnotatedRange(number, *range_of(item), item.verdict)
+        for number, item in enumerate(annotations)
+        if item.label == annotation.label
     ]
-    start_ms = word.start_ms or 0
-    return verdict_for_range(start_ms, end_ms if word.end_ms is None else word.end_ms, spoken) == "rejected"
+    return verdict_for_range(*range_of(annotation), ranges) == "rejected"
 
 
-def _clip(library: Library, word: annotation_log.Annotation) -> LabelledClip:
-    content = find_content(library, word.content)
-    place = find_video(library.connection, content.id) if content else None
-    path = Path(os.fsdecode(place.path)) if place and place.path else Path(word.content)
-    return LabelledClip(path, word.label, word.content, span_ms=word.range_ms)
+def _labelled_clip(library: Library, annotation: Annotation) -> LabelledClip:
+    content = find_content(library, annotation.content)
+    video = find_video(library.connection, content.id) if content else None
+    path = Path(os.fsdecode(video.path)) if video and video.path else Path(annotation.content)
+    return LabelledClip(path, annotation.label, annotation.content, span_ms=annotation.range_ms)

@@ -1,4 +1,4 @@
-"""Trains the network itself for a person's tags: from a head that was fitted first to a new model that is judged."""
+"""Fine-tunes a whole network for new labels, starting from a fitted head, and measures the result."""
 
 from __future__ import annotations
 
@@ -15,37 +15,36 @@ import torch
 from numpy.typing import NDArray
 
 from vtag.engine.backends.batch_size import batch_size
-from vtag.engine.backends.torch_backend import choose_device, choose_precision, keep_large_buffers
 from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
 from vtag.engine.checkpoints.safe_open import said_of
 from vtag.engine.errors import ModelError
 from vtag.engine.library.analysis.segments import probabilities
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.video.read.sampling import Sampling
-from vtag.trainer.data.augment import Augmentation, mention_sides
+from vtag.trainer.data.augment import Augmentation, flip_probability
 from vtag.trainer.data.clip_source import ClipSource, LabelledVideo, default_cache_bytes
 from vtag.trainer.data.dataset import Dataset
 from vtag.trainer.data.features import Features
 from vtag.trainer.data.split import validation_mask
-from vtag.trainer.evaluation.head_metrics import HeadMetrics, measure_head
+from vtag.trainer.evaluation.head_metrics import ClipScores, HeadMetrics, measure_head
 from vtag.trainer.heads import window_features
 from vtag.trainer.heads.window_features import OwnedWindow, WindowsDone
 from vtag.trainer.loop.loop import LoopSettings, TrainEvent, Training, TrainingDone, TrainingResumed
 from vtag.trainer.loop.network import Network, TrainablePart, build_network
+from vtag.trainer.loop.setup import choose_training_device, make_training
 from vtag.trainer.loop.state_paths import STATE_FILE
 from vtag.trainer.loop.training_state import EpochMetrics
-from vtag.trainer.loop.validate import Validator, make_validator
 
-BACKGROUND_SHARE = 0.25  # of an epoch's clips
-_FOR_CALIBRATION = 0.4  # of the videos without the labels
-_OTHERS_FILE = "others.json"  # what was drawn stays: a library may grow while a training rests
-_SMALL_CARD_BYTES = 12 << 30  # below that activations are computed twice
-_PATIENCE = 10  # epochs
+_BACKGROUND_SHARE = 0.25  # clips of other footage in an epoch
+_CALIBRATION_SHARE = 0.4  # of the videos of other footage; they set the thresholds and are not trained on
+_NEGATIVES_FILE = "others.json"  # the chosen windows: the library may grow before a training is resumed
+_SMALL_CARD_BYTES = 12 << 30  # cards with less memory recompute activations
+_PATIENCE = 10  # validations without a new best
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """How to train the network."""
+    """How to train the network. The names are keys in model.json."""
 
     part: TrainablePart = "all"
     epochs: int = 30
@@ -60,55 +59,55 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True)
-class Examples:
-    """What the network learns from: clips with the windows of them, and windows of other footage."""
+class NetworkExamples:
+    """The examples for a network: clips with their windows, and windows of other footage."""
 
     dataset: Dataset
     windows: NDArray[np.int64]  # [W, 2] start_ms, end_ms
-    owner: NDArray[np.int64]  # [W], the clip of each
-    others: tuple[OwnedWindow, ...]
+    owner: NDArray[np.int64]  # [W], the clip of each window
+    negatives: tuple[OwnedWindow, ...]
 
     @property
     def truth(self) -> NDArray[np.int64]:
-        """The label of each clip, by its place."""
+        """The label index of each clip [N]."""
         return np.array([self.dataset.labels.index(clip.label) for clip in self.dataset.clips])
 
-    def items(self, which: NDArray[np.bool_]) -> list[LabelledVideo]:
-        """What is trained on of some clips [N]: the file, or the windows where a person said from when to when."""
-        truth, found = self.truth, []
-        for number in np.flatnonzero(which):
+    def videos(self, is_chosen: NDArray[np.bool_]) -> list[LabelledVideo]:
+        """What is trained on for the chosen clips [N]: each file, or the windows of an annotated part of it."""
+        truth, videos = self.truth, []
+        for number in np.flatnonzero(is_chosen):
             clip, label = self.dataset.clips[number], int(truth[number])
             starts = self.windows[self.owner == number, 0] if clip.span_ms else [None]
-            found += [LabelledVideo(clip.path, label, None if s is None else int(s)) for s in starts]
-        return found
+            videos += [LabelledVideo(clip.path, label, None if s is None else int(s)) for s in starts]
+        return videos
 
-    def owned(self, which: NDArray[np.bool_]) -> list[OwnedWindow]:
-        """All windows of some clips [N]."""
+    def owned_windows(self, is_chosen: NDArray[np.bool_]) -> list[OwnedWindow]:
+        """All windows of the chosen clips [N]."""
         truth, clips = self.truth, self.dataset.clips
         return [
             (LabelledVideo(clips[n].path, int(truth[n]), int(start)), int(n))
             for (start, _), n in zip(self.windows, self.owner, strict=True)
-            if which[n]
+            if is_chosen[n]
         ]
 
 
 @dataclass(frozen=True)
-class NewModel:
-    """A trained model, what was found of it, and how it came to be."""
+class TrainedNetwork:
+    """A trained network with its metrics and history."""
 
     checkpoint: Checkpoint
-    verdict: HeadMetrics
-    others: Features  # what its thresholds were set on
+    metrics: HeadMetrics
+    negatives: Features  # that set its thresholds
     history: tuple[EpochMetrics, ...]
-    best_epoch: int
+    best_epoch: int  # from 1; 0: none was validated
     remarks: tuple[str, ...]
 
 
-Steps = Generator[TrainEvent | TrainingResumed | WindowsDone, None, NewModel]
+_Steps = Generator[TrainEvent | TrainingResumed | WindowsDone, None, TrainedNetwork]
 
 
-def train_backbone(
-    examples: Examples,
+def train_network(
+    examples: NetworkExamples,
     start: Checkpoint,
     settings: NetworkSettings,
     *,
@@ -117,82 +116,64 @@ def train_backbone(
     per_hour: float,
     folder: Path,
     resume: bool,
-) -> Steps:
-    """Train `start`, the base under the head that was fitted, and judge it; returns the new model.
+) -> _Steps:
+    """Train and measure a network; yields events and returns the new model.
 
-    The state of the training lies in `folder`; closing the generator while it trains keeps it. Raises ModelError
-    where a state is there and `resume` was not asked for.
+    Args:
+        examples: clips and other footage.
+        start: the base with the fitted head.
+        settings: how to train.
+        device: auto, cpu, cuda or mps.
+        seed: of the split and of everything random.
+        per_hour: the accepted number of false moments an hour.
+        folder: of the training's state, which stays if the generator is closed while it trains.
+        resume: continue from that state.
+
+    Raises:
+        ModelError: if there is a state and `resume` is not set, or if the state cannot be used or written.
     """
     if (folder / STATE_FILE).exists() and not resume:
         raise ModelError(
             f"{folder.name} is an unfinished training: --resume goes on with it; or delete {folder}"
         )
     clips = examples.dataset.clips
-    held = validation_mask([clip.source for clip in clips], examples.truth.tolist(), seed=seed)
-    others = _kept_others(examples.others, folder, len(examples.dataset.labels))
-    calibrates = _calibrates(others, seed)
-    learns = [item for (item, _), spared in zip(others, calibrates, strict=True) if not spared]
-    train = examples.items(~held) + learns
+    is_validation = validation_mask([clip.source for clip in clips], examples.truth.tolist(), seed=seed)
+    negatives = _load_or_save_negatives(examples.negatives, folder, len(examples.dataset.labels))
+    calibrates = _calibration_mask(negatives, seed)
+    background = [video for (video, _), chosen in zip(negatives, calibrates, strict=True) if not chosen]
     remarks = []
-    if not held.any():
+    if not is_validation.any():
         remarks.append(
             "too few sources for a validation part: the last epoch is taken, and nothing was measured"
         )
     with ExitStack() as stack:
-        training, network = _training(
-            stack,
-            train,
-            examples.items(held),
-            len(learns),
-            start,
-            settings,
-            examples.dataset,
-            device,
-            seed,
-            folder,
+        training, network = _set_up(
+            stack, examples, is_validation, background, start, settings, device, seed, folder
         )
         if resume and training.resume():
             yield TrainingResumed(training.history)
         elif resume:
             remarks.append("there was nothing to resume: the training began anew")
-        trained = yield from _run(training)
+        done = yield from _run(training)
     checkpoint = identified(start.spec, network.swin.arrays())
-    judged = held if held.any() else np.ones(len(clips), bool)
-    own = yield from window_features.embed_windows(examples.owned(judged), checkpoint, device)
-    calibration = [pair for pair, spared in zip(others, calibrates, strict=True) if spared]
-    unlike = yield from window_features.embed_windows(calibration, checkpoint, device)
-    verdict = measure_head(
-        examples.dataset.labels,
-        examples.truth,
-        [clip.source for clip in clips],
-        held,
-        own.owner,
-        _scores(own, checkpoint),
-        unlike,
-        _scores(unlike, checkpoint),
-        per_hour=per_hour,
-    )
-    return NewModel(checkpoint, verdict, unlike, trained.history, trained.best_epoch, tuple(remarks))
+    calibration = [window for window, chosen in zip(negatives, calibrates, strict=True) if chosen]
+    metrics, unlike = yield from _measure(examples, is_validation, calibration, checkpoint, device, per_hour)
+    return TrainedNetwork(checkpoint, metrics, unlike, done.history, done.best_epoch, tuple(remarks))
 
 
-def _training(
+def _set_up(
     stack: ExitStack,
-    train: list[LabelledVideo],
-    held: list[LabelledVideo],
-    background: int,
+    examples: NetworkExamples,
+    is_validation: NDArray[np.bool_],
+    background: list[LabelledVideo],
     start: Checkpoint,
     settings: NetworkSettings,
-    dataset: Dataset,
-    device: str,
+    device_name: str,
     seed: int,
     folder: Path,
 ) -> tuple[Training, Network]:
-    """The training of the items, with what it reads open on `stack`."""
-    spec, where = start.spec, choose_device(device)
-    bf16 = settings.amp and choose_precision("auto", where) == "bf16"
-    if where.type == "cpu":
-        keep_large_buffers()
-    small = where.type == "cuda" and torch.cuda.get_device_properties(where).total_memory < _SMALL_CARD_BYTES
+    """The training and its network; `stack` closes what reads the clips."""
+    device, bf16 = choose_training_device(device_name, amp=settings.amp)
     network = build_network(
         start,
         start.tensors["head.weight"],
@@ -200,31 +181,35 @@ def _training(
         part=settings.part,
         drop_path=settings.drop_path,
         head_dropout=settings.head_dropout,
-        recompute=small,
+        recompute=_is_small_card(device),
     )
-    loop = _loop_settings(settings, len(train), background, dataset.labels, bf16, where, seed)
-    source = stack.enter_context(ClipSource(train, _sampling(start, "full")))
-    validate: Validator | None = None
-    if held:
-        looked = stack.enter_context(
-            ClipSource(held, _sampling(start, "center"), cache_bytes=default_cache_bytes() // 4)
+    videos = examples.videos(~is_validation)
+    source = stack.enter_context(ClipSource(videos + background, _sampling(start, "full")))
+    validation_source = None
+    if is_validation.any():
+        validation_source = stack.enter_context(
+            ClipSource(
+                examples.videos(is_validation),
+                _sampling(start, "center"),
+                cache_bytes=default_cache_bytes() // 4,
+            )
         )
-        validate = make_validator(
-            looked, mean=spec.mean, std=spec.std, device=where, bf16=bf16, clips_at_once=loop.clips_at_once
-        )
-    training = Training(
+    labels = examples.dataset.labels
+    training = make_training(
         network,
+        _loop_settings(settings, len(videos), len(background), labels, bf16, device, seed),
+        start.spec,
         source,
-        loop,
+        validation_source,
+        device=device,
         folder=folder,
-        fingerprint=_fingerprint(start, dataset, settings, seed),
-        size=spec.crop,
-        mean=spec.mean,
-        std=spec.std,
-        device=where,
-        validate=validate,
+        fingerprint=_fingerprint(start, examples.dataset, settings, seed),
     )
     return training, network
+
+
+def _is_small_card(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < _SMALL_CARD_BYTES
 
 
 def _run(training: Training) -> Generator[TrainEvent, None, TrainingDone]:
@@ -243,16 +228,44 @@ def _run(training: Training) -> Generator[TrainEvent, None, TrainingDone]:
     raise AssertionError("a training ends with its history")
 
 
+def _measure(
+    examples: NetworkExamples,
+    is_validation: NDArray[np.bool_],
+    calibration: Sequence[OwnedWindow],
+    checkpoint: Checkpoint,
+    device: str,
+    per_hour: float,
+) -> Generator[WindowsDone, None, tuple[HeadMetrics, Features]]:
+    """The metrics of a trained network, and the features of the `calibration` windows, which set its thresholds.
+
+    Without validation clips all clips take part, but count for no metric.
+    """
+    clips = examples.dataset.clips
+    is_scored = is_validation if is_validation.any() else np.ones(len(clips), bool)
+    features = yield from window_features.embed_windows(examples.owned_windows(is_scored), checkpoint, device)
+    negatives = yield from window_features.embed_windows(calibration, checkpoint, device)
+    scores = ClipScores(
+        examples.dataset.labels,
+        examples.truth,
+        [clip.source for clip in clips],
+        is_validation,
+        features.owner,
+        _scores(features, checkpoint),
+    )
+    return measure_head(scores, negatives, _scores(negatives, checkpoint), per_hour=per_hour), negatives
+
+
 def _loop_settings(
     settings: NetworkSettings,
-    items: int,
+    clips: int,
     background: int,
     labels: Sequence[str],
     bf16: bool,
     device: torch.device,
     seed: int,
 ) -> LoopSettings:
-    share = BACKGROUND_SHARE if background else 0.0
+    """Settings under which all labels occur equally often in an epoch, which is as long as there are `clips`."""
+    share = _BACKGROUND_SHARE if background else 0.0
     shares = tuple([(1 - share) / len(labels)] * len(labels)) + ((share,) if background else ())
     return LoopSettings(
         epochs=settings.epochs,
@@ -265,9 +278,9 @@ def _loop_settings(
         patience=_PATIENCE,
         seed=seed,
         shares=shares,
-        epoch_clips=max(1, round((items - background) / (1 - share))),
+        epoch_clips=max(1, round(clips / (1 - share))),
         augmentation=Augmentation(
-            flip=0.0 if mention_sides(labels) else 0.5, colour=settings.colour, mixup=settings.mixup
+            flip=flip_probability(labels, 0.5), colour=settings.colour, mixup=settings.mixup
         ),
     )
 
@@ -277,40 +290,41 @@ def _sampling(start: Checkpoint, view: str) -> Sampling:
     return Sampling.create(spec.frames, spec.rate, view=view, short_side=spec.short_side, crop=spec.crop)
 
 
-def _scores(seen: Features, model: Checkpoint) -> NDArray[np.float64]:
-    halves = np.clip(seen.values, -65504, 65504).astype(np.float16)[:, None]  # as a library keeps them
-    return probabilities(halves, model.tensors["head.weight"], model.tensors["head.bias"])
+def _scores(features: Features, model: Checkpoint) -> NDArray[np.float64]:
+    """Probabilities of windows, from features rounded to float16 as in a library."""
+    rounded = np.clip(features.values, -65504, 65504).astype(np.float16)[:, None]
+    return probabilities(rounded, model.tensors["head.weight"], model.tensors["head.bias"])
 
 
-def _calibrates(others: Sequence[OwnedWindow], seed: int) -> NDArray[np.bool_]:
-    """Which windows of other footage set the thresholds instead of being learned from: whole videos."""
-    videos = sorted({video for _, video in others})
-    count = round(_FOR_CALIBRATION * len(videos))
+def _calibration_mask(negatives: Sequence[OwnedWindow], seed: int) -> NDArray[np.bool_]:
+    """Which windows of other footage set the thresholds instead of being trained on: those of whole videos."""
+    videos = sorted({video for _, video in negatives})
+    count = round(_CALIBRATION_SHARE * len(videos))
     chosen = set(np.random.default_rng((seed, 1)).permutation(videos)[:count].tolist())
-    return np.array([video in chosen for _, video in others], bool)
+    return np.array([video in chosen for _, video in negatives], bool)
 
 
-def _kept_others(others: Sequence[OwnedWindow], folder: Path, label: int) -> list[OwnedWindow]:
-    """The windows that an unfinished training in `folder` began with, else `others`, which are written down."""
-    file = folder / _OTHERS_FILE
+def _load_or_save_negatives(negatives: Sequence[OwnedWindow], folder: Path, label: int) -> list[OwnedWindow]:
+    """The windows of other footage that an unfinished training in `folder` started with; else saves `negatives`."""
+    file = folder / _NEGATIVES_FILE
     with said_of(folder):
         if (folder / STATE_FILE).exists() and file.is_file():
             try:
-                told = json.loads(file.read_bytes())
+                rows = json.loads(file.read_bytes())
                 return [
-                    (LabelledVideo(Path(os.fsdecode(bytes.fromhex(p))), label, int(s)), int(n))
-                    for p, s, n in told
+                    (LabelledVideo(Path(os.fsdecode(bytes.fromhex(path))), label, int(start)), int(video))
+                    for path, start, video in rows
                 ]
             except (ValueError, TypeError) as error:
                 raise ModelError("a damaged training: delete it to begin anew") from error
         folder.mkdir(parents=True, exist_ok=True)
-        told = [[os.fsencode(item.path).hex(), item.start_ms, number] for item, number in others]
-        write_atomically(file, json.dumps(told).encode())
-    return list(others)
+        rows = [[os.fsencode(video.path).hex(), video.start_ms, number] for video, number in negatives]
+        write_atomically(file, json.dumps(rows).encode())
+    return list(negatives)
 
 
 def _fingerprint(start: Checkpoint, dataset: Dataset, settings: NetworkSettings, seed: int) -> str:
-    """Of all that the loss history follows from, the other footage apart, which is kept."""
+    """Hash of everything that the history depends on, except the other footage, which is saved with the state."""
     clips = [f"{clip.label}\0{clip.source}\0{clip.path.name}\0{clip.span_ms}" for clip in dataset.clips]
-    told = json.dumps([start.spec.backbone_hash, clips, asdict(settings), seed])
-    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
+    inputs = json.dumps([start.spec.backbone_hash, clips, asdict(settings), seed])
+    return hashlib.sha256(inputs.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""A linear head on frozen features: regularised multinomial logistic regression, chosen over held-out sources."""
+"""A linear head on frozen features: multinomial logistic regression, with weight decay by cross-validation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 Floats = NDArray[np.float32]
 
-DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # of the squared weights, on features of unit variance
-_STEPS = 100  # of LBFGS; it stops by itself before
-_BACKGROUND_SHARE = 0.5  # of all weight in the loss: most of what a scan sees shows none of the labels
+_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # of the squared weights, on features of unit variance
+_MAX_STEPS = 100  # of LBFGS, which converges before
+_BACKGROUND_SHARE = 0.5  # of all weight in the loss: most windows of a scan show none of the labels
 
 
 class FittedHead(NamedTuple):
-    """A head: `weight` [K, D], `bias` [K]; and what heads that had not seen a sample's source say of it."""
+    """A head with `weight` [K, D] and `bias` [K], and scores from heads that were trained without a sample's fold."""
 
     weight: Floats
     bias: Floats
@@ -34,23 +34,29 @@ def fit_head(
     background: int | None = None,
     emphasis: Floats | None = None,
 ) -> FittedHead:
-    """Fit a head on `features` [N, D] with `labels` [N] of `classes` classes; `fold` [N] holds sources together.
+    """Fit a head; its decay is the one with the lowest cross-validation loss.
 
-    The decay is the one under which heads trained without a fold explain that fold best. `background` is the class
-    that weighs as much as all others together. `emphasis` [N] says how much more a sample counts than others of its
-    class.
+    Args:
+        features: [N, D].
+        labels: class of each sample [N].
+        fold: cross-validation fold of each sample [N]; all samples of a source are in one fold.
+        classes: number of classes K.
+        background: the class that weighs as much as all others together.
+        emphasis: weight of each sample [N] among those of its class.
     """
-    each = np.ones(len(labels), np.float32) if emphasis is None else emphasis
-    weights = _weights(labels, classes, background, each)
+    sample_weights = np.ones(len(labels), np.float32) if emphasis is None else emphasis
+    weights = _weights(labels, classes, background, sample_weights)
     best: tuple[float, float, NDArray[np.float64]] | None = None
-    for decay in DECAYS:
+    for decay in _DECAYS:
         held_out_scores = np.full((len(labels), classes), 1 / classes)
         for k in np.unique(fold):
-            rest = fold != k
-            if len(np.unique(labels[rest])) < 2:
+            is_training = fold != k
+            if len(np.unique(labels[is_training])) < 2:
                 continue
-            weight, bias = _solve(features[rest], labels[rest], weights[rest], classes, decay)
-            held_out_scores[~rest] = _softmax(features[~rest] @ weight.T + bias)
+            weight, bias = _solve(
+                features[is_training], labels[is_training], weights[is_training], classes, decay
+            )
+            held_out_scores[~is_training] = _softmax(features[~is_training] @ weight.T + bias)
         loss = float(
             -(weights * np.log(held_out_scores[np.arange(len(labels)), labels] + 1e-9)).sum() / weights.sum()
         )
@@ -62,7 +68,7 @@ def fit_head(
 
 
 def _weights(labels: NDArray[np.int64], classes: int, background: int | None, emphasis: Floats) -> Floats:
-    """Of each sample in the loss: every action counts the same, however many samples it has."""
+    """The weight of each sample [N] in the loss: every class counts the same, however many samples it has."""
     counts = np.bincount(labels, weights=emphasis, minlength=classes)
     shares = np.zeros(classes)
     shares[counts > 0] = 1.0
@@ -76,12 +82,13 @@ def _weights(labels: NDArray[np.int64], classes: int, background: int | None, em
 def _solve(
     features: Floats, labels: NDArray[np.int64], weights: Floats, classes: int, decay: float
 ) -> tuple[Floats, Floats]:
+    """`weight` [K, D] and `bias` [K] that minimise the weighted loss, for features as they are (not standardised)."""
     mean, std = features.mean(0), features.std(0) + 1e-4
     x = torch.from_numpy((features - mean) / std)
     y, share = torch.from_numpy(labels), torch.from_numpy(weights / weights.sum())
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_MAX_STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

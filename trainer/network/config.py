@@ -1,4 +1,4 @@
-"""A training's recipe: one TOML file, read strictly: a misspelt key must not train the wrong thing for a week."""
+"""A recipe for a training, from a TOML file. Unknown keys are errors: a typo could cost a week of training."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from vtag.engine.errors import ModelError, VtagError
 from vtag.engine.swin.config import IMAGENET_MEAN, IMAGENET_STD, SwinSizes
 from vtag.engine.text import display_path, printable
 
-_MOST_BYTES = 1 << 20
+_MAX_BYTES = 1 << 20  # of a recipe
 
 
 class ConfigError(VtagError):
-    """A recipe that cannot be used; says which key and what it has to be."""
+    """A recipe cannot be used; the message names the key and its allowed values."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network, and what it starts from."""
+    """The network and its initial weights."""
 
     name: str
     embed_dim: int
@@ -34,14 +34,14 @@ class ModelConfig:
     num_heads: tuple[int, ...]
     patch_size: tuple[int, ...] = (2, 4, 4)
     window_size: tuple[int, ...] = (8, 7, 7)
-    init: str = ""  # an image or video checkpoint: a path or a name of the catalogue; empty: random weights
+    init: str = ""  # an image or video checkpoint: a path or a name of the catalog; empty: random weights
     drop_path: float = 0.1
     head_dropout: float = 0.0
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
     def sizes(self, classes: int) -> SwinSizes:
-        """The network's sizes for a number of classes. Raises ConfigError where they do not fit together."""
+        """The network's sizes for a number of classes. Raises ConfigError if they do not fit together."""
         try:
             return SwinSizes(
                 embed_dim=self.embed_dim,
@@ -57,18 +57,18 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is learned from, and how a clip is cut out of it. Paths are relative to the recipe's folder."""
+    """The clips, and how they are cut and augmented. Paths are relative to the recipe's folder."""
 
     train: str
-    val: str = ""  # empty: no validation while training
-    root: str = ""  # where the paths of the lists begin; empty: the list's own folder
+    val: str = ""  # empty: no validation
+    root: str = ""  # the folder that paths in lists are relative to; empty: the list's folder
     labels: str = ""  # a file of one name a line, for lists with indices; empty: labels.txt beside the list
     frames: int = 32
-    interval: int = 2  # every so many-th frame
+    interval: int = 2  # frames from one frame of a clip to the next
     short_side: int = 256
     crop: int = 224
     flip: float = 0.5
-    area: tuple[float, ...] = (0.08, 1.0)  # of the picture that a random crop takes
+    area: tuple[float, ...] = (0.08, 1.0)  # share of the picture that a random crop takes
     aspect: tuple[float, ...] = (3 / 4, 4 / 3)
     colour: float = 0.0
     mixup: float = 0.0
@@ -77,14 +77,14 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, linear warm-up and a cosine to the end, stepped every iteration."""
+    """AdamW; the learning rate changes every step: a linear warm-up, then a cosine to the end."""
 
     epochs: int = 30
     batch_size: int = 64  # of one optimiser step, over all devices and accumulated parts
     clips_at_once: int = 8  # on one device
     lr: float = 1e-3  # of the head
     backbone_lr_scale: float = 0.1
-    weight_decay: float = 0.05  # not on norms, biases and position tables
+    weight_decay: float = 0.05  # norms, biases and position tables have none
     betas: tuple[float, ...] = (0.9, 0.999)
     warmup_epochs: float = 2.5
     warmup_ratio: float = 0.1  # of the learning rate, at the first step
@@ -94,9 +94,9 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How and where it runs."""
+    """The run: device, seed and result."""
 
-    out: str = ""  # the result's folder; empty: named after the model, beside the recipe
+    out: str = ""  # folder of the result; empty: beside the recipe, with the model's name
     seed: int = 0
     amp: bool = True
     device: str = "auto"
@@ -106,7 +106,7 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole recipe; `folder` is where its relative paths begin."""
+    """A whole recipe; its relative paths begin at `folder`."""
 
     model: ModelConfig
     data: DataConfig
@@ -114,21 +114,21 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     folder: Path = field(default=Path("."), metadata={"key": False})
 
-    def path(self, told: str) -> Path:
-        """A path of the recipe, from where the recipe lies."""
-        return self.folder / Path(told).expanduser()
+    def path(self, name: str) -> Path:
+        """A path in the recipe, relative to the recipe's folder."""
+        return self.folder / Path(name).expanduser()
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as it is kept beside a result."""
-        told = dataclasses.asdict(self)
-        del told["folder"]
-        return told
+        """The recipe as `config.json` of a result."""
+        sections = dataclasses.asdict(self)
+        del sections["folder"]
+        return sections
 
 
 def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
-    """The recipe at `path` with `changes` (`section.key=value`, as TOML) made to it. Raises ConfigError."""
+    """The recipe at `path` after `changes` (`section.key=value`, values as in TOML). Raises ConfigError."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > _MAX_BYTES:
             raise ConfigError(f"{display_path(path)} is too large to be a recipe")
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -138,90 +138,91 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
 
 
 def parse_config(text: str, changes: Sequence[str] = (), *, folder: Path, name: str) -> Config:
-    """The recipe that `text` is. Raises ConfigError."""
+    """The recipe in `text` after `changes`; `name` is for messages. Raises ConfigError."""
     try:
-        told = tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{name}: {error}") from error
     for change in changes:
-        _change(told, change)
-    config: Config = _build(Config, told, name)
+        _apply_change(table, change)
+    config: Config = _parse_table(Config, table, name)
     _check(config, name)
     return dataclasses.replace(config, folder=folder)
 
 
-def find_config(told: str, changes: Sequence[str] = ()) -> tuple[str, Config]:
-    """The text and the content of the recipe that ships under a name, else of a file. Raises ConfigError."""
-    if (text := recipes().get(told)) is not None:
-        return text, parse_config(text, changes, folder=Path.cwd(), name=told)
-    config = read_config(Path(told), changes)
-    return Path(told).read_text(encoding="utf-8"), config
+def find_config(name: str, changes: Sequence[str] = ()) -> tuple[str, Config]:
+    """Text and content of the shipped recipe `name`, or if there is none, of that file. Raises ConfigError."""
+    if (text := recipes().get(name)) is not None:
+        return text, parse_config(text, changes, folder=Path.cwd(), name=name)
+    config = read_config(Path(name), changes)
+    return Path(name).read_text(encoding="utf-8"), config
 
 
 def recipes() -> dict[str, str]:
-    """The recipes that ship with vtag: name to text."""
-    found = [entry for entry in asset("recipes").iterdir() if entry.name.endswith(".toml")]
+    """Name and text of the recipes that ship with vtag."""
+    files = [entry for entry in asset("recipes").iterdir() if entry.name.endswith(".toml")]
     return {
         entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
-        for entry in sorted(found, key=lambda e: e.name)
+        for entry in sorted(files, key=lambda e: e.name)
     }
 
 
-def _change(told: dict[str, Any], change: str) -> None:
+def _apply_change(table: dict[str, Any], change: str) -> None:
+    """Set one key of a recipe; `change` is `section.key=value`. Raises ConfigError."""
     key, equals, value = change.partition("=")
-    *sections, last = key.strip().split(".")
-    if not equals or not last:
+    *sections, name = key.strip().split(".")
+    if not equals or not name:
         raise ConfigError(f"--set {printable(change)!r}: write section.key=value, as in optim.lr=1e-4")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        parsed = value.strip()  # a word or a path needs no quotation marks here
-    table = told
+        parsed = value.strip()  # text needs no quotation marks here
     for section in sections:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
             raise ConfigError(f"--set {printable(change)!r}: {section} is no section")
-    table[last] = parsed
+    table[name] = parsed
 
 
-def _build(kind: type[Any], told: Mapping[str, Any], where: str) -> Any:
-    """`kind` (a dataclass) out of a table; every key has to be known and of its type."""
+def _parse_table(kind: type[Any], table: Mapping[str, Any], context: str) -> Any:
+    """The dataclass `kind` from a table; `context` is for messages. Raises ConfigError for unknown keys and types."""
     fields = {f.name: f for f in dataclasses.fields(kind) if f.metadata.get("key", True)}
     hints = typing.get_type_hints(kind)
-    for key in told:
+    for key in table:
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
-            raise ConfigError(f"{where}: there is no {printable(key)!r}; {hint}")
-    values = {key: _value(hints[key], value, f"{where}: {key}") for key, value in told.items()}
+            similar = difflib.get_close_matches(key, fields, 1, 0.5)
+            hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(fields)}"
+            raise ConfigError(f"{context}: there is no {printable(key)!r}; {hint}")
+    values = {key: _parse_value(hints[key], value, f"{context}: {key}") for key, value in table.items()}
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
-            raise ConfigError(f"{where}: {name} is missing")
+            raise ConfigError(f"{context}: {name} is missing")
     return kind(**values)
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+def _parse_value(hint: Any, value: Any, context: str) -> Any:
+    """`value` as the type `hint`; `context` is for messages. Raises ConfigError for a wrong type."""
     assert not isinstance(hint, UnionType)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ConfigError(f"{where} has to be a section")
-        return _build(typing.cast(type[Any], hint), value, where)
+            raise ConfigError(f"{context} has to be a section")
+        return _parse_table(typing.cast(type[Any], hint), value, context)
     if typing.get_origin(hint) is tuple:
         (item, _) = typing.get_args(hint)
         if not isinstance(value, list) or not value:
-            raise ConfigError(f"{where} has to be a list of numbers")
-        return tuple(_value(item, entry, where) for entry in value)
+            raise ConfigError(f"{context} has to be a list of numbers")
+        return tuple(_parse_value(item, entry, context) for entry in value)
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise ConfigError(f"{where} has to be {words[hint]}, not {printable(repr(value))}")
+        type_names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        raise ConfigError(f"{context} has to be {type_names[hint]}, not {printable(repr(value))}")
     return value
 
 
 def _check(config: Config, name: str) -> None:
-    """The rules that types do not say."""
+    """Check what types do not express. Raises ConfigError."""
     data, optim, model = config.data, config.optim, config.model
     rules = (
         (data.frames >= 1 and data.interval >= 1, "data.frames and data.interval have to be at least 1"),
@@ -250,7 +251,7 @@ def _check(config: Config, name: str) -> None:
         (0 <= optim.warmup_epochs < optim.epochs, "optim.warmup_epochs has to be less than optim.epochs"),
         (config.run.validate_every >= 1, "run.validate_every has to be at least 1"),
     )
-    for holds, rule in rules:
-        if not holds:
+    for is_met, rule in rules:
+        if not is_met:
             raise ConfigError(f"{name}: {rule}")
     model.sizes(2)

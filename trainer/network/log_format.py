@@ -1,4 +1,4 @@
-"""What a training by a recipe says, as lines of a log."""
+"""The events of a training by a recipe as lines of a log."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from vtag.trainer.network.train_recipe import BEST, RecipeDone, RecipeStarted
 
 
 def format_event(event: RecipeStarted | TrainEvent | RecipeDone) -> str:
-    """An event as a line; empty for what is too small to be one."""
+    """An event as a line; empty for events that get no line."""
     if isinstance(event, RecipeStarted):
-        how = "bf16" if event.bf16 else "fp32"
-        again = "going on with" if event.resumed else "training on"
-        where = f"{event.device}, {event.processes} processes" if event.processes > 1 else event.device
-        return f"{again} {event.train} clips of {event.labels} classes, {event.val} to validate on; {where}, {how}"
+        return _format_start(event)
     if isinstance(event, EpochDone):
         return format_epoch(event)
     if isinstance(event, RecipeDone):
@@ -28,24 +25,31 @@ def format_event(event: RecipeStarted | TrainEvent | RecipeDone) -> str:
 
 
 def format_epoch(event: EpochDone) -> str:
-    """One line an epoch: loss and accuracy, and of the validation also which epoch is the best so far."""
+    """Loss and accuracy of an epoch, and if it was validated, also the best epoch so far."""
     row = event.row
     line = f"epoch {row.epoch} of {event.epochs}: loss {row.loss:.4f}, {_percent(row.accuracy)} right"
     if row.val_accuracy is None:
         return line
+    best = _format_best(event.best_row, row)
+    return f"{line}; validation {_percent(row.val_accuracy)} top-1 (one centre crop){best}"
+
+
+def _format_start(event: RecipeStarted) -> str:
+    verb = "going on with" if event.resumed else "training on"
+    device = f"{event.device}, {event.processes} processes" if event.processes > 1 else event.device
+    precision = "bf16" if event.bf16 else "fp32"
     return (
-        f"{line}; validation {_percent(row.val_accuracy)} top-1 (one centre crop){_best(event.best_row, row)}"
+        f"{verb} {event.training_clips} clips of {event.classes} classes, {event.validation_clips} to validate on; "
+        f"{device}, {precision}"
     )
 
 
-def _best(best: EpochMetrics | None, row: EpochMetrics) -> str:
+def _format_best(best: EpochMetrics | None, row: EpochMetrics) -> str:
     if best is None or best.val_accuracy is None:
         return ""
-    return (
-        ", the best yet"
-        if best.epoch == row.epoch
-        else f"; best is epoch {best.epoch} with {_percent(best.val_accuracy)}"
-    )
+    if best.epoch == row.epoch:
+        return ", the best yet"
+    return f"; best is epoch {best.epoch} with {_percent(best.val_accuracy)}"
 
 
 def _percent(share: float | None) -> str:
