@@ -27,7 +27,7 @@ from vtag.engine.errors import ModelError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.models.catalog import CatalogEntry, read_catalog
+    from vtag.engine.models.catalog import CatalogEntry
     from vtag.engine.models.download import ProgressCallback
     from vtag.engine.models.registry import InstalledModel
 
@@ -50,6 +50,7 @@ _MB = 2**20
 @app.command("list")
 def list_models(json: Json = False) -> None:
     """List published and installed models."""
+    from vtag.engine.models.catalog import read_catalog
     from vtag.engine.models.registry import installed_models
 
     installed = {model.name: model for model in installed_models()}
@@ -105,6 +106,7 @@ def _notes(
 @app.command()
 def pull(name: Name, labels: Labels = None) -> None:
     """Download a published model, or continue its download."""
+    from vtag.engine.models.catalog import read_catalog
     from vtag.engine.models.registry import is_installed
 
     entry = read_catalog().get(name)
