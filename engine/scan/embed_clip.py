@@ -32,7 +32,7 @@ def embed_clip(library: Library, file: Path, at_ms: int | None, *, device: str =
     checkpoint = load_model(source or heads.load_head(library, heads.require_model(library, None)).name)
     sampling = scan_sampling(checkpoint.spec, ScanOptions())
     path = os.fsencode(file)
-    windows = _select_windows(plan_windows(probe_stream(path).info.duration_ms, sampling), at_ms)
+    windows = _select_windows(plan_windows(probe_stream(path).video.duration_ms, sampling), at_ms)
     backend = open_backend(checkpoint, device=device)
     starts = {window.start_ms for window in windows}
     clips = read_clips(path, sampling, skip=lambda start_ms: start_ms not in starts)

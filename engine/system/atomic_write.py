@@ -30,7 +30,7 @@ def atomic_path(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
     """
     part = target.with_name(target.name + PART_SUFFIX)
     part.unlink(missing_ok=True)
-    # O_EXCL: a link that somebody placed there in the meantime is not followed
+    # O_EXCL: never follow a link that appeared in the meantime
     descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
     try:
         try:

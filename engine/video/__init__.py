@@ -1,1 +1,1 @@
-"""Video in: what a file holds, which instants a window looks at, and the pixels it sees."""
+"""Video files: what they contain (read), in separate processes (decode), and clips of them (write)."""

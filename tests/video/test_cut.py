@@ -1,4 +1,4 @@
-"""Clips cut out of videos: decoded again, they show the right frames, sound what was there, and overwrite nothing."""
+"""Clips that are cut out of videos have the right frames and sound, and overwrite no file."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ FPS = 20
 GROUP = {"g": "20", "keyint_min": "20", "sc_threshold": "0", "bf": "2"}  # a key frame a second, and B-frames
 
 
-def shown(path: bytes) -> list[tuple[int, float]]:
+def decode_frames(path: bytes) -> list[tuple[int, float]]:
     """Number and time (s) of every frame of a clip."""
     with av.open(os.fsdecode(path)) as container:
         stream = container.streams.video[0]
         first = None
-        found = []
+        frames = []
         for frame in container.decode(stream):
             first = frame.time if first is None else first
-            found.append((read_number(frame.to_ndarray(format="rgb24"), seen=1.0), frame.time - first))
-        return found
+            frames.append((read_number(frame.to_ndarray(format="rgb24"), seen=1.0), frame.time - first))
+        return frames
 
 
 def with_sound(path: Path, seconds: float = 6.0, *, audio: str = "aac", **kwargs: object) -> Path:
@@ -59,9 +59,11 @@ def with_sound(path: Path, seconds: float = 6.0, *, audio: str = "aac", **kwargs
             if packet.dts is not None:
                 packet.stream = video
                 packets.append(packet)
-        for at in range(0, len(wave), 1024):
-            frame = av.AudioFrame.from_ndarray(wave[None, at : at + 1024], format="fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = rate, at, Fraction(1, rate)
+        for offset in range(0, len(wave), 1024):
+            frame = av.AudioFrame.from_ndarray(
+                wave[None, offset : offset + 1024], format="fltp", layout="mono"
+            )
+            frame.sample_rate, frame.pts, frame.time_base = rate, offset, Fraction(1, rate)
             packets += voice.encode(frame)
         packets += voice.encode(None)
         for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
@@ -80,13 +82,13 @@ def pitch(path: bytes, at_s: float) -> float:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_a_copy_begins_with_the_key_frame_before_and_has_every_frame_to_the_end(
+def test_a_copy_begins_at_the_previous_key_frame_and_has_every_frame_to_the_end(
     tmp_path: Path, suffix: str
 ) -> None:
     source = with_sound(tmp_path / f"a{suffix}")
     done = cut(os.fsencode(source), 2450, 4200, os.fsencode(tmp_path / "clip"))
     assert done.path == os.fsencode(tmp_path / f"clip{suffix}") and done.start_ms == 2000
-    frames = shown(done.path)
+    frames = decode_frames(done.path)
     numbers = [number for number, _ in frames]
     assert numbers == sorted(numbers) and numbers[0] == 40
     assert (
@@ -100,11 +102,11 @@ def test_a_copy_begins_with_the_key_frame_before_and_has_every_frame_to_the_end(
 @pytest.mark.parametrize(
     ("start", "end"), [(2450, 4200), (0, 1000), (0, 50), (5900, 6000), (3000, 99_000), (1, 2)]
 )
-def test_encoded_anew_it_has_exactly_the_frames_that_were_shown(tmp_path: Path, start: int, end: int) -> None:
+def test_an_encoded_clip_has_exactly_the_frames_of_its_range(tmp_path: Path, start: int, end: int) -> None:
     source = with_sound(tmp_path / "a.mp4")
     done = cut(os.fsencode(source), start, end, os.fsencode(tmp_path / "clip"), reencode=True)
     first, last = start * FPS // 1000, -(-min(end, 6000) * FPS // 1000)
-    assert [number for number, _ in shown(done.path)] == list(range(first, last))
+    assert [number for number, _ in decode_frames(done.path)] == list(range(first, last))
     if end - start > 1000:
         assert pitch(done.path, 0.25) == pytest.approx(400 * (1 + (start + 250) // 1000), abs=10)
         with av.open(os.fsdecode(done.path)) as container:
@@ -114,7 +116,7 @@ def test_encoded_anew_it_has_exactly_the_frames_that_were_shown(tmp_path: Path, 
 
 @pytest.mark.parametrize("reencode", [False, True])
 @pytest.mark.parametrize("turn", [(90, False, False), (180, False, False), (270, True, False)])
-def test_a_clip_stands_upright_and_knows_when_it_was_recorded(
+def test_a_clip_keeps_orientation_and_recording_time(
     tmp_path: Path, reencode: bool, turn: tuple[int, bool, bool]
 ) -> None:
     def draw(i: int) -> np.ndarray:
@@ -124,18 +126,18 @@ def test_a_clip_stands_upright_and_knows_when_it_was_recorded(
 
     source = tmp_path / "a.mp4"
     make_video(source, seconds=3, draw=draw, turn=turn, metadata={"creation_time": "2020-05-06T07:08:09Z"})
-    before, done = (
+    source_info, done = (
         probe(source),
         cut(os.fsencode(source), 500, 2000, os.fsencode(tmp_path / "c"), reencode=reencode),
     )
-    after = probe(done.path)
-    assert (after.width, after.height) == (before.width, before.height)
-    assert after.recorded_at is not None and after.recorded_at.startswith("2020-05-06T07:08:09")
+    clip_info = probe(done.path)
+    assert (clip_info.width, clip_info.height) == (source_info.width, source_info.height)
+    assert clip_info.recorded_at is not None and clip_info.recorded_at.startswith("2020-05-06T07:08:09")
     assert corner(done.path) == corner(os.fsencode(source))
 
 
 def corner(path: bytes) -> int:
-    """Which quarter of the first picture, as it is shown, is the brightest."""
+    """The brightest quarter of the first picture as displayed, 0 to 3."""
     from vtag.engine.video.read.reader import read_clips
     from vtag.engine.video.read.sampling import Sampling
 
@@ -152,7 +154,7 @@ def corner(path: bytes) -> int:
      ("a.mpg", "mpeg2video", ".mkv"), ("a.webm", "libvpx", ".webm"), ("a.flv", "flv", ".flv"),
      ("a.3gp", "libx264", ".mkv")],
 )  # fmt: skip
-def test_awkward_containers_are_cut_into_usual_ones(
+def test_clips_of_unusual_containers_are_in_usual_ones(
     tmp_path: Path, name: str, codec: str, ending: str
 ) -> None:
     if codec not in av.codecs_available:
@@ -160,11 +162,11 @@ def test_awkward_containers_are_cut_into_usual_ones(
     source = make_numbered(tmp_path / name, seconds=4, fps=25, codec=codec, options={"g": "25"})
     done = cut(os.fsencode(source), 1500, 2500, os.fsencode(tmp_path / "clip"))
     assert done.path.endswith(ending.encode())
-    numbers = [number for number, _ in shown(done.path)]
+    numbers = [number for number, _ in decode_frames(done.path)]
     assert 20 <= numbers[0] <= 37 and set(range(38, 62)) <= set(numbers) and numbers[-1] < 70
 
 
-def test_what_is_there_is_never_written_over_and_nothing_is_left_of_what_failed(tmp_path: Path) -> None:
+def test_existing_files_are_never_overwritten_and_failures_leave_no_files(tmp_path: Path) -> None:
     source = make_numbered(tmp_path / "a.mp4", seconds=2)
     (tmp_path / "clip.mp4").write_text("precious")
     with pytest.raises(VideoError, match="exists"):
@@ -179,13 +181,13 @@ def test_what_is_there_is_never_written_over_and_nothing_is_left_of_what_failed(
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
-def test_no_name_leads_out_of_the_folder(name: str, label: str) -> None:
+def test_no_clip_name_leads_out_of_the_folder(name: str, label: str) -> None:
     values = {"name": name, "label": label, "start": "00m01.0s"}
-    made = format_clip_name(DEFAULT_TEMPLATE, values)
-    encoded = made.encode("utf-8")
-    assert made and len(encoded) <= 200 and made == made.strip()
-    assert not set('/\\:*?"<>|\0\n') & set(made) and not made.startswith((".", "-"))
-    assert os.path.basename(made) == made
+    clip_name = format_clip_name(DEFAULT_TEMPLATE, values)
+    encoded = clip_name.encode("utf-8")
+    assert clip_name and len(encoded) <= 200 and clip_name == clip_name.strip()
+    assert not set('/\\:*?"<>|\0\n') & set(clip_name) and not clip_name.startswith((".", "-"))
+    assert os.path.basename(clip_name) == clip_name
 
 
 @pytest.mark.parametrize(
@@ -204,9 +206,9 @@ def tagged(vtag_home: Path, tmp_path: Path) -> Path:
     with Library.open(vtag_home / "library.db") as library:
         from vtag.engine.scan.discover import discover
 
-        found = discover([os.fsencode(video)]).files[0]
-        content = files.save_content(library, files.content_key(found.path), {"duration_ms": 6000})
-        files.save_file(library, Volumes().volume_of(found.path), found, content)
+        file = discover([os.fsencode(video)]).files[0]
+        content = files.save_content(library, files.content_key(file.path), {"duration_ms": 6000})
+        files.save_file(library, Volumes().volume_of(file.path), file, content)
         db = library.connection
         db.execute("INSERT INTO labels (name) VALUES ('yoga/../x')")
         for start, end, score in ((1500, 2500, 0.9), (1510, 3000, 0.8), (4000, 5000, 0.7)):
@@ -217,7 +219,7 @@ def tagged(vtag_home: Path, tmp_path: Path) -> Path:
     return video
 
 
-def test_the_command_writes_clips_once_and_says_what_it_would(
+def test_the_command_writes_clips_once_and_dry_run_lists_them(
     vtag: Run, tagged: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "clips"
@@ -229,20 +231,20 @@ def test_the_command_writes_clips_once_and_says_what_it_would(
              "holiday; #1 00m04.0s yoga_.._x.mp4"]  # fmt: skip
     assert sorted(os.listdir(out)) == sorted(names)
     assert sorted(run.stdout.splitlines()) == sorted(str(out / name) for name in names)
-    assert {20, 35, 49} <= {number for number, _ in shown(os.fsencode(out / names[1]))}
-    before = {name: (out / name).stat().st_mtime_ns for name in names}
+    assert {20, 35, 49} <= {number for number, _ in decode_frames(os.fsencode(out / names[1]))}
+    mtimes = {name: (out / name).stat().st_mtime_ns for name in names}
     again = vtag("cut", "yoga", "-o", out)
     assert again.returncode == 0 and "3 were there already" in again.stderr
-    assert before == {name: (out / name).stat().st_mtime_ns for name in names}
+    assert mtimes == {name: (out / name).stat().st_mtime_ns for name in names}
 
 
-def test_templates_and_mistakes_are_said(vtag: Run, tagged: Path, tmp_path: Path) -> None:
+def test_templates_are_applied_and_mistakes_reported(vtag: Run, tagged: Path, tmp_path: Path) -> None:
     run = vtag(
         "cut", "yoga", "-o", tmp_path / "c", "--name", "{number}-{score}", "--limit", "1", "--reencode"
     )
     assert run.returncode == 0, run.stderr
     assert os.listdir(tmp_path / "c") == ["1-0.90.mp4"]
-    assert [n for n, _ in shown(os.fsencode(tmp_path / "c" / "1-0.90.mp4"))] == list(range(30, 50))
+    assert [n for n, _ in decode_frames(os.fsencode(tmp_path / "c" / "1-0.90.mp4"))] == list(range(30, 50))
     assert "no field {nme}" in vtag("cut", "yoga", "-o", tmp_path, "--name", "{nme}").stderr
     assert "not folders" in vtag("cut", "yoga", "-o", tmp_path, "--name", "../{name}").stderr
     tagged.unlink()
@@ -251,7 +253,7 @@ def test_templates_and_mistakes_are_said(vtag: Run, tagged: Path, tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits no files")
-def test_where_there_is_no_room_encoding_is_no_advice(tmp_path: Path) -> None:
+def test_a_full_disk_gives_no_advice_to_encode(tmp_path: Path) -> None:
     import resource
 
     video = make_video(tmp_path / "v.mp4", seconds=4)

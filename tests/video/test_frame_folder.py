@@ -1,4 +1,4 @@
-"""Folders of frames are videos, too; and clips by frame index, as the published recipes train on them."""
+"""Folders of frames as videos, and training clips by frame index."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def frame_folder(numbered_video: Path) -> Path:
     return folder
 
 
-def test_a_folder_of_frames_is_seen_as_its_video_by_both_protocols(
+def test_both_protocols_read_a_folder_of_frames_like_its_video(
     numbered_video: Path, frame_folder: Path
 ) -> None:
     for protocol in ("clip", "test"):
@@ -57,14 +57,14 @@ def test_a_folder_of_frames_is_seen_as_its_video_by_both_protocols(
         ).all()
 
 
-def test_a_training_clip_is_every_second_frame_from_its_share_of_the_places(numbered_video: Path) -> None:
+def test_a_training_clip_is_every_second_frame_from_its_share_of_the_positions(numbered_video: Path) -> None:
     for share, start in ((0.0, 0), (0.5, 37), (0.999, 74)):  # 90 frames, a clip of 16: 75 places
         clip = read_training_clip(numbered_video, share=share, frames=8, step=2, short_side=64)
         assert clip.shape == (8, 64, 96, 3)
         assert [read_number(frame, seen=1.0) for frame in clip] == list(range(start, start + 16, 2))
 
 
-def test_a_long_picture_is_cut_and_a_centre_is_the_centre(tmp_path: Path) -> None:
+def test_a_long_picture_is_cropped_and_the_centre_crop_is_centred(tmp_path: Path) -> None:
     long = make_video(tmp_path / "long.mkv", seconds=0.5, fps=8, width=640, height=16)
     assert read_training_clip(long, share=0, frames=2, short_side=32).shape == (
         2,
@@ -73,10 +73,10 @@ def test_a_long_picture_is_cut_and_a_centre_is_the_centre(tmp_path: Path) -> Non
         3,
     )
     video = make_video(tmp_path / "v.mkv", seconds=0.5, fps=8, width=64, height=48)
-    whole = read_training_clip(video, share=0, frames=2, step=1, short_side=40)
+    resized = read_training_clip(video, share=0, frames=2, step=1, short_side=40)
     centre = read_training_clip(video, share=0, frames=2, step=1, short_side=40, crop=32)
-    assert whole.shape == (2, 40, 53, 3)
-    assert (centre == whole[:, 4:36, 10:42]).all()
+    assert resized.shape == (2, 40, 53, 3)
+    assert (centre == resized[:, 4:36, 10:42]).all()
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.integers(1, 40), st.integers(1, 4))
@@ -100,7 +100,7 @@ def test_the_frames_of_folders_are_ordered_by_number(tmp_path: Path) -> None:
     assert means == pytest.approx([90, 100, 200], abs=2)  # what JPEG leaves of them
 
 
-def test_frames_that_are_none_cost_their_folder_alone(tmp_path: Path, frame_folder: Path) -> None:
+def test_broken_frames_fail_only_their_folder(tmp_path: Path, frame_folder: Path) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "img_00001.jpg").write_bytes(b"\xff\xd8 no picture")
@@ -120,7 +120,7 @@ def test_frames_that_are_none_cost_their_folder_alone(tmp_path: Path, frame_fold
         assert numbers(good[None])[0] == 41  # the middle one of the 83 places
 
 
-def test_folders_and_lists_of_frame_folders_are_data_sets(tmp_path: Path) -> None:
+def test_folders_and_lists_of_frame_folders_are_datasets(tmp_path: Path) -> None:
     for name in ("yoga/a__1", "yoga/b", "archery/c"):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "img_00001.jpg").write_bytes(b"x")

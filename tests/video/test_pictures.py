@@ -1,4 +1,4 @@
-"""Pictures and playable moments: the right frame, upright, in a cache that stays bounded."""
+"""Pictures and playable moments show the right frame, upright, and their cache stays bounded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vtag.engine.video.write.picture_cache import PictureCache
 from vtag.engine.video.write.pictures import render_picture, write_moment
 
 
-def shown(jpeg: bytes) -> np.ndarray:
+def decode_jpeg(jpeg: bytes) -> np.ndarray:
     with av.open(io.BytesIO(jpeg)) as container:
         return next(container.decode(video=0)).to_ndarray(format="rgb24")
 
@@ -29,21 +29,21 @@ def shown(jpeg: bytes) -> np.ndarray:
 @pytest.mark.parametrize("at_ms", [0, 40, 1000, 3960])
 def test_a_picture_is_the_frame_at_its_time(tmp_path: Path, at_ms: int) -> None:
     video = make_numbered(tmp_path / "v.mp4", seconds=4, fps=25, options={"g": "30"})
-    assert read_number(shown(render_picture(video, at_ms)), seen=1.0) == at_ms // 40
+    assert read_number(decode_jpeg(render_picture(video, at_ms)), seen=1.0) == at_ms // 40
 
 
 def test_a_picture_past_the_end_is_the_last_frame(tmp_path: Path) -> None:
     video = make_numbered(tmp_path / "v.mp4", seconds=2, fps=25)
-    assert read_number(shown(render_picture(video, 10**7)), seen=1.0) == 49
+    assert read_number(decode_jpeg(render_picture(video, 10**7)), seen=1.0) == 49
 
 
-def test_a_turned_video_is_shown_upright(tmp_path: Path) -> None:
+def test_a_rotated_video_is_rendered_upright(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=1, width=160, height=96, turn=(90, False, False))
-    height, width, _ = shown(render_picture(video, 0)).shape
+    height, width, _ = decode_jpeg(render_picture(video, 0)).shape
     assert height > width
 
 
-def test_a_moment_begins_and_ends_where_it_was_asked_to(tmp_path: Path) -> None:
+def test_a_moment_begins_and_ends_at_the_requested_times(tmp_path: Path) -> None:
     video = make_numbered(tmp_path / "v.avi", seconds=4, fps=25, codec="mpeg4")
     write_moment(video, 1000, 2000, tmp_path / "m.mp4")
     with av.open(str(tmp_path / "m.mp4")) as container:
@@ -52,7 +52,7 @@ def test_a_moment_begins_and_ends_where_it_was_asked_to(tmp_path: Path) -> None:
     assert [read_number(frame, seen=1.0) for frame in frames] == list(range(25, 50))
 
 
-def test_a_picture_is_made_once(tmp_path: Path) -> None:
+def test_a_picture_is_rendered_once(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=1)
     with PictureCache(tmp_path / "cache") as cache:
         first = cache.get_picture("key", os.fsencode(video), 0)
@@ -65,15 +65,15 @@ def test_a_picture_is_made_once(tmp_path: Path) -> None:
 
 def test_the_cache_stays_bounded(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=2)
-    with PictureCache(tmp_path / "cache", most_bytes=20_000) as cache:
+    with PictureCache(tmp_path / "cache", max_bytes=20_000) as cache:
         for at_ms in range(0, 1020, 10):
             cache.get_picture("key", os.fsencode(video), at_ms)
-    kept = list((tmp_path / "cache").iterdir())
-    assert sum(file.stat().st_size for file in kept[:51]) < 51 * 20_000 / 2
-    assert len(kept) < 100
+    cached_files = list((tmp_path / "cache").iterdir())
+    assert sum(file.stat().st_size for file in cached_files[:51]) < 51 * 20_000 / 2
+    assert len(cached_files) < 100
 
 
-def test_a_decoder_that_dies_costs_its_picture_alone(tmp_path: Path) -> None:
+def test_a_decoder_crash_fails_only_its_picture(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mkv", seconds=2)
     with PictureCache(tmp_path / "cache") as cache:
         cache.get_picture("key", os.fsencode(video), 0)
@@ -86,7 +86,7 @@ def test_a_decoder_that_dies_costs_its_picture_alone(tmp_path: Path) -> None:
         cache.get_picture("key", os.fsencode(video), 500)
 
 
-def test_the_decoder_ends_with_a_server_that_was_killed(tmp_path: Path) -> None:
+def test_the_decoder_ends_if_the_server_is_killed(tmp_path: Path) -> None:
     make_video(tmp_path / "v.mp4", seconds=1)
     code = (
         "import sys, time; from pathlib import Path; from vtag.engine.video.write.picture_cache import PictureCache\n"
@@ -110,7 +110,7 @@ def test_the_decoder_ends_with_a_server_that_was_killed(tmp_path: Path) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """A dead process whose new parent has not asked for it yet runs no more."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""Decoding processes: several files at once, bounded memory, and files that crash, hang or swell alone."""
+"""The decode pool: several files at once, bounded memory, and crashes that fail only their file."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
 def until(condition: Callable[[], bool], seconds: float = 180.0) -> None:
-    ends = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < ends, "it did not happen"
+        assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
 
 
@@ -46,7 +46,7 @@ def exists(pid: int) -> bool:
 
 
 def drain(pool: DecodePool) -> list[DecodeEvent]:
-    """All events to the end; clips are released and remembered by their frames' numbers."""
+    """All events to the end; clips are released."""
     events: list[DecodeEvent] = []
     for event in pool:
         if isinstance(event, ClipReady):
@@ -62,8 +62,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def held(videos: list[Path]) -> Iterator[tuple[DecodePool, ClipReady]]:
-    """A pool with memory for one clip, whose worker waits for more while we hold the first clip of the video."""
+def waiting_pool(videos: list[Path]) -> Iterator[tuple[DecodePool, ClipReady]]:
+    """A pool with memory for one clip, whose worker waits until the first clip of the video is released."""
     with DecodePool(1, CLIP_BYTES) as pool:
         pool.submit(7, WindowsRequest(videos[2], USUAL))
         clip = pool.next_event()
@@ -72,8 +72,8 @@ def held(videos: list[Path]) -> Iterator[tuple[DecodePool, ClipReady]]:
         yield pool, clip
 
 
-def test_every_video_gives_the_clips_that_reading_it_here_gives(videos: list[Path]) -> None:
-    found: dict[int, list[tuple[int, int, np.ndarray]]] = {i: [] for i in range(len(videos))}
+def test_the_pool_returns_the_same_clips_as_read_clips(videos: list[Path]) -> None:
+    clips_by_job: dict[int, list[tuple[int, int, np.ndarray]]] = {i: [] for i in range(len(videos))}
     done: dict[int, DecodeDone] = {}
     with DecodePool(2, 4 * CLIP_BYTES) as pool:
         for i, path in enumerate(videos):
@@ -81,7 +81,7 @@ def test_every_video_gives_the_clips_that_reading_it_here_gives(videos: list[Pat
         for event in pool:
             if isinstance(event, ClipReady):
                 assert event.job_id not in done
-                found[event.job_id].append((event.start_ms, event.end_ms, event.pixels.copy()))
+                clips_by_job[event.job_id].append((event.start_ms, event.end_ms, event.pixels.copy()))
                 event.release()
             else:
                 assert isinstance(event, DecodeDone)
@@ -90,13 +90,13 @@ def test_every_video_gives_the_clips_that_reading_it_here_gives(videos: list[Pat
     for i, path in enumerate(videos):
         reader = read_clips(path, USUAL)
         expected = [(c.start_ms, c.end_ms, c.pixels) for c in reader]
-        assert [(s, e) for s, e, _ in found[i]] == [(s, e) for s, e, _ in expected]
-        assert all(np.array_equal(a[2], b[2]) for a, b in zip(found[i], expected, strict=True))
+        assert [(s, e) for s, e, _ in clips_by_job[i]] == [(s, e) for s, e, _ in expected]
+        assert all(np.array_equal(a[2], b[2]) for a, b in zip(clips_by_job[i], expected, strict=True))
         assert done[i] == DecodeDone(i, reader.info, 0, len(expected), 0, "")
 
 
 @pytest.mark.parametrize("view", ["full", "three"])
-def test_clips_of_other_shapes_travel_too(videos: list[Path], view: str) -> None:
+def test_clips_may_have_any_shape(videos: list[Path], view: str) -> None:
     sampling = Sampling.create(16, 15.0, view=view)
     with DecodePool(1, 32 << 20) as pool:
         pool.submit(0, WindowsRequest(videos[0], sampling))
@@ -105,7 +105,7 @@ def test_clips_of_other_shapes_travel_too(videos: list[Path], view: str) -> None
         assert np.array_equal(event.pixels, next(iter(read_clips(videos[0], sampling))).pixels)
 
 
-def test_known_windows_are_left_out(videos: list[Path]) -> None:
+def test_windows_can_be_skipped_or_selected(videos: list[Path]) -> None:
     with DecodePool(2, 4 * CLIP_BYTES) as pool:
         pool.submit(0, WindowsRequest(videos[3], USUAL, {0, 4266}))
         pool.submit(1, WindowsRequest(videos[3], USUAL, only_starts={2133, 6400}))
@@ -129,7 +129,7 @@ def test_videos_may_be_submitted_while_events_are_taken(videos: list[Path]) -> N
         assert pool.next_event(0.05) is None
 
 
-def test_a_file_that_is_no_video_fails_alone(tmp_path: Path, videos: list[Path]) -> None:
+def test_only_files_that_are_no_videos_fail(tmp_path: Path, videos: list[Path]) -> None:
     (tmp_path / "no.mp4").write_bytes(b"nothing of the kind")
     with DecodePool(1, 4 * CLIP_BYTES) as pool:
         for i, path in enumerate((tmp_path / "no.mp4", videos[0], tmp_path, tmp_path / "absent.mp4")):
@@ -145,7 +145,7 @@ def test_a_file_that_is_no_video_fails_alone(tmp_path: Path, videos: list[Path])
 # --- memory -------------------------------------------------------------------------------------------------
 
 
-def test_the_memory_of_finished_clips_is_never_more_than_was_said(videos: list[Path]) -> None:
+def test_finished_clips_never_use_more_than_the_memory_limit(videos: list[Path]) -> None:
     limit = 3 * CLIP_BYTES
     waiting: list[ClipReady] = []
     with DecodePool(3, limit) as pool:
@@ -160,8 +160,10 @@ def test_the_memory_of_finished_clips_is_never_more_than_was_said(videos: list[P
         assert [numbers(clip.pixels)[1] - numbers(clip.pixels)[0] for clip in waiting] == [2]
 
 
-def test_a_worker_waits_for_memory_and_is_not_blamed_for_it(held: tuple[DecodePool, ClipReady]) -> None:
-    pool, clip = held
+def test_waiting_for_memory_counts_as_no_stall(
+    waiting_pool: tuple[DecodePool, ClipReady],
+) -> None:
+    pool, clip = waiting_pool
     with pool._lock:
         pool._enforce_limits(pool._workers[0], 1000.0)  # far longer than a worker may make no progress
     assert pool.next_event(0.5) is None
@@ -184,23 +186,25 @@ def test_a_clip_that_can_never_fit_fails_its_video(videos: list[Path]) -> None:
     assert isinstance(events[-1], DecodeDone) and len(events) > 2
 
 
-def test_ranges_of_memory_never_overlap_and_all_come_back() -> None:
+def test_ranges_of_the_arena_never_overlap_and_can_all_be_freed() -> None:
     rng = np.random.default_rng(0)
     arena = Arena(1 << 20)
-    taken: dict[int, int] = {}
+    allocated: dict[int, int] = {}
     for _ in range(3000):
-        if taken and rng.random() < 0.5:
-            offset = int(rng.choice(list(taken)))
+        if allocated and rng.random() < 0.5:
+            offset = int(rng.choice(list(allocated)))
             arena.free(offset)
-            del taken[offset]
+            del allocated[offset]
         else:
             length = int(rng.integers(1, 1 << 18))
             offset_or_none = arena.allocate(length)
             if offset_or_none is not None:
                 assert offset_or_none + length <= 1 << 20
-                assert all(offset_or_none + length <= o or o + n <= offset_or_none for o, n in taken.items())
-                taken[offset_or_none] = length
-    for offset in taken:
+                assert all(
+                    offset_or_none + length <= o or o + n <= offset_or_none for o, n in allocated.items()
+                )
+                allocated[offset_or_none] = length
+    for offset in allocated:
         arena.free(offset)
     assert arena.used_bytes == 0 and arena.allocate(1 << 20) == 0
     arena.close()
@@ -210,16 +214,16 @@ def test_ranges_of_memory_never_overlap_and_all_come_back() -> None:
 
 
 @posix
-@pytest.mark.parametrize("sent", ["SIGKILL", "SIGSEGV", "SIGABRT"])
-def test_a_crash_costs_its_file_alone(
-    held: tuple[DecodePool, ClipReady], videos: list[Path], sent: str
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+def test_a_crash_fails_only_its_file(
+    waiting_pool: tuple[DecodePool, ClipReady], videos: list[Path], signal_name: str
 ) -> None:
-    pool, clip = held
+    pool, clip = waiting_pool
     (pid,) = pool.pids
     pool.submit(8, WindowsRequest(videos[0], USUAL))
-    os.kill(pid, getattr(signal, sent))
+    os.kill(pid, getattr(signal, signal_name))
     event = pool.next_event(180)
-    assert event == DecodeFailed(7, f"the decoder crashed on it ({sent})", crashed=True)
+    assert event == DecodeFailed(7, f"the decoder crashed on it ({signal_name})", crashed=True)
     assert numbers(clip.pixels) == list(range(0, 64, 2))  # what was given out is still there
     clip.release()
     events = drain(pool)
@@ -229,9 +233,9 @@ def test_a_crash_costs_its_file_alone(
 
 @posix
 def test_a_process_that_hangs_is_killed_and_replaced(
-    held: tuple[DecodePool, ClipReady], videos: list[Path]
+    waiting_pool: tuple[DecodePool, ClipReady], videos: list[Path]
 ) -> None:
-    pool, clip = held
+    pool, clip = waiting_pool
     (pid,) = pool.pids
     pool.submit(8, WindowsRequest(videos[0], USUAL))
     usual_s, pool._stall_s = pool._stall_s, 1.0
@@ -246,8 +250,10 @@ def test_a_process_that_hangs_is_killed_and_replaced(
 
 
 @posix
-def test_a_video_that_takes_too_long_for_its_length_is_given_up(held: tuple[DecodePool, ClipReady]) -> None:
-    pool, clip = held
+def test_a_video_that_takes_too_long_for_its_duration_fails(
+    waiting_pool: tuple[DecodePool, ClipReady],
+) -> None:
+    pool, clip = waiting_pool
     (worker,) = pool._workers
     assert worker.limit_s == 120 + 10 * 7  # a video of seven seconds
     worker.limit_s = 1.0
@@ -258,7 +264,7 @@ def test_a_video_that_takes_too_long_for_its_length_is_given_up(held: tuple[Deco
 
 
 @posix
-def test_a_video_is_not_blamed_for_a_worker_that_died_before_it_took_it(videos: list[Path]) -> None:
+def test_a_video_does_not_fail_if_a_worker_died_before_it_started(videos: list[Path]) -> None:
     with DecodePool(1, 4 * CLIP_BYTES) as pool:
         pool.submit(0, WindowsRequest(videos[0], USUAL))
         drain(pool)
@@ -269,7 +275,7 @@ def test_a_video_is_not_blamed_for_a_worker_that_died_before_it_took_it(videos: 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_video_that_swells_the_decoder_fails_alone(tmp_path: Path, videos: list[Path]) -> None:
+def test_only_the_video_that_needs_too_much_memory_fails(tmp_path: Path, videos: list[Path]) -> None:
     black = np.zeros((3600, 4800, 3), np.uint8)
     big = make_video(tmp_path / "big.mkv", seconds=1, width=4800, height=3600, draw=lambda i: black)
     with DecodePool(1, 4 * CLIP_BYTES, worker_memory_bytes=80 << 20, threads=1) as pool:
@@ -295,14 +301,14 @@ def test_an_idle_worker_that_dies_is_replaced_when_it_is_needed(videos: list[Pat
 
 
 @posix
-def test_a_pipe_in_the_place_of_a_video_hangs_nobody(tmp_path: Path) -> None:
+def test_a_named_pipe_fails_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with DecodePool(1, 4 * CLIP_BYTES) as pool:
         pool.submit(0, WindowsRequest(tmp_path / "pipe.mp4", USUAL))
         assert drain(pool) == [DecodeFailed(0, "not a file")]
 
 
-def test_where_no_process_starts_it_is_said(videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_raised_if_no_process_starts(videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHOME", "/nowhere")  # no interpreter starts with that
     with DecodePool(1, CLIP_BYTES) as pool:
         pool.submit(0, WindowsRequest(videos[0], USUAL))
@@ -310,23 +316,23 @@ def test_where_no_process_starts_it_is_said(videos: list[Path], monkeypatch: pyt
             drain(pool)
 
 
-def _spoilt(data: bytes, rng: np.random.Generator) -> bytes:
+def _damage(data: bytes, rng: np.random.Generator) -> bytes:
     """`data` cut off, overwritten in one place, or with some bytes changed, anywhere or in the header."""
-    spoilt = bytearray(data)
+    damaged = bytearray(data)
     kind = rng.integers(4)
     if kind == 0:
-        del spoilt[rng.integers(1, len(spoilt)) :]
+        del damaged[rng.integers(1, len(damaged)) :]
     elif kind == 1:
-        at, length = int(rng.integers(len(spoilt))), int(rng.integers(1, 2000))
-        spoilt[at : at + length] = rng.bytes(min(length, len(spoilt) - at))
+        offset, length = int(rng.integers(len(damaged))), int(rng.integers(1, 2000))
+        damaged[offset : offset + length] = rng.bytes(min(length, len(damaged) - offset))
     else:
-        reach = len(spoilt) if kind == 2 else min(1500, len(spoilt))
-        for at in rng.integers(0, reach, rng.integers(1, 30)):
-            spoilt[at] = rng.integers(256)
-    return bytes(spoilt)
+        reach = len(damaged) if kind == 2 else min(1500, len(damaged))
+        for offset in rng.integers(0, reach, rng.integers(1, 30)):
+            damaged[offset] = rng.integers(256)
+    return bytes(damaged)
 
 
-def test_whatever_is_wrong_with_a_file_the_answer_is_clips_or_a_reason(tmp_path: Path) -> None:
+def test_every_damaged_file_gives_clips_or_a_reason(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     codecs = {
         "mp4": "libx264",
@@ -347,7 +353,7 @@ def test_whatever_is_wrong_with_a_file_the_answer_is_clips_or_a_reason(tmp_path:
         for job in range(240):
             ending = list(codecs)[job % len(codecs)]
             path = tmp_path / f"{job}.{ending}"
-            path.write_bytes(_spoilt(sound[ending], rng))
+            path.write_bytes(_damage(sound[ending], rng))
             pool.submit(job, WindowsRequest(path, USUAL))
         for event in pool:
             if isinstance(event, ClipReady):
@@ -375,8 +381,8 @@ def test_closing_in_the_middle_ends_all_processes_and_leaves_no_memory(videos: l
         until(lambda: len(pool.pids) == 3)
         pids = pool.pids
         os.kill(pids[-1], signal.SIGSTOP)  # one of them cannot even hear us
-        began = time.monotonic()
-    assert time.monotonic() - began < 120
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < 120
     assert not any(exists(pid) for pid in pids)
     assert isinstance(clip, ClipReady) and clip.pixels.shape == (
         1,
@@ -421,8 +427,8 @@ with pool:
 """
 
 
-def _start(tmp_path: Path, mode: str, videos: list[Path]) -> tuple[subprocess.Popen[str], list[int]]:
-    """A program without a guard around its main part that uses a pool; its process, and its workers' ids."""
+def _start_program(tmp_path: Path, mode: str, videos: list[Path]) -> tuple[subprocess.Popen[str], list[int]]:
+    """Start a program without a `__main__` guard that uses a pool; its process, and the ids of its workers."""
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(_SCRIPT))
     command = [sys.executable, str(script), str(tmp_path / "log"), mode, *map(str, videos)]
@@ -434,8 +440,8 @@ def _start(tmp_path: Path, mode: str, videos: list[Path]) -> tuple[subprocess.Po
 
 
 @posix
-def test_the_callers_program_is_not_run_again(tmp_path: Path, videos: list[Path]) -> None:
-    process, pids = _start(tmp_path, "run", videos)
+def test_the_callers_main_program_does_not_run_again(tmp_path: Path, videos: list[Path]) -> None:
+    process, pids = _start_program(tmp_path, "run", videos)
     out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     assert out.split() == ["DecodeDone"] * 4 and errors == ""
@@ -444,8 +450,8 @@ def test_the_callers_program_is_not_run_again(tmp_path: Path, videos: list[Path]
 
 
 @posix
-def test_when_the_parent_is_killed_its_workers_end(tmp_path: Path, videos: list[Path]) -> None:
-    process, pids = _start(tmp_path, "hold", videos)
+def test_workers_end_if_the_parent_is_killed(tmp_path: Path, videos: list[Path]) -> None:
+    process, pids = _start_program(tmp_path, "hold", videos)
     assert len(pids) == 2 and all(exists(pid) for pid in pids)
     process.kill()
     process.communicate()
@@ -454,19 +460,19 @@ def test_when_the_parent_is_killed_its_workers_end(tmp_path: Path, videos: list[
 
 @posix
 def test_ctrl_c_ends_everything_within_seconds(tmp_path: Path, videos: list[Path]) -> None:
-    process, pids = _start(tmp_path, "run", videos * 20)
-    began = time.monotonic()
+    process, pids = _start_program(tmp_path, "run", videos * 20)
+    start_s = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, errors = process.communicate(timeout=180)
-    assert time.monotonic() - began < 120
+    assert time.monotonic() - start_s < 120
     assert errors.strip().endswith("KeyboardInterrupt")
     assert not any(exists(pid) for pid in pids)
 
 
 @posix
-def test_a_program_that_was_stopped_for_a_while_goes_on(tmp_path: Path, videos: list[Path]) -> None:
-    """Nobody is blamed for a pause of everything: a laptop that slept, a scan that was stopped."""
-    process, _ = _start(tmp_path, "run", videos)
+def test_a_program_continues_after_it_was_stopped(tmp_path: Path, videos: list[Path]) -> None:
+    """No video fails because everything paused: a laptop that slept, a scan that was stopped."""
+    process, _ = _start_program(tmp_path, "run", videos)
     os.killpg(process.pid, signal.SIGSTOP)
     time.sleep(7)
     os.killpg(process.pid, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""Which instants are looked at: windows, their instants, the published samplers."""
+"""Sampling: windows, frame times and the published samplers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ samplings = st.builds(
 
 
 @given(st.integers(0, 200_000), samplings)
-def test_windows_lie_in_the_video_in_order_and_their_number_is_known(end_ms: int, sampling: Sampling) -> None:
+def test_windows_are_in_the_video_in_order_and_counted(end_ms: int, sampling: Sampling) -> None:
     windows = plan_windows(end_ms, sampling)
     assert len(windows) == count_windows(end_ms, sampling)
     starts = [w.start_ms for w in windows]
@@ -45,7 +45,7 @@ def test_windows_lie_in_the_video_in_order_and_their_number_is_known(end_ms: int
 
 
 @given(st.integers(1, 200_000), samplings)
-def test_at_most_half_a_window_is_unseen_at_the_end(end_ms: int, sampling: Sampling) -> None:
+def test_at_most_half_a_window_is_left_at_the_end(end_ms: int, sampling: Sampling) -> None:
     windows = plan_windows(end_ms, sampling)
     assert 2 * (end_ms - windows[-1].end_ms) <= sampling.window_ms
     if end_ms < sampling.window_ms:
@@ -62,14 +62,14 @@ def test_windows_begin_at_multiples_of_the_stride(end_ms: int, sampling: Samplin
         assert abs(exact_start_us(window, sampling) - k * sampling.stride * 1000) <= 1
 
 
-def test_windows_one_after_the_other_do_not_drift_from_the_frames() -> None:
+def test_consecutive_windows_do_not_drift_from_the_frames() -> None:
     windows = plan_windows(3_600_000, USUAL)
     assert [w.start_ms for w in windows[:5]] == [0, 2133, 4266, 6400, 8533]
     assert all(a.end_ms == b.start_ms for a, b in pairwise(windows[:-1]))
     assert exact_start_us(windows[1500], USUAL) == 3_200_000_000  # frame 96000 of 30 a second
 
 
-def test_a_video_of_whole_windows_has_no_window_more() -> None:
+def test_a_video_of_whole_windows_has_no_extra_window() -> None:
     assert [(w.start_ms, w.end_ms) for w in plan_windows(6400, USUAL)] == [
         (0, 2133),
         (2133, 4266),
@@ -78,17 +78,17 @@ def test_a_video_of_whole_windows_has_no_window_more() -> None:
     assert plan_windows(2133, USUAL) == [Window(0, 2133)]
 
 
-def test_one_more_window_ends_at_the_true_end_when_more_than_half_a_window_is_unseen() -> None:
+def test_an_extra_window_covers_an_end_of_more_than_half_a_window() -> None:
     half = USUAL.window_ms // 2
     assert plan_windows(2133 + half, USUAL) == [Window(0, 2133)]
     assert plan_windows(2133 + half + 1, USUAL) == [Window(0, 2133), Window(half + 1, 2133 + half + 1)]
 
 
-def test_a_video_without_length_has_no_window() -> None:
+def test_a_video_of_duration_zero_has_no_window() -> None:
     assert plan_windows(0, USUAL) == []
 
 
-def test_a_claimed_length_of_years_is_counted_without_making_a_list() -> None:
+def test_windows_of_years_are_counted_without_a_list() -> None:
     assert count_windows(10**12, USUAL) > 4 * 10**8
 
 
@@ -99,18 +99,18 @@ def _pick(frame_starts_us: list[int], times_us: list[int]) -> list[int]:
 @pytest.mark.parametrize("digits", [3, 6])
 @pytest.mark.parametrize("k", [0, 1, 2, 3, 100, 1500])
 def test_thirty_frames_a_second_give_every_second_frame_exactly(k: int, digits: int) -> None:
-    """Also where the container rounds its times to milliseconds, and far into a video."""
+    """Also if the container rounds its times to milliseconds, and late in a video."""
     window = Window(int(k * USUAL.stride), int((k + 1) * USUAL.stride))
     times = [round(Fraction(i, 30), digits) for i in range(64 * k - 2, 64 * (k + 1))]
-    looks = frame_times_us(window, USUAL, tolerance_us=frame_tolerance_us(33333))
-    picked = _pick([int(t * 1_000_000) for t in times], looks)
+    times_us = frame_times_us(window, USUAL, tolerance_us=frame_tolerance_us(33333))
+    picked = _pick([int(t * 1_000_000) for t in times], times_us)
     assert [i + 64 * k - 2 for i in picked] == list(range(64 * k, 64 * (k + 1), 2))
 
 
 def test_29_97_frames_a_second_give_every_second_frame_of_the_first_window() -> None:
     times = [round(i * 1001 / 30000, 3) * 1_000_000 for i in range(64)]
-    looks = frame_times_us(Window(0, 2133), USUAL, tolerance_us=frame_tolerance_us(33367))
-    assert _pick([int(t) for t in times], looks) == list(range(0, 64, 2))
+    times_us = frame_times_us(Window(0, 2133), USUAL, tolerance_us=frame_tolerance_us(33367))
+    assert _pick([int(t) for t in times], times_us) == list(range(0, 64, 2))
 
 
 def test_sixty_frames_give_every_fourth_and_ten_repeat() -> None:
@@ -137,13 +137,13 @@ def test_short_videos_of_thirty_frames_a_second_wrap_as_the_published_sampler_do
 
 
 @given(st.integers(1, 2_000_000), samplings)
-def test_instants_never_leave_a_short_video(end_us: int, sampling: Sampling) -> None:
+def test_frame_times_stay_within_a_short_video(end_us: int, sampling: Sampling) -> None:
     window = Window(0, max(1, round(end_us / 1000)))
     if window.end_ms < sampling.window_ms:
-        assert all(0 <= look < max(1, end_us) for look in frame_times_us(window, sampling, end_us))
+        assert all(0 <= time_us < max(1, end_us) for time_us in frame_times_us(window, sampling, end_us))
 
 
-def test_the_key_tells_what_the_pixels_depend_on_and_nothing_else() -> None:
+def test_the_key_contains_exactly_what_the_pixels_depend_on() -> None:
     assert USUAL.key() == f"v{PIPELINE_VERSION} 32@15 every 2133ms center 256/224"
     keys = {
         Sampling.create(32, 15.0, view=view, crop=crop, stride_s=stride).key()
@@ -168,17 +168,17 @@ def test_the_key_tells_what_the_pixels_depend_on_and_nothing_else() -> None:
         {"short_side": 0},
     ],
 )
-def test_unsound_numbers_are_refused(wrong: dict[str, object]) -> None:
+def test_invalid_numbers_are_rejected(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         Sampling(**{"frames": 32, "rate": 15.0, "stride_ms": 2133, **wrong})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("row", TABLES["sampler_table"], ids=lambda r: f"{r['frames']}x{r['clips']}")
 def test_the_published_sampler_gives_the_published_indices(row: dict) -> None:
-    found = published_indices(row["frames"], "clip" if row["clips"] == 1 else "test")
-    assert [clip[0] for clip in found] == row["first"]
-    assert [sum(clip) for clip in found] == row["sum_per_clip"]
-    assert row["indices"] is None or found == row["indices"]
+    indices = published_indices(row["frames"], "clip" if row["clips"] == 1 else "test")
+    assert [clip[0] for clip in indices] == row["first"]
+    assert [sum(clip) for clip in indices] == row["sum_per_clip"]
+    assert row["indices"] is None or indices == row["indices"]
 
 
 def test_the_table_in_the_repository_is_the_shared_one(shared: Path) -> None:
@@ -187,7 +187,7 @@ def test_the_table_in_the_repository_is_the_shared_one(shared: Path) -> None:
     assert golden["geometry_table"] == TABLES["geometry_table"]
 
 
-def test_the_published_sampler_refuses_what_it_does_not_know() -> None:
+def test_the_published_sampler_rejects_unknown_protocols_and_empty_videos() -> None:
     with pytest.raises(ValueError):
         published_indices(10, "clips")  # type: ignore[arg-type]
     with pytest.raises(ValueError):

@@ -1,4 +1,4 @@
-"""What the pixels of a clip look like: colours, turns, fields, range, high dynamic range; the published pipelines."""
+"""The pixels of a clip: colours, orientation, fields, range, high dynamic range; the published pipelines."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def first_view(path: Path, view: str = "center") -> np.ndarray:
     return next(iter(read_clips(path, Sampling.create(32, 15.0, view=view)))).pixels[0, 0]
 
 
-def footage_of(path: Path, width: int = 160, height: int = 120, **kwargs: object) -> Path:
+def make_corner_video(path: Path, width: int = 160, height: int = 120, **kwargs: object) -> Path:
     return make_video(
         path, seconds=1, width=width, height=height, draw=lambda i: four_corners(width, height), **kwargs
     )  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def footage_of(path: Path, width: int = 160, height: int = 120, **kwargs: object
     ],
 )
 def test_colours_are_right_in_every_pixel_format(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
-    path = footage_of(tmp_path / name, codec=codec, pix_fmt=pix_fmt)
+    path = make_corner_video(tmp_path / name, codec=codec, pix_fmt=pix_fmt)
     tolerance = 45 if pix_fmt == "rgb8" else 10
     for view in ("center", "full", "three"):
         difference = np.abs(corners_of(first_view(path, view)).astype(int) - CORNERS)
@@ -87,20 +87,20 @@ def test_colours_are_right_in_every_pixel_format(tmp_path: Path, name: str, code
 
 
 @pytest.mark.parametrize(("space", "span"), list(product([1, 6], [1, 2])))
-def test_matrix_and_range_of_the_stream_are_heeded(tmp_path: Path, space: int, span: int) -> None:
+def test_colour_matrix_and_range_of_the_stream_are_used(tmp_path: Path, space: int, span: int) -> None:
     colour = {"colorspace": space, "color_range": span, "color_trc": 1, "color_primaries": 1}
-    path = footage_of(tmp_path / "c.mp4", colour=colour)
+    path = make_corner_video(tmp_path / "c.mp4", colour=colour)
     assert np.abs(corners_of(first_view(path)).astype(int) - CORNERS).max() <= 8
 
 
 def test_a_grey_video_has_three_equal_channels(tmp_path: Path) -> None:
-    view = first_view(footage_of(tmp_path / "grey.mkv", codec="ffv1", pix_fmt="gray"))
+    view = first_view(make_corner_video(tmp_path / "grey.mkv", codec="ffv1", pix_fmt="gray"))
     assert (view[..., 0] == view[..., 1]).all() and (view[..., 1] == view[..., 2]).all()
     assert view.std() > 10
 
 
 @pytest.mark.parametrize(
-    ("turn", "shown"),
+    ("turn", "quarters"),
     [
         ((0, False, False), [[0, 1], [2, 3]]),
         ((90, False, False), [[1, 3], [0, 2]]),  # counter-clockwise: the right side comes up
@@ -111,11 +111,11 @@ def test_a_grey_video_has_three_equal_channels(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["turned.mp4", "turned.mov"])
-def test_a_turned_or_mirrored_video_stands_upright(
-    tmp_path: Path, name: str, turn: tuple[int, bool, bool], shown: list[list[int]]
+def test_a_rotated_or_mirrored_video_is_upright(
+    tmp_path: Path, name: str, turn: tuple[int, bool, bool], quarters: list[list[int]]
 ) -> None:
-    path = footage_of(tmp_path / name, turn=turn)
-    expected = CORNERS.reshape(4, 3)[np.array(shown)]
+    path = make_corner_video(tmp_path / name, turn=turn)
+    expected = CORNERS.reshape(4, 3)[np.array(quarters)]
     for view in ("center", "full"):
         assert np.abs(corners_of(first_view(path, view)).astype(int) - expected).max() <= 8
     quarter = turn[0] in (90, -90)
@@ -125,7 +125,7 @@ def test_a_turned_or_mirrored_video_stands_upright(
     assert first_view(path, "full").shape == ((352, 256, 3) if quarter else (256, 352, 3))
 
 
-def test_pixel_aspect_is_taken_out(tmp_path: Path) -> None:
+def test_pixel_aspect_is_corrected(tmp_path: Path) -> None:
     """A circle that is stored as an ellipse is a circle in the clip."""
     y, x = np.mgrid[0:240, 0:160]
     ellipse = np.repeat(
@@ -144,8 +144,8 @@ def test_pixel_aspect_is_taken_out(tmp_path: Path) -> None:
     assert probe(path).width == 320
 
 
-def test_interlaced_pictures_show_no_combs(tmp_path: Path) -> None:
-    """The two fields of a frame are moments apart: rows of both in turn would be a comb."""
+def test_interlaced_pictures_show_no_combing(tmp_path: Path) -> None:
+    """The two fields of a frame are from different times; alternating rows of both would be a comb."""
     comb = np.zeros((288, 352, 3), np.uint8)
     comb[0::2, 60:180], comb[1::2, 180:300] = 255, 255
     path = make_video(
@@ -235,8 +235,8 @@ def test_an_hdr_video_becomes_viewable(tmp_path: Path, transfer: int) -> None:
     white, card = (
         (_pq(203), _pq(0.18 * 203)) if transfer == PQ else (round(0.75 * 65535), round(0.38 * 65535))
     )
-    drawn = np.full((120, 160, 3), card, np.uint16)
-    drawn[:, 80:] = white
+    picture = np.full((120, 160, 3), card, np.uint16)
+    picture[:, 80:] = white
     colour = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9, "color_range": 1}
     path = make_video(
         tmp_path / "hdr.mp4",
@@ -244,7 +244,7 @@ def test_an_hdr_video_becomes_viewable(tmp_path: Path, transfer: int) -> None:
         codec="libx265",
         pix_fmt="yuv420p10le",
         colour=colour,
-        draw=lambda i: drawn,
+        draw=lambda i: picture,
     )
     assert probe(path).hdr
     view = first_view(path).astype(int)
@@ -259,7 +259,7 @@ def test_an_hdr_video_becomes_viewable(tmp_path: Path, transfer: int) -> None:
 
 
 def formula(width: int, height: int) -> np.ndarray:
-    """A picture that anybody can make again."""
+    """A picture that is easy to generate in other languages."""
     y, x = np.mgrid[0:height, 0:width].astype(np.int64)
     channels = [
         (101 * c + 3 * (c + 1) * y + 7 * x + (x * y) // (5 + c) + (x * x * 3 + y * y * 5) // 7) % 256
@@ -280,14 +280,14 @@ def test_the_resize_is_opencvs_to_the_last_bit(
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.data())
-def test_a_region_of_a_resized_picture_is_what_the_whole_has_there(
+def test_a_region_equals_that_part_of_the_resized_picture(
     w: int, h: int, tw: int, th: int, data: st.DataObject
 ) -> None:
     x, y = data.draw(st.integers(0, tw - 1)), data.draw(st.integers(0, th - 1))
     rw, rh = data.draw(st.integers(1, tw - x)), data.draw(st.integers(1, th - y))
     picture = formula(w, h)
-    whole = resize_bilinear(picture, tw, th)
-    assert np.array_equal(resize_bilinear(picture, tw, th, (x, y, rw, rh)), whole[y : y + rh, x : x + rw])
+    resized = resize_bilinear(picture, tw, th)
+    assert np.array_equal(resize_bilinear(picture, tw, th, (x, y, rw, rh)), resized[y : y + rh, x : x + rw])
 
 
 def _plain(path: Path, orientation: Orientation | None = None) -> list[np.ndarray]:
@@ -298,19 +298,19 @@ def _plain(path: Path, orientation: Orientation | None = None) -> list[np.ndarra
 @pytest.mark.parametrize("seconds", [0.5, 3.0, 5.5])
 def test_the_clip_protocol_is_one_clip_of_the_middle(tmp_path: Path, seconds: float) -> None:
     path = make_numbered(tmp_path / "p.mp4", seconds=seconds, width=320, height=240)
-    found = read_protocol_views(path)
+    views = read_protocol_views(path)
     pictures = _plain(path)
     ((*indices,),) = published_indices(len(pictures), "clip")
-    assert found.shape == (1, 32, 224, 224, 3)
+    assert views.shape == (1, 32, 224, 224, 3)
     x, y = published_center_crop(341, 256, 224)
     expected = [resize_bilinear(pictures[i], 341, 256)[y : y + 224, x : x + 224] for i in indices]
-    assert np.array_equal(found[0], np.stack(expected))
-    assert numbers(found) == indices
+    assert np.array_equal(views[0], np.stack(expected))
+    assert numbers(views) == indices
 
 
 def test_the_test_protocol_is_four_clips_by_three_crops(tmp_path: Path) -> None:
     path = make_numbered(tmp_path / "p.mp4", seconds=6, width=240, height=320)
-    found = read_protocol_views(path, protocol="test")
+    views = read_protocol_views(path, protocol="test")
     pictures = _plain(path)
     size = published_resize(240, 320, 224)
     expected = [
@@ -318,39 +318,39 @@ def test_the_test_protocol_is_four_clips_by_three_crops(tmp_path: Path) -> None:
         for x, y in published_uniform_crops(*size, 224)
         for clip in published_indices(len(pictures), "test")
     ]
-    assert np.array_equal(found, np.stack(expected))
+    assert np.array_equal(views, np.stack(expected))
 
 
-def test_another_spec_is_looked_at_in_the_same_scheme(tmp_path: Path) -> None:
+def test_other_sizes_follow_the_same_scheme(tmp_path: Path) -> None:
     path = make_numbered(tmp_path / "p.mp4", seconds=3)
-    found = read_protocol_views(path, frames=8, step=4, short_side=112, crop=96)
-    assert found.shape == (1, 8, 96, 96, 3)
-    assert [read_number(f, 96 / 112) for f in found[0]] == published_indices(90, "clip", frames=8, step=4)[0]
+    views = read_protocol_views(path, frames=8, step=4, short_side=112, crop=96)
+    assert views.shape == (1, 8, 96, 96, 3)
+    assert [read_number(f, 96 / 112) for f in views[0]] == published_indices(90, "clip", frames=8, step=4)[0]
 
 
-def test_predict_looks_at_an_upright_picture(tmp_path: Path) -> None:
-    path = footage_of(tmp_path / "turned.mp4", turn=(90, False, False))
+def test_predict_uses_the_upright_picture(tmp_path: Path) -> None:
+    path = make_corner_video(tmp_path / "turned.mp4", turn=(90, False, False))
     expected = CORNERS.reshape(4, 3)[[[1, 3], [0, 2]]]
     assert np.abs(corners_of(read_protocol_views(path)[0, 0]).astype(int) - expected).max() <= 8
 
 
-def test_predict_of_a_broken_off_video_uses_the_frames_that_decode(tmp_path: Path) -> None:
+def test_predict_of_a_truncated_video_uses_the_frames_that_decode(tmp_path: Path) -> None:
     path = make_numbered(tmp_path / "cut.mp4", seconds=4, options={"g": "5", "bf": "0"})
     with av.open(str(path)) as container:
         last = [(p.pos, p.size) for p in container.demux(video=0) if p.size][-60:]
     data = bytearray(path.read_bytes())
-    for at, size in last:
-        data[at : at + size] = b"\xff" * size
+    for position, size in last:
+        data[position : position + size] = b"\xff" * size
     path.write_bytes(data)
     assert numbers(read_protocol_views(path)) == published_indices(60, "clip")[0]
 
 
-def test_predict_of_an_extreme_shape_asks_for_no_huge_picture(tmp_path: Path) -> None:
+def test_predict_of_an_extreme_shape_needs_no_huge_picture(tmp_path: Path) -> None:
     path = make_video(tmp_path / "long.mkv", seconds=1, width=16000, height=8, codec="ffv1", pix_fmt="bgr0")
     assert read_protocol_views(path, protocol="test").shape == (12, 32, 224, 224, 3)
 
 
-def test_predict_of_no_video_says_so(tmp_path: Path) -> None:
+def test_predict_of_no_video_raises(tmp_path: Path) -> None:
     (tmp_path / "no.mp4").write_bytes(b"no")
     with pytest.raises(VideoError, match="no usable picture"):
         read_protocol_views(tmp_path / "no.mp4")
@@ -360,6 +360,6 @@ def test_predict_of_no_video_says_so(tmp_path: Path) -> None:
 def test_predict_of_the_published_example_has_the_published_pixels(shared: Path, protocol: str) -> None:
     golden = json.loads((shared / "golden" / "paddle_example.json").read_text())
     golden = golden["predict" if protocol == "clip" else "test"]["input"]
-    found = read_protocol_views(shared / "clips" / "archery__022.avi", protocol=protocol)  # type: ignore[arg-type]
-    channels_first = np.ascontiguousarray(found.reshape(-1, 224, 224, 3).transpose(3, 0, 1, 2))
+    views = read_protocol_views(shared / "clips" / "archery__022.avi", protocol=protocol)  # type: ignore[arg-type]
+    channels_first = np.ascontiguousarray(views.reshape(-1, 224, 224, 3).transpose(3, 0, 1, 2))
     assert hashlib.sha256(channels_first.tobytes()).hexdigest() == golden["sha256_uint8_cthw"]

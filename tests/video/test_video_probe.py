@@ -1,4 +1,4 @@
-"""What a file holds, and that nothing but the file is ever opened."""
+"""Probing reads what a file contains, and never opens another file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ USUAL = Sampling.create(32, 15.0)
         ("a.apng", "apng", {}),
     ],
 )
-def test_the_length_and_the_size_are_right_in_every_container(
+def test_duration_and_size_are_right_in_every_container(
     tmp_path: Path, name: str, codec: str, options: dict[str, str]
 ) -> None:
     formats = {"mjpeg": "yuvj420p", "gif": "rgb8", "apng": "rgb24"}
@@ -84,7 +84,9 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
-def test_a_name_is_only_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_name_like_a_protocol_is_only_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     make_video(tmp_path / "plain.mp4", seconds=1).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert probe(name).duration_ms == 1000
@@ -92,7 +94,7 @@ def test_a_name_is_only_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
-def test_a_name_that_is_no_text_is_opened(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_opened(tmp_path: Path) -> None:
     name = os.fsencode(tmp_path) + b"/caf\xe9-\xff.mp4"
     os.rename(make_video(tmp_path / "plain.mp4", seconds=1), name)
     assert probe(name).duration_ms == 1000
@@ -109,7 +111,7 @@ def test_metadata_that_is_not_utf_8_is_no_obstacle(tmp_path: Path) -> None:
     assert probe(path).duration_ms == 1000
 
 
-def test_a_length_is_what_the_packets_say_also_in_a_large_file(
+def test_the_duration_follows_from_packets_also_in_a_large_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("large.mp4", "large.mkv", "large.ts", "large.avi", "large.mpg", "large.flv"):
@@ -122,20 +124,20 @@ def test_a_length_is_what_the_packets_say_also_in_a_large_file(
         assert abs(small.duration_ms - 20_000) <= 34, name
 
 
-def test_the_length_of_a_large_file_whose_header_lies_is_what_its_packets_say(
+def test_a_wrong_duration_in_the_header_of_a_large_file_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = make_video(tmp_path / "liar.mkv", seconds=20)
     data = bytearray(path.read_bytes())
-    at = data.index(b"\x44\x89\x88") + 3
+    offset = data.index(b"\x44\x89\x88") + 3
     for claimed in (3_000_000.0, 1.0):
-        data[at : at + 8] = np.array([claimed], dtype=">f8").tobytes()
+        data[offset : offset + 8] = np.array([claimed], dtype=">f8").tobytes()
         path.write_bytes(data)
         monkeypatch.setattr("vtag.engine.video.read.probe.FULL_READ_BYTES", 1000)
         assert abs(probe(path).duration_ms - 20_000) <= 34
 
 
-def test_when_a_video_was_recorded_is_read_where_it_says(tmp_path: Path) -> None:
+def test_the_recording_time_is_read(tmp_path: Path) -> None:
     path = make_video(tmp_path / "when.mp4", seconds=1, metadata={"creation_time": "2024-05-06T07:08:09Z"})
     assert probe(path).recorded_at == "2024-05-06T07:08:09.000000Z"
     assert probe(make_video(tmp_path / "never.mp4", seconds=1)).recorded_at is None
@@ -186,7 +188,7 @@ def test_a_still_in_front_is_not_the_video(tmp_path: Path) -> None:
     assert (probe(both).width, probe(both).codec, probe(both).duration_ms) == (160, "h264", 2000)
 
 
-def test_of_two_videos_the_default_one_is_taken(tmp_path: Path) -> None:
+def test_the_default_one_of_two_video_streams_is_used(tmp_path: Path) -> None:
     small = make_video(tmp_path / "small.mp4", seconds=2)
     large = make_video(tmp_path / "large.mp4", seconds=2, width=320, height=240)
     assert probe(_mux(tmp_path / "first.mkv", [(small, 1), (large, 0)])).width == 160
@@ -222,7 +224,7 @@ def secret(tmp_path: Path) -> Path:
 
 
 def _references(secret: Path, address: str) -> dict[str, str]:
-    """Texts that libav would follow, by the name they would have."""
+    """Playlists that libav would follow, by file name."""
     return {
         "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:1,\n{secret.name}\n#EXT-X-ENDLIST\n",
         "address.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:1,\n{address}/a.ts\n#EXT-X-ENDLIST\n",
@@ -266,10 +268,10 @@ def test_a_quicktime_reference_to_another_file_is_not_followed(secret: Path) -> 
     path = make_numbered(secret.parent / "refers.mov", seconds=1)
     data = path.read_bytes()
     assert b"dref" in data
-    at = data.index(b"dref") - 4
-    url = data[at + 16 :][:12]
+    offset = data.index(b"dref") - 4
+    url = data[offset + 16 :][:12]
     assert url[4:8] == b"url " and url[11] == 1  # self-contained
-    path.write_bytes(data[: at + 16 + 11] + b"\0" + data[at + 16 + 12 :])  # now it says: elsewhere
+    path.write_bytes(data[: offset + 16 + 11] + b"\0" + data[offset + 16 + 12 :])  # now it says: elsewhere
     try:
         clips = list(read_clips(path, USUAL))
     except VideoError:
@@ -280,7 +282,7 @@ def test_a_quicktime_reference_to_another_file_is_not_followed(secret: Path) -> 
 @pytest.mark.parametrize(
     "content", [b"", b"plain text " * 200, bytes(range(256)) * 40, b"GIF89a", b"\x89PNG\r\n\x1a\n"]
 )
-def test_what_is_no_video_is_said_so_on_one_line(tmp_path: Path, content: bytes) -> None:
+def test_an_unusable_file_is_explained_on_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "renamed.mp4"
     path.write_bytes(content)
     with pytest.raises(VideoError) as caught:
@@ -298,7 +300,7 @@ def test_a_still_picture_is_no_video(tmp_path: Path) -> None:
             probe(tmp_path / name)
 
 
-def test_folders_pipes_and_absent_files_are_refused_at_once(tmp_path: Path) -> None:
+def test_folders_pipes_and_missing_files_fail_at_once(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="not a file"):
         probe(tmp_path)
     with pytest.raises(VideoError, match="cannot be opened"):
@@ -311,11 +313,11 @@ def test_folders_pipes_and_absent_files_are_refused_at_once(tmp_path: Path) -> N
             probe(tmp_path / "pipe.mp4")
 
 
-def test_a_header_that_claims_a_gigantic_picture_is_refused(tmp_path: Path) -> None:
+def test_a_header_that_claims_a_gigantic_picture_fails(tmp_path: Path) -> None:
     path = make_video(tmp_path / "huge.avi", seconds=1, codec="ffv1", pix_fmt="yuv420p")
     data = bytearray(path.read_bytes())
-    at = data.index(b"strf") + 8
-    data[at + 4 : at + 12] = np.array([60000, 60000], dtype="<i4").tobytes()
+    offset = data.index(b"strf") + 8
+    data[offset + 4 : offset + 12] = np.array([60000, 60000], dtype="<i4").tobytes()
     path.write_bytes(data)
     with pytest.raises(VideoError):
         list(read_clips(path, USUAL))

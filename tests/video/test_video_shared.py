@@ -1,4 +1,4 @@
-"""The shared clips and the awkward files, each with what has to come out of it."""
+"""The shared clips and the difficult files, each with its expected windows, duration and size."""
 
 from __future__ import annotations
 
@@ -156,25 +156,25 @@ def test_a_shared_clip_has_its_windows(shared: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_an_awkward_file_has_the_windows_that_its_frames_allow(shared: Path, name: str) -> None:
+def test_a_difficult_file_has_the_windows_of_its_frames(shared: Path, name: str) -> None:
     _check(shared / "awkward" / name, *AWKWARD[name])
 
 
-def _check(path: Path, clips: int, duration_ms: int, size: tuple[int, int]) -> None:
+def _check(path: Path, clip_count: int, duration_ms: int, size: tuple[int, int]) -> None:
     reader = read_clips(path, USUAL)
-    found = list(reader)
-    assert (len(found), reader.info.duration_ms, (reader.info.width, reader.info.height)) == (
-        clips,
+    clips = list(reader)
+    assert (len(clips), reader.info.duration_ms, (reader.info.width, reader.info.height)) == (
+        clip_count,
         duration_ms,
         size,
     )
-    assert all(c.pixels.shape == (1, 32, 224, 224, 3) for c in found)
-    assert all(0 <= c.start_ms < c.end_ms <= duration_ms for c in found)
+    assert all(c.pixels.shape == (1, 32, 224, 224, 3) for c in clips)
+    assert all(0 <= c.start_ms < c.end_ms <= duration_ms for c in clips)
     assert reader.note == NOTES.get(path.name, "")
 
 
 @pytest.mark.parametrize("name", NO_PICTURE)
-def test_an_awkward_file_without_a_picture_says_why(shared: Path, name: str) -> None:
+def test_a_difficult_file_without_a_picture_gives_the_reason(shared: Path, name: str) -> None:
     with pytest.raises(UnusableVideo) as caught:
         read_clips(shared / "awkward" / name, USUAL)
     assert caught.value.reason == f"no usable picture ({NO_PICTURE[name]})"
@@ -186,15 +186,15 @@ def test_the_tables_name_every_shared_file(shared: Path) -> None:
     assert awkward == set(AWKWARD) | set(NO_PICTURE)
 
 
-@pytest.mark.parametrize("turned", ["rotate-90.mp4", "rotate-180.mp4", "rotate-270.mp4"])
-def test_the_turned_copies_look_like_the_upright_one(shared: Path, turned: str) -> None:
-    upright, other = (
-        next(iter(read_clips(shared / "awkward" / n, USUAL))).pixels for n in ("rotate-0.mp4", turned)
+@pytest.mark.parametrize("name", ["rotate-90.mp4", "rotate-180.mp4", "rotate-270.mp4"])
+def test_rotated_copies_look_like_the_upright_one(shared: Path, name: str) -> None:
+    upright, rotated = (
+        next(iter(read_clips(shared / "awkward" / n, USUAL))).pixels for n in ("rotate-0.mp4", name)
     )
-    assert np.abs(upright.astype(int) - other).mean() < 10
+    assert np.abs(upright.astype(int) - rotated).mean() < 10
 
 
-def test_a_phones_turned_video_looks_like_its_upright_source(shared: Path) -> None:
+def test_a_rotated_phone_video_looks_like_its_upright_source(shared: Path) -> None:
     stored, upright = (
         next(iter(read_clips(shared / "clips" / f"dog-on-skateboard__{n}.mp4", USUAL))).pixels
         for n in ("054", "028")

@@ -1,4 +1,4 @@
-"""Which part of a picture becomes which pixels."""
+"""Geometry: which part of a picture becomes which pixels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ sizes = st.one_of(st.integers(1, 64), st.integers(1, 65535))
     st.sampled_from(VIEWS),
     st.sampled_from([(256, 224), (224, 224), (97, 64)]),
 )
-def test_no_picture_asks_for_more_than_its_view(
+def test_no_geometry_needs_more_pixels_than_its_view(
     width: int, height: int, aspect: Fraction, turned: Orientation, view: str, sides: tuple[int, int]
 ) -> None:
     sampling = Sampling.create(32, 15.0, view=view, short_side=sides[0], crop=sides[1])
@@ -102,7 +102,7 @@ def test_the_long_side_of_full_is_a_multiple_of_32(width: int, height: int) -> N
     assert abs(max(rows, columns) - shape) <= 16
 
 
-def test_three_crops_lie_at_both_ends_and_in_the_middle() -> None:
+def test_three_crops_are_at_both_ends_and_in_the_middle() -> None:
     g = compute_geometry(1920, 1080, SQUARE, UPRIGHT, Sampling.create(32, 15.0, view="three"))
     assert (g.scaled_width, g.scaled_height) == (398, 224)
     assert g.crops == ((0, 0), (174, 0), (87, 0))
@@ -110,7 +110,7 @@ def test_three_crops_lie_at_both_ends_and_in_the_middle() -> None:
     assert g.crops == ((0, 0), (0, 174), (0, 87))
 
 
-def test_a_turned_picture_has_the_geometry_of_the_upright_one() -> None:
+def test_a_rotated_picture_has_the_geometry_of_the_upright_one() -> None:
     quarter = Orientation(transpose=True, mirror_x=True)
     for view in VIEWS:
         sampling = Sampling.create(32, 15.0, view=view)
@@ -121,7 +121,7 @@ def test_a_turned_picture_has_the_geometry_of_the_upright_one() -> None:
         assert (stored.height, stored.width) == (upright.width, upright.height)
 
 
-def test_pixels_that_are_no_squares_are_seen_as_squares() -> None:
+def test_pixels_that_are_not_square_become_square() -> None:
     assert upright_size(720, 576, Fraction(16, 15), UPRIGHT) == (768, 576)
     assert upright_size(720, 480, Fraction(8, 9), UPRIGHT) == (720, 540)
     g = compute_geometry(720, 576, Fraction(16, 15), UPRIGHT, Sampling.create(32, 15.0))
@@ -139,7 +139,7 @@ def test_pixels_that_are_no_squares_are_seen_as_squares() -> None:
         ((0, 0, 0, 0, 0, 0, 0, 0, 0), 0),  # nonsense
     ],
 )
-def test_display_matrices_are_read(matrix: tuple[int, ...], rotation: int) -> None:
+def test_display_matrices_give_rotations(matrix: tuple[int, ...], rotation: int) -> None:
     assert Orientation.from_display_matrix(tuple(65536 * v for v in matrix)).rotation == rotation
 
 

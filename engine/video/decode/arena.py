@@ -1,4 +1,4 @@
-"""One piece of memory that processes share, given out in ranges; its size is its bound, and it leaves no name."""
+"""Shared memory of a fixed size, allocated in ranges. It has no name in the file system that could stay behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ALIGNMENT = 64
 
 
 class Arena:
-    """`size_bytes` of shared memory. The creator gives ranges out; others attach to it and write into theirs."""
+    """`size_bytes` of shared memory. Its creator allocates ranges; other processes attach and write into them."""
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = max(mmap.PAGESIZE, size_bytes)
@@ -41,20 +41,20 @@ class Arena:
         return sum(self._used.values())
 
     def allocate(self, length: int) -> int | None:
-        """The offset of a free range of `length` bytes, or None while there is none."""
+        """The offset of a free range of `length` bytes; None if there is none now."""
         length = -(-length // _ALIGNMENT) * _ALIGNMENT
-        at = 0
+        free_offset = 0
         for offset in sorted(self._used):
-            if offset - at >= length:
+            if offset - free_offset >= length:
                 break
-            at = offset + self._used[offset]
-        if self.size_bytes - at < length:
+            free_offset = offset + self._used[offset]
+        if self.size_bytes - free_offset < length:
             return None
-        self._used[at] = length
-        return at
+        self._used[free_offset] = length
+        return free_offset
 
     def free(self, offset: int) -> None:
-        """Give the range at `offset` back."""
+        """Free the range at `offset`."""
         del self._used[offset]
 
     def view(self, offset: int, shape: Sequence[int]) -> NDArray[np.uint8]:
@@ -62,14 +62,14 @@ class Arena:
         return view(self._memory, offset, shape)
 
     def close(self) -> None:
-        """Forget the memory; it is gone when the last array that shows it is."""
+        """Close the file descriptor. The memory is freed when the last array on it is."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 def attach(handle: str, size_bytes: int) -> mmap.mmap:
-    """The memory of an arena, in a process that inherited it."""
+    """The memory of an arena, in a child process that inherited its descriptor."""
     if sys.platform == "win32":
         return mmap.mmap(-1, size_bytes, tagname=handle)
     return mmap.mmap(int(handle), size_bytes)
@@ -82,7 +82,7 @@ def view(memory: mmap.mmap, offset: int, shape: Sequence[int]) -> NDArray[np.uin
 
 
 def _anonymous_file() -> int:
-    """A descriptor of memory without a name, so that nothing stays behind however the process ends."""
+    """A descriptor of a file without a name: nothing stays behind, however the process ends."""
     if hasattr(os, "memfd_create"):
         try:
             return os.memfd_create("vtag-clips")

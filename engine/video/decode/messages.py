@@ -30,7 +30,7 @@ class WindowsRequest:
 
 @dataclass(frozen=True)
 class SingleWindowRequest:
-    """Decode one window: the one at `start_ms`, else the one at `share` of the positions where a window fits.
+    """Decode one window: the one at `start_ms`, else the one at `share` of the possible positions.
 
     The stride of `sampling` does not matter.
     """
@@ -57,7 +57,7 @@ class TrainingClipRequest:
     """Decode one clip by frame index (`published.read_training_clip`)."""
 
     path: VideoPath
-    share: float  # 0: the first position where the clip fits, 1: the last
+    share: float  # 0: the first possible position, 1: the last
     frames: int
     step: int
     short_side: int
@@ -126,7 +126,7 @@ class DecodeDone:
     info: VideoInfo
     broken_packets: int
     clips: int
-    empty: int  # windows without a frame that begins in them
+    empty_windows: int  # without a frame that begins in them
     note: str = ""  # what was wrong with a video that was decoded all the same
 
 

@@ -1,7 +1,7 @@
 """Decodes several videos at once, in processes that may crash or hang without harm to the others.
 
-Each process is started anew: nothing is forked, and the caller's `__main__` does not run again. It decodes one file
-at a time and writes the clips into one piece of shared memory of a fixed size. A process that dies, makes no
+Each process is a new interpreter: nothing is forked, and the caller's `__main__` does not run again. It decodes one
+file at a time and writes the clips into one piece of shared memory of a fixed size. A process that dies, makes no
 progress, takes too long or uses too much memory is killed and replaced; only its file fails.
 """
 

@@ -1,4 +1,4 @@
-"""A decoding process as its parent sees it: started anew, sent lines of JSON, killed if necessary."""
+"""A decoding process as its parent sees it: a new interpreter, sent lines of JSON, killed if necessary."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class _Worker:
         reader = self._open(job, path, request.sampling, skip)
         self._send(VideoOpened(reader.info.duration_ms))
         if job.with_fingerprint:
-            self._send(FingerprintReady(job.id, reader.info, compute_fingerprint(path, reader.facts)))
+            self._send(FingerprintReady(job.id, reader.info, compute_fingerprint(path, reader.stream_info)))
             if not self._decisions.get().is_decoded:
                 reader.close()
                 self._send_heartbeat()
@@ -202,7 +202,7 @@ class _Worker:
         (info,) = opened_info
         self._send_clip(clips.shape, 0, info.duration_ms)
         self._send_heartbeat()
-        self._send(DecodeDone(job.id, info, broken_packets=0, clips=1, empty=0))
+        self._send(DecodeDone(job.id, info, broken_packets=0, clips=1, empty_windows=0))
 
     def _allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Shared memory of `shape`, once there is enough. Raises VideoError if there can never be."""
@@ -219,7 +219,14 @@ class _Worker:
     def _send_done(self, job: DecodeJob, reader: ClipReader) -> None:
         self._send_heartbeat()
         self._send(
-            DecodeDone(job.id, reader.info, reader.broken_packets, reader.looked, reader.empty, reader.note)
+            DecodeDone(
+                job.id,
+                reader.info,
+                reader.broken_packets,
+                reader.clip_count,
+                reader.empty_windows,
+                reader.note,
+            )
         )
 
     def _on_broken(self) -> None:

@@ -1,1 +1,1 @@
-"""What a file holds, which instants a window samples, and its pixels. Imports PyAV and NumPy."""
+"""Reads video files: their properties, the frames of a window, their pixels. Imports errors, text, PyAV and NumPy."""

@@ -1,4 +1,4 @@
-"""The one place that opens a video file: which containers are read, and which of their streams is the video."""
+"""Opens video files, for all of vtag: the containers it accepts, and which of their streams is the video."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# Containers that people's videos are in and that hold their own bytes. Left out on purpose: whatever names other
-# files or addresses (hls, concat, dash, image2, imf, sdp, rtsp, vobsub, vapoursynth ...), devices, still pictures,
-# audio, subtitles, and text drawn as pictures (tty). A protocol whitelist does not keep a playlist from its files.
-# Names are libavformat's; one demuxer's names stand together, as the list is compared with each of them.
+# Containers that hold their own video. Left out on purpose: formats that name other files or addresses (hls, concat,
+# dash, image2, imf, sdp, rtsp, vobsub, vapoursynth ...), devices, still pictures, audio, subtitles, and text drawn as
+# pictures (tty). A protocol whitelist would not keep a playlist from opening other files. The names are those of
+# libavformat. The names of one demuxer are one entry, because libavformat compares the list with each of them.
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2",
     "matroska,webm",
@@ -61,10 +61,10 @@ _FORMATS = (
     "ty",
 )
 FORMAT_WHITELIST = ",".join(_FORMATS)
-# Larger pictures than 16K x 8K are taken for a broken header; a frame of them would need 200 MB and more.
+# A larger picture than 16K x 8K is a broken header; one frame of it would need 200 MB and more.
 MAX_PIXELS = 16384 * 8192
-_FASTEST = 480  # frames a second that are believed
-_SNIFFED_PACKETS = 400  # of all video streams together, where a file has several
+_MAX_FRAME_RATE = 480  # frames a second; a higher claim is not believed
+_SNIFFED_PACKETS = 400  # of all video streams together, if a file has several
 
 _GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS, which PyAV sets
 
@@ -72,7 +72,7 @@ NO_PICTURE = "no usable picture"
 
 
 class UnusableVideo(VideoError):
-    """A file without a picture that can be used; `reason` says why, without the file's name."""
+    """A file that cannot be used as a video. `reason` says why, without the file's name."""
 
     def __init__(self, path: str | bytes | os.PathLike[str], reason: str) -> None:
         self.path = os.fsencode(path)
@@ -82,28 +82,30 @@ class UnusableVideo(VideoError):
 
 @contextlib.contextmanager
 def open_container(path: str | bytes | os.PathLike[str]) -> Iterator[InputContainer]:
-    """The open container of the file at `path`, closed at the end.
+    """The open container of the file at `path`, closed at the end of the block.
 
-    Content decides what it is, not the name; nothing but the file itself is read. Raises UnusableVideo where it is
-    no file, is no container that is read here, or names other files.
+    The content decides about the format, not the name. No other file is read.
+
+    Raises:
+        UnusableVideo: if `path` is not a file, or its format is not accepted.
     """
     name = os.fsdecode(path)
     try:
         info = os.stat(path)
         if stat.S_ISREG(info.st_mode):
-            with open(path, "rb"):  # libav's reasons are not told apart from the system's
+            with open(path, "rb"):  # the system's error is better than libav's
                 pass
     except (OSError, ValueError) as error:
         raise UnusableVideo(
             path, f"cannot be opened ({getattr(error, 'strerror', None) or error})"
         ) from error
-    if not stat.S_ISREG(info.st_mode):  # a named pipe would block for ever
+    if not stat.S_ISREG(info.st_mode):  # a named pipe would block forever
         raise UnusableVideo(path, "not a file")
     if not info.st_size:
         raise UnusableVideo(path, f"{NO_PICTURE} (the file is empty)")
     try:
         container = av.open(
-            f"file:{os.path.abspath(name)}",  # so that a name like concat:x or http:x is a name
+            f"file:{os.path.abspath(name)}",  # so that libav takes concat:x or http:x as a file name
             metadata_errors="replace",
             options={
                 "format_whitelist": FORMAT_WHITELIST,
@@ -116,7 +118,7 @@ def open_container(path: str | bytes | os.PathLike[str]) -> Iterator[InputContai
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnusableVideo(path, f"{NO_PICTURE} (not a video file that vtag reads)") from error
     with container:
-        # Made-up presentation times (AVI has none) jump back and forth; the decoding times are right there.
+        # AVI has no presentation times. Those that libav generates jump back and forth; decoding times are right.
         container.flags &= ~_GENERATE_TIMES
         yield container
 
@@ -124,16 +126,19 @@ def open_container(path: str | bytes | os.PathLike[str]) -> Iterator[InputContai
 def choose_stream(
     container: InputContainer, path: str | bytes | os.PathLike[str]
 ) -> tuple[VideoStream, bool]:
-    """The video among the streams, and whether packets were read to find it (then reopen before decoding).
+    """The video stream, and whether packets were read to find it (then reopen the file before decoding).
 
-    No cover picture; more than one frame rather than one; then what is marked as default, or libav calls the best.
-    Raises UnusableVideo where there is none.
+    Cover pictures do not count. Streams with more than one frame come first, then the one marked as default, then
+    the one that libav considers best.
+
+    Raises:
+        UnusableVideo: if there is no video stream, or FFmpeg lacks its codec.
     """
     streams = [s for s in container.streams.video if not _is_picture(s)]
     if not streams:
-        covers = any(True for _ in container.streams.video)
-        what = "only a cover picture" if covers else "no video stream"
-        raise UnusableVideo(path, f"{NO_PICTURE} ({what})")
+        has_cover = any(True for _ in container.streams.video)
+        reason = "only a cover picture" if has_cover else "no video stream"
+        raise UnusableVideo(path, f"{NO_PICTURE} ({reason})")
     readable = [s for s in streams if s.codec_context is not None]
     if not readable:
         raise UnusableVideo(path, f"{NO_PICTURE} (its codec is not known to this FFmpeg)")
@@ -161,7 +166,7 @@ def _is_picture(stream: VideoStream) -> bool:
 
 
 def _frame_counts(container: InputContainer, streams: list[VideoStream]) -> Counter[int]:
-    """How many frames each stream has, as far as a look at the beginning tells."""
+    """How many frames each stream has: what the container says, else counted in its first packets."""
     counts = Counter({s.index: s.frames for s in streams if s.frames})
     if len(counts) == len(streams):
         return counts
@@ -172,30 +177,30 @@ def _frame_counts(container: InputContainer, streams: list[VideoStream]) -> Coun
             if number >= _SNIFFED_PACKETS or all(sniffed[s.index] > 1 for s in streams):
                 break
     except (av.error.FFmpegError, OSError, IndexError):
-        pass  # what was seen until there decides
+        pass  # the packets before the error decide
     return Counter({s.index: max(counts[s.index], sniffed[s.index]) for s in streams})
 
 
 def video_stream(container: InputContainer, index: int) -> VideoStream:
-    """The video stream that `choose_stream` found at `index`."""
+    """The video stream at `index`, as `choose_stream` found it."""
     return next(s for s in container.streams.video if s.index == index)
 
 
 def frame_rate(stream: VideoStream) -> Fraction | None:
-    """The stream's average frames a second, where it is believable."""
+    """Frames a second on average; None if the file's claims are not believable."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate and Fraction(1, 1000) <= rate <= _FASTEST:  # 1000 is what libav says when it does not know
+        if rate and Fraction(1, 1000) <= rate <= _MAX_FRAME_RATE:  # libav says 1000 if it does not know
             return Fraction(rate)
     return None
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
-    """Width of a pixel over its height; 1 where the file says nothing or nonsense."""
+    """Width of a pixel over its height; 1 if the file does not say or says nonsense."""
     aspect = stream.sample_aspect_ratio
     return Fraction(aspect) if aspect and Fraction(1, 100) <= aspect <= 100 else Fraction(1)
 
 
 def error_text(error: BaseException) -> str:
-    """What libav says of a failure, on one line."""
+    """libav's message for an error, on one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return printable(str(text))

@@ -1,4 +1,4 @@
-"""From a decoded frame to the pixels of its views: cut, scaled, turned upright, 8-bit RGB, in one pass."""
+"""Converts a decoded frame to the pixels of its views: cropped, scaled, upright, 8-bit RGB, in one pass."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _RESERVED_TRC = 3  # swscale refuses what it does not know
 
 
 def read_orientation(frame: VideoFrame) -> Orientation:
-    """How `frame` has to be turned: its display matrix, upright where it has none."""
+    """How to turn `frame` upright, from its display matrix; as stored if it has none."""
     data = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
     if data is None or data.buffer_size < 36:
         return Orientation()
@@ -45,12 +45,12 @@ def read_orientation(frame: VideoFrame) -> Orientation:
 
 
 class Converter:
-    """Turns the frames of one video into the views of one sampling; adapts where the stream changes on its way."""
+    """Converts frames of one video to the views of one sampling, even if the stream changes its format midway."""
 
     def __init__(
         self, sampling: Sampling, orientation: Orientation, aspect: Fraction, size: tuple[int, int]
     ) -> None:
-        """`size` is the height and width of a view's pixels; a stream that changes its shape keeps it."""
+        """`size`: height and width of a view. It stays the same if the stream changes its shape."""
         self._sampling = sampling
         self._orientation = orientation
         self._aspect = aspect
@@ -60,7 +60,7 @@ class Converter:
         self._geometry: Geometry | None = None
 
     def convert(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """The views of `frame`: uint8 [V, H, W, 3]. Raises av.error.FFmpegError where libav cannot scale it."""
+        """The views of `frame`: uint8 [V, H, W, 3]. Raises av.error.FFmpegError if libav cannot scale it."""
         key = (
             frame.width,
             frame.height,
@@ -71,27 +71,27 @@ class Converter:
             frame.interlaced_frame,
         )
         if key != self._key or self._scale is None or self._geometry is None:
-            found = compute_geometry(
-                frame.width, frame.height, self._aspect, self._orientation, self._sampling
-            )
-            self._geometry = self._fit(found)
+            size = frame.width, frame.height
+            geometry = compute_geometry(*size, self._aspect, self._orientation, self._sampling)
+            self._geometry = self._fit(geometry)
             self._scale = _Scaler(frame, self._geometry)
             self._key = key
         upright = rotate_upright(self._scale(frame), self._orientation)
         g = self._geometry
         return np.stack([upright[y : y + g.crop_height, x : x + g.crop_width] for x, y in g.crops])
 
-    def _fit(self, found: Geometry) -> Geometry:
-        """A stream that changes from wide to high in its middle still gives the clip's shape (view `full`)."""
+    def _fit(self, geometry: Geometry) -> Geometry:
+        """`geometry`, stretched to the clip's size: a stream may change from landscape to portrait (view `full`)."""
         height, width = self._size
-        if (found.crop_height, found.crop_width) == (height, width):
-            return found
+        if (geometry.crop_height, geometry.crop_width) == (height, width):
+            return geometry
         stored = (height, width) if self._orientation.transpose else (width, height)
-        return Geometry(found.x, found.y, found.width, found.height, *stored, width, height, ((0, 0),))
+        region = geometry.x, geometry.y, geometry.width, geometry.height
+        return Geometry(*region, *stored, width, height, ((0, 0),))
 
 
 class _Scaler:
-    """One libav filter graph: field, crop, scale, RGB. Takes a frame, gives uint8 [H, W, 3] as stored."""
+    """One libav filter graph: field, crop, scale, RGB. Takes a frame, returns uint8 [H, W, 3] as stored."""
 
     def __init__(self, frame: VideoFrame, g: Geometry) -> None:
         self._transfer = frame.color_trc if is_hdr(frame.color_trc) else 0
@@ -100,7 +100,7 @@ class _Scaler:
         y, rows = g.y, g.height
         steps: list[tuple[str, str]] = []
         if frame.interlaced_frame and frame.height >= 4:
-            # One field of the two: no combing, no memory of other frames, and more lines than the model wants.
+            # One of the two fields: no combing, no state between frames, and still more lines than the model needs.
             steps.append(("field", "type=top"))
             y, rows = g.y // 2, max(1, min(g.height // 2, (frame.height + 1) // 2 - g.y // 2))
         steps.append(("crop", f"w={g.width}:h={rows}:x={g.x}:y={y}"))
@@ -120,7 +120,8 @@ class _Scaler:
         self._graph.configure()
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        frame.color_trc = frame.color_primaries = _UNSPECIFIED_SPACE  # converted here or not at all
+        # only `to_sdr` converts these, not swscale
+        frame.color_trc = frame.color_primaries = _UNSPECIFIED_SPACE
         self._graph.vpush(frame)
         picture = self._graph.vpull().to_ndarray()
         if self._transfer:

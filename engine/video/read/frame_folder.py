@@ -1,4 +1,4 @@
-"""A video that somebody took apart into pictures: a folder of img_00001.jpg and its like, read by frame index."""
+"""Reads a video that is stored as a folder of numbered pictures (img_00001.jpg ...), by frame index."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from vtag.engine.text import display_path
 from vtag.engine.video.read.container import MAX_PIXELS, NO_PICTURE, UnusableVideo
 from vtag.engine.video.read.probe import VideoInfo
 
-# what the data sets' own tools write: img_00001.jpg (mmaction2, PaddleVideo), frame_000001.png, 00001.jpg
+# what the tools of data sets write: img_00001.jpg (mmaction2, PaddleVideo), frame_000001.png, 00001.jpg
 _FRAME = re.compile(rb"(?:img|frame|image)?_?(\d{1,9})\.(jpe?g|png)", re.IGNORECASE)
 _DECODERS = {b"jpg": "mjpeg", b"jpeg": "mjpeg", b"png": "png"}
-_MOST_BYTES = 64 << 20  # of one picture's file
-_RATE = 30  # frames a second: nothing in a folder tells; only what is said of its length depends on it
+_MAX_PICTURE_BYTES = 64 << 20
+_ASSUMED_RATE = 30  # frames a second; only the reported duration depends on it
 
 
 def is_frame_folder(names: Iterable[bytes]) -> bool:
-    """Whether a folder with files of these names holds the frames of a video."""
+    """Whether a folder with files of these names is a video."""
     return any(_FRAME.fullmatch(name) for name in names)
 
 
 class FrameFolder:
-    """The frames of one folder, in the order of their numbers. Raises UnusableVideo where there is none."""
+    """The frames of one folder, ordered by their numbers. Raises UnusableVideo if there are none."""
 
     def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         self._folder = os.fsencode(path)
         try:
-            names = [match for name in os.listdir(self._folder) if (match := _FRAME.fullmatch(name))]
+            matches = [match for name in os.listdir(self._folder) if (match := _FRAME.fullmatch(name))]
         except OSError as error:
             raise UnusableVideo(path, f"cannot be opened ({error.strerror or error})") from error
-        self._frames = sorted(names, key=lambda match: (int(match[1]), match[0]))
+        self._frames = sorted(matches, key=lambda match: (int(match[1]), match[0]))
         if not self._frames:
             raise UnusableVideo(path, f"{NO_PICTURE} (no frames like img_00001.jpg lie in it)")
 
@@ -46,30 +46,30 @@ class FrameFolder:
         return len(self._frames)
 
     def read_frame(self, index: int) -> NDArray[np.uint8]:
-        """The `index`-th frame, uint8 [H, W, 3], RGB. Raises UnusableVideo where it cannot be decoded."""
+        """The `index`-th frame, uint8 [H, W, 3], RGB. Raises UnusableVideo if it cannot be decoded."""
         name, kind = self._frames[index][0], self._frames[index][2].lower()
         path = os.path.join(self._folder, name)
         try:
             info = os.stat(path)
-            if not stat.S_ISREG(info.st_mode) or info.st_size > _MOST_BYTES:
+            if not stat.S_ISREG(info.st_mode) or info.st_size > _MAX_PICTURE_BYTES:
                 raise UnusableVideo(self._folder, f"its {display_path(name)} is no picture")
             with open(path, "rb") as file:
-                data = file.read(_MOST_BYTES)
+                data = file.read(_MAX_PICTURE_BYTES)
             return _decode(data, _DECODERS[kind])
         except (OSError, ValueError, av.error.FFmpegError) as error:
             raise UnusableVideo(self._folder, f"its frame {display_path(name)} cannot be decoded") from error
 
     def info(self) -> VideoInfo:
-        """What is known of it; its length as if there were 30 frames a second."""
+        """Size and duration; the duration assumes 30 frames a second."""
         height, width = self.read_frame(0).shape[:2]
-        length = max(1, round(1000 * len(self) / _RATE))
-        return VideoInfo(length, width, height, 0, float(_RATE), "pictures", "folder", None)
+        duration_ms = max(1, round(1000 * len(self) / _ASSUMED_RATE))
+        return VideoInfo(duration_ms, width, height, 0, float(_ASSUMED_RATE), "pictures", "folder", None)
 
 
 def _decode(data: bytes, decoder: str) -> NDArray[np.uint8]:
     context = av.CodecContext.create(decoder, "r")
     context.options = {"max_pixels": str(MAX_PIXELS)}
-    for packet in (av.Packet(data), None):  # some decoders give the picture only when they are flushed
-        for frame in context.decode(packet):  # type: ignore[attr-defined]  # of a video codec it is there
+    for packet in (av.Packet(data), None):  # None flushes: some decoders return the picture only then
+        for frame in context.decode(packet):  # type: ignore[attr-defined]  # video codecs have it
             return cast(NDArray[np.uint8], frame.to_ndarray(format="rgb24"))
     raise ValueError("no picture")

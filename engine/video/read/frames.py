@@ -1,4 +1,4 @@
-"""The decoded frames of a video with the time each is shown, in order, past whatever is broken between them."""
+"""The decoded frames of a video in order, each with its display time. Broken packets are skipped."""
 
 from __future__ import annotations
 
@@ -19,44 +19,50 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-_BROKEN_IN_A_ROW = 3000  # a minute and more of noise without one frame: the rest is given up
-_HOLE_US = 10_000_000  # a later time than this is believed only when the next frame agrees
-_RESET_RUN = 8  # so many frames in a row that jump back are a clock that was set anew
-_SMALL_PIXELS = 640 * 480  # pictures up to this size are decoded faster by one thread
-_MOST_THREADS = 8
+_MAX_BROKEN_IN_A_ROW = 3000  # packets: more than a minute without one frame ends the decoding
+_GAP_US = 10_000_000  # a longer gap is believed only if the next frame confirms it
+_RESET_RUN = 8  # so many frames in a row that are too early mean that the timestamps started again
+_SINGLE_THREAD_PIXELS = 640 * 480  # one thread is faster for pictures up to this size
+_MAX_THREADS = 8
 
 
 @dataclass(frozen=True)
 class TimedFrame:
-    """A frame and when it is shown, microseconds from the first displayed frame."""
+    """A frame and its display time, microseconds after the first displayed frame."""
 
     time_us: int
     frame: VideoFrame
 
 
 class FrameSource:
-    """One open video. `frames()` yields from where it stands; use it as a context manager."""
+    """One open video; `frames()` yields from the current position. A context manager."""
 
     def __init__(
         self,
         path: str | bytes | os.PathLike[str],
-        facts: StreamInfo,
+        stream_info: StreamInfo,
         *,
         threads: int | None = None,
         on_progress: Callable[[int], None] | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
-        """`threads` bounds the decoder's threads; `tick` is called for every packet with the time reached (us),
-        `on_broken` for every one that cannot be decoded.
+        """Open nothing yet.
+
+        Args:
+            path: the file.
+            stream_info: what `probe_stream` returned for it.
+            threads: the most threads of the decoder; by default the number of cores.
+            on_progress: called for every packet with the time reached (microseconds).
+            on_broken: called for every packet that cannot be decoded.
         """
-        self.broken = 0  # packets that could not be read or decoded
-        self.end_us = 0  # where the last frame that was yielded ends
+        self.broken_packets = 0  # that could not be read or decoded
+        self.end_us = 0  # of the last frame that was yielded
         self._path = path
-        self._facts = facts
+        self._stream_info = stream_info
         self._threads = threads
         self._on_progress = on_progress
         self._on_broken = on_broken
-        self._clock = _Clock(facts.interval_us)
+        self._timestamps = _TimestampRepair(stream_info.interval_us)
         self._stack = contextlib.ExitStack()
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
@@ -70,30 +76,30 @@ class FrameSource:
         self._container = self._stream = None
 
     @property
-    def repaired(self) -> bool:
-        """Whether times had to be put right, so that seeking by time is not to be trusted."""
-        return self._clock.repaired
+    def is_repaired(self) -> bool:
+        """Whether timestamps had to be corrected, so that seeking by time is unreliable."""
+        return self._timestamps.is_repaired
 
     def restart(self) -> None:
-        """Stand at the beginning again."""
+        """Go to the beginning."""
         self._stack.close()
         self._container = self._stack.enter_context(open_container(self._path))
-        stream = video_stream(self._container, self._facts.stream_index)
-        for other in self._container.streams:
-            if other.index != stream.index:
-                other.discard = av.stream.Discard.all
-        width, height = self._facts.stored_size
-        threads = min(self._threads or os.cpu_count() or 1, _MOST_THREADS)
-        if width * height <= _SMALL_PIXELS:
+        stream = video_stream(self._container, self._stream_info.stream_index)
+        for unused in self._container.streams:
+            if unused.index != stream.index:
+                unused.discard = av.stream.Discard.all
+        width, height = self._stream_info.stored_size
+        threads = min(self._threads or os.cpu_count() or 1, _MAX_THREADS)
+        if width * height <= _SINGLE_THREAD_PIXELS:
             threads = 1
         stream.thread_type = "AUTO" if threads > 1 else "NONE"
         stream.thread_count = threads
         self._stream = stream
 
     def seek(self, time_us: int) -> bool:
-        """Stand at a place from which the frame of `time_us` can be decoded; False where that cannot be."""
+        """Go to a position from which the frame at `time_us` can be decoded; False if the container cannot seek."""
         assert self._container is not None and self._stream is not None
-        target = self._facts.first_pts + int(time_us / 1_000_000 / self._facts.time_base)
+        target = self._stream_info.first_pts + int(time_us / 1_000_000 / self._stream_info.time_base)
         try:
             self._container.seek(target, stream=self._stream)
         except (av.error.FFmpegError, OSError):
@@ -101,36 +107,36 @@ class FrameSource:
         return True
 
     def frames(self) -> Iterator[TimedFrame]:
-        """The frames from here on, each later than the one before. Raises MemoryError where libav gets none."""
-        clock = _Clock(self._facts.interval_us, repaired=self.repaired)
-        self._clock = clock
-        suspect: tuple[int, VideoFrame] | None = None  # a frame behind a hole, until the next one agrees
-        for frame in self._decoded():
-            claimed = self._claimed_us(frame)
+        """The frames from here on, at increasing times. Raises MemoryError if libav gets no memory."""
+        timestamps = _TimestampRepair(self._stream_info.interval_us, is_repaired=self.is_repaired)
+        self._timestamps = timestamps
+        suspect: tuple[int, VideoFrame] | None = None  # a frame after a gap, until the next frame confirms it
+        for frame in self._decoded_frames():
+            claimed_us = self._claimed_us(frame)
             if suspect is not None:
-                time_us, held = suspect
+                suspect_us, suspect_frame = suspect
                 suspect = None
-                stray = claimed is not None and clock.would_step_back_from(time_us, claimed)
-                yield self._timed(clock.assign(None if stray else time_us), held)
-            if claimed is not None and clock.is_hole(claimed):
-                suspect = (claimed, frame)
+                is_stray = claimed_us is not None and timestamps.is_before_suspect(claimed_us, suspect_us)
+                yield self._timed_frame(timestamps.assign(None if is_stray else suspect_us), suspect_frame)
+            if claimed_us is not None and timestamps.is_after_gap(claimed_us):
+                suspect = (claimed_us, frame)
                 continue
-            yield self._timed(clock.assign(claimed), frame)
+            yield self._timed_frame(timestamps.assign(claimed_us), frame)
         if suspect is not None:
-            yield self._timed(clock.assign(suspect[0]), suspect[1])
+            yield self._timed_frame(timestamps.assign(suspect[0]), suspect[1])
 
-    def _timed(self, time_us: int, frame: VideoFrame) -> TimedFrame:
-        length_us = int(frame.duration * self._facts.time_base * 1_000_000) if frame.duration else 0
-        self.end_us = time_us + (length_us if length_us > 0 else self._facts.interval_us)
+    def _timed_frame(self, time_us: int, frame: VideoFrame) -> TimedFrame:
+        duration_us = int(frame.duration * self._stream_info.time_base * 1_000_000) if frame.duration else 0
+        self.end_us = time_us + (duration_us if duration_us > 0 else self._stream_info.interval_us)
         return TimedFrame(time_us, frame)
 
     def _claimed_us(self, frame: VideoFrame) -> int | None:
         pts = frame_pts(frame)
         if pts is None:
             return None
-        return round((pts - self._facts.first_pts) * self._facts.time_base * 1_000_000)
+        return round((pts - self._stream_info.first_pts) * self._stream_info.time_base * 1_000_000)
 
-    def _decoded(self) -> Iterator[VideoFrame]:
+    def _decoded_frames(self) -> Iterator[VideoFrame]:
         assert self._container is not None and self._stream is not None
         packets = PacketReader(self._container, self._stream)
         in_a_row = 0
@@ -144,33 +150,33 @@ class FrameSource:
             except MemoryError:
                 raise
             except (av.error.FFmpegError, OSError):
-                self.broken += 1
+                self.broken_packets += 1
                 in_a_row += 1
                 if self._on_broken is not None:
                     self._on_broken()
-                if in_a_row >= _BROKEN_IN_A_ROW:
+                if in_a_row >= _MAX_BROKEN_IN_A_ROW:
                     break
                 continue
             if frames:
                 in_a_row = 0
             yield from frames
-        self.broken += packets.errors
+        self.broken_packets += packets.errors
 
 
-class _Clock:
-    """Gives every frame a time later than the one before, whatever the file claims."""
+class _TimestampRepair:
+    """Gives every frame a later time than the frame before, whatever the file claims."""
 
-    def __init__(self, interval_us: int, *, repaired: bool = False) -> None:
-        self.repaired = repaired
+    def __init__(self, interval_us: int, *, is_repaired: bool = False) -> None:
+        self.is_repaired = is_repaired  # whether a claimed time was wrong
         self._interval_us = interval_us
         self._last_us: int | None = None
-        self._offset_us = 0
+        self._offset_us = 0  # added to claimed times since the timestamps started again
         self._run = 0  # frames in a row that claimed to be earlier than their predecessor
         self._run_claimed_us = 0
         self._run_base_us = 0
 
     def assign(self, claimed_us: int | None) -> int:
-        """The time of the next frame, which claims `claimed_us` (None: it says nothing that can be believed)."""
+        """The time of the next frame, which claims `claimed_us`; None if it has no believable time."""
         if self._last_us is None:
             self._last_us = max(0, claimed_us or 0)
         elif claimed_us is None:
@@ -179,12 +185,12 @@ class _Clock:
             self._run = 0
             self._last_us = claimed_us + self._offset_us
         else:
-            self._last_us = self._put_right(claimed_us, self._last_us)
+            self._last_us = self._repair(claimed_us, self._last_us)
         return self._last_us
 
-    def _put_right(self, claimed_us: int, last_us: int) -> int:
-        """A frame out of order stands right behind its predecessor; many in a row are a clock that was set anew."""
-        self.repaired = True
+    def _repair(self, claimed_us: int, last_us: int) -> int:
+        """A frame that is too early follows its predecessor at once; many in a row are a new start of timestamps."""
+        self.is_repaired = True
         if self._run == 0:
             self._run_claimed_us, self._run_base_us = claimed_us, last_us
         self._run += 1
@@ -194,12 +200,12 @@ class _Clock:
         self._offset_us = self._run_base_us + self._interval_us - self._run_claimed_us
         return max(last_us + 1, claimed_us + self._offset_us)
 
-    def is_hole(self, claimed_us: int) -> bool:
-        """Whether `claimed_us` is suspiciously far ahead."""
-        return self._last_us is not None and claimed_us + self._offset_us > self._last_us + _HOLE_US
+    def is_after_gap(self, claimed_us: int) -> bool:
+        """Whether `claimed_us` is suspiciously late."""
+        return self._last_us is not None and claimed_us + self._offset_us > self._last_us + _GAP_US
 
-    def would_step_back_from(self, suspect_us: int, claimed_us: int) -> bool:
-        """Whether the frame after a suspect one is where the suspect should have been."""
-        back = claimed_us <= suspect_us and not self.is_hole(claimed_us)
-        self.repaired |= back
-        return back
+    def is_before_suspect(self, claimed_us: int, suspect_us: int) -> bool:
+        """Whether the frame after a suspect one shows that the suspect's time was wrong."""
+        is_before = claimed_us <= suspect_us and not self.is_after_gap(claimed_us)
+        self.is_repaired |= is_before
+        return is_before

@@ -1,6 +1,6 @@
-"""High dynamic range pictures made viewable: PQ and HLG with BT.2020 colours become ordinary 8-bit sRGB.
+"""Converts high dynamic range pictures (PQ and HLG, BT.2020 colours) to 8-bit sRGB.
 
-The FFmpeg in PyAV's wheels has no zscale, so it is done here, on the small picture, by table.
+The FFmpeg in PyAV's wheels has no zscale filter. So this module does it on the scaled picture, with tables.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 PQ = 16  # AVCOL_TRC_SMPTE2084
 HLG = 18  # AVCOL_TRC_ARIB_STD_B67
 
-_WHITE_NITS = 203.0  # diffuse white in HDR (ITU-R BT.2408); becomes just below the white of the result
-_PEAK_NITS = 1000.0  # what most footage is graded for; brighter is white
-_KNEE = 0.75  # linear light below this stays as it is, above it is compressed
+_WHITE_NITS = 203.0  # diffuse white in HDR (ITU-R BT.2408); just below white in the result
+_PEAK_NITS = 1000.0  # most footage is graded for this; brighter pixels are white
+_KNEE = 0.75  # linear light up to this does not change, above it is compressed
 _BT2020_TO_BT709 = np.array(  # ITU-R BT.2087, linear light
     [
         [1.660491, -0.587641, -0.072850],
@@ -42,7 +42,9 @@ def to_sdr(picture: NDArray[np.uint16], transfer: int) -> NDArray[np.uint8]:
         light *= np.float32(_PEAK_NITS / _WHITE_NITS)
     light = np.maximum(light @ _BT2020_TO_BT709.T, 0)
     brightest = light.max(axis=-1, keepdims=True)
-    light *= _compress(brightest) / np.maximum(brightest, 1e-6)  # all three alike, so that hues stay
+    light *= _compress(brightest) / np.maximum(
+        brightest, 1e-6
+    )  # the same factor for all channels keeps the hue
     steps = (light.clip(0, 1) * np.float32(4095) + np.float32(0.5)).astype(np.uint16)
     picture_8bit: NDArray[np.uint8] = np.take(_to_srgb(), steps)
     return picture_8bit
@@ -70,9 +72,9 @@ def _to_srgb() -> NDArray[np.uint8]:
 
 
 def _compress(light: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Light up to the knee unchanged, from there to the peak bent so that the peak just reaches 1 (Reinhard)."""
-    room = 1 - _KNEE
-    peak = (_PEAK_NITS / _WHITE_NITS - _KNEE) / room
-    above = np.maximum(light - _KNEE, 0) / room
-    bent = above * (1 + above / peak**2) / (1 + above)
-    return np.where(light <= _KNEE, light, _KNEE + room * bent).astype(np.float32)
+    """`light` unchanged up to the knee, then compressed so that the peak reaches 1 (Reinhard)."""
+    headroom = 1 - _KNEE
+    peak = (_PEAK_NITS / _WHITE_NITS - _KNEE) / headroom
+    excess = np.maximum(light - _KNEE, 0) / headroom
+    compressed = excess * (1 + excess / peak**2) / (1 + excess)
+    return np.where(light <= _KNEE, light, _KNEE + headroom * compressed).astype(np.float32)

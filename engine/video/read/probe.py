@@ -1,4 +1,4 @@
-"""What a video file holds: its true length, size as seen, rate, codec and when it was recorded."""
+"""Reads what a video file contains: its true duration, displayed size, frame rate, codec and recording time."""
 
 from __future__ import annotations
 
@@ -33,93 +33,93 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-FULL_READ_BYTES = 32 << 20  # files up to this size are read whole for their length
-_TAIL_BYTES = 512 << 20  # of a larger file at most this much is read behind the last seek
-_FIRST_FRAME_PACKETS = 5000  # after so many packets without a picture there is none
-_LEAST_BYTES_A_SECOND = 1000
-_USUAL_RATE = Fraction(25)  # where nothing tells, and only a last frame's length depends on it
-_FAR_US = 10**13  # four months
+FULL_READ_BYTES = 32 << 20  # files up to this size are read completely for their duration
+_MAX_TAIL_BYTES = 512 << 20  # read behind the last seek in a larger file
+_MAX_FIRST_FRAME_PACKETS = 5000  # without a picture in so many packets, there is none
+_MIN_BYTES_PER_SECOND = 1000  # of any video
+_DEFAULT_RATE = Fraction(25)  # if the file has none; only the duration of the last frame depends on it
+_FAR_US = 10**13  # four months: behind the end of any video
 _DATE_TAGS = ("com.apple.quicktime.creationdate", "creation_time", "date", "ICRD", "DATE_RECORDED")
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A video as a person sees it."""
+    """A video as it is displayed."""
 
-    duration_ms: int  # from the first displayed frame's beginning to the last one's end
+    duration_ms: int  # from the start of the first displayed frame to the end of the last
     width: int  # upright, with square pixels
     height: int
-    rotation: int  # degrees clockwise that the stored picture is turned by to stand upright
+    rotation: int  # degrees clockwise from the stored picture to the upright one
     frame_rate: float  # frames a second, on average
     codec: str
     container: str
-    recorded_at: str | None  # ISO 8601, as the file tells
+    recorded_at: str | None  # ISO 8601, from the metadata
     hdr: bool = False
     interlaced: bool = False
 
 
 @dataclass(frozen=True)
 class StreamInfo:
-    """What reading a video needs to know beforehand."""
+    """What is known of a file's video stream before it is decoded."""
 
-    info: VideoInfo
+    video: VideoInfo
     stream_index: int
     time_base: Fraction
     first_pts: int  # of the first displayed frame, in time_base
-    interval_us: int  # from one frame to the next, as most are
-    end_us: int  # from the first displayed frame; an estimate until everything was decoded
+    interval_us: int  # usual time from one frame to the next
+    end_us: int  # of the last frame, from the first displayed one; an estimate until everything was decoded
     orientation: Orientation
     aspect: Fraction
     stored_size: tuple[int, int]
-    claimed_ms: int | None  # what the container says of the video's length
+    claimed_ms: int | None  # duration that the container claims
 
 
 def probe(path: str | bytes | os.PathLike[str]) -> VideoInfo:
-    """What the file at `path` holds. Raises VideoError where it has no picture that can be decoded."""
-    return probe_stream(path).info
+    """The video at `path`. Raises VideoError if it has no picture that can be decoded."""
+    return probe_stream(path).video
 
 
 def read_claimed_ms(path: str | bytes | os.PathLike[str]) -> int | None:
-    """How long the container says that the video is: told at once, and good for estimates alone.
+    """The duration that the container claims: fast to read, but only good for estimates.
 
-    None where it says nothing, or what no video can be (less than a kilobyte a second). Raises VideoError.
+    None if it claims none, or more than the file's size allows (1000 bytes a second). Raises VideoError.
     """
     with open_container(path) as container:
         stream, _ = choose_stream(container, path)
-        claimed = _claimed_ms(container, stream)
-    most_ms = os.path.getsize(path) * 1000 // _LEAST_BYTES_A_SECOND
-    return claimed if claimed is not None and 0 < claimed <= most_ms else None
+        claimed_ms = _claimed_ms(container, stream)
+    max_ms = os.path.getsize(path) * 1000 // _MIN_BYTES_PER_SECOND
+    return claimed_ms if claimed_ms is not None and 0 < claimed_ms <= max_ms else None
 
 
 def probe_stream(path: str | bytes | os.PathLike[str]) -> StreamInfo:
-    """What is known of a video before it is decoded; its first frame proves that it can be.
+    """What is known of a video before it is decoded. Decodes one frame, to prove that it can be.
 
-    The length is what the packets say: a small file is read whole, of a larger one the end. Raises UnusableVideo.
+    The duration comes from the packets: of all of a small file, of the end of a larger one. Raises UnusableVideo.
     """
     with open_container(path) as container:
         stream, consumed = choose_stream(container, path)
         if not consumed:
-            return _examine(container, stream, path)
+            return _probe_container(container, stream, path)
         index = stream.index
     with open_container(path) as container:
-        return _examine(container, video_stream(container, index), path)
+        return _probe_container(container, video_stream(container, index), path)
 
 
-def _examine(
+def _probe_container(
     container: InputContainer, stream: VideoStream, path: str | bytes | os.PathLike[str]
 ) -> StreamInfo:
-    stream.thread_type = "NONE"  # so that the first frame comes at once
+    stream.thread_type = "NONE"  # with threads the first frame would come only after several packets
     packets = PacketReader(container, stream)
     timing = _Timing(frame_rate(stream))
     frame = _first_frame(packets, timing, path)
     time_base = Fraction(stream.time_base or frame.time_base or Fraction(1, 1000))
     if os.path.getsize(path) <= FULL_READ_BYTES:
         for packet in packets:
-            timing.see(packet)
+            timing.add(packet)
     else:
-        _see_end(container, stream, timing)
-    first = frame_pts(frame)
-    first_pts = first if first is not None else timing.first or 0
+        _add_tail(container, stream, timing)
+    pts = frame_pts(frame)
+    first_pts = pts if pts is not None else timing.first or 0
     rate = timing.rate(time_base)
     end_us = round((timing.end(time_base, first_pts) - first_pts) * time_base * 1_000_000)
     orientation, aspect = read_orientation(frame), pixel_aspect(stream)
@@ -156,22 +156,25 @@ def _claimed_ms(container: InputContainer, stream: VideoStream) -> int | None:
     return round(container.duration / 1000) if container.duration else None
 
 
-def count_frames(path: str | bytes | os.PathLike[str], facts: StreamInfo) -> int:
-    """How many frames the file says it shows, counted without decoding."""
+def count_frames(path: str | bytes | os.PathLike[str], stream_info: StreamInfo) -> int:
+    """How many frames the file contains, counted without decoding."""
     with open_container(path) as container:
-        stream = video_stream(container, facts.stream_index)
+        stream = video_stream(container, stream_info.stream_index)
         return sum(1 for p in PacketReader(container, stream) if p.size and not p.is_discard)
 
 
 def frame_pts(frame: VideoFrame) -> int | None:
-    """When `frame` is shown: its presentation time, else (AVI) when it was decoded."""
+    """The presentation time of `frame`; its decoding time if it has none (AVI)."""
     return frame.pts if frame.pts is not None else frame.dts
 
 
 class PacketReader:
-    """The packets of one stream, in the file's order, past errors of reading; the last is empty and flushes."""
+    """Iterates over the packets of one stream, in the file's order, and skips read errors.
 
-    _ERRORS_IN_A_ROW = 50
+    The last packet is empty; decoding it flushes the decoder.
+    """
+
+    _MAX_ERRORS_IN_A_ROW = 50
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.errors = 0
@@ -192,19 +195,19 @@ class PacketReader:
                 return
             except av.error.EOFError:
                 return
-            except IndexError:  # PyAV stumbles over streams that appeared on the way, after ours was flushed
+            except IndexError:  # PyAV fails on streams that appear midway, after it flushed ours
                 return
             except MemoryError:
                 raise
             except (av.error.FFmpegError, OSError):
                 self.errors += 1
                 in_a_row += 1
-                if in_a_row >= self._ERRORS_IN_A_ROW:
+                if in_a_row >= self._MAX_ERRORS_IN_A_ROW:
                     return
 
 
 class _Timing:
-    """Gathers when packets are shown."""
+    """Collects the times of packets: frame rate, frame interval and end of the video."""
 
     def __init__(self, rate: Fraction | None) -> None:
         self._rate = rate
@@ -213,14 +216,14 @@ class _Timing:
         self.first: int | None = None
         self._last: int | None = None
         self._end: int | None = None
-        self._presented = True  # whether the packets say when they are shown, or only when they are decoded
+        self._has_pts = True  # whether all packets have presentation times
 
-    def see(self, packet: Packet) -> None:
+    def add(self, packet: Packet) -> None:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or not packet.size or packet.is_discard:
             return
         self._count += 1
-        self._presented &= packet.pts is not None
+        self._has_pts &= packet.pts is not None
         if packet.duration and (len(self._durations) < 100 or packet.duration in self._durations):
             self._durations[packet.duration] += 1
         self.first = time if self.first is None else min(self.first, time)
@@ -228,8 +231,8 @@ class _Timing:
             self._last = time
             self._end = time + packet.duration if packet.duration else None
 
-    def jump(self) -> None:
-        """Packets are left out from here on: their count says nothing any more."""
+    def skip_middle(self) -> None:
+        """Forget the count of packets, because the next ones do not follow the last ones."""
         self._count = 0
 
     def rate(self, time_base: Fraction) -> Fraction:
@@ -238,27 +241,27 @@ class _Timing:
             span = (self._last - self.first) * time_base
             if span > 0:
                 self._rate = (self._count - 1) / span
-        return self._rate or _USUAL_RATE
+        return self._rate or _DEFAULT_RATE
 
     def interval(self, time_base: Fraction) -> Fraction:
-        """Seconds from one frame to the next, as most are; a hole does not count."""
-        usual = self._durations.most_common(1)
-        return usual[0][0] * time_base if usual else 1 / self.rate(time_base)
+        """Usual seconds from one frame to the next; gaps do not count."""
+        most_common = self._durations.most_common(1)
+        return most_common[0][0] * time_base if most_common else 1 / self.rate(time_base)
 
     def end(self, time_base: Fraction, first_pts: int) -> int:
-        """Where the last frame ends, in `time_base`."""
+        """The end of the last frame, in `time_base`."""
         if self._last is None:
             return first_pts + max(1, round(self.interval(time_base) / time_base))
         end = self._end if self._end is not None else self._last + round(self.interval(time_base) / time_base)
-        if not self._presented and self.first is not None:  # frames come out as much later as the first did
+        if not self._has_pts and self.first is not None:  # frames are as much later than packets as the first
             end += first_pts - self.first
         return max(end, first_pts + 1)
 
 
 def _first_frame(packets: PacketReader, timing: _Timing, path: str | bytes | os.PathLike[str]) -> VideoFrame:
-    said = ""
+    first_error = ""
     for number, packet in enumerate(packets):
-        timing.see(packet)
+        timing.add(packet)
         try:
             for frame in packet.decode():
                 return frame
@@ -267,15 +270,15 @@ def _first_frame(packets: PacketReader, timing: _Timing, path: str | bytes | os.
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError) as error:
-            said = said or error_text(error)
-        if number > _FIRST_FRAME_PACKETS:
+            first_error = first_error or error_text(error)
+        if number > _MAX_FIRST_FRAME_PACKETS:
             break
-    raise UnusableVideo(path, f"{NO_PICTURE} ({said or 'it has no frames'})")
+    raise UnusableVideo(path, f"{NO_PICTURE} ({first_error or 'it has no frames'})")
 
 
-def _see_end(container: InputContainer, stream: VideoStream, timing: _Timing) -> None:
-    """Note the packets behind the last place that can be sought; what the container claims if there are none."""
-    timing.jump()
+def _add_tail(container: InputContainer, stream: VideoStream, timing: _Timing) -> None:
+    """Add the packets behind the last position that seeking reaches."""
+    timing.skip_middle()
     claimed_us = container.duration
     for target_us in (claimed_us, _FAR_US):
         if target_us is None:
@@ -286,24 +289,24 @@ def _see_end(container: InputContainer, stream: VideoStream, timing: _Timing) ->
             continue
         bytes_read = packets_read = 0
         for packet in PacketReader(container, stream):
-            timing.see(packet)
+            timing.add(packet)
             bytes_read += packet.size
             packets_read += packet.size > 0
-            if bytes_read > _TAIL_BYTES:
+            if bytes_read > _MAX_TAIL_BYTES:
                 break
         if packets_read:
             return
 
 
 def find_recording_time(*metadata: dict[str, str]) -> str | None:
-    """The first date among the tags that is one, as ISO 8601; the zero of a clock that was never set is none."""
+    """The first valid date among the tags, as ISO 8601. The zero date of a camera's unset clock is not valid."""
     for tag in _DATE_TAGS:
         for tags in metadata:
             text = tags.get(tag, "").strip()
             try:
-                when = datetime.fromisoformat(text)
+                date = datetime.fromisoformat(text)
             except ValueError:
                 continue
-            if 1971 <= when.year <= 2200:
+            if 1971 <= date.year <= 2200:
                 return printable(text)
     return None

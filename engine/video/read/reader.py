@@ -1,4 +1,4 @@
-"""A video as clips: decoded once, in order, each frame converted once and only if a window wants it."""
+"""Reads a video as clips: decodes it once, in order, and converts a frame only if a window needs it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from vtag.engine.video.read.sampling import (
 from vtag.engine.video.read.views import clip_size
 
 Pixels = NDArray[np.uint8]
-_SEEK_US = 15_000_000  # a stretch that no window wants is jumped over when it is longer than this
-# Transport streams lead to any packet: then a place earlier by a group of pictures has to be tried.
+_SEEK_US = 15_000_000  # a longer stretch without a window is skipped by seeking
+# Seeking in a transport stream may lead to a packet that is no key frame. Then an earlier target has to be tried.
 _SEEK_MARGINS_US = (0, 3_000_000, 12_000_000)
 _BEYOND_US = 1_000_000
-_NOTABLE_MS = 500  # a claimed length that is off by less is not worth a word
+_NOTABLE_MS = 500  # a smaller error of the claimed duration gives no note
 _FOREVER_US = 1 << 62
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What was seen in one window: `pixels` uint8 [V, T, H, W, 3], RGB."""
+    """The pixels of one window: uint8 [V, T, H, W, 3], RGB."""
 
     start_ms: int
     end_ms: int
@@ -55,16 +55,20 @@ def read_clips(
     on_progress: Callable[[int], None] | None = None,
     on_broken: Callable[[], None] | None = None,
 ) -> ClipReader:
-    """The clips of the video at `path`, by start; after the last one the reader knows the video's true length.
+    """The clips of the video at `path`, by start. After the last one the reader has the video's true duration.
 
     Args:
-        skip: starts (ms) of windows that are known already, or a function that says so of a start.
-        threads: at most so many for decoding; by default as many as there are cores.
-        allocate: where a clip's pixels go, by shape; by default new memory. Called when a clip is complete.
-        tick: called for every packet with the milliseconds decoded so far.
+        path: the file.
+        sampling: which windows, frames and pixels.
+        skip: starts (ms) of windows to leave out, or a function that says whether to leave out the window at a start.
+        threads: the most threads of the decoder; by default the number of cores.
+        allocate: returns the memory for a clip of a shape; by default new memory. Called when a clip is complete.
+        on_progress: called for every packet with the time reached (ms).
         on_broken: called for every packet that cannot be decoded.
 
-    Raises VideoError where nothing can be decoded, MemoryError where libav gets no memory.
+    Raises:
+        VideoError: if nothing can be decoded.
+        MemoryError: if libav gets no memory.
     """
     return ClipReader(path, sampling, skip, threads, allocate, on_progress, on_broken)
 
@@ -73,7 +77,7 @@ class ClipReader:
     """Iterates over the clips of one video, once.
 
     `info` is an estimate until the iteration ends, then what decoding found (unless `skip` left out the end).
-    A window in whose span no frame begins is not looked at (the first one excepted): `empty` counts them.
+    A window without a frame that begins in it gives no clip, except for the first one; `empty_windows` counts them.
     """
 
     def __init__(
@@ -86,39 +90,36 @@ class ClipReader:
         on_progress: Callable[[int], None] | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
-        self.facts: StreamInfo = probe_stream(path)
+        self.stream_info: StreamInfo = probe_stream(path)
         self.broken_packets = 0
-        self.looked = 0  # clips given out
-        self.empty = 0
+        self.clip_count = 0  # clips returned so far
+        self.empty_windows = 0
         self._path = path
         self._sampling = sampling
         self._skip: Callable[[int], bool] = skip if callable(skip) else frozenset(skip).__contains__
-        self._tolerance_us = frame_tolerance_us(self.facts.interval_us)
+        self._tolerance_us = frame_tolerance_us(self.stream_info.interval_us)
         self._threads = threads
         self._allocate = allocate or (lambda shape: np.empty(shape, np.uint8))
         self._on_progress = on_progress
         self._on_broken = on_broken
         size = clip_size((self.info.width, self.info.height), sampling)
         self.clip_shape = (sampling.view_count, sampling.frames, *size, 3)
-        self._converter = Converter(sampling, self.facts.orientation, self.facts.aspect, size)
+        self._converter = Converter(sampling, self.stream_info.orientation, self.stream_info.aspect, size)
         self._clips = self._read()
 
     @property
     def info(self) -> VideoInfo:
-        return self.facts.info
+        return self.stream_info.video
 
     @property
     def note(self) -> str:
-        """What was wrong with a video that was read all the same, in a few words; empty when nothing was."""
+        """What was wrong with a video that was decoded all the same, in a few words; empty if nothing was."""
         notes = []
-        if self.broken_packets:
-            some = (
-                "1 broken packet was"
-                if self.broken_packets == 1
-                else f"{self.broken_packets} broken packets were"
-            )
-            notes.append(f"{some} skipped")
-        claimed_ms, true_ms = self.facts.claimed_ms or 0, self.info.duration_ms
+        if self.broken_packets == 1:
+            notes.append("1 broken packet was skipped")
+        elif self.broken_packets:
+            notes.append(f"{self.broken_packets} broken packets were skipped")
+        claimed_ms, true_ms = self.stream_info.claimed_ms or 0, self.info.duration_ms
         if claimed_ms > true_ms + max(_NOTABLE_MS, true_ms // 20):
             notes.append(
                 f"the file claims {claimed_ms / 1000:.1f} s, its pictures last {true_ms / 1000:.1f} s"
@@ -133,24 +134,24 @@ class ClipReader:
         self._clips.close()
 
     def _read(self) -> Generator[Clip, None, None]:
-        pending = _Windows(self._sampling, self._skip, self.facts.end_us, self._tolerance_us)
+        pending = _PendingWindows(self._sampling, self._skip, self.stream_info.end_us, self._tolerance_us)
         while pending.peek() is not None:
-            with self._source() as source:
-                ended = yield from self._look(source, pending)
-                self.broken_packets = max(self.broken_packets, source.broken)
-            if not ended or pending.is_last_pass:
+            with self._open_source() as source:
+                reached_end = yield from self._decode_pass(source, pending)
+                self.broken_packets = max(self.broken_packets, source.broken_packets)
+            if not reached_end or pending.is_last_pass:
                 break
             if not source.end_us:
                 raise UnusableVideo(self._path, f"{NO_PICTURE} (none of its frames could be decoded)")
-            # Decoding has the last word on the length; then the window at the end may be another one.
-            if abs(source.end_us - self.facts.end_us) > self.facts.interval_us / 2:
+            # Decoding decides about the duration. Another duration may mean another window at the end.
+            if not self._is_expected_end(source):
                 self._correct_end(source.end_us)
-            pending = pending.left_at_end(self.facts.end_us)
+            pending = pending.remaining_at_end(self.stream_info.end_us)
 
-    def _source(self) -> FrameSource:
+    def _open_source(self) -> FrameSource:
         return FrameSource(
             self._path,
-            self.facts,
+            self.stream_info,
             threads=self._threads,
             on_progress=self._report_progress,
             on_broken=self._on_broken,
@@ -160,38 +161,41 @@ class ClipReader:
         if self._on_progress is not None:
             self._on_progress(time_us // 1000)
 
-    def _correct_end(self, end_us: int) -> None:
-        info = replace(self.info, duration_ms=max(1, round(end_us / 1000)))
-        self.facts = replace(self.facts, info=info, end_us=max(1, end_us))
+    def _is_expected_end(self, source: FrameSource) -> bool:
+        return abs(source.end_us - self.stream_info.end_us) <= self.stream_info.interval_us / 2
 
-    def _look(self, source: FrameSource, pending: _Windows) -> Generator[Clip, None, bool]:
-        """One way through the file for `pending`; returns whether the end was reached."""
-        looks: list[_Look] = []
-        sought: Window | None = None
-        held: TimedFrame | None = None
+    def _correct_end(self, end_us: int) -> None:
+        video = replace(self.info, duration_ms=max(1, round(end_us / 1000)))
+        self.stream_info = replace(self.stream_info, video=video, end_us=max(1, end_us))
+
+    def _decode_pass(self, source: FrameSource, pending: _PendingWindows) -> Generator[Clip, None, bool]:
+        """Decode the file once for the pending windows; returns whether the end was reached."""
+        buffers: list[_WindowBuffer] = []
+        jumped_to: Window | None = None
+        previous: TimedFrame | None = None  # displayed until the next frame begins
         frames = source.frames()
         while True:
-            wanted = pending.peek()
-            if not looks and wanted is None:
+            window = pending.peek()
+            if not buffers and window is None:
                 return False
-            if not looks and wanted is not None and wanted != sought and not source.repaired:
-                gap_us = exact_start_us(wanted, self._sampling) - (held.time_us if held else 0)
+            if not buffers and window is not None and window != jumped_to and not source.is_repaired:
+                gap_us = exact_start_us(window, self._sampling) - (previous.time_us if previous else 0)
                 if gap_us > _SEEK_US:
-                    held, frames, sought = None, self._jump(source, wanted), wanted
-            timed = next(frames, None)
-            if timed is None:
+                    previous, frames, jumped_to = None, self._jump(source, window), window
+            frame = next(frames, None)
+            if frame is None:
                 break
-            if held is not None:
-                yield from self._show(held, timed.time_us, looks, pending)
-            held = timed
-        if held is not None:
-            close = abs(source.end_us - self.facts.end_us) <= self.facts.interval_us / 2
-            pending.end_at(self.facts.end_us if close or pending.is_last_pass else source.end_us)
-            yield from self._show(held, _FOREVER_US, looks, pending)
+            if previous is not None:
+                yield from self._add_frame(previous, frame.time_us, buffers, pending)
+            previous = frame
+        if previous is not None:
+            is_expected = self._is_expected_end(source) or pending.is_last_pass
+            pending.end_at(self.stream_info.end_us if is_expected else source.end_us)
+            yield from self._add_frame(previous, _FOREVER_US, buffers, pending)
         return True
 
     def _jump(self, source: FrameSource, window: Window) -> Iterator[TimedFrame]:
-        """The frames from one before `window` on; from the very first where no nearer one can be reached."""
+        """The frames from one before `window` on; from the first frame if seeking does not get there."""
         for margin_us in _SEEK_MARGINS_US:
             target_us = exact_start_us(window, self._sampling)
             if source.seek(target_us - margin_us):
@@ -202,78 +206,84 @@ class ClipReader:
         source.restart()
         return source.frames()
 
-    def _show(self, held: TimedFrame, until_us: int, looks: list[_Look], pending: _Windows) -> Iterator[Clip]:
-        """Give the frame on screen until `until_us` to all windows that look at it; yield what is complete."""
+    def _add_frame(
+        self, frame: TimedFrame, until_us: int, buffers: list[_WindowBuffer], pending: _PendingWindows
+    ) -> Iterator[Clip]:
+        """Add a frame that is displayed until `until_us` to all windows that sample it; yields complete clips."""
+        self._begin_windows(frame, until_us, buffers, pending)
+        picture: Pixels | None = None
+        for buffer in buffers:
+            for position in buffer.take(until_us):
+                if picture is None:
+                    picture = self._convert(frame)
+                buffer.pictures[position] = picture
+        for buffer in list(buffers):
+            if pending.is_over(buffer, until_us):
+                buffers.remove(buffer)
+                if pending.is_confirmed(buffer):
+                    yield self._clip(buffer)
+
+    def _begin_windows(
+        self, frame: TimedFrame, until_us: int, buffers: list[_WindowBuffer], pending: _PendingWindows
+    ) -> None:
+        """Add a buffer for each window that begins before `until_us`, except for empty windows."""
         while (window := pending.peek()) is not None:
-            begins_us = exact_start_us(window, self._sampling)
-            if begins_us + self._tolerance_us >= until_us:
-                break
+            start_us, end_us = exact_start_us(window, self._sampling), window.end_ms * 1000
+            if start_us + self._tolerance_us >= until_us:
+                return
             is_last = pending.pop()
-            ends_us = window.end_ms * 1000
-            in_hole = (
-                held.time_us <= begins_us - self._tolerance_us and until_us >= ends_us - self._tolerance_us
+            is_empty = (
+                frame.time_us <= start_us - self._tolerance_us and until_us >= end_us - self._tolerance_us
             )
-            if in_hole and window.start_ms > 0:
-                self.empty += 1
+            if is_empty and window.start_ms > 0:
+                self.empty_windows += 1
                 pending.settle(window, is_last)
                 continue
-            times = frame_times_us(window, self._sampling, self.facts.end_us, self._tolerance_us)
-            looks.append(_Look(window, times, is_last))
-        picture: Pixels | None = None
-        for look in looks:
-            for position in look.take(until_us):
-                if picture is None:
-                    picture = self._convert(held)
-                look.pictures[position] = picture
-        for look in list(looks):
-            if pending.is_over(look, until_us):
-                looks.remove(look)
-                if pending.is_confirmed(look):
-                    yield self._clip(look)
+            times = frame_times_us(window, self._sampling, self.stream_info.end_us, self._tolerance_us)
+            buffers.append(_WindowBuffer(window, times, is_last))
 
-    def _convert(self, timed: TimedFrame) -> Pixels:
+    def _convert(self, frame: TimedFrame) -> Pixels:
         try:
-            return self._converter.convert(timed.frame)
+            return self._converter.convert(frame.frame)
         except MemoryError:
             raise
         except (av.error.FFmpegError, ValueError) as error:
-            raise UnusableVideo(
-                self._path, f"its pictures cannot be converted ({error_text(error)})"
-            ) from error
+            reason = f"its pictures cannot be converted ({error_text(error)})"
+            raise UnusableVideo(self._path, reason) from error
 
-    def _clip(self, look: _Look) -> Clip:
+    def _clip(self, buffer: _WindowBuffer) -> Clip:
         pixels = self._allocate(self.clip_shape)
-        for t, picture in enumerate(look.pictures):
+        for t, picture in enumerate(buffer.pictures):
             assert picture is not None
             pixels[:, t] = picture
-        self.looked += 1
-        return Clip(look.window.start_ms, look.window.end_ms, pixels)
+        self.clip_count += 1
+        return Clip(buffer.window.start_ms, buffer.window.end_ms, pixels)
 
 
-class _Look:
-    """A window that is being filled with pictures."""
+class _WindowBuffer:
+    """The pictures of a window that is not complete yet."""
 
-    def __init__(self, window: Window, times: list[int], is_last: bool) -> None:
+    def __init__(self, window: Window, times_us: list[int], is_last: bool) -> None:
         self.window = window
-        self.is_last = is_last  # follows from the video's length
-        self.pictures: list[Pixels | None] = [None] * len(times)
-        self._waiting = sorted(((time, t) for t, time in enumerate(times)), reverse=True)
+        self.is_last = is_last  # whether its position follows from the video's duration
+        self.pictures: list[Pixels | None] = [None] * len(times_us)
+        self._missing = sorted(((time_us, t) for t, time_us in enumerate(times_us)), reverse=True)
 
     @property
     def is_complete(self) -> bool:
-        return not self._waiting
+        return not self._missing
 
     def take(self, until_us: int) -> Iterator[int]:
-        """The positions whose instants lie before `until_us` and have no picture yet."""
-        while self._waiting and self._waiting[-1][0] < until_us:
-            yield self._waiting.pop()[1]
+        """The positions without a picture whose times are before `until_us`; they are then not missing any more."""
+        while self._missing and self._missing[-1][0] < until_us:
+            yield self._missing.pop()[1]
 
 
-class _Windows:
-    """The windows that are still to be looked at, by start; the list is never made, whatever length is claimed.
+class _PendingWindows:
+    """The windows to come, by start. There is never a list of them, because a file may claim any duration.
 
-    Whole windows go on for as long as there are frames. The one at the end follows from the estimated length and
-    counts only once that is confirmed.
+    Whole windows go on as long as there are frames. The last one follows from the estimated duration, and counts only
+    after the duration is confirmed.
     """
 
     def __init__(
@@ -290,24 +300,24 @@ class _Windows:
         self._skip = skip
         self._tolerance_us = tolerance_us
         end_ms = _milliseconds(end_us)
-        self._k = 0
-        self._expected = count_regular_windows(end_ms, sampling)  # so many whole windows by the estimate
+        self._k = 0  # of the next regular window
+        self._expected_count = count_regular_windows(end_ms, sampling)  # by the estimated duration
         self._end_ms: int | None = end_ms if only_last else None  # the confirmed end
         last = last_window(end_ms, sampling)
-        self._last = None if last is None or skip(last.start_ms) else last  # waiting
-        # Behind the estimated end there are windows as long as those before it are wanted.
-        self._goes_on = self._expected == 0
-        self._settled: Window | None = None  # the window at the end, once it was looked at or found empty
+        self._last = None if last is None or skip(last.start_ms) else last  # not taken yet
+        # Behind the estimated end windows go on if the window before was not skipped.
+        self._continues = self._expected_count == 0
+        self._settled: Window | None = None  # the last window, after it gave a clip or was empty
 
     def peek(self) -> Window | None:
-        """The next window, or None when nothing is wanted any more."""
+        """The next window, or None if there is none."""
         regular = None if self.is_last_pass else self._next_regular()
         if self._last is None or (regular is not None and regular.start_ms <= self._last.start_ms):
             return regular
         return self._last
 
     def pop(self) -> bool:
-        """Take `peek()`'s window out; returns whether it is the one at the end."""
+        """Remove the window that `peek()` returns; returns whether it is the last one."""
         if self._last is not None and self.peek() is self._last:
             self._last = None
             return True
@@ -315,50 +325,52 @@ class _Windows:
         return False
 
     def _next_regular(self) -> Window | None:
-        most = self._expected if self._end_ms is None else count_regular_windows(self._end_ms, self._sampling)
+        count = self._expected_count
+        if self._end_ms is not None:
+            count = count_regular_windows(self._end_ms, self._sampling)
         while True:
-            if self._k >= most and (self._end_ms is not None or not self._goes_on):
+            if self._k >= count and (self._end_ms is not None or not self._continues):
                 return None
             window = regular_window(self._k, self._sampling)
-            self._goes_on = not self._skip(window.start_ms)
-            if self._goes_on:
+            self._continues = not self._skip(window.start_ms)
+            if self._continues:
                 return window
             self._k += 1
 
     def settle(self, window: Window, is_last: bool) -> None:
-        """`window` was dealt with; the one at the end needs no second look."""
+        """`window` is done; if it is the last one, no second pass is needed for it."""
         if is_last:
             self._settled = window
 
     def end_at(self, end_us: int) -> None:
-        """The video ends there: nothing behind it is wanted."""
+        """The video ends at `end_us`: there is no window behind it."""
         self._end_ms = _milliseconds(end_us)
         if self._last is not None and self._last != last_window(self._end_ms, self._sampling):
             self._last = None
 
-    def is_over(self, look: _Look, until_us: int) -> bool:
-        """Whether `look` is complete and a frame that is shown at `until_us` lies behind it.
+    def is_over(self, buffer: _WindowBuffer, until_us: int) -> bool:
+        """Whether `buffer` is complete and a frame that is displayed at `until_us` is behind its window.
 
-        A window that follows from the length waits for the end itself, or for a frame that is clearly behind it.
+        The last window waits for the end itself, or for a frame that is clearly behind it.
         """
-        beyond_us = _BEYOND_US if look.is_last else -self._tolerance_us
-        return look.is_complete and until_us >= look.window.end_ms * 1000 + beyond_us
+        beyond_us = _BEYOND_US if buffer.is_last else -self._tolerance_us
+        return buffer.is_complete and until_us >= buffer.window.end_ms * 1000 + beyond_us
 
-    def is_confirmed(self, look: _Look) -> bool:
-        """Whether `look`, which is over, is a window of this video as long as it turned out to be."""
-        if not look.is_last:
-            return self._end_ms is None or look.window.end_ms <= self._end_ms
-        if self._end_ms is None or look.window != last_window(self._end_ms, self._sampling):
+    def is_confirmed(self, buffer: _WindowBuffer) -> bool:
+        """Whether the window of `buffer`, which is over, exists in a video of the true duration."""
+        if not buffer.is_last:
+            return self._end_ms is None or buffer.window.end_ms <= self._end_ms
+        if self._end_ms is None or buffer.window != last_window(self._end_ms, self._sampling):
             return False
-        self.settle(look.window, look.is_last)
+        self.settle(buffer.window, buffer.is_last)
         return True
 
-    def left_at_end(self, end_us: int) -> _Windows:
-        """What has to be looked at once more, now that the length is known: the window at the end, if any."""
-        left = _Windows(self._sampling, self._skip, end_us, self._tolerance_us, only_last=True)
-        if left._last is not None and left._last == self._settled:
-            left._last = None
-        return left
+    def remaining_at_end(self, end_us: int) -> _PendingWindows:
+        """What needs a second pass now that the duration is known: the last window, or nothing."""
+        remaining = _PendingWindows(self._sampling, self._skip, end_us, self._tolerance_us, only_last=True)
+        if remaining._last is not None and remaining._last == self._settled:
+            remaining._last = None
+        return remaining
 
 
 def _milliseconds(us: int) -> int:

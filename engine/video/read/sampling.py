@@ -1,4 +1,4 @@
-"""Which instants of a video are looked at: windows, the instants in them, the published samplers. Pure arithmetic."""
+"""Which frames of a video are sampled: windows, frame times, and the published samplers. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Literal
 
-PIPELINE_VERSION = (
-    1  # of everything between a file and the pixels of a clip; part of what a result is valid for
-)
+PIPELINE_VERSION = 1  # of all code between a file and the pixels of a clip; results are valid for one version
 
 View = Literal["center", "full", "three"]
 VIEWS: tuple[View, ...] = ("center", "full", "three")
 
-# A frame belongs to an instant when it begins at most so much later. At least 1 ms: time bases of a millisecond
-# round the first frame's time and its own by half a unit each. An eighth of the frames' interval, because 29.97
-# frames a second fall behind 30 by 2 ms in a window, and every second frame is meant. Never more than 5 ms.
+# How much later than its sampling time a frame may begin. At least 1 ms: with a time base of 1 ms, the time of the
+# first frame and of this frame are each rounded by up to half a unit. Else an eighth of the frame interval: 29.97
+# frames a second fall behind 30 by 2 ms in a window, and every second frame is still the right one. At most 5 ms.
 MIN_TOLERANCE_US = 1000
-_MOST_TOLERANCE_US = 5000
+_MAX_TOLERANCE_US = 5000
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a video is looked at: `frames` at `rate` a second make a window, one begins every `stride_ms`.
+    """How a video is sampled: a window has `frames` at `rate` a second, and begins every `stride_ms`.
 
-    `short_side` and `crop` are pixels. `view` says which part of the picture is seen (`views.py` has the sizes).
-    Raises ValueError where the numbers are not sound.
+    `short_side` and `crop` are pixels. `view` is the part of the picture (`views.py` has the sizes).
+    Raises ValueError if the numbers do not fit together.
     """
 
     frames: int
@@ -68,13 +66,13 @@ class Sampling:
         short_side: int = 256,
         crop: int = 224,
     ) -> Sampling:
-        """A sampling whose windows come one after the other, unless `stride_s` (seconds) says otherwise."""
+        """A sampling with a stride in seconds; by default windows follow each other without gap or overlap."""
         stride_ms = int(_length_ms(frames, rate)) if stride_s is None else round(stride_s * 1000)
         return cls(frames, rate, max(1, stride_ms), view, short_side, crop)
 
     @property
     def view_count(self) -> int:
-        """How many crops a window has, and so how many features are kept of it."""
+        """How many crops a window has; each has its own features."""
         return 3 if self.view == "three" else 1
 
     @cached_property
@@ -84,15 +82,16 @@ class Sampling:
 
     @cached_property
     def stride(self) -> Fraction:
-        """Milliseconds from one window's start to the next: exactly a window's length where that is meant.
+        """Exact milliseconds from one window's start to the next.
 
-        Windows of 32 frames at 15 a second begin at 0, 2133, 4266, 6400 ms: they do not drift from the frames.
+        If the stride is a window's length, this is its exact length, and not rounded to milliseconds. So windows of
+        32 frames at 15 a second begin at 0, 2133, 4266, 6400 ms and do not drift from the frames.
         """
         exact = _length_ms(self.frames, self.rate)
         return exact if self.stride_ms == self.window_ms and exact >= 1 else Fraction(self.stride_ms)
 
     def key(self) -> str:
-        """Canonical text of all that the pixels depend on; equal keys mean equal clips."""
+        """Canonical text of everything that the pixels depend on; equal keys mean equal clips."""
         picture = {
             "center": f"{self.short_side}/{self.crop}",
             "full": f"{self.short_side}",
@@ -102,7 +101,7 @@ class Sampling:
 
 
 def _length_ms(frames: int, rate: float) -> Fraction:
-    """The exact length of `frames` at `rate` a second; rates like 29.97 are taken as they are written."""
+    """The exact length of `frames` at `rate` a second; a rate like 29.97 is the decimal number as written."""
     return frames * 1000 / Fraction(rate).limit_denominator(1_000_000)
 
 
@@ -125,48 +124,48 @@ def count_regular_windows(end_ms: int, sampling: Sampling) -> int:
 
 
 def window_start_at(share: float, end_ms: int, sampling: Sampling) -> int:
-    """The start of the whole window that lies at `share` (0 to 1) of a video of `end_ms`; 0 where none fits."""
+    """The start (ms) of the whole window at `share` (0 first, 1 last) in a video of `end_ms`; 0 if none fits."""
     count = count_regular_windows(end_ms, sampling)
     return regular_window(min(int(share * count), count - 1), sampling).start_ms if count else 0
 
 
 def last_window(end_ms: int, sampling: Sampling) -> Window | None:
-    """The window that ends at the true end, where the whole ones leave more than half a window unseen.
+    """The window that ends at the end of the video; None if the regular windows leave at most half a window.
 
-    For a video shorter than a window it is the whole video.
+    If the video is shorter than a window, this is the whole video.
     """
     if end_ms <= 0:
         return None
     if end_ms < sampling.window_ms:
         return Window(0, end_ms)
-    seen_ms = regular_window(count_regular_windows(end_ms, sampling) - 1, sampling).end_ms
-    if 2 * (end_ms - seen_ms) <= sampling.window_ms:
+    covered_ms = regular_window(count_regular_windows(end_ms, sampling) - 1, sampling).end_ms
+    if 2 * (end_ms - covered_ms) <= sampling.window_ms:
         return None
     return Window(end_ms - sampling.window_ms, end_ms)
 
 
 def count_windows(end_ms: int, sampling: Sampling) -> int:
-    """How many windows `plan_windows` has, without making them."""
+    """How many windows `plan_windows` returns."""
     return count_regular_windows(end_ms, sampling) + (last_window(end_ms, sampling) is not None)
 
 
 def plan_windows(end_ms: int, sampling: Sampling) -> list[Window]:
-    """The windows of a video of `end_ms`, by start: 0, s, 2s ... and one that ends at the end where it is needed."""
+    """The windows of a video of `end_ms`, by start: 0, s, 2s ..., and `last_window` if there is one."""
     windows = [regular_window(k, sampling) for k in range(count_regular_windows(end_ms, sampling))]
     last = last_window(end_ms, sampling)
     return windows if last is None else [*windows, last]
 
 
 def exact_start_us(window: Window, sampling: Sampling) -> int:
-    """The exact start of `window` in microseconds: windows are named by a start that is rounded down."""
+    """The exact start of `window` in microseconds; `start_ms` is rounded down."""
     k = -(-window.start_ms * sampling.stride.denominator // sampling.stride.numerator)  # rounded up
     exact = k * sampling.stride
     return round(exact * 1000) if int(exact) == window.start_ms else window.start_ms * 1000
 
 
 def frame_tolerance_us(interval_us: int) -> int:
-    """How much later than an instant its frame may begin, for frames that mostly come every `interval_us`."""
-    return max(MIN_TOLERANCE_US, min(interval_us // 8, _MOST_TOLERANCE_US))
+    """How much later than its sampling time a frame may begin, at a usual frame interval of `interval_us`."""
+    return max(MIN_TOLERANCE_US, min(interval_us // 8, _MAX_TOLERANCE_US))
 
 
 def frame_times_us(
@@ -175,19 +174,24 @@ def frame_times_us(
     end_us: int | None = None,
     tolerance_us: int = MIN_TOLERANCE_US,
 ) -> list[int]:
-    """When the frames of `window` are looked at, microseconds from the first displayed frame, in their order.
+    """The sampling times of the frames of `window`, in order: microseconds after the first displayed frame.
 
-    The frame of an instant is the last that begins at or before it; the tolerance for rounded times is already in.
-    A window that is shorter than it should be is a whole short video: its instants wrap around at `end_us`
-    (the video's exact length; by default the window's end).
+    Each time selects the last frame that begins at or before it. The tolerance for rounded times is included.
+    A window shorter than `sampling.window_ms` is a whole short video: its times wrap around at `end_us`.
+
+    Args:
+        window: the window.
+        sampling: how it is sampled.
+        end_us: the exact duration of a short video; by default the window's end.
+        tolerance_us: see `frame_tolerance_us`.
     """
     first = exact_start_us(window, sampling)
     rate = Fraction(sampling.rate).limit_denominator(1_000_000)
-    looks = [first + round(k * 1_000_000 / rate) + tolerance_us for k in range(sampling.frames)]
+    times_us = [first + round(k * 1_000_000 / rate) + tolerance_us for k in range(sampling.frames)]
     if window.end_ms - window.start_ms >= sampling.window_ms:
-        return looks
-    length = max(1, end_us if end_us is not None else window.end_ms * 1000)
-    return [look % length for look in looks]
+        return times_us
+    duration_us = max(1, end_us if end_us is not None else window.end_ms * 1000)
+    return [time_us % duration_us for time_us in times_us]
 
 
 # --- the published samplers, by frame index ---------------------------------------------------------------------
@@ -199,10 +203,10 @@ PROTOCOL_CLIPS: dict[str, int] = {"clip": 1, "test": 4}
 def published_indices(
     frame_count: int, protocol: PublishedProtocol, *, frames: int = 32, step: int = 2
 ) -> list[list[int]]:
-    """The frame indices of each clip as PaddleVideo's sampler chooses them (`Sampler`, dense, test mode).
+    """The frame indices of each clip, as PaddleVideo's `Sampler` chooses them (dense, test mode).
 
-    Clips are spread evenly with half a spacing before the first; a video shorter than a clip starts at 0 and
-    wraps. Raises ValueError for a protocol that is not known or a video without frames.
+    Clips are spread evenly, with half a spacing before the first. If a video is shorter than a clip, its clips start
+    at 0 and wrap around. Raises ValueError for an unknown protocol or a video without frames.
     """
     if protocol not in PROTOCOL_CLIPS:
         raise ValueError(f"protocol has to be one of {', '.join(PROTOCOL_CLIPS)}, not {protocol!r}")
@@ -215,9 +219,9 @@ def published_indices(
 
 
 def training_indices(frame_count: int, share: float, *, frames: int = 32, step: int = 2) -> list[int]:
-    """The frame indices of a training clip: it begins at `share` (0 to 1) of the places where it fits.
+    """The frame indices of a training clip that starts at `share` (0 first, 1 last) of the possible positions.
 
-    A video that is shorter than a clip starts at 0 and wraps, as for the published samplers.
+    If a video is shorter than a clip, the clip starts at 0 and wraps around, as in the published samplers.
     """
     starts = max(1, frame_count - frames * step + 1)
     start = min(int(share * starts), starts - 1)

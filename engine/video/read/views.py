@@ -1,21 +1,23 @@
-"""Which part of a picture becomes which pixels: the geometry of the views and of the published crops; pure."""
+"""Geometry of the views and of the published crops: which part of a picture becomes which pixels. Pure."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 from vtag.engine.video.read.sampling import Sampling
 
-_LONG_STEP = 32  # the whole frame's long side is a multiple of this: patch 4 x three mergings
-_FULL_ASPECT = 2  # the whole frame's long side is at most this many short sides
-_THREE_ASPECT = 3  # three square crops side by side cover no more than this
+_T = TypeVar("_T", int, Fraction)
+_LONG_SIDE_STEP = 32  # pixels: patch size 4 x three mergings by 2; the long side of `full` is a multiple
+_MAX_FULL_ASPECT = 2  # long side over short side of the view `full`
+_MAX_THREE_ASPECT = 3  # three square crops side by side cover no more
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a stored picture is turned upright: first transposed, then mirrored left-right, then top-bottom."""
+    """How to turn a stored picture upright: first transpose, then mirror left-right, then top-bottom."""
 
     transpose: bool = False
     mirror_x: bool = False
@@ -23,7 +25,7 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise (0, 90, 180, 270), mirroring apart."""
+        """Degrees clockwise (0, 90, 180, 270), without the mirroring."""
         if self.transpose:
             return 270 if self.mirror_y and not self.mirror_x else 90
         return 180 if self.mirror_y and self.mirror_x else 0
@@ -60,20 +62,20 @@ class Geometry:
 
 
 def square_pixel_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
-    """The size of a stored picture with square pixels: enlarged along one side, never shrunk."""
+    """Width and height of a stored picture with square pixels: enlarged along one side, never shrunk."""
     if aspect >= 1:
         return max(1, round(width * aspect)), height
     return width, max(1, round(height / aspect))
 
 
 def upright_size(width: int, height: int, aspect: Fraction, orientation: Orientation) -> tuple[int, int]:
-    """Width and height as a person sees the video."""
+    """Width and height of the video as it is displayed."""
     w, h = square_pixel_size(width, height, aspect)
     return (h, w) if orientation.transpose else (w, h)
 
 
 def clip_size(upright: tuple[int, int], sampling: Sampling) -> tuple[int, int]:
-    """Height and width of a view's pixels for a video of `upright` (width, height)."""
+    """Height and width of a view, for a video of displayed size `upright` (width, height)."""
     if sampling.view != "full":
         return sampling.crop, sampling.crop
     w, h = upright
@@ -86,61 +88,63 @@ def compute_geometry(
 ) -> Geometry:
     """How a picture stored as `width` x `height` becomes the views of `sampling`.
 
-    - `center`: the square of crop/short_side of the short side, from the middle: what is left when the short side
-      is scaled to `short_side` and the middle `crop` is cut out.
-    - `full`: the whole frame, short side `short_side`, long side the nearest multiple of 32; of a frame longer than
-      2:1 the middle 2:1.
-    - `three`: short side scaled to `crop` (as the published test protocol), three square crops along the long
-      side: at its beginning, its end, its middle. Of a frame longer than 3:1 the middle 3:1.
+    - `center`: the short side is scaled to `short_side`, then the middle square of `crop` is cut out.
+    - `full`: the whole frame, short side `short_side`, long side the nearest multiple of 32. If the frame is longer
+      than 2:1, its middle 2:1.
+    - `three`: the short side is scaled to `crop` (as in the published test protocol), then three square crops are cut
+      out along the long side: at its start, end and middle. If the frame is longer than 3:1, of its middle 3:1.
 
-    The region is cut out before it is scaled: an extreme shape asks for no huge picture.
+    The region is cut out before it is scaled, so an extreme shape needs no huge picture.
     """
     w, h = upright_size(width, height, aspect, orientation)
     short, long = min(w, h), max(w, h)
-    landscape = w >= h
+    is_landscape = w >= h
     if sampling.view == "center":
-        seen = Fraction(short * sampling.crop, sampling.short_side)
-        seen_w = seen_h = seen
+        region_width = region_height = Fraction(short * sampling.crop, sampling.short_side)
         scaled = crop = (sampling.crop, sampling.crop)
         crops: tuple[tuple[int, int], ...] = ((0, 0),)
     elif sampling.view == "full":
-        seen_long = Fraction(min(long, _FULL_ASPECT * short))
-        seen_w, seen_h = (seen_long, Fraction(short)) if landscape else (Fraction(short), seen_long)
+        region_long = Fraction(min(long, _MAX_FULL_ASPECT * short))
+        region_width, region_height = _sides(region_long, Fraction(short), is_landscape)
         rows, columns = clip_size((w, h), sampling)
         scaled = crop = (columns, rows)
         crops = ((0, 0),)
     else:
-        seen_long = Fraction(min(long, _THREE_ASPECT * short))
-        seen_w, seen_h = (seen_long, Fraction(short)) if landscape else (Fraction(short), seen_long)
-        scaled_long = max(sampling.crop, round(sampling.crop * seen_long / short))
-        scaled = (scaled_long, sampling.crop) if landscape else (sampling.crop, scaled_long)
+        region_long = Fraction(min(long, _MAX_THREE_ASPECT * short))
+        region_width, region_height = _sides(region_long, Fraction(short), is_landscape)
+        scaled_long = max(sampling.crop, round(sampling.crop * region_long / short))
+        scaled = _sides(scaled_long, sampling.crop, is_landscape)
         crop = (sampling.crop, sampling.crop)
-        room = scaled_long - sampling.crop
-        crops = tuple((at, 0) if landscape else (0, at) for at in (0, room, room // 2))
+        end = scaled_long - sampling.crop
+        crops = tuple(_sides(offset, 0, is_landscape) for offset in (0, end, end // 2))
+    share_x, share_y = region_width / w, region_height / h
     if orientation.transpose:
-        share_x, share_y = seen_h / h, seen_w / w
+        share_x, share_y = share_y, share_x
         scaled = (scaled[1], scaled[0])
-    else:
-        share_x, share_y = seen_w / w, seen_h / h
-    x, region_w = _middle(width, share_x)
-    y, region_h = _middle(height, share_y)
-    return Geometry(x, y, region_w, region_h, *scaled, *crop, crops)
+    x, stored_width = _middle(width, share_x)
+    y, stored_height = _middle(height, share_y)
+    return Geometry(x, y, stored_width, stored_height, *scaled, *crop, crops)
+
+
+def _sides(long: _T, short: _T, is_landscape: bool) -> tuple[_T, _T]:
+    """Width and height."""
+    return (long, short) if is_landscape else (short, long)
 
 
 def _full_long_side(ratio: Fraction, short_side: int) -> int:
-    """The multiple of 32 nearest to the long side, within the cap; the short side itself for a square."""
+    """The multiple of 32 nearest to the long side, at most 2:1; the short side itself for a square."""
     if ratio == 1:
         return short_side
-    most = max(short_side, _FULL_ASPECT * short_side // _LONG_STEP * _LONG_STEP)
-    long = round(min(ratio, Fraction(_FULL_ASPECT)) * short_side / _LONG_STEP) * _LONG_STEP
-    return min(max(long, short_side), most)
+    longest = max(short_side, _MAX_FULL_ASPECT * short_side // _LONG_SIDE_STEP * _LONG_SIDE_STEP)
+    long = round(min(ratio, Fraction(_MAX_FULL_ASPECT)) * short_side / _LONG_SIDE_STEP) * _LONG_SIDE_STEP
+    return min(max(long, short_side), longest)
 
 
 def _middle(size: int, share: Fraction) -> tuple[int, int]:
     """Start and length of the middle `share` of `size` pixels.
 
-    The margins are equal and even: chroma planes of half the size are cut at whole pixels only, and a picture that
-    is stored upside down has to give the same region. The length is at most two pixels off for that.
+    The margins are equal, so that a picture that is stored upside down has the same region. They are even, because
+    chroma planes of half the size can be cut at whole pixels only. So the length is up to two pixels off.
     """
     ideal = size * share
     length = size - 4 * max(0, math.ceil((size - ideal) / 4 - Fraction(1, 2)))
@@ -153,7 +157,7 @@ def _middle(size: int, share: Fraction) -> tuple[int, int]:
 
 
 def published_resize(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height after PaddleVideo's `Scale`: the short side exact, the other rounded half up."""
+    """Width and height after PaddleVideo's `Scale`: the short side exact, the other one rounded half up."""
     if width < height:
         return short_side, int(height * (short_side / width) + 0.5)
     return int(width * (short_side / height) + 0.5), short_side

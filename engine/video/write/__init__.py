@@ -1,1 +1,1 @@
-"""Clips, encodings and pictures out of a video. Imports video.read."""
+"""Writes clips and pictures of a video to files. Imports video.read and system."""

@@ -1,4 +1,4 @@
-"""Cuts a moment out of a video: its packets as they are, from the key frame before it, or encoded anew, exactly."""
+"""Cuts a moment out of a video: copies packets from the key frame before it, or encodes it again, exactly."""
 
 from __future__ import annotations
 
@@ -26,19 +26,14 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-_SEEK_MARGINS_S = (0, 3, 12, 60)  # some containers lead to any packet: then a place earlier has to be tried
-_LATE_S = 2  # how far behind the video's packets the sound's may lie in a file
-_GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS: AVI has none, and a container that is written needs them
-_NO_ROOM = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EROFS,
-)  # no other container changes that
-_ENCODED = ".mp4"
-_USUAL = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
-_KINDS = {  # endings, and libavformat's names for what is written into such a file
+_SEEK_MARGINS_S = (0, 3, 12, 60)  # seeking may lead to any packet; then an earlier target has to be tried
+_AUDIO_LAG_S = 2  # how far behind the video packets audio packets may be in a file
+_GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS: AVI has no presentation times, but other containers need them
+# no other container helps against these
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_ENCODED_SUFFIX = ".mp4"
+_COMMON_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
+_FORMATS = {  # suffix: libavformat's name of the container
     ".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi", ".wmv": "asf",
     ".flv": "flv", ".ogv": "ogg", ".ts": "mpegts", ".m2ts": "mpegts", ".mts": "mpegts", ".mpg": "mpeg",
     ".3gp": "3gp", ".gif": "gif",
@@ -46,31 +41,31 @@ _KINDS = {  # endings, and libavformat's names for what is written into such a f
 
 
 class CutClip(NamedTuple):
-    """A clip that was written: where, and where it begins and ends in its video."""
+    """A clip that was written: its file, and its start and end in the video."""
 
     path: bytes
-    start_ms: int  # of a copy the key frame's
+    start_ms: int  # of the key frame if packets were copied
     end_ms: int
 
 
 def candidate_suffixes(source: bytes, *, reencode: bool) -> tuple[str, ...]:
-    """The containers that a cut of `source` is tried in: its own where that is a usual one, mkv, mp4, its own."""
+    """Suffixes of the containers to try for a clip of `source`, best first."""
     if reencode:
-        return (_ENCODED,)
-    own = os.path.splitext(source)[1].lower().decode("ascii", "replace")
-    usual = (own,) if own in _USUAL else ()
-    last = (own,) if own in _KINDS else ()
-    return tuple(dict.fromkeys((*usual, ".mkv", ".mp4", *last)))
+        return (_ENCODED_SUFFIX,)
+    source_suffix = os.path.splitext(source)[1].lower().decode("ascii", "replace")
+    first_choice = (source_suffix,) if source_suffix in _COMMON_SUFFIXES else ()
+    last_choice = (source_suffix,) if source_suffix in _FORMATS else ()
+    return tuple(dict.fromkeys((*first_choice, ".mkv", ".mp4", *last_choice)))
 
 
 def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: bool = False) -> CutClip:
-    """Write the clip from `start_ms` to `end_ms` of `source` to `stem` with a container's ending.
+    """Write the clip from `start_ms` to `end_ms` of `source` to `stem` plus the suffix of its container.
 
-    The sound comes along, and so do rotation and metadata. The file appears when it is whole, and never takes the
-    place of another. Raises VideoError.
+    The clip has the sound, rotation and metadata of the video. Its file appears when it is complete, and never
+    replaces another one. Raises VideoError.
     """
-    facts = probe_stream(source)
-    start_ms, end_ms = max(0, start_ms), min(end_ms, max(1, facts.info.duration_ms))
+    stream_info = probe_stream(source)
+    start_ms, end_ms = max(0, start_ms), min(end_ms, max(1, stream_info.video.duration_ms))
     if start_ms >= end_ms:
         raise VideoError(f"{display_path(source)}: it ends before {start_ms / 1000:.1f} s")
     failure: Exception | None = None
@@ -78,16 +73,16 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
         target = stem + suffix.encode()
         part = stem + b".part" + suffix.encode()
         try:
-            begun_ms = _write(source, facts, start_ms, end_ms, part, reencode=reencode)
-            probe_stream(part)  # what a container takes is not always what can be read again
+            written_start_ms = _write(source, stream_info, start_ms, end_ms, part, reencode=reencode)
+            probe_stream(part)  # some containers accept what cannot be read again
             move_new(part, target)
-            return CutClip(target, begun_ms, end_ms)
+            return CutClip(target, written_start_ms, end_ms)
         except (av.error.FFmpegError, UnusableVideo, ValueError) as error:
-            if getattr(error, "errno", 0) in _NO_ROOM:
-                raise _unwritten(target, error) from error
+            if getattr(error, "errno", 0) in _DISK_ERRORS:
+                raise _write_error(target, error) from error
             failure = failure or error
         except OSError as error:
-            raise _unwritten(target, error) from error
+            raise _write_error(target, error) from error
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(part)
@@ -96,158 +91,156 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
     raise VideoError(f"{display_path(source)} cannot be cut ({error_text(failure)}){advice}") from failure
 
 
-def _unwritten(target: bytes, error: Exception) -> VideoError:
+def _write_error(target: bytes, error: Exception) -> VideoError:
     return VideoError(f"{display_path(target)} cannot be written: {getattr(error, 'strerror', '') or error}")
 
 
 def _open_target(part: bytes) -> OutputContainer:
     options = {"movflags": "use_metadata_tags"} if part.endswith((b".mp4", b".mov", b".m4v")) else {}
-    name = f"file:{os.path.abspath(os.fsdecode(part))}"  # a name like concat:x is a name
+    name = f"file:{os.path.abspath(os.fsdecode(part))}"  # so that libav takes concat:x as a file name
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return av.open(name, "w", format=_KINDS[Path(os.fsdecode(part)).suffix], options=options)
+    return av.open(name, "w", format=_FORMATS[Path(os.fsdecode(part)).suffix], options=options)
 
 
 def _write(
-    source: bytes, facts: StreamInfo, start_ms: int, end_ms: int, part: bytes, *, reencode: bool
+    source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, part: bytes, *, reencode: bool
 ) -> int:
-    """Write the clip; returns when its first picture is shown in the video, milliseconds."""
+    """Write the clip; returns the time of its first picture in the video (ms)."""
     with _open_target(part) as target:
         if reencode:
-            encode(source, facts, start_ms, end_ms, target)
+            encode(source, stream_info, start_ms, end_ms, target)
             return start_ms
-        return _copy(source, facts, start_ms, end_ms, target)
+        return _copy(source, stream_info, start_ms, end_ms, target)
 
 
-def _copy(source: bytes, facts: StreamInfo, start_ms: int, end_ms: int, target: OutputContainer) -> int:
-    """Copy packets from the key frame at or before `start_ms` on; returns when that is shown."""
-    first_s = facts.first_pts * facts.time_base
-    key_s, seek_s = _key_before(source, facts, first_s + Fraction(start_ms, 1000))
+def _copy(source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, target: OutputContainer) -> int:
+    """Copy packets from the key frame at or before `start_ms` on; returns the key frame's time in the video (ms)."""
+    first_s = stream_info.first_pts * stream_info.time_base
+    key_s, seek_s = _find_key_frame(source, stream_info, first_s + Fraction(start_ms, 1000))
     end_s = first_s + Fraction(end_ms, 1000)
     with open_container(source) as container:
         container.flags |= _GENERATE_TIMES
-        video = video_stream(container, facts.stream_index)
-        sound = [s for s in container.streams.audio if s.codec_context is not None]
-        copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in (video, *sound)}
+        video = video_stream(container, stream_info.stream_index)
+        audio = [s for s in container.streams.audio if s.codec_context is not None]
+        copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in (video, *audio)}
         target.metadata.update(container.metadata)
         if seek_s is not None:
             _seek(container, video, seek_s)
-        for packet in _with_order(_between(container, video, sound, key_s, end_s)):
+        for packet in _with_dts(_select_packets(container, video, audio, key_s, end_s)):
             offset = round(key_s / Fraction(packet.time_base))
-            packet.pts = _time(packet) - offset
-            packet.dts = (_time(packet) if packet.dts is None else packet.dts) - offset
+            packet.pts = _display_time(packet) - offset
+            packet.dts = _decode_time(packet) - offset
             packet.stream = copies[packet.stream_index]
             target.mux(packet)
     return max(0, round((key_s - first_s) * 1000))
 
 
-def _with_order(packets: Iterator[Packet]) -> Iterator[Packet]:
-    """The packets, each with a decoding time: Matroska does not tell those of a stream's first."""
-    waiting: dict[int, list[Packet]] = {}
+def _with_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
+    """The packets, each with a decoding time. In Matroska the first packets of a stream have none."""
+    waiting: dict[int, list[Packet]] = {}  # packets without a decoding time, by stream
     for packet in packets:
-        held = waiting.setdefault(packet.stream_index, [])
+        without_dts = waiting.setdefault(packet.stream_index, [])
         if packet.dts is None:
-            held.append(packet)
+            without_dts.append(packet)
             continue
-        for back, earlier in enumerate(reversed(held), 1):
-            earlier.dts = packet.dts - back
-        yield from held
-        held.clear()
+        for distance, earlier in enumerate(reversed(without_dts), 1):
+            earlier.dts = packet.dts - distance
+        yield from without_dts
+        without_dts.clear()
         yield packet
-    for held in waiting.values():  # a stream of one picture
-        yield from held
+    for without_dts in waiting.values():  # a stream of one picture
+        yield from without_dts
 
 
-def _between(
-    container: InputContainer, video: VideoStream, sound: list[AudioStream], key_s: Fraction, end_s: Fraction
+def _select_packets(
+    container: InputContainer, video: VideoStream, audio: list[AudioStream], key_s: Fraction, end_s: Fraction
 ) -> Iterator[Packet]:
-    """The packets from the key frame at `key_s` on that are needed for what is shown before `end_s`."""
-    begun, open_streams = False, {s.index for s in (video, *sound)}
-    later: list[Packet] = []  # shown after the end: needed where pictures that are shown before it follow
-    for packet in container.demux([video, *sound]):
+    """The packets from the key frame at `key_s` on that are needed to display everything before `end_s`."""
+    has_begun, open_streams = False, {s.index for s in (video, *audio)}
+    behind_end: list[Packet] = []  # displayed after the end; needed if an earlier picture depends on them
+    for packet in container.demux([video, *audio]):
         if packet.size == 0 or (packet.pts is None and packet.dts is None) or not packet.time_base:
             continue
-        base = Fraction(packet.time_base)
-        order_s = _order(packet) * base
-        if order_s >= end_s:
+        time_base = Fraction(packet.time_base)
+        decode_s = _decode_time(packet) * time_base
+        if decode_s >= end_s:
             open_streams.discard(packet.stream_index)
-            if not open_streams or (video.index not in open_streams and order_s > end_s + _LATE_S):
+            if not open_streams or (video.index not in open_streams and decode_s > end_s + _AUDIO_LAG_S):
                 break
             continue
-        shown_s = _time(packet) * base
+        display_s = _display_time(packet) * time_base
         if packet.stream_index == video.index:
-            begun |= packet.is_keyframe and shown_s >= key_s
-            if not begun or shown_s < key_s:  # these would be decoded from pictures before the key frame
+            has_begun |= packet.is_keyframe and display_s >= key_s
+            if not has_begun or display_s < key_s:  # depends on pictures before the key frame
                 continue
-            later.append(packet)
-            if shown_s < end_s:
-                yield from later
-                later.clear()
+            behind_end.append(packet)
+            if display_s < end_s:
+                yield from behind_end
+                behind_end.clear()
             continue
-        if key_s <= shown_s < end_s:
+        if key_s <= display_s < end_s:
             yield packet
 
 
-class _Key(NamedTuple):
-    """A key frame: when it is shown, and where to seek to find it (None: only from the beginning on)."""
+class _KeyFrame(NamedTuple):
+    """A key frame: its display time, and where to seek to find it (None: read from the beginning)."""
 
-    shown_s: Fraction
+    display_s: Fraction
     seek_s: Fraction | None
 
 
-def _key_before(source: bytes, facts: StreamInfo, at_s: Fraction) -> _Key:
-    """The last key frame at or before `at_s`; the first of all where none is before."""
-    for seek_s in (*(at_s - margin for margin in _SEEK_MARGINS_S), None):
+def _find_key_frame(source: bytes, stream_info: StreamInfo, time_s: Fraction) -> _KeyFrame:
+    """The last key frame at or before `time_s`; the first one if all are later."""
+    for seek_s in (*(time_s - margin for margin in _SEEK_MARGINS_S), None):
         with open_container(source) as container:
             container.flags |= _GENERATE_TIMES
-            video = video_stream(container, facts.stream_index)
+            video = video_stream(container, stream_info.stream_index)
             if seek_s is not None and not _seek(container, video, seek_s):
                 continue
-            first, last = _keys(container, video, at_s)
+            first, last = _key_frame_times(container, video, time_s)
         if last is not None:
-            return _Key(last, seek_s)
+            return _KeyFrame(last, seek_s)
         if seek_s is None and first is not None:
-            return _Key(first, None)
+            return _KeyFrame(first, None)
     raise UnusableVideo(source, "no key frame to begin with")
 
 
-def _keys(
-    container: InputContainer, video: VideoStream, at_s: Fraction
+def _key_frame_times(
+    container: InputContainer, video: VideoStream, time_s: Fraction
 ) -> tuple[Fraction | None, Fraction | None]:
-    """The first key frame from here on, and the last at or before `at_s`."""
+    """Times of the first key frame from the current position on, and of the last one at or before `time_s`."""
     first = last = None
     for packet in container.demux(video):
         if packet.size == 0 or (packet.pts is None and packet.dts is None):
             continue
-        shown_s = _time(packet) * Fraction(packet.time_base)
+        time_base = Fraction(packet.time_base)
+        display_s = _display_time(packet) * time_base
         if packet.is_keyframe:
-            first = shown_s if first is None else first
-            if shown_s <= at_s:
-                last = shown_s
-        if (
-            first is not None
-            and (packet.dts if packet.dts is not None else _time(packet)) * Fraction(packet.time_base) > at_s
-        ):
+            first = display_s if first is None else first
+            if display_s <= time_s:
+                last = display_s
+        if first is not None and _decode_time(packet) * time_base > time_s:
             break
     return first, last
 
 
-def _time(packet: Packet) -> int:
-    """When a packet is shown, or where the container does not say, its place in the order."""
+def _display_time(packet: Packet) -> int:
+    """The presentation time of a packet; its decoding time if it has none."""
     time = packet.pts if packet.pts is not None else packet.dts
     assert time is not None
     return time
 
 
-def _order(packet: Packet) -> int:
-    """When a packet is decoded, as far as the container says."""
-    return packet.dts if packet.dts is not None else _time(packet)
+def _decode_time(packet: Packet) -> int:
+    """The decoding time of a packet; its presentation time if it has none."""
+    return packet.dts if packet.dts is not None else _display_time(packet)
 
 
-def _seek(container: InputContainer, video: VideoStream, at_s: Fraction) -> bool:
-    """Stand at a key frame before `at_s`; False where the container only begins anew."""
+def _seek(container: InputContainer, video: VideoStream, time_s: Fraction) -> bool:
+    """Go to a key frame before `time_s`; False if the container cannot seek."""
     assert video.time_base is not None
-    try:  # before the beginning some containers find the end
-        container.seek(max(video.start_time or 0, int(at_s / video.time_base)), stream=video)
+    try:  # not before the beginning: some containers go to the end then
+        container.seek(max(video.start_time or 0, int(time_s / video.time_base)), stream=video)
     except (av.error.FFmpegError, OSError):
         return False
     return True

@@ -1,4 +1,4 @@
-"""Encodes a stretch of a video anew: H.264 and AAC, exact to the frame and to the sample."""
+"""Encodes a part of a video again: H.264 and AAC, exact to the frame and to the sample."""
 
 from __future__ import annotations
 
@@ -21,118 +21,125 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.video.stream import VideoStream
 
-_FINE = Fraction(1, 90000)
-_SEEK_FROM_US = 2_000_000  # what comes earlier is read from the beginning
-_GAP_S = Fraction(1, 10)  # in a sound's times, from which on it is one
+_TIME_BASE = Fraction(1, 90000)  # seconds
+_SEEK_FROM_US = 2_000_000  # an earlier start is read from the beginning
+_GAP_S = Fraction(1, 10)  # a smaller gap between audio frames is an inexact timestamp
 
 
-def encode(source: bytes, facts: StreamInfo, start_ms: int, end_ms: int, target: OutputContainer) -> None:
-    """Encode what is shown and heard from `start_ms` to `end_ms` of `source` into `target`, upright.
+def encode(
+    source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, target: OutputContainer
+) -> None:
+    """Encode picture and sound of `source` from `start_ms` to `end_ms` into `target`, upright.
 
-    Raises av.error.FFmpegError where an encoder refuses.
+    Raises av.error.FFmpegError if an encoder does not accept them.
     """
     with open_container(source) as container:
         target.metadata.update(container.metadata)
-        sound = next((s for s in container.streams.audio if s.codec_context is not None), None)
-        picture = _PictureEncoder(target, facts)
-        voice = _Sound(target, container, sound, facts, start_ms, end_ms) if sound else None
-        for time_us, timed in _exactly(source, facts, start_ms * 1000, end_ms * 1000):
-            picture.add(timed, time_us)
-        picture.finish()
-        if voice:
-            voice.run()
+        audio = next((s for s in container.streams.audio if s.codec_context is not None), None)
+        video_encoder = _VideoEncoder(target, stream_info)
+        audio_encoder = None
+        if audio:
+            audio_encoder = _AudioEncoder(target, container, audio, stream_info, start_ms, end_ms)
+        for time_us, frame in _exact_frames(source, stream_info, start_ms * 1000, end_ms * 1000):
+            video_encoder.add(frame, time_us)
+        video_encoder.finish()
+        if audio_encoder:
+            audio_encoder.run()
 
 
-def _exactly(
-    source: bytes, facts: StreamInfo, start_us: int, end_us: int
+def _exact_frames(
+    source: bytes, stream_info: StreamInfo, start_us: int, end_us: int
 ) -> Iterator[tuple[int, TimedFrame]]:
-    """The frames that are shown from `start_us` to `end_us`, and when, from `start_us` on.
+    """The frames that are displayed from `start_us` to `end_us`, each with its time after `start_us`.
 
-    The first is the one that is shown at the start; a last one that stays for long is there again at the end, so that
-    the clip is as long as it should be.
+    The first frame is the one that is displayed at the start. If the last frame is displayed for long, it is repeated
+    at the end, so that the clip has the right duration.
     """
-    length_us, last = end_us - start_us, None
-    with FrameSource(source, facts) as frames:
-        for time_us, timed in _from(frames, start_us):
-            if time_us >= length_us:
+    duration_us, last = end_us - start_us, None
+    with FrameSource(source, stream_info) as frames:
+        for time_us, frame in _frames_from(frames, start_us):
+            if time_us >= duration_us:
                 break
-            last = (time_us, timed)
+            last = (time_us, frame)
             yield last
-    held_us = length_us - facts.interval_us
-    if last is not None and held_us - last[0] > facts.interval_us:
-        yield held_us, last[1]
+    repeat_us = duration_us - stream_info.interval_us
+    if last is not None and repeat_us - last[0] > stream_info.interval_us:
+        yield repeat_us, last[1]
 
 
-def _from(frames: FrameSource, start_us: int) -> Iterator[tuple[int, TimedFrame]]:
-    """The frame that is shown at `start_us`, at 0, and those after it, at their times from there."""
-    if start_us > _SEEK_FROM_US and frames.seek(start_us):
-        shown = _from_here(frames, start_us)
-        first = next(shown, None)
+def _frames_from(source: FrameSource, start_us: int) -> Iterator[tuple[int, TimedFrame]]:
+    """The frame displayed at `start_us`, at time 0, and the frames after it, each with its time after `start_us`."""
+    if start_us > _SEEK_FROM_US and source.seek(start_us):
+        frames = _shifted_frames(source, start_us)
+        first = next(frames, None)
         if first is not None and first[0] == 0:
             yield first
-            yield from shown
+            yield from frames
             return
-        frames.restart()  # the container led to a place behind the start
-    yield from _from_here(frames, start_us)
+        source.restart()  # seeking led behind the start
+    yield from _shifted_frames(source, start_us)
 
 
-def _from_here(frames: FrameSource, start_us: int) -> Iterator[tuple[int, TimedFrame]]:
-    before: TimedFrame | None = None
-    for timed in frames.frames():
-        if timed.time_us <= start_us:
-            before = timed
+def _shifted_frames(source: FrameSource, start_us: int) -> Iterator[tuple[int, TimedFrame]]:
+    """As `_frames_from`, from the current position on."""
+    previous: TimedFrame | None = None
+    for frame in source.frames():
+        if frame.time_us <= start_us:
+            previous = frame
             continue
-        if before is not None:
-            yield 0, before
-            before = None
-        yield timed.time_us - start_us, timed
-    if before is not None:  # the last frame of the video
-        yield 0, before
+        if previous is not None:
+            yield 0, previous
+            previous = None
+        yield frame.time_us - start_us, frame
+    if previous is not None:  # the last frame of the video
+        yield 0, previous
 
 
-class _PictureEncoder:
-    """Frames in, H.264 into a container: upright, as large as stored, each at its own time."""
+class _VideoEncoder:
+    """Encodes frames as H.264: upright, at the stored size, each at its own time."""
 
-    def __init__(self, target: OutputContainer, facts: StreamInfo) -> None:
+    def __init__(self, target: OutputContainer, stream_info: StreamInfo) -> None:
         self._target = target
-        self._facts = facts
-        is_transposed = facts.orientation.transpose
-        width, height = facts.stored_size[::-1] if is_transposed else facts.stored_size
-        rate = Fraction(facts.info.frame_rate).limit_denominator(1001) or Fraction(25)
+        self._stream_info = stream_info
+        is_transposed = stream_info.orientation.transpose
+        width, height = stream_info.stored_size[::-1] if is_transposed else stream_info.stored_size
+        rate = Fraction(stream_info.video.frame_rate).limit_denominator(1001) or Fraction(25)
         self._stream: VideoStream = target.add_stream(
             "libx264", rate=rate, options={"crf": "18", "preset": "fast"}
         )
         self._stream.width, self._stream.height = width // 2 * 2 or 2, height // 2 * 2 or 2
         self._stream.pix_fmt = "yuv420p"
-        self._stream.time_base = self._stream.codec_context.time_base = _FINE
-        aspect = facts.aspect
+        self._stream.time_base = self._stream.codec_context.time_base = _TIME_BASE
+        aspect = stream_info.aspect
         self._stream.codec_context.sample_aspect_ratio = 1 / aspect if is_transposed and aspect else aspect
         self._graph: av.filter.Graph | None = None
         self._key: tuple[object, ...] = ()
-        self._last = -1
+        self._last_pts = -1
 
     def add(self, timed: TimedFrame, time_us: int) -> None:
+        """Encode a frame that is displayed at `time_us` of the clip."""
         frame = timed.frame
         key = (frame.width, frame.height, frame.format.name)
         if self._graph is None or key != self._key:
-            self._graph, self._key = self._made(frame), key
+            self._graph, self._key = self._build_graph(frame), key
         context = self._stream.codec_context
         for name in ("color_trc", "color_primaries", "colorspace", "color_range"):
-            if self._last < 0:
+            if self._last_pts < 0:
                 setattr(context, name, getattr(frame, name))
-        frame.pts, frame.time_base = 0, _FINE
+        frame.pts, frame.time_base = 0, _TIME_BASE
         self._graph.vpush(frame)
-        made = self._graph.vpull()
-        self._last = max(self._last + 1, round(Fraction(time_us, 1_000_000) / _FINE))
-        made.pts, made.time_base = self._last, _FINE
-        made.pict_type = 0  # as the encoder chooses
-        self._target.mux(self._stream.encode(made))
+        upright = self._graph.vpull()
+        self._last_pts = max(self._last_pts + 1, round(Fraction(time_us, 1_000_000) / _TIME_BASE))
+        upright.pts, upright.time_base = self._last_pts, _TIME_BASE
+        upright.pict_type = 0  # the encoder chooses
+        self._target.mux(self._stream.encode(upright))
 
     def finish(self) -> None:
+        """Encode what the encoder holds back."""
         self._target.mux(self._stream.encode(None))
 
-    def _made(self, frame: av.VideoFrame) -> av.filter.Graph:
-        orientation = self._facts.orientation
+    def _build_graph(self, frame: av.VideoFrame) -> av.filter.Graph:
+        orientation = self._stream_info.orientation
         steps = [("transpose", "dir=cclock_flip")] if orientation.transpose else []
         steps += [("hflip", "")] if orientation.mirror_x else []
         steps += [("vflip", "")] if orientation.mirror_y else []
@@ -154,26 +161,26 @@ class _PictureEncoder:
         return graph
 
 
-class _Sound:
-    """One audio stream from a time to a time, exact to the sample, as AAC."""
+class _AudioEncoder:
+    """Encodes a part of one audio stream as AAC, exact to the sample."""
 
     def __init__(
         self,
         target: OutputContainer,
         container: InputContainer,
         stream: AudioStream,
-        facts: StreamInfo,
+        stream_info: StreamInfo,
         start_ms: int,
         end_ms: int,
     ) -> None:
         self._target, self._container, self._source = target, container, stream
-        first_s = facts.first_pts * facts.time_base
+        first_s = stream_info.first_pts * stream_info.time_base
         self._start_s = first_s + Fraction(start_ms, 1000)
         self._end_s = first_s + Fraction(end_ms, 1000)
         self._rate = (
             min(48000, stream.rate or 48000) if stream.rate in (44100, 48000, 32000, 22050, 16000) else 48000
         )
-        self._next = 0  # sample
+        self._next_sample = 0
         layout = "mono" if stream.codec_context.channels == 1 else "stereo"
         self._stream: AudioStream = target.add_stream("aac", rate=self._rate, layout=layout)
         self._graph = av.filter.Graph()
@@ -190,7 +197,7 @@ class _Sound:
         self._graph.configure()
 
     def run(self) -> None:
-        """Decode, trim, encode."""
+        """Decode, trim and encode all of it."""
         assert self._source.time_base is not None
         with suppress(av.error.FFmpegError, OSError):
             self._container.seek(
@@ -202,7 +209,7 @@ class _Sound:
             except (av.error.FFmpegError, OSError):
                 continue
             for frame in frames:
-                self._take(frame)
+                self._add(frame)
             if packet.pts is not None and packet.pts * self._source.time_base > self._end_s + 1:
                 break
         with suppress(av.error.EOFError):
@@ -210,23 +217,23 @@ class _Sound:
         self._drain()
         self._target.mux(self._stream.encode(None))
 
-    def _take(self, frame: av.AudioFrame) -> None:
+    def _add(self, frame: av.AudioFrame) -> None:
         if frame.pts is not None:
-            with suppress(av.error.EOFError):  # all that is wanted was heard
+            with suppress(av.error.EOFError):  # behind the end
                 self._graph.push(frame)
             self._drain()
 
     def _drain(self) -> None:
         while True:
             try:
-                made = cast("AudioFrame", self._graph.pull())
+                frame = cast("AudioFrame", self._graph.pull())
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
-            # times that are a little off would stutter, and times that go back are refused: only gaps are believed
-            claimed = round(
-                (made.pts or 0) * Fraction(made.time_base or Fraction(1, self._rate)) * self._rate
-            )
-            made.pts = claimed if claimed > self._next + _GAP_S * self._rate else self._next
-            made.time_base = Fraction(1, self._rate)
-            self._next = made.pts + made.samples
-            self._target.mux(self._stream.encode(made))
+            # Inexact times would stutter, and the encoder refuses times that go back: only gaps are believed.
+            time_s = (frame.pts or 0) * Fraction(frame.time_base or Fraction(1, self._rate))
+            claimed_sample = round(time_s * self._rate)
+            is_gap = claimed_sample > self._next_sample + _GAP_S * self._rate
+            frame.pts = claimed_sample if is_gap else self._next_sample
+            frame.time_base = Fraction(1, self._rate)
+            self._next_sample = frame.pts + frame.samples
+            self._target.mux(self._stream.encode(frame))

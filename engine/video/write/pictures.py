@@ -1,4 +1,4 @@
-"""Small pictures and short playable moments of a video, made on demand for people to look at."""
+"""Renders small pictures and short playable moments of a video."""
 
 from __future__ import annotations
 
@@ -23,73 +23,72 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PICTURE_SIDE = 192  # pixels, the short side of a picture
-_MOMENT_SIDE = 480  # and of a playable moment
-_MOMENT_RATE = 25
+_MOMENT_SIDE = 480  # pixels, the short side of a playable moment
+_MOMENT_RATE = 25  # frames a second, nominal: each frame keeps its own time
 _JPEG_QUALITY = 4  # mjpeg's quantiser: 2 is best, 31 worst
 
 
-def render_picture(path: str | bytes | os.PathLike[str], at_ms: int) -> bytes:
-    """The frame shown at `at_ms` (the last one where the video ends before) as JPEG, upright. Raises VideoError."""
-    facts = probe_stream(path)
-    shown = None
-    with FrameSource(path, facts, threads=1) as source:
-        for timed in _from(source, at_ms):
-            shown = timed
-            if timed.time_us >= at_ms * 1000:
+def render_picture(path: str | bytes | os.PathLike[str], time_ms: int) -> bytes:
+    """The frame displayed at `time_ms` as JPEG, upright; the last one if the video ends before. Raises VideoError."""
+    stream_info = probe_stream(path)
+    frame = None
+    with FrameSource(path, stream_info, threads=1) as source:
+        for frame in _frames_from(source, time_ms):
+            if frame.time_us >= time_ms * 1000:
                 break
-    if shown is None:
+    if frame is None:
         raise UnusableVideo(path, NO_PICTURE)
-    pixels = _Look(facts, _PICTURE_SIDE)(shown)
+    pixels = _DisplayConverter(stream_info, _PICTURE_SIDE).convert(frame)
     encoder = av.CodecContext.create("mjpeg", "w")
     encoder.height, encoder.width = pixels.shape[:2]
     encoder.pix_fmt = "yuvj420p"
     encoder.time_base = Fraction(1, 1)
     encoder.options = {"q": str(_JPEG_QUALITY), "strict": "-1"}
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+    picture = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
         format="yuvj420p", dst_color_range="JPEG", dst_colorspace="ITU601"
     )
-    return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
 
 
 def write_moment(path: str | bytes | os.PathLike[str], start_ms: int, end_ms: int, target: Path) -> None:
-    """What is shown from `start_ms` to `end_ms` as H.264 in MP4 at `target`, silent, for any browser.
+    """Write the moment from `start_ms` to `end_ms` to `target`: H.264 in MP4 without sound, for any browser.
 
-    Times in the moment count from `start_ms`. Raises VideoError.
+    The times in the file count from `start_ms`. Raises VideoError.
     """
-    facts = probe_stream(path)
-    look = _Look(facts, _MOMENT_SIDE)
+    stream_info = probe_stream(path)
+    converter = _DisplayConverter(stream_info, _MOMENT_SIDE)
     last_ms = -1
     with (
-        FrameSource(path, facts) as source,
+        FrameSource(path, stream_info) as source,
         av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as out,
     ):
         stream = out.add_stream("libx264", rate=_MOMENT_RATE)
-        stream.height, stream.width = look.size
+        stream.height, stream.width = converter.size
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, 1000)
         stream.codec_context.time_base = Fraction(1, 1000)
         stream.options = {"preset": "veryfast", "crf": "26"}
-        for timed in _from(source, start_ms):
-            at_ms = timed.time_us // 1000 - start_ms
-            if at_ms <= last_ms:  # before the start, or within the same millisecond
+        for frame in _frames_from(source, start_ms):
+            time_ms = frame.time_us // 1000 - start_ms
+            if time_ms <= last_ms:  # before the start, or within the same millisecond
                 continue
-            if timed.time_us >= end_ms * 1000 and last_ms >= 0:
+            if frame.time_us >= end_ms * 1000 and last_ms >= 0:
                 break
-            frame = av.VideoFrame.from_ndarray(look(timed), format="rgb24")
-            frame.pts, frame.time_base = at_ms, Fraction(1, 1000)
-            out.mux(stream.encode(frame))
-            last_ms = at_ms
+            picture = av.VideoFrame.from_ndarray(converter.convert(frame), format="rgb24")
+            picture.pts, picture.time_base = time_ms, Fraction(1, 1000)
+            out.mux(stream.encode(picture))
+            last_ms = time_ms
         if last_ms < 0:
             raise UnusableVideo(path, NO_PICTURE)
         out.mux(stream.encode(None))
 
 
-def _from(source: FrameSource, at_ms: int) -> Iterator[TimedFrame]:
-    """The frames from the key frame before `at_ms` on; from the beginning where seeking lands behind it."""
-    if at_ms > 0 and source.seek(at_ms * 1000):
+def _frames_from(source: FrameSource, time_ms: int) -> Iterator[TimedFrame]:
+    """The frames from the key frame before `time_ms` on; from the beginning if seeking leads behind it."""
+    if time_ms > 0 and source.seek(time_ms * 1000):
         frames = source.frames()
         first = next(frames, None)
-        if first is not None and first.time_us <= at_ms * 1000:
+        if first is not None and first.time_us <= time_ms * 1000:
             yield first
             yield from frames
             return
@@ -97,17 +96,18 @@ def _from(source: FrameSource, at_ms: int) -> Iterator[TimedFrame]:
     yield from source.frames()
 
 
-class _Look:
-    """Frames as a person sees them: upright, square pixels, mapped from HDR; uint8 [H, W, 3] of even sides."""
+class _DisplayConverter:
+    """Converts frames for display: upright, square pixels, HDR to SDR, even sides."""
 
-    def __init__(self, facts: StreamInfo, short_side: int) -> None:
+    def __init__(self, stream_info: StreamInfo, short_side: int) -> None:
         sampling = Sampling.create(1, 1.0, view="full", short_side=short_side, crop=short_side)
-        self.size = clip_size((facts.info.width, facts.info.height), sampling)
-        self._convert = Converter(sampling, facts.orientation, facts.aspect, self.size)
+        self.size = clip_size((stream_info.video.width, stream_info.video.height), sampling)
+        self._converter = Converter(sampling, stream_info.orientation, stream_info.aspect, self.size)
 
-    def __call__(self, timed: TimedFrame) -> NDArray[np.uint8]:
+    def convert(self, frame: TimedFrame) -> NDArray[np.uint8]:
+        """uint8 [H, W, 3]. Raises UnusableVideo if libav cannot convert the frame."""
         try:
-            view: NDArray[np.uint8] = self._convert.convert(timed.frame)[0]
+            view: NDArray[np.uint8] = self._converter.convert(frame.frame)[0]
         except av.error.FFmpegError as error:
             raise UnusableVideo("", f"a frame cannot be shown ({error.strerror})") from error
         return view
