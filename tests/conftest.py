@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from helpers.browser import Open
+    from helpers.browser import OpenPage
     from playwright.sync_api import Browser
 
     from vtag.engine.library.database import Library
@@ -67,16 +67,16 @@ def vtag(vtag_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The machine's browser; modules that use it begin with browser.need_browser()."""
-    from helpers.browser import browser
+    from helpers.browser import launch_browser
 
-    with browser() as opened:
+    with launch_browser() as opened:
         yield opened
 
 
 @pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Open]:
+def open_page(chromium: Browser) -> Iterator[OpenPage]:
     """Opens pages of any server, and holds at the end that nothing went wrong in them."""
-    from helpers.browser import pages
+    from helpers.browser import page_opener
 
-    with pages(chromium, "") as open_:
+    with page_opener(chromium, "") as open_:
         yield open_

@@ -11,8 +11,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from helpers.browser import PLAYING, browser
-from helpers.page_server import serving
+from helpers.browser import PLAYING, launch_browser
+from helpers.page_server import serve_page
 from helpers.scenes import SCENES, make_film
 
 from vtag.engine.library.analysis import derive
@@ -98,7 +98,7 @@ def main(target: Path) -> None:
     """`search.png` and `watch.png` in `target`."""
     with tempfile.TemporaryDirectory() as made:
         home = make_library(Path(made))
-        with serving(home) as (address, _), browser() as chromium:
+        with serve_page(home) as (address, _), launch_browser() as chromium:
             page = chromium.new_page(viewport={"width": 1240, "height": 800})
             page.set_default_timeout(120_000)
             page.goto(f"{address}/?q=sailing OR kite OR skiing OR bike OR juggling")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.shelf import add_video, fill
+from helpers.library_factory import add_video, fill_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ Vtag = Callable[..., subprocess.CompletedProcess[str]]
 def videos(tmp_path: Path, vtag_home: Path) -> Path:
     """Two videos of 8 s, seen by a model; the library is at home."""
     with Library.open(vtag_home / "library.db") as library:
-        heads.use_model(library, fill(library, tmp_path / "v", 2))
+        heads.use_model(library, fill_library(library, tmp_path / "v", 2))
     return tmp_path / "v"
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers.file_server import FileServer, endless, file_server, whole
+from helpers.file_server import FileServer, file_response, file_server, stalled_response
 from helpers.footage import make_video
 
 from vtag.engine.models.registry import is_installed, load_model
@@ -40,7 +40,7 @@ def entry(server: FileServer, vtag_home: Path) -> str:
     vtag_home.joinpath("models.toml").write_text(
         f'[swin3d-t]\ntitle = "a small model"\nlicence = "CC0-1.0"\nsize_mb = {MEGABYTES}\nurl = "{server.url()}"\n'
     )
-    return server.serve(whole(BODY))
+    return server.serve(file_response(BODY))
 
 
 def begin(*arguments: str | Path) -> subprocess.Popen[str]:
@@ -60,8 +60,8 @@ def test_a_pull_that_was_ended_midway_goes_on_from_there(
     vtag: Run, server: FileServer, entry: str, by: signal.Signals
 ) -> None:
     half = len(BODY) // 2
-    served = whole(BODY, etag='"slow"')
-    server.serve(endless(server, BODY[:half], len(BODY)))
+    served = file_response(BODY, etag='"slow"')
+    server.serve(stalled_response(server, BODY[:half], len(BODY)))
     process = begin("models", "pull", "swin3d-t")
     wait_for_part(half)
     process.send_signal(by)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.shelf import add_model, add_video, fill
+from helpers.library_factory import add_model, add_video, fill_library
 
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
@@ -27,7 +27,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def videos(vtag_home: Path, tmp_path: Path) -> Path:
     """Three tagged videos in the library at home."""
     with Library.open(vtag_home / "library.db") as library:
-        fill(library, tmp_path / "v", 3, threshold=0.3)
+        fill_library(library, tmp_path / "v", 3, threshold=0.3)
     return tmp_path / "v"
 
 

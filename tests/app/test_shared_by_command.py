@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.sample import make_model
+from helpers.small_model import make_model
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 MARKER = Path("/tmp/vtag_hostile_marker")

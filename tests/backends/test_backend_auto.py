@@ -19,7 +19,7 @@ import pytest
 import typer
 from helpers.footage import make_video
 from helpers.reference import formula
-from helpers.sample import make_model
+from helpers.small_model import make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

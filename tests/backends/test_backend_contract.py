@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.reference import wild_tensors
+from helpers.reference import random_tensors
 
 from vtag.engine.backends.bf16 import processor_has_bf16
 from vtag.engine.backends.export.onnx_writer import (
@@ -84,7 +84,7 @@ def wild() -> Checkpoint:
     sizes = SwinSizes(8, (1, 1), (1, 2), len(LABELS), window_size=(2, 4, 4))
     frames, side = CLIP[:2]
     spec = ModelSpec("wild", sizes, LABELS, frames, 8.0, short_side=40, crop=side)
-    tensors = wild_tensors(sizes)
+    tensors = random_tensors(sizes)
     tensors["norm.weight"] = tensors["stages.1.blocks.0.norm1.weight"]  # exporters store what is equal once
     return identified(spec, tensors)
 

@@ -15,8 +15,8 @@ import onnx
 import pytest
 import torch
 from helpers.footage import make_video
-from helpers.reference import wild_tensors
-from helpers.sample import LABELS, make_model
+from helpers.reference import random_tensors
+from helpers.small_model import LABELS, make_model
 
 from vtag.engine.backends.export.graph import Graph
 from vtag.engine.backends.export.onnx_writer import ExportOptions, compare, export
@@ -77,7 +77,7 @@ def test_the_graph_pads_rolls_and_cuts_as_the_network_does(
 ) -> None:
     sizes = SwinSizes(4, (2, 2), (1, 2), 3, window_size=window)
     spec = ModelSpec(name="wild", sizes=sizes, labels=LABELS)
-    checkpoint = Checkpoint(spec, wild_tensors(sizes))
+    checkpoint = Checkpoint(spec, random_tensors(sizes))
     network = VideoSwin.of(sizes, checkpoint.tensors)
     t, h, w = clip
     graph = Graph(network, frames=t, height=h, width=w, mean=spec.mean, std=spec.std)

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from big_library import build
-from helpers.browser import CHROMIUM, browser
-from helpers.page_server import serving
+from helpers.browser import CHROMIUM, launch_browser
+from helpers.page_server import serve_page
 
 from vtag.app.ui import library_overview, scan_control, search, video_view
 from vtag.assets import kinetics400_labels
@@ -68,8 +68,8 @@ def median_ms(action: Callable[[], object], times: int) -> float:
 def opened_ms(libraries: list[Path], times: int) -> list[float]:
     """Medians of opening the page over each library, in turn, by a browser that has it in its cache."""
     with contextlib.ExitStack() as stack:
-        addresses = [stack.enter_context(serving(path.parent))[0] for path in libraries]
-        context = stack.enter_context(browser()).contexts[0]
+        addresses = [stack.enter_context(serve_page(path.parent))[0] for path in libraries]
+        context = stack.enter_context(launch_browser()).contexts[0]
         taken: list[list[float]] = [[] for _ in addresses]
         for _ in range(times + 1):
             for address, mine in zip(addresses, taken, strict=True):

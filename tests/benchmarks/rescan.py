@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from helpers.sample import make_model
+from helpers.small_model import make_model
 
 from vtag.engine.checkpoints.load import Checkpoint, load_checkpoint
 from vtag.engine.library.analysis import derive

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers.footage import make_video, picture
+from helpers.footage import disc_frame, make_video
 
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import identified
@@ -144,7 +144,7 @@ def whole(folder: Path, seconds: float) -> None:
     videos = folder / "videos"
     videos.mkdir()
     options = {"preset": "veryfast", "crf": "30"}
-    drawn = [picture(t / 30, 1920, 1080) for t in range(30)]  # the same second again and again
+    drawn = [disc_frame(t / 30, 1920, 1080) for t in range(30)]  # the same second again and again
     files = [
         make_video(
             videos / f"{i}.mp4",
@@ -199,7 +199,7 @@ def _seconds(span: str) -> float:
 
 def efforts(folder: Path, seconds: float) -> None:
     """What each effort costs: 1080p through Swin-T."""
-    drawn = [picture(t / 30, 1920, 1080) for t in range(30)]
+    drawn = [disc_frame(t / 30, 1920, 1080) for t in range(30)]
     file = make_video(
         folder / "efforts.mp4",
         seconds=seconds,
@@ -270,7 +270,7 @@ def scenes(seconds: float, *, fps: int, seed: int) -> Callable[[int], np.ndarray
     """The frames of a video that is cut to another picture every few seconds."""
     rng = np.random.default_rng(seed)
     cuts = rng.exponential(8.0, 2 + int(seconds)).cumsum()
-    return lambda i: picture(i / fps, 160, 120, seed=1000 * seed + int(np.searchsorted(cuts, i / fps)))
+    return lambda i: disc_frame(i / fps, 160, 120, seed=1000 * seed + int(np.searchsorted(cuts, i / fps)))
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:

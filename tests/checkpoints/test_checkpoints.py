@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.reference import torchvision_state, wild_tensors
+from helpers.reference import random_tensors, torchvision_state
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ from vtag.engine.swin.windows import relative_position_index
 
 DATA = Path(__file__).parents[1] / "data" / "golden"
 SIZES = SwinSizes(4, (1, 2), (1, 2), 5, (4, 3, 2), (2, 3, 4), 2.5)
-TENSORS = wild_tensors(SIZES, 3)
+TENSORS = random_tensors(SIZES, 3)
 
 
 def torch_file(path: Path, naming: Naming = TORCHVISION, **changes: Any) -> Path:
@@ -158,13 +158,13 @@ def test_a_backbone_is_all_but_the_head_and_a_head_is_the_layer_and_its_labels()
     other = identified(replace(spec, name="other", threshold=0.5, frames=16), tensors).spec
     assert (other.backbone_hash, other.head_hash) == (before.backbone_hash, before.head_hash)
     many = SwinSizes(2, (1,), (1,), 2), SwinSizes(2, (1,), (1,), 9)
-    assert len({backbone_hash(s, (0, 0, 0), (1, 1, 1), wild_tensors(many[0])) for s in many}) == 1
+    assert len({backbone_hash(s, (0, 0, 0), (1, 1, 1), random_tensors(many[0])) for s in many}) == 1
     assert len(head_hash(("a",), {})) == 64
 
 
 def test_four_hundred_classes_are_kinetics_and_others_have_numbers(tmp_path: Path) -> None:
     sizes = SwinSizes(2, (1,), (1,), 400, (2, 2, 2))
-    torch.save(torchvision_state(wild_tensors(sizes)), tmp_path / "k.pth")
+    torch.save(torchvision_state(random_tensors(sizes)), tmp_path / "k.pth")
     assert load_checkpoint(tmp_path / "k.pth").spec.labels[5] == "archery"
     small = load_checkpoint(DATA / "control_ok.pth")
     assert small.spec.labels == ("class 0", "class 1", "class 2")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.image_swin import image_state, saved
+from helpers.image_swin import image_state, save_checkpoint
 from helpers.reference import formula, golden_input, normalised
 
 from vtag.engine.checkpoints.inflate import Backbone, inflate
@@ -85,7 +85,7 @@ def test_torch_and_paddle_files_inflate_to_the_same(tmp_path: Path, window: tupl
     state = image_state()
     turned = {n: a.T if a.ndim == 2 and n.endswith(".weight") else a for n, a in state.items()}
     (tmp_path / "x.pdparams").write_bytes(pickle.dumps(turned, protocol=4))
-    a = inflate(saved(tmp_path / "x.pth", state), window_size=window)
+    a = inflate(save_checkpoint(tmp_path / "x.pth", state), window_size=window)
     b = inflate(tmp_path / "x.pdparams", window_size=window)
     assert a.sizes == b.sizes == SwinSizes(4, (1, 1), (1, 2), 1, window, (2, 4, 4))
     assert set(a.tensors) == {n for n in parameter_shapes(a.sizes) if not n.startswith("head.")}
@@ -100,7 +100,7 @@ def test_torch_and_paddle_files_inflate_to_the_same(tmp_path: Path, window: tupl
 
 
 def test_a_picture_that_stands_still_gives_every_frame_the_pictures_tokens(tmp_path: Path) -> None:
-    model = network(inflate(saved(tmp_path / "x.pth", image_state()), window_size=(2, 3, 3)))
+    model = network(inflate(save_checkpoint(tmp_path / "x.pth", image_state()), window_size=(2, 3, 3)))
     clip = np.repeat(normalised(formula((1, 3, 1, 16, 20))), 4, axis=2)
     with torch.inference_mode():
         tokens = model.patch_embed(torch.from_numpy(clip).permute(0, 2, 3, 4, 1))
@@ -116,7 +116,7 @@ def test_a_picture_that_stands_still_gives_every_frame_the_pictures_tokens(tmp_p
 
 def test_an_image_swin_is_no_model_to_tag_with(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="an image Swin, which can start a training"):
-        load_checkpoint(saved(tmp_path / "x.pth", image_state()))
+        load_checkpoint(save_checkpoint(tmp_path / "x.pth", image_state()))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_an_image_swin_is_no_model_to_tag_with(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ModelError, match=said):
-        inflate(saved(tmp_path / "x.pth", image_state(**changes)), window_size=(2, 3, 3))
+        inflate(save_checkpoint(tmp_path / "x.pth", image_state(**changes)), window_size=(2, 3, 3))
 
 
 def test_a_video_model_is_not_inflated() -> None:

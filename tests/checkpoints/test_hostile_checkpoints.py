@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.reference import torchvision_state, wild_tensors
+from helpers.reference import random_tensors, torchvision_state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -217,7 +217,7 @@ def test_a_directory_of_a_million_entries_is_not_read(tmp_path: Path) -> None:
 
 def test_weights_that_share_their_values_cannot_swell(tmp_path: Path) -> None:
     """One array under the names of sixty blocks: legal in torch, and 60 times the file in memory."""
-    tensors = wild_tensors(SwinSizes(256, (1,), (1,), 2, (1, 1, 1), (1, 1, 1)))
+    tensors = random_tensors(SwinSizes(256, (1,), (1,), 2, (1, 1, 1), (1, 1, 1)))
     whole = {
         name: tensors[name.replace(f"blocks.{j}.", "blocks.0.")]
         for j in range(60)
@@ -370,7 +370,7 @@ def sound_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pat
     """A sound model in each format: the path to write to, and the bytes."""
     folder = tmp_path_factory.mktemp("sound")
     sizes = SwinSizes(2, (2,), (1,), 2, (2, 2, 2), (1, 2, 2), 1.0)
-    state = torchvision_state(wild_tensors(sizes))
+    state = torchvision_state(random_tensors(sizes))
     torch.save(state, folder / "zip.pth")
     torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
     save_model_folder(load_checkpoint(folder / "zip.pth"), folder / "m")

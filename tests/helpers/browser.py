@@ -18,17 +18,17 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 PATIENCE_MS = int(os.environ.get("VTAG_PATIENCE_MS", "180000"))
 PLAYING = "() => document.querySelector('#vtag-watch video')?.currentTime > 0"
 
-Open = Callable[..., "Page"]
+OpenPage = Callable[..., "Page"]
 
 
-def need_browser() -> None:
+def require_browser() -> None:
     """Skip the module where there is no browser; in CI that is a failure."""
     if not CHROMIUM and not os.environ.get("CI"):
         pytest.skip("no chromium on this machine", allow_module_level=True)
 
 
 @contextlib.contextmanager
-def browser() -> Iterator[Browser]:
+def launch_browser() -> Iterator[Browser]:
     """The machine's own Chromium."""
     from playwright.sync_api import sync_playwright
 
@@ -41,7 +41,7 @@ def browser() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def pages(opened: Browser, address: str) -> Iterator[Open]:
+def page_opener(opened: Browser, address: str) -> Iterator[OpenPage]:
     """Opens pages; at the end no error stood in a console and no request had left the machine."""
     wrong: list[str] = []
     contexts = []
@@ -74,12 +74,12 @@ def pages(opened: Browser, address: str) -> Iterator[Open]:
     assert wrong == []
 
 
-def tab(page: Page, name: str) -> None:
+def open_tab(page: Page, name: str) -> None:
     """Go to a tab."""
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-def find(page: Page, query: str) -> None:
+def search_for(page: Page, query: str) -> None:
     """Search, and wait for cards."""
     box = page.get_by_role("textbox", name="Search", exact=True)
     box.fill(query)
@@ -88,7 +88,7 @@ def find(page: Page, query: str) -> None:
     page.wait_for_selector("#vtag-results .vtag-card")
 
 
-def watch(page: Page, name: str) -> None:
+def play_video(page: Page, name: str) -> None:
     """Press the first card of a file, and wait until it plays."""
     page.locator("#vtag-results .vtag-card", has_text=name).first.click()
     page.wait_for_function(PLAYING)

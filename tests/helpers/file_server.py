@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 Handler = http.server.BaseHTTPRequestHandler
-Answer = Callable[[Handler], None]
+Response = Callable[[Handler], None]
 
 
 @dataclass
@@ -22,14 +22,14 @@ class FileServer:
 
     port: int
     scheme: str = "http"
-    answers: dict[str, Answer] = field(default_factory=dict)
+    answers: dict[str, Response] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str = "/model.pth", host: str = "127.0.0.1") -> str:
         return f"{self.scheme}://{host}:{self.port}{path}"
 
-    def serve(self, answer: Answer, path: str = "/model.pth") -> str:
+    def serve(self, answer: Response, path: str = "/model.pth") -> str:
         self.answers[path] = answer
         return self.url(path)
 
@@ -48,7 +48,7 @@ def file_server(certificate: Path | None = None) -> Iterator[FileServer]:
 
         def do_GET(self) -> None:
             server.asked.append((self.path, dict(self.headers)))
-            answer = server.answers.get(self.path, status(404, b"<html>not here</html>"))
+            answer = server.answers.get(self.path, status_response(404, b"<html>not here</html>"))
             self.close_connection = True
             answer(self)
 
@@ -77,7 +77,7 @@ def file_server(certificate: Path | None = None) -> Iterator[FileServer]:
             thread.join()
 
 
-def whole(
+def file_response(
     body: bytes,
     *,
     breaks: list[int] | None = None,
@@ -87,7 +87,7 @@ def whole(
     content_range: str | None = None,
     headers: dict[str, str] | None = None,
     length: int | None = None,
-) -> Answer:
+) -> Response:
     """Serves `body` as a good server does, Range and If-Range included, but for what is asked otherwise.
 
     Args:
@@ -107,7 +107,7 @@ def whole(
         if asked and ranges and condition in (None, etag, modified):
             start = int(asked[1])
             if start >= len(body):
-                return status(416, b"", {"Content-Range": f"bytes */{len(body)}"})(request)
+                return status_response(416, b"", {"Content-Range": f"bytes */{len(body)}"})(request)
         part = body[start:]
         request.send_response(206 if start else 200)
         if start:
@@ -124,7 +124,9 @@ def whole(
     return answer
 
 
-def chunked(body: bytes, *, cut: int | None = None, headers: dict[str, str] | None = None) -> Answer:
+def chunked_response(
+    body: bytes, *, cut: int | None = None, headers: dict[str, str] | None = None
+) -> Response:
     """Serves `body` in chunks without a length; after `cut` bytes it breaks off amid a chunk."""
 
     def answer(request: Handler) -> None:
@@ -144,7 +146,7 @@ def chunked(body: bytes, *, cut: int | None = None, headers: dict[str, str] | No
     return answer
 
 
-def endless(server: FileServer, body: bytes, total: int) -> Answer:
+def stalled_response(server: FileServer, body: bytes, total: int) -> Response:
     """Serves `body` of a file that is said to be longer, and then is silent until the server ends."""
 
     def answer(request: Handler) -> None:
@@ -159,7 +161,7 @@ def endless(server: FileServer, body: bytes, total: int) -> Answer:
     return answer
 
 
-def status(code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+def status_response(code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Response:
     """Answers `code`, with an HTML page where there is a body."""
 
     def answer(request: Handler) -> None:
@@ -173,11 +175,11 @@ def status(code: int, body: bytes = b"", headers: dict[str, str] | None = None) 
     return answer
 
 
-def redirect(target: str, code: int = 302) -> Answer:
-    return status(code, b"", {"Location": target})
+def redirect_response(target: str, code: int = 302) -> Response:
+    return status_response(code, b"", {"Location": target})
 
 
-def in_turn(*answers: Answer) -> Answer:
+def responses_in_order(*answers: Response) -> Response:
     """The first answer to the first request, and so on; the last one stays."""
     left = list(answers)
 

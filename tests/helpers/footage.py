@@ -12,7 +12,7 @@ import numpy as np
 _NUMBER_BITS = 12
 
 
-def picture(t: float, width: int, height: int, seed: int = 0) -> np.ndarray:
+def disc_frame(t: float, width: int, height: int, seed: int = 0) -> np.ndarray:
     """One frame uint8 [H, W, 3] at `t` seconds: a gradient with a disc that goes round."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     rng = np.random.default_rng(seed)
@@ -25,7 +25,7 @@ def picture(t: float, width: int, height: int, seed: int = 0) -> np.ndarray:
     return base.clip(0, 255).astype(np.uint8)
 
 
-def numbered(i: int, width: int, height: int) -> np.ndarray:
+def numbered_frame(i: int, width: int, height: int) -> np.ndarray:
     """A frame uint8 [H, W, 3] that carries its number: bits as black and white rows in the middle 80 % of it."""
     rows = np.clip(((np.arange(height) + 0.5) / height - 0.1) / 0.8 * _NUMBER_BITS, 0, _NUMBER_BITS - 1)
     bits = (i >> rows.astype(int)) & 1
@@ -42,7 +42,7 @@ def read_number(view: np.ndarray, seen: float = 224 / 256) -> int:
     return number
 
 
-def numbers(clip: np.ndarray) -> list[int]:
+def read_numbers(clip: np.ndarray) -> list[int]:
     """The numbers of the frames of a clip [V, T, H, W, 3], by its first view."""
     return [read_number(frame) for frame in clip[0]]
 
@@ -96,7 +96,7 @@ def make_video(
             setattr(stream.codec_context, name, value)
         fields = _field_marker(width, height, pix_fmt) if interlaced else None
         for i, t in enumerate(times):
-            drawn = draw(i) if draw else picture(t, width, height, seed)
+            drawn = draw(i) if draw else disc_frame(t, width, height, seed)
             frame = _frame(drawn, pix_fmt, colour or {})
             frame.pts, frame.time_base = round(t / base), base
             if fields:
@@ -111,7 +111,7 @@ def make_video(
 def make_numbered(path: Path, **kwargs: object) -> Path:
     """As `make_video`, every frame carrying its number."""
     width, height = int(kwargs.get("width", 160)), int(kwargs.get("height", 120))  # type: ignore[call-overload]
-    return make_video(path, draw=lambda i: numbered(i, width, height), **kwargs)  # type: ignore[arg-type]
+    return make_video(path, draw=lambda i: numbered_frame(i, width, height), **kwargs)  # type: ignore[arg-type]
 
 
 def _options(codec: str, options: dict[str, str] | None, interlaced: bool) -> dict[str, str]:

@@ -25,6 +25,6 @@ def image_state(window: int = 3, **changes: Any) -> dict[str, np.ndarray]:
     return {name: array for name, array in (state | changes).items() if array is not None}
 
 
-def saved(path: Path, state: dict[str, np.ndarray]) -> Path:
+def save_checkpoint(path: Path, state: dict[str, np.ndarray]) -> Path:
     torch.save({"model": {name: torch.from_numpy(array) for name, array in state.items()}}, path)
     return path

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def serving(
+def serve_page(
     home: Path, *arguments: str, password: str | None = None, killed: bool = False
 ) -> Iterator[tuple[str, int]]:
     """The address of a running `vtag ui` over the library at `home`, and the server's process id.
@@ -46,7 +46,7 @@ def serving(
 def make_library(folder: Path, *, videos: int = 3, seconds: float = 6, names: tuple[str, ...] = ()) -> Path:
     """A home with a scanned library of generated videos, all of whose windows are moments; returns it."""
     from helpers.footage import make_video
-    from helpers.sample import make_model
+    from helpers.small_model import make_model
 
     clips = folder / "clips"
     clips.mkdir(parents=True)

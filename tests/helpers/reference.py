@@ -63,7 +63,7 @@ def torchvision_swin(sizes: SwinSizes) -> torch.nn.Module:
     ).eval()
 
 
-def wild_tensors(sizes: SwinSizes, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def random_tensors(sizes: SwinSizes, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Weights under our names that leave nothing near zero or one, so that no mistake hides."""
     from vtag.engine.swin.weight_names import parameter_shapes
 

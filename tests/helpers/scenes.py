@@ -68,7 +68,7 @@ class Brush:
         return np.asarray(self._image.resize((WIDE, HIGH), Image.Resampling.BOX))
 
 
-def sailing(brush: Brush, t: float) -> None:
+def draw_sailing(brush: Brush, t: float) -> None:
     brush.disc(470, 120, 34, (255, 222, 150))
     brush.hills(210, 44, 300, (84, 96, 128))
     for row in range(7):
@@ -84,7 +84,7 @@ def sailing(brush: Brush, t: float) -> None:
             brush.polygon([(x - 5, y - 128), (x - 5, y - 10), (x - 54, y - 12)], (226, 88, 70))
 
 
-def flying_kite(brush: Brush, t: float) -> None:
+def draw_kite(brush: Brush, t: float) -> None:
     brush.hills(300, 60, 40, (142, 186, 120))
     brush.hills(350, 50, 210, (96, 152, 84))
     x, y = 430 + 90 * math.sin(0.9 * t), 96 + 36 * math.sin(1.7 * t + 1)
@@ -96,7 +96,7 @@ def flying_kite(brush: Brush, t: float) -> None:
     brush.person(160, 330, [(26, -2), (22, 10)], (52, 92, 160))
 
 
-def skiing(brush: Brush, t: float) -> None:
+def draw_skiing(brush: Brush, t: float) -> None:
     brush.hills(230, 120, 80, (176, 196, 218))
     brush.polygon([(0, 190), (WIDE, 330), (WIDE, HIGH), (0, HIGH)], (246, 250, 254))
     for k in range(7):
@@ -118,7 +118,7 @@ def skiing(brush: Brush, t: float) -> None:
     brush.disc(x + 26 + lean, y - 88, 12, (250, 196, 80))
 
 
-def juggling(brush: Brush, t: float) -> None:
+def draw_juggling(brush: Brush, t: float) -> None:
     brush.polygon([(0, 318), (WIDE, 318), (WIDE, HIGH), (0, HIGH)], (96, 70, 66))
     for x in (60, 470):
         brush.polygon([(x, 60), (x + 110, 60), (x + 110, 190), (x, 190)], (120, 150, 176))
@@ -131,7 +131,7 @@ def juggling(brush: Brush, t: float) -> None:
         brush.disc(320 + side * 52 * (1 - 2 * phase), 292 - 620 * phase * (1 - phase), 13, colour)
 
 
-def riding_a_bike(brush: Brush, t: float) -> None:
+def draw_bike(brush: Brush, t: float) -> None:
     brush.hills(250, 90, 30 * t, (150, 182, 170))
     brush.hills(300, 60, 90 * t + 200, (108, 152, 112))
     brush.polygon([(0, 306), (WIDE, 306), (WIDE, HIGH), (0, HIGH)], (98, 98, 108))
@@ -157,11 +157,11 @@ def riding_a_bike(brush: Brush, t: float) -> None:
 
 
 SCENES: dict[str, tuple[Scene, tuple[Colour, Colour]]] = {
-    "sailing": (sailing, _DUSK),
-    "flying kite": (flying_kite, _DAY),
-    "skiing": (skiing, _COLD),
-    "juggling balls": (juggling, _ROOM),
-    "riding a bike": (riding_a_bike, _DAY),
+    "sailing": (draw_sailing, _DUSK),
+    "flying kite": (draw_kite, _DAY),
+    "skiing": (draw_skiing, _COLD),
+    "juggling balls": (draw_juggling, _ROOM),
+    "riding a bike": (draw_bike, _DAY),
 }
 
 

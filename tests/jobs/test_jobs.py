@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.footage import make_video
-from helpers.sample import LONG, make_long, make_model
+from helpers.small_model import LONG_SCAN_OPTIONS, make_long_videos, make_model
 
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import job_queue as engine_jobs
@@ -63,10 +63,12 @@ def test_a_scan_that_reached_its_end_is_done(vtag: Callable, library_file: Path,
 
 def submit_long_scan(library_file: Path, folder: Path, model: Path) -> JobQueue:
     """A long scan of `folder` that has a row of its own by now."""
-    make_long(folder)
+    make_long_videos(folder)
     jobs = JobQueue(library_file)
     assert jobs.submit(
-        "scan", str(folder), scan_arguments(library_file, [str(folder)], "--model", str(model), *LONG)
+        "scan",
+        str(folder),
+        scan_arguments(library_file, [str(folder)], "--model", str(model), *LONG_SCAN_OPTIONS),
     )
     until(lambda: running_runs(library_file) != [])
     return jobs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.shelf import LABELS, add_model, add_video, fill
+from helpers.library_factory import LABELS, add_model, add_video, fill_library
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +26,7 @@ EVERYTHING = 'archery OR "riding a bike" OR yoga'
 @pytest.fixture
 def tagged(library: Library, tmp_path: Path) -> Library:
     """Three videos of 8 s with moments of a model's three labels."""
-    fill(library, tmp_path / "v", 3)
+    fill_library(library, tmp_path / "v", 3)
     return library
 
 

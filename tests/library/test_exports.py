@@ -17,7 +17,7 @@ import pytest
 import rdflib
 import srt
 import webvtt
-from helpers.shelf import add_video
+from helpers.library_factory import add_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -12,8 +12,8 @@ from typing import cast
 
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
-from helpers.shelf import fill
+from helpers.library_factory import fill_library
+from helpers.small_model import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -52,7 +52,7 @@ def in_memory() -> Iterator[Path]:
 
 def dated_video(library: Library, folder: Path, seconds: int) -> int:
     """A library of one video of this date, with moments; the video's content id."""
-    fill(library, folder, 1)
+    fill_library(library, folder, 1)
     dated(folder / "0.mp4", seconds)
     return files.register_file(library, os.fsencode(folder / "0.mp4"))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.shelf import add_video
+from helpers.library_factory import add_video
 
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, volumes

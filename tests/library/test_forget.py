@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.shelf import add_model, add_video
+from helpers.library_factory import add_model, add_video
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive

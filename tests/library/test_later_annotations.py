@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from helpers.shelf import fill
+from helpers.library_factory import fill_library
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ TAG = "wave"
 @pytest.fixture
 def tagged(library: Library, tmp_path: Path) -> Library:
     """Two videos of 8 s with a model's moments in them."""
-    fill(library, tmp_path / "v", 2)
+    fill_library(library, tmp_path / "v", 2)
     return library
 
 
@@ -267,7 +267,7 @@ def test_the_last_verdict_on_a_range_counts(
 ) -> None:
     folder = tmp_path_factory.mktemp("person")
     with Library.open(folder / "library.db") as library:
-        fill(library, folder / "v", 2)
+        fill_library(library, folder / "v", 2)
     person = Person(folder / "library.db", folder / "v" / "0.mp4")
     _clock_reads[0] = datetime(2026, 3, 1, 12, tzinfo=UTC)
     monkeypatch.setattr(timestamps, "_machine_time", lambda: _clock_reads[0])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.shelf import LABELS, MADE_BY, SAMPLING, add_model, add_video
+from helpers.library_factory import LABELS, MADE_BY, SAMPLING, add_model, add_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
+from helpers.small_model import make_model
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.analysis import derive

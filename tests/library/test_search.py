@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.shelf import LABELS, add_model, add_video, fill
+from helpers.library_factory import LABELS, add_model, add_video, fill_library
 
 from vtag.engine.errors import QueryError
 from vtag.engine.library.analysis import derive
@@ -28,7 +28,7 @@ EVERYTHING = 'archery OR "riding a bike" OR yoga'
 @pytest.fixture
 def tagged(library: Library, tmp_path: Path) -> Library:
     """Four videos with a moment of each label in some windows."""
-    fill(library, tmp_path / "v", 4)
+    fill_library(library, tmp_path / "v", 4)
     return library
 
 

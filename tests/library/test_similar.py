@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
-from helpers.shelf import MADE_BY, SAMPLING, add_model, add_video
+from helpers.library_factory import MADE_BY, SAMPLING, add_model, add_video
+from helpers.small_model import make_model
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis.similar import SimilarityQuery, find_similar, query_from_content

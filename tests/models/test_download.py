@@ -15,7 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.file_server import FileServer, chunked, endless, file_server, in_turn, redirect, status, whole
+from helpers.file_server import (
+    FileServer,
+    chunked_response,
+    file_response,
+    file_server,
+    redirect_response,
+    responses_in_order,
+    stalled_response,
+    status_response,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +79,7 @@ def file_names(goal: Path) -> list[str]:
 def test_a_file_comes_whole_and_nothing_else_is_left(server: FileServer, goal: Path) -> None:
     calls: list[tuple[int, int | None]] = []
     got = get(
-        server.serve(whole(BODY)),
+        server.serve(file_response(BODY)),
         goal,
         sha256_prefix=HASH[:8],
         on_progress=lambda *progress: calls.append(progress),
@@ -84,14 +93,14 @@ def test_a_file_comes_whole_and_nothing_else_is_left(server: FileServer, goal: P
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(server: FileServer, goal: Path) -> None:
-    get(server.serve(whole(BODY, breaks=[100_000, 50_000])), goal, sha256_prefix=HASH)
+    get(server.serve(file_response(BODY, breaks=[100_000, 50_000])), goal, sha256_prefix=HASH)
     assert goal.read_bytes() == BODY
     assert server.ranges() == [None, "bytes=100000-", "bytes=150000-"]
     assert server.asked[1][1]["If-Range"] == f'"{hashlib.md5(BODY).hexdigest()}"'
 
 
 def test_what_came_is_kept_and_the_next_call_asks_for_the_rest_alone(server: FileServer, goal: Path) -> None:
-    url = server.serve(whole(BODY, breaks=[123_456]))
+    url = server.serve(file_response(BODY, breaks=[123_456]))
     message = refused(url, goal, attempts=1)
     assert said_of(message)
     assert "broke off" in message
@@ -103,7 +112,7 @@ def test_what_came_is_kept_and_the_next_call_asks_for_the_rest_alone(server: Fil
 
 
 def test_an_interruption_keeps_what_came(server: FileServer, goal: Path) -> None:
-    url = server.serve(whole(BODY))
+    url = server.serve(file_response(BODY))
 
     def interrupt(have: int, _total: int | None) -> None:
         if have > 100_000:
@@ -120,7 +129,7 @@ def test_an_interruption_keeps_what_came(server: FileServer, goal: Path) -> None
 
 def test_a_date_serves_where_there_is_no_etag(server: FileServer, goal: Path) -> None:
     day = "Tue, 15 Nov 2022 12:45:26 GMT"
-    get(server.serve(whole(BODY, etag=None, modified=day, breaks=[70_000])), goal, sha256_prefix=HASH)
+    get(server.serve(file_response(BODY, etag=None, modified=day, breaks=[70_000])), goal, sha256_prefix=HASH)
     assert server.asked[1][1]["If-Range"] == day
     assert server.ranges() == [None, "bytes=70000-"]
 
@@ -129,26 +138,28 @@ def test_a_date_serves_where_there_is_no_etag(server: FileServer, goal: Path) ->
 def test_without_a_sure_sign_that_it_is_the_same_file_it_begins_anew(
     server: FileServer, goal: Path, etag: str | None
 ) -> None:
-    get(server.serve(whole(BODY, etag=etag, breaks=[70_000])), goal, sha256_prefix=HASH)
+    get(server.serve(file_response(BODY, etag=etag, breaks=[70_000])), goal, sha256_prefix=HASH)
     assert goal.read_bytes() == BODY
     assert server.ranges() == [None, None]
 
 
 def test_a_server_that_ignores_ranges_begins_anew(server: FileServer, goal: Path) -> None:
-    get(server.serve(whole(BODY, ranges=False, breaks=[70_000])), goal, sha256_prefix=HASH)
+    get(server.serve(file_response(BODY, ranges=False, breaks=[70_000])), goal, sha256_prefix=HASH)
     assert goal.read_bytes() == BODY
 
 
 def test_a_file_that_changed_meanwhile_is_not_mixed_with_the_old_one(server: FileServer, goal: Path) -> None:
     changed = BODY[::-1]
-    url = server.serve(in_turn(whole(BODY, breaks=[70_000]), whole(changed)))
+    url = server.serve(responses_in_order(file_response(BODY, breaks=[70_000]), file_response(changed)))
     get(url, goal)
     assert goal.read_bytes() == changed
 
 
 def test_a_file_that_became_shorter_begins_anew(server: FileServer, goal: Path) -> None:
     url = server.serve(
-        in_turn(whole(BODY, etag='"same"', breaks=[200_000]), whole(BODY[:100_000], etag='"same"'))
+        responses_in_order(
+            file_response(BODY, etag='"same"', breaks=[200_000]), file_response(BODY[:100_000], etag='"same"')
+        )
     )
     get(url, goal)
     assert goal.read_bytes() == BODY[:100_000]
@@ -170,20 +181,22 @@ def test_a_file_that_became_shorter_begins_anew(server: FileServer, goal: Path) 
 def test_another_part_than_the_one_asked_for_is_refused(
     server: FileServer, goal: Path, content_range: str
 ) -> None:
-    url = server.serve(whole(BODY, breaks=[70_000], content_range=content_range))
+    url = server.serve(file_response(BODY, breaks=[70_000], content_range=content_range))
     assert said_of(refused(url, goal, sha256_prefix=HASH))
     assert file_names(goal) == []  # so that the next call does not fail in the same way
 
 
 def test_a_part_with_another_etag_is_refused(server: FileServer, goal: Path) -> None:
     def changed(request: Any) -> None:
-        whole(BODY, etag=request.headers["If-Range"], headers={"ETag": '"other"'})(request)
+        file_response(BODY, etag=request.headers["If-Range"], headers={"ETag": '"other"'})(request)
 
-    assert "another part" in refused(server.serve(in_turn(whole(BODY, breaks=[70_000]), changed)), goal)
+    assert "another part" in refused(
+        server.serve(responses_in_order(file_response(BODY, breaks=[70_000]), changed)), goal
+    )
 
 
 def test_a_complete_part_needs_no_more_than_its_check(server: FileServer, goal: Path) -> None:
-    url = server.serve(whole(BODY, breaks=[70_000]))
+    url = server.serve(file_response(BODY, breaks=[70_000]))
     refused(url, goal, attempts=1)
     part_of(goal).write_bytes(BODY)
     get(url, goal, sha256_prefix=HASH)
@@ -197,7 +210,7 @@ def test_damaged_notes_of_a_part_only_cost_the_part(server: FileServer, goal: Pa
     goal.parent.mkdir()
     part_of(goal).write_bytes(b"something else entirely")
     part_of(goal).with_name("model.pth.part.json").write_text(notes)
-    get(server.serve(whole(BODY)), goal, sha256_prefix=HASH)
+    get(server.serve(file_response(BODY)), goal, sha256_prefix=HASH)
     assert goal.read_bytes() == BODY
 
 
@@ -214,13 +227,13 @@ def test_wherever_it_breaks_the_file_is_right(
     body = BODY[:size]
     with tempfile.TemporaryDirectory() as folder, file_server() as server:
         goal = Path(folder) / "model.pth"
-        get(server.serve(whole(body, breaks=breaks, etag=etag, ranges=ranges)), goal, attempts=9)
+        get(server.serve(file_response(body, breaks=breaks, etag=etag, ranges=ranges)), goal, attempts=9)
         assert goal.read_bytes() == body
         assert file_names(goal) == ["model.pth"]
 
 
 def test_a_wrong_hash_is_refused_and_thrown_away(server: FileServer, goal: Path) -> None:
-    message = refused(server.serve(whole(BODY)), goal, sha256_prefix="7615ae03")
+    message = refused(server.serve(file_response(BODY)), goal, sha256_prefix="7615ae03")
     assert said_of(message)
     assert "7615ae03" in message
     assert HASH[:8] in message
@@ -230,28 +243,31 @@ def test_a_wrong_hash_is_refused_and_thrown_away(server: FileServer, goal: Path)
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (status(404, b"<html>no</html>"), "no such file"),
-        (status(410), "no such file"),
-        (status(403), "does not give"),
-        (status(511, b"<html>login</html>"), "login"),
-        (status(418), "418"),
-        (status(204), "204"),
-        (status(206, b"x", {"Content-Type": "text/plain"}), "a part"),
-        (status(503), "503"),
-        (status(200, b"<html>hello</html>"), "web page"),
-        (whole(b"\xef\xbb\xbf \n<!DOCTYPE html><html>log in</html>"), "web page"),
-        (whole(b"<HTML><body>log in"), "web page"),
-        (chunked(b"<html><body>log in"), "web page"),
-        (whole(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"), "LFS pointer"),
-        (whole(BODY, headers={"Content-Encoding": "gzip"}), "coding"),
-        (whole(b""), "0 bytes"),
-        (chunked(b""), "0 bytes"),
-        (status(302), "redirects"),
-        (redirect("file:///etc/passwd"), "redirects"),
-        (redirect("ftp://example.org/model.pth"), "not https"),
-        (redirect("http://192.0.2.1/model.pth"), "not https"),
-        (redirect("http://user@127.0.0.1/model.pth"), "not https"),
-        (redirect("https://[broken/model.pth"), ""),
+        (status_response(404, b"<html>no</html>"), "no such file"),
+        (status_response(410), "no such file"),
+        (status_response(403), "does not give"),
+        (status_response(511, b"<html>login</html>"), "login"),
+        (status_response(418), "418"),
+        (status_response(204), "204"),
+        (status_response(206, b"x", {"Content-Type": "text/plain"}), "a part"),
+        (status_response(503), "503"),
+        (status_response(200, b"<html>hello</html>"), "web page"),
+        (file_response(b"\xef\xbb\xbf \n<!DOCTYPE html><html>log in</html>"), "web page"),
+        (file_response(b"<HTML><body>log in"), "web page"),
+        (chunked_response(b"<html><body>log in"), "web page"),
+        (
+            file_response(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"),
+            "LFS pointer",
+        ),
+        (file_response(BODY, headers={"Content-Encoding": "gzip"}), "coding"),
+        (file_response(b""), "0 bytes"),
+        (chunked_response(b""), "0 bytes"),
+        (status_response(302), "redirects"),
+        (redirect_response("file:///etc/passwd"), "redirects"),
+        (redirect_response("ftp://example.org/model.pth"), "not https"),
+        (redirect_response("http://192.0.2.1/model.pth"), "not https"),
+        (redirect_response("http://user@127.0.0.1/model.pth"), "not https"),
+        (redirect_response("https://[broken/model.pth"), ""),
     ],
 )
 def test_what_is_not_the_file_is_one_line_with_the_host_and_the_way_around(
@@ -264,8 +280,8 @@ def test_what_is_not_the_file_is_one_line_with_the_host_and_the_way_around(
 
 
 def test_a_page_in_between_does_not_cost_what_came(server: FileServer, goal: Path) -> None:
-    page = status(200, b"<html>please log in</html>")
-    url = server.serve(in_turn(whole(BODY, breaks=[200_000]), page, whole(BODY)))
+    page = status_response(200, b"<html>please log in</html>")
+    url = server.serve(responses_in_order(file_response(BODY, breaks=[200_000]), page, file_response(BODY)))
     assert "web page" in refused(url, goal)
     get(url, goal, sha256_prefix=HASH)
     assert server.ranges()[2] == "bytes=200000-"
@@ -273,8 +289,8 @@ def test_a_page_in_between_does_not_cost_what_came(server: FileServer, goal: Pat
 
 def test_a_captive_portal_is_named(server: FileServer, goal: Path) -> None:
     with file_server() as portal:
-        portal.serve(status(200, b"<html>Welcome to the hotel</html>"), "/login")
-        message = refused(server.serve(redirect(portal.url("/login", "localhost"))), goal)
+        portal.serve(status_response(200, b"<html>Welcome to the hotel</html>"), "/login")
+        message = refused(server.serve(redirect_response(portal.url("/login", "localhost"))), goal)
     assert "localhost" in message
     assert "login" in message
     assert said_of(message)
@@ -282,9 +298,9 @@ def test_a_captive_portal_is_named(server: FileServer, goal: Path) -> None:
 
 def test_a_few_redirects_are_followed_and_the_range_goes_along(server: FileServer, goal: Path) -> None:
     for i in range(4):
-        server.serve(redirect(f"/{i + 1}", code=(301, 302, 307, 308)[i]), f"/{i}")
-    server.serve(redirect("/file"), "/4")
-    server.serve(whole(BODY, breaks=[100_000]), "/file")
+        server.serve(redirect_response(f"/{i + 1}", code=(301, 302, 307, 308)[i]), f"/{i}")
+    server.serve(redirect_response("/file"), "/4")
+    server.serve(file_response(BODY, breaks=[100_000]), "/file")
     get(server.url("/0"), goal, sha256_prefix=HASH)
     assert [headers.get("Range") for path, headers in server.asked if path == "/file"] == [
         None,
@@ -293,8 +309,8 @@ def test_a_few_redirects_are_followed_and_the_range_goes_along(server: FileServe
 
 
 def test_a_redirect_loop_ends(server: FileServer, goal: Path) -> None:
-    server.serve(redirect("/a"), "/b")
-    message = refused(server.serve(redirect("/b"), "/a"), goal)
+    server.serve(redirect_response("/a"), "/b")
+    message = refused(server.serve(redirect_response("/b"), "/a"), goal)
     assert said_of(message)
     assert "more than 5" in message
     assert len(server.asked) == 6
@@ -304,32 +320,34 @@ def test_a_redirect_loop_ends(server: FileServer, goal: Path) -> None:
 def test_a_server_in_trouble_is_asked_again_but_not_for_ever(
     server: FileServer, goal: Path, attempts: int
 ) -> None:
-    refused(server.serve(status(503)), goal, attempts=attempts)
+    refused(server.serve(status_response(503)), goal, attempts=attempts)
     assert len(server.asked) == attempts
-    server.serve(in_turn(status(502), status(429), whole(BODY)))
+    server.serve(responses_in_order(status_response(502), status_response(429), file_response(BODY)))
     get(server.url(), goal, sha256_prefix=HASH)
 
 
 def test_an_answer_shorter_than_it_says_is_kept_as_a_part(server: FileServer, goal: Path) -> None:
-    message = refused(server.serve(whole(BODY, length=len(BODY) + 10, ranges=False)), goal, attempts=2)
+    message = refused(
+        server.serve(file_response(BODY, length=len(BODY) + 10, ranges=False)), goal, attempts=2
+    )
     assert said_of(message)
     assert "10 bytes early" in message
 
 
 def test_an_answer_longer_than_it_says_is_cut_and_fails_its_hash(server: FileServer, goal: Path) -> None:
-    assert "another file" in refused(server.serve(whole(BODY, length=1000)), goal, sha256_prefix=HASH)
+    assert "another file" in refused(server.serve(file_response(BODY, length=1000)), goal, sha256_prefix=HASH)
 
 
 def test_a_length_far_from_the_published_one_is_refused_before_it_is_taken(
     server: FileServer, goal: Path
 ) -> None:
-    message = refused(server.serve(whole(BODY)), goal, expected_bytes=2 * len(BODY))
+    message = refused(server.serve(file_response(BODY)), goal, expected_bytes=2 * len(BODY))
     assert said_of(message)
     assert "as published" in message
-    get(server.serve(whole(BODY)), goal, expected_bytes=len(BODY) + 5000)
+    get(server.serve(file_response(BODY)), goal, expected_bytes=len(BODY) + 5000)
 
 
-@pytest.mark.parametrize("answer", [whole(BODY), chunked(BODY)])
+@pytest.mark.parametrize("answer", [file_response(BODY), chunked_response(BODY)])
 def test_more_than_the_most_is_refused(server: FileServer, goal: Path, answer: Any) -> None:
     assert said_of(refused(server.serve(answer), goal, max_bytes=100_000))
     assert file_names(goal) == []
@@ -338,26 +356,26 @@ def test_more_than_the_most_is_refused(server: FileServer, goal: Path, answer: A
 def test_an_endless_answer_without_a_length_ends_at_the_published_size(
     server: FileServer, goal: Path
 ) -> None:
-    message = refused(server.serve(chunked(BODY)), goal, expected_bytes=100_000)
+    message = refused(server.serve(chunked_response(BODY)), goal, expected_bytes=100_000)
     assert "more than" in message
     assert file_names(goal) == []
 
 
 def test_an_answer_in_chunks_comes_whole_or_not_at_all(server: FileServer, goal: Path) -> None:
-    get(server.serve(chunked(BODY)), goal, sha256_prefix=HASH)
+    get(server.serve(chunked_response(BODY)), goal, sha256_prefix=HASH)
     goal.unlink()
-    assert "broke off" in refused(server.serve(chunked(BODY, cut=50_000)), goal, attempts=2)
+    assert "broke off" in refused(server.serve(chunked_response(BODY, cut=50_000)), goal, attempts=2)
 
 
 def test_a_full_disk_is_known_before_anything_is_written(server: FileServer, goal: Path) -> None:
     room = shutil.disk_usage(goal.parents[1]).free
-    assert "free" in refused(server.serve(whole(BODY)), goal, spare_bytes=room)
+    assert "free" in refused(server.serve(file_response(BODY)), goal, spare_bytes=room)
     assert file_names(goal) == []
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(server: FileServer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    message = refused(server.serve(whole(BODY)), tmp_path / "file" / "model.pth")
+    message = refused(server.serve(file_response(BODY)), tmp_path / "file" / "model.pth")
     assert "cannot be written" in message
 
 
@@ -406,7 +424,7 @@ def test_a_server_that_does_not_encrypt_is_not_waited_for(goal: Path) -> None:
 
 
 def test_a_server_that_falls_silent_is_left(server: FileServer, goal: Path) -> None:
-    url = server.serve(endless(server, BODY[:1000], len(BODY)))
+    url = server.serve(stalled_response(server, BODY[:1000], len(BODY)))
     message = refused(url, goal, limits=Limits(read_s=0.3), attempts=2)
     assert said_of(message)
     assert part_of(goal).read_bytes() == BODY[:1000]
@@ -417,7 +435,7 @@ def test_two_at_once_do_not_write_into_each_other(server: FileServer, goal: Path
     done: list[str] = []
 
     def first() -> None:
-        url = server.serve(endless(server, BODY[:1000], len(BODY)))
+        url = server.serve(stalled_response(server, BODY[:1000], len(BODY)))
         with pytest.raises(DownloadError) as caught:
             get(url, goal, attempts=1, on_progress=lambda *_: begun.set())
         done.append(str(caught.value))
@@ -436,7 +454,7 @@ def test_two_at_once_do_not_write_into_each_other(server: FileServer, goal: Path
 @pytest.mark.parametrize("value", ["\x1b[31m", "x" * 60_000, "é"])
 def test_strange_headers_change_nothing(server: FileServer, goal: Path, header: str, value: str) -> None:
     get(
-        server.serve(whole(BODY, breaks=[1000], headers={header: value})),
+        server.serve(file_response(BODY, breaks=[1000], headers={header: value})),
         goal,
         sha256_prefix=HASH,
         attempts=9,
@@ -464,7 +482,7 @@ def certificate(tmp_path: Path) -> Path:
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path, goal: Path) -> None:
     with file_server(certificate) as server:
-        server.serve(whole(BODY))
+        server.serve(file_response(BODY))
         message = refused(server.url(host="localhost"), goal)
         assert said_of(message, "localhost")
         assert "certificate" in message
@@ -476,10 +494,10 @@ def test_https_with_a_trusted_certificate_works_and_never_falls_back_to_http(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with file_server(certificate) as server, file_server() as plain:
-        server.serve(whole(BODY, breaks=[1000]))
+        server.serve(file_response(BODY, breaks=[1000]))
         get(server.url(host="localhost"), goal, sha256_prefix=HASH)
         goal.unlink()
-        server.serve(redirect(plain.serve(whole(BODY))))
+        server.serve(redirect_response(plain.serve(file_response(BODY))))
         message = refused(server.url(host="localhost"), goal)
         assert "not https" in message
         assert plain.asked == []

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from helpers.file_server import FileServer, file_server, status, whole
-from helpers.image_swin import image_state, saved
+from helpers.file_server import FileServer, file_response, file_server, status_response
+from helpers.image_swin import image_state, save_checkpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -69,7 +69,7 @@ def publish(server: FileServer, vtag_home: Path) -> Callable[..., str]:
     """Makes a catalogue entry of one's own, whose file the local server has; returns its name."""
 
     def add(body: bytes, name: str = "published", path: str = "/model.pth", **values: object) -> str:
-        server.serve(whole(body), path)
+        server.serve(file_response(body), path)
         fields = {"title": "a small model", "licence": "CC0-1.0", "url": server.url(path), **values}
         lines = [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in fields.items())]
         (vtag_home / "models.toml").write_text("\n".join(lines) + "\n")
@@ -342,7 +342,7 @@ def test_a_broken_download_goes_on_with_the_next_pull(
     def interrupt(have: int, _total: int | None) -> None:
         raise KeyboardInterrupt
 
-    server.serve(whole(body, breaks=[20_000]))
+    server.serve(file_response(body, breaks=[20_000]))
     with pytest.raises(KeyboardInterrupt):
         pull_model("published", on_progress=lambda have, _: interrupt(have, _) if have else None)
     pull_model("published")
@@ -354,7 +354,7 @@ def test_a_broken_download_goes_on_with_the_next_pull(
 
 
 def test_an_image_model_is_kept_as_it_came(publish: Callable[..., str], tmp_path: Path) -> None:
-    file = saved(tmp_path / "image.pth", image_state())
+    file = save_checkpoint(tmp_path / "image.pth", image_state())
     publish(file.read_bytes(), kind="image")
     folder = pull_model("published")
     assert locate_model("published") == folder / "published.pth"
@@ -375,7 +375,7 @@ def test_a_video_model_is_no_image_model_and_neither_is_half_of_one(
     assert "video model" in refused(pull_model, "published")
     state = image_state()
     del state["norm.bias"]
-    publish(saved(tmp_path / "half.pth", state).read_bytes(), kind="image")
+    publish(save_checkpoint(tmp_path / "half.pth", state).read_bytes(), kind="image")
     assert "norm.bias" in refused(pull_model, "published")
     assert installed_names() == []
 
@@ -384,7 +384,7 @@ def test_a_video_model_is_no_image_model_and_neither_is_half_of_one(
     "change", [{"file": "../x"}, {"file": ""}, {"file": 3}, {"sha256": "0" * 64}, {"file": "none.pth"}]
 )
 def test_an_image_model_whose_words_were_changed_is_broken(tmp_path: Path, change: dict[str, object]) -> None:
-    import_model(saved(tmp_path / "image.pth", image_state()), "mine")
+    import_model(save_checkpoint(tmp_path / "image.pth", image_state()), "mine")
     words = models_dir() / "mine" / "image.json"
     words.write_text(json.dumps(json.loads(words.read_text()) | change))
     refused(verify_model, "mine")
@@ -498,6 +498,6 @@ def test_the_real_addresses_have_the_real_files(name: str) -> None:
 
 def test_a_page_at_the_address_is_no_model(publish: Callable[..., str], server: FileServer) -> None:
     publish(b"")
-    server.serve(status(200, b"<html>welcome</html>"))
+    server.serve(status_response(200, b"<html>welcome</html>"))
     assert "web page" in refused(pull_model, "published")
     assert installed_names() == []

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.shelf import LABELS, SAMPLING, add_model, add_video
+from helpers.library_factory import LABELS, SAMPLING, add_model, add_video
 
 from vtag.app.ui import custom_tags, scan_control, search, training_control, video_view
 from vtag.engine.errors import VtagError

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from helpers.page_server import make_library, serving
+from helpers.page_server import make_library, serve_page
 
 
 class Client:
@@ -44,7 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serving(home) as (found, _):
+    with serve_page(home) as (found, _):
         yield found
 
 
@@ -172,10 +172,10 @@ def test_every_answer_says_that_nothing_comes_from_elsewhere(client: Client) -> 
 
 
 def test_a_session_outlives_the_server(home: Path) -> None:
-    with serving(home) as (address, _):
+    with serve_page(home) as (address, _):
         before = Client(address)
         before.open_page()
-    with serving(home) as (address, _):
+    with serve_page(home) as (address, _):
         after = Client(address)
         after.cookie = before.cookie
         assert after.ask("/media/1")[0] == 200
@@ -183,7 +183,7 @@ def test_a_session_outlives_the_server(home: Path) -> None:
 
 
 def test_with_a_password_nothing_is_shown_without_it(home: Path) -> None:
-    with serving(home, password="right horse") as (address, _):
+    with serve_page(home, password="right horse") as (address, _):
         client = Client(address)
         assert client.ask("/")[0] == 303
         assert client.ask("/media/1", Sec_Fetch_Mode="no-cors")[0] == 401

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.browser import Open, need_browser, tab
-from helpers.file_server import FileServer, endless, file_server, status, whole
-from helpers.page_server import serving
+from helpers.browser import OpenPage, open_tab, require_browser
+from helpers.file_server import FileServer, file_response, file_server, stalled_response, status_response
+from helpers.page_server import serve_page
 
-need_browser()
+require_browser()
 pytestmark = pytest.mark.timeout(900)
 
 BODY = (Path(__file__).parents[1] / "data" / "golden" / "control_ok.pth").read_bytes()
@@ -24,18 +24,18 @@ def server() -> Iterator[FileServer]:
 
 @pytest.mark.slow  # a browser for what tests/test_models_command.py holds of the command
 def test_a_model_is_fetched_stopped_refused_and_fetched_to_the_end(
-    open_page: Open, server: FileServer, tmp_path: Path
+    open_page: OpenPage, server: FileServer, tmp_path: Path
 ) -> None:
     tmp_path.joinpath("models.toml").write_text(
         f'[swin3d-t]\ntitle = "a small model"\nlicence = "CC0-1.0"\nsize_mb = {len(BODY) / 2**20:.4g}\n'
         f'url = "{server.url()}"\n'
     )
     half = len(BODY) // 2
-    to_the_end = whole(BODY, etag='"slow"')
-    server.serve(endless(server, BODY[:half], len(BODY)))
-    with serving(tmp_path) as (address, _):
+    to_the_end = file_response(BODY, etag='"slow"')
+    server.serve(stalled_response(server, BODY[:half], len(BODY)))
+    with serve_page(tmp_path) as (address, _):
         page = open_page(at=address)
-        tab(page, "Library")
+        open_tab(page, "Library")
         row = page.locator("#vtag-models tr", has_text="a small model")
         row.get_by_text("127.0.0.1").wait_for()
         row.get_by_text("CC0-1.0").wait_for()
@@ -45,7 +45,7 @@ def test_a_model_is_fetched_stopped_refused_and_fetched_to_the_end(
         page.wait_for_function("document.querySelector('#vtag-models progress')?.value > 0.4")
         row.get_by_role("button", name="Stop").click()
         row.get_by_role("button", name="Go on").wait_for()
-        server.serve(status(404, b"gone"))
+        server.serve(status_response(404, b"gone"))
         row.get_by_role("button", name="Go on").click()
         row.get_by_role("alert").wait_for()
         assert "404" in row.get_by_role("alert").inner_text()

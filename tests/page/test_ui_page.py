@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import PLAYING, Open, find, need_browser, pages, tab, watch
-from helpers.page_server import make_library, serving
+from helpers.browser import PLAYING, OpenPage, open_tab, page_opener, play_video, require_browser, search_for
+from helpers.page_server import make_library, serve_page
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'name'.mp4"
 ALL = "?q=archery OR yoga OR bike"
 
-need_browser()
+require_browser()
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serving(home) as (found, _):
+    with serve_page(home) as (found, _):
         yield found
 
 
 @pytest.fixture
-def open_page(chromium: Browser, address: str) -> Iterator[Open]:
-    with pages(chromium, address) as open_:
+def open_page(chromium: Browser, address: str) -> Iterator[OpenPage]:
+    with page_opener(chromium, address) as open_:
         yield open_
 
 
@@ -45,13 +45,13 @@ def said(page: Page, text: str) -> None:
     page.locator("#vtag-tags .vtag-note", has_text=text).wait_for()
 
 
-def test_a_moment_is_found_and_plays_from_its_time(open_page: Open) -> None:
+def test_a_moment_is_found_and_plays_from_its_time(open_page: OpenPage) -> None:
     page = open_page()
-    find(page, "archery OR yoga OR bike")
+    search_for(page, "archery OR yoga OR bike")
     picture = page.locator(".vtag-card img").first
     picture.evaluate("async image => { await image.decode(); }")
     assert picture.evaluate("image => image.naturalWidth") > 100
-    watch(page, "plain.mp4")
+    play_video(page, "plain.mp4")
     assert "/media/" in str(page.locator("#vtag-watch video").get_attribute("src"))
     # the middle of a track is the middle of the video
     page.locator(".vtag-track").first.click(force=True)
@@ -65,7 +65,7 @@ def test_a_moment_is_found_and_plays_from_its_time(open_page: Open) -> None:
     again.wait_for_function("() => document.querySelector('#vtag-watch video')?.currentTime >= 5")
 
 
-def test_more_like_this_is_found_from_a_card_a_tag_and_what_plays(open_page: Open) -> None:
+def test_more_like_this_is_found_from_a_card_a_tag_and_what_plays(open_page: OpenPage) -> None:
     page = open_page(ALL)
     alike = page.get_by_label("Moments that look alike")
     first = page.locator("#vtag-results li").first
@@ -80,25 +80,25 @@ def test_more_like_this_is_found_from_a_card_a_tag_and_what_plays(open_page: Ope
         ("#vtag-timeline", "More like what is shown now"),
         ("#vtag-tags", "More like this: "),
     ):
-        tab(page, "Search")
-        find(page, "archery OR yoga OR bike")
+        open_tab(page, "Search")
+        search_for(page, "archery OR yoga OR bike")
         alike.wait_for(state="detached")
-        watch(page, "plain.mp4")
+        play_video(page, "plain.mp4")
         page.locator(place).get_by_role("button", name=button).first.click()
         alike.locator(".vtag-card", has_text="alike").first.wait_for()
 
 
-def test_what_a_browser_cannot_play_is_shown_from_a_copy(open_page: Open) -> None:
+def test_what_a_browser_cannot_play_is_shown_from_a_copy(open_page: OpenPage) -> None:
     page = open_page(ALL)
-    watch(page, "old.avi")
+    play_video(page, "old.avi")
     assert "/moment/" in str(page.locator("#vtag-watch video").get_attribute("src"))
     assert page.get_by_text("shown from a copy made for it").is_visible()
 
 
-def test_the_address_carries_the_query_and_its_filters(open_page: Open) -> None:
+def test_the_address_carries_the_query_and_its_filters(open_page: OpenPage) -> None:
     page = open_page()
     page.get_by_label("Recorded after").fill("1999")
-    find(page, "yoga OR archery OR bike")
+    search_for(page, "yoga OR archery OR bike")
     page.wait_for_url("**q=yoga*")
     assert "after=1999" in page.url
     before = page.locator("#vtag-results .vtag-card").count()
@@ -108,7 +108,7 @@ def test_the_address_carries_the_query_and_its_filters(open_page: Open) -> None:
     assert 0 < again.locator("#vtag-results .vtag-card").count() < before
 
 
-def test_the_last_search_has_the_last_word(open_page: Open) -> None:
+def test_the_last_search_has_the_last_word(open_page: OpenPage) -> None:
     """Also where the one before it is answered late: its request is held back here."""
     page = open_page(ALL)
     held: list[Route] = []
@@ -137,15 +137,15 @@ def test_the_last_search_has_the_last_word(open_page: Open) -> None:
     assert set(labels.all_inner_texts()) == {"yoga"}
 
 
-def test_a_name_from_a_disk_stays_text(open_page: Open) -> None:
+def test_a_name_from_a_disk_stays_text(open_page: OpenPage) -> None:
     page = open_page(ALL)
     assert HOSTILE in page.locator(".vtag-card", has_text="onerror").first.inner_text()
-    watch(page, "onerror")
+    play_video(page, "onerror")
     assert page.locator(".vtag-name").inner_text() == HOSTILE
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_a_query_that_finds_nothing_or_is_wrong_says_so(open_page: Open) -> None:
+def test_a_query_that_finds_nothing_or_is_wrong_says_so(open_page: OpenPage) -> None:
     page = open_page()
     box = page.get_by_role("textbox", name="Search", exact=True)
     for query in ("zymurgy", "-only", "(archery", "<script>alert(1)</script>", "zymurgy' OR 1=1 --"):
@@ -159,9 +159,9 @@ def test_a_query_that_finds_nothing_or_is_wrong_says_so(open_page: Open) -> None
     assert box.input_value() == "archery"
 
 
-def test_a_person_corrects_and_takes_back(open_page: Open) -> None:
+def test_a_person_corrects_and_takes_back(open_page: OpenPage) -> None:
     page = open_page("?q=archery")
-    watch(page, "plain.mp4")
+    play_video(page, "plain.mp4")
     first = page.locator(".vtag-tag").first
     was = statuses(page)
     first.get_by_role("button", name="Yes").click()
@@ -190,9 +190,9 @@ def test_a_person_corrects_and_takes_back(open_page: Open) -> None:
     said(page, "nothing to undo")
 
 
-def test_the_score_of_any_label_is_drawn_on_demand(open_page: Open) -> None:
+def test_the_score_of_any_label_is_drawn_on_demand(open_page: OpenPage) -> None:
     page = open_page("?q=archery")
-    watch(page, "plain.mp4")
+    play_video(page, "plain.mp4")
     page.locator(".vtag-timeline [name=label]").fill("yoga")
     page.get_by_role("button", name="Show curve").click()
     assert "highest 0." in str(page.locator(".vtag-curve svg").get_attribute("aria-label"))
@@ -201,7 +201,7 @@ def test_the_score_of_any_label_is_drawn_on_demand(open_page: Open) -> None:
     said(page, "No label is called")
 
 
-def test_everything_can_be_done_by_keyboard(open_page: Open) -> None:
+def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
     page = open_page()
     page.locator("h1").click()  # nothing has the focus
     page.keyboard.press("/")
@@ -242,19 +242,21 @@ def test_everything_can_be_done_by_keyboard(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
-def test_each_view_is_accessible_and_fits(open_page: Open, scheme: str, width: int, tmp_path: Path) -> None:
+def test_each_view_is_accessible_and_fits(
+    open_page: OpenPage, scheme: str, width: int, tmp_path: Path
+) -> None:
     each_view(open_page, scheme, width, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390)])
 def test_each_view_is_accessible_and_fits_the_other_way(
-    open_page: Open, scheme: str, width: int, tmp_path: Path
+    open_page: OpenPage, scheme: str, width: int, tmp_path: Path
 ) -> None:
     each_view(open_page, scheme, width, tmp_path)
 
 
-def each_view(open_page: Open, scheme: str, width: int, tmp_path: Path) -> None:
+def each_view(open_page: OpenPage, scheme: str, width: int, tmp_path: Path) -> None:
     """axe-core over every view, none wider than the window; pictures for people in VTAG_SCREENSHOTS."""
     from axe_playwright_python.sync_playwright import Axe
 
@@ -270,12 +272,12 @@ def each_view(open_page: Open, scheme: str, width: int, tmp_path: Path) -> None:
     }
     for view, selector in shown_by.items():
         if view == "Watch":
-            watch(page, "plain.mp4")
+            play_video(page, "plain.mp4")
             page.locator(".vtag-timeline [name=label]").fill("archery")
             page.get_by_role("button", name="Show curve").click()
             page.wait_for_selector(".vtag-curve")
         else:
-            tab(page, view)
+            open_tab(page, view)
         page.wait_for_selector(selector)
         page.wait_for_timeout(700)  # colours and pictures settle
         page.screenshot(path=pictures / f"{view.lower()}-{scheme}-{width}.png", full_page=True)

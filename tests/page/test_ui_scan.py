@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import Open, find, need_browser, tab, watch
+from helpers.browser import OpenPage, open_tab, play_video, require_browser, search_for
 from helpers.footage import make_video
-from helpers.page_server import serving
-from helpers.sample import make_model
+from helpers.page_server import serve_page
+from helpers.small_model import make_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-need_browser()
+require_browser()
 pytestmark = pytest.mark.timeout(900)  # a person's whole way through the page, on a machine that may be busy
 
 
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def ask_for(page: Page, folder: Path) -> None:
-    tab(page, "Scan")
+    open_tab(page, "Scan")
     page.get_by_label("Folders on this machine").fill(str(folder))
     page.locator("#vtag-scan-model input").click()
     page.get_by_role("option", name="tiny").click()
@@ -48,14 +48,14 @@ def wait_for_run(page: Page, state: str, *, patience_s: float = 90) -> None:
 
 
 def test_an_empty_library_is_filled_from_the_page_and_outlives_a_killed_server(
-    open_page: Open, home: Path, tmp_path: Path
+    open_page: OpenPage, home: Path, tmp_path: Path
 ) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()
     for number in range(2):
         make_video(clips / f"{number}.mp4", seconds=3, seed=number)
     (clips / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(5000))
-    with serving(home, killed=True) as (address, server), closing(open_page(at=address)) as page:
+    with serve_page(home, killed=True) as (address, server), closing(open_page(at=address)) as page:
         page.get_by_role("button", name="Choose a folder").click()
         chooser = page.locator("#vtag-chooser")
         chooser.get_by_role("button", name="One folder up").click()
@@ -77,26 +77,26 @@ def test_an_empty_library_is_filled_from_the_page_and_outlives_a_killed_server(
         page.locator("#vtag-runs").get_by_text("broken.mp4").wait_for()
         memory = Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]
         assert int(memory) < 400 * 1024  # kB
-        tab(page, "Library")
+        open_tab(page, "Library")
         page.locator(".vtag-figures").get_by_text("videos").wait_for()
         assert page.locator(".vtag-figures dd").first.inner_text() == "2"
-        tab(page, "Search")
-        find(page, "archery OR yoga OR bike")
-        watch(page, "1.mp4")
+        open_tab(page, "Search")
+        search_for(page, "archery OR yoga OR bike")
+        play_video(page, "1.mp4")
         page.locator(".vtag-tag").first.get_by_role("button", name="Yes").click()
         page.locator("#vtag-tags .vtag-note", has_text="confirmed").wait_for()
         watched = page.url.split("/", 3)[3]
         page.goto("about:blank")
         os.kill(server, signal.SIGKILL)
-    with serving(home) as (address, _), closing(open_page(watched, at=address)) as page:
+    with serve_page(home) as (address, _), closing(open_page(watched, at=address)) as page:
         page.locator(".vtag-tag").get_by_text("✓ confirmed").wait_for()
-        tab(page, "Scan")
+        open_tab(page, "Scan")
         wait_for_run(page, "done")
 
 
 @pytest.mark.slow  # half a minute; tests/test_jobs.py cancels and queues without a browser
 def test_a_scan_is_paused_and_cancelled_and_the_next_gets_its_turn(
-    open_page: Open, home: Path, tmp_path: Path
+    open_page: OpenPage, home: Path, tmp_path: Path
 ) -> None:
     clips = tmp_path / "long"
     clips.mkdir()
@@ -105,7 +105,7 @@ def test_a_scan_is_paused_and_cancelled_and_the_next_gets_its_turn(
     short = tmp_path / "short"
     short.mkdir()
     make_video(short / "a.mp4", seconds=2, seed=5)
-    with serving(home) as (address, _), closing(open_page(at=address)) as page:
+    with serve_page(home) as (address, _), closing(open_page(at=address)) as page:
         ask_for(page, clips)
         page.get_by_role("button", name="Start scan").click()
         page.get_by_text("The scan starts").wait_for()
@@ -117,7 +117,7 @@ def test_a_scan_is_paused_and_cancelled_and_the_next_gets_its_turn(
         page.get_by_role("button", name="Pause what runs").click()
         page.get_by_role("button", name="Go on with what is paused").wait_for()
         page.reload()
-        tab(page, "Scan")
+        open_tab(page, "Scan")
         wait_for_run(page, "paused")
         page.get_by_role("button", name="Go on with what is paused").click()
         wait_for_run(page, "running")

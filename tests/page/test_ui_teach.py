@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from helpers.browser import Open, find, need_browser, tab
+from helpers.browser import OpenPage, open_tab, require_browser, search_for
 from helpers.footage import make_video
-from helpers.page_server import scan_into, serving
-from helpers.sample import make_model
+from helpers.page_server import scan_into, serve_page
+from helpers.small_model import make_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-need_browser()
+require_browser()
 pytestmark = pytest.mark.timeout(900)  # a person's whole way through the page, on a machine that may be busy
 
 
@@ -48,10 +48,10 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def test_a_tag_is_taught_tried_corrected_and_kept(open_page: Open, home: Path) -> None:
-    with serving(home) as (address, server):
+def test_a_tag_is_taught_tried_corrected_and_kept(open_page: OpenPage, home: Path) -> None:
+    with serve_page(home) as (address, server):
         page = open_page(at=address)
-        tab(page, "Teach")
+        open_tab(page, "Teach")
         page.get_by_label("Tag to teach").fill("red stripes")
         page.get_by_label("Find examples by a search").fill("archery OR yoga OR bike")
         page.get_by_role("button", name="Find", exact=True).click()
@@ -72,13 +72,13 @@ def test_a_tag_is_taught_tried_corrected_and_kept(open_page: Open, home: Path) -
         page.get_by_role("button", name="Keep it").click()  # while it tries: first the try, then the keep
         kept = page.get_by_text("Kept as the model my-tags")
         kept.wait_for()
-        tab(page, "Scan")
+        open_tab(page, "Scan")
         page.locator("#vtag-runs").get_by_text("Scan", exact=True).first.wait_for()
         page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
-        tab(page, "Teach")
+        open_tab(page, "Teach")
         kept.wait_for()  # and no earlier try has replaced what was said of it
-        tab(page, "Search")
-        find(page, 'label:"red stripes"')
+        open_tab(page, "Search")
+        search_for(page, 'label:"red stripes"')
         assert page.locator("#vtag-results .vtag-card", has_text="red").count() >= 2
         memory = Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]
         assert int(memory) < 400 * 1024  # kB
@@ -106,11 +106,11 @@ def wait_for_epochs(page: Page, count: int) -> int:
 
 @pytest.mark.slow  # a network is trained, cancelled, and trained on
 def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
-    open_page: Open, home: Path, tmp_path: Path
+    open_page: OpenPage, home: Path, tmp_path: Path
 ) -> None:
     clips = labelled_clips(tmp_path / "labelled", ("red", "green"), 6, copies=10)
-    with serving(home) as (address, server), closing(open_page(at=address)) as page:
-        tab(page, "Teach")
+    with serve_page(home) as (address, server), closing(open_page(at=address)) as page:
+        open_tab(page, "Teach")
         page.get_by_text("From a folder of labelled clips").click()
         page.get_by_label("Folder with one folder of clips a tag").fill(str(clips))
         page.locator("#vtag-teach-part input").click()
@@ -155,7 +155,7 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
         page.set_viewport_size({"width": 1100, "height": 760})
         memory = Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]
         assert int(memory) < 400 * 1024  # kB
-        tab(page, "Scan")  # and can be scanned with, without another start of the server
+        open_tab(page, "Scan")  # and can be scanned with, without another start of the server
         page.locator("#vtag-scan-model input").click()
         page.get_by_role("option", name="labelled-network").click()
         page.get_by_label("Folders on this machine").fill(str(home.parent / "clips"))
@@ -167,21 +167,21 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
 
 @pytest.mark.slow  # four trainings, if small ones
 def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
-    open_page: Open, home: Path, tmp_path: Path
+    open_page: OpenPage, home: Path, tmp_path: Path
 ) -> None:
     labelled_clips(tmp_path / "labelled", ("red", "green", "blue"), 4)
-    with serving(home) as (address, _):
+    with serve_page(home) as (address, _):
         page = open_page(at=address)
-        tab(page, "Teach")
+        open_tab(page, "Teach")
         page.get_by_text("From a folder of labelled clips").click()
         for folder, said in (("/nowhere", "There is no"), (tmp_path / "labelled", "taught as the model")):
             page.get_by_label("Folder with one folder of clips a tag").fill(str(folder))
             page.get_by_role("button", name="Teach from this folder").click()
             page.locator("#vtag-teach-said", has_text=said).wait_for()
-        tab(page, "Scan")
+        open_tab(page, "Scan")
         page.locator("#vtag-runs").get_by_text("Training").wait_for()
         page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
-        tab(page, "Teach")
+        open_tab(page, "Teach")
         page.locator("#vtag-measured summary", has_text="labelled-tags").click()
         for name in ("red", "green", "blue"):  # a row of its own, and one of the matrix
             assert page.locator("#vtag-measured tr", has_text=name).count() >= 2
@@ -193,14 +193,14 @@ def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
         make_video(
             tmp_path / "more" / "sea.mp4", seconds=5, fps=8, width=64, height=48, draw=lambda _: picture
         )
-        tab(page, "Scan")
+        open_tab(page, "Scan")
         page.get_by_label("Folders on this machine").fill(str(tmp_path / "more"))
         page.get_by_role("button", name="Start scan").click()
         page.locator("#vtag-runs tr", has_text="more").get_by_text("done").wait_for()
-        tab(page, "Search")
-        find(page, "model:labelled-tags label:blue")
+        open_tab(page, "Search")
+        search_for(page, "model:labelled-tags label:blue")
         page.locator("#vtag-results .vtag-card", has_text="sea.mp4").first.wait_for()
-        tab(page, "Teach")
+        open_tab(page, "Teach")
 
         page.get_by_label("Tag to teach").fill("lines")
         page.get_by_label("Find examples by a search").fill("archery OR yoga OR bike")
@@ -216,13 +216,13 @@ def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
         page.get_by_text("with all your tags (bars)").wait_for()
         examples.get_by_text("2 of bars").wait_for()
         assert page.get_by_label("Tag to teach").input_value() == "bars"
-        tab(page, "Scan")
+        open_tab(page, "Scan")
         page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
-        tab(page, "Search")
-        find(page, "bars")
+        open_tab(page, "Search")
+        search_for(page, "bars")
         page.goto(f"{address}/?q=lines")
         page.get_by_text("No moment fits").wait_for()
-        tab(page, "Teach")
+        open_tab(page, "Teach")
         page.locator("#vtag-examples").get_by_role("button", name="Go on with bars").click()
         page.get_by_role("button", name="Remove the tag: bars").click()
         page.get_by_text("bars is gone with its examples").wait_for()

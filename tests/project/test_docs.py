@@ -16,7 +16,7 @@ import click
 import pytest
 import typer
 from helpers.footage import make_video
-from helpers.sample import make_model
+from helpers.small_model import make_model
 
 from vtag.app.cli import app
 

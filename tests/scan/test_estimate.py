@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
+from helpers.small_model import make_model
 
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.footage import make_video, picture
-from helpers.sample import LONG, make_long, make_model
+from helpers.footage import disc_frame, make_video
+from helpers.small_model import LONG_SCAN_OPTIONS, make_long_videos, make_model
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlite_utils import Migrations
@@ -227,7 +227,7 @@ def test_only_what_changes_is_scanned_of_a_video_that_stands_still(
     vtag: Run, model: Path, tmp_path: Path
 ) -> None:
     def draw(i: int) -> np.ndarray:
-        return picture(max(8.0, i / 30), 160, 120)  # the disc begins to move after eight seconds
+        return disc_frame(max(8.0, i / 30), 160, 120)  # the disc begins to move after eight seconds
 
     make_video(tmp_path / "still.mp4", seconds=12, draw=draw)
     assert (
@@ -254,10 +254,12 @@ def test_effort_sets_stride_and_view_where_none_are_told(model: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_a_scan_is_nice_can_be_paused_and_goes_on(tmp_path: Path, model: Path, vtag_home: Path) -> None:
     (tmp_path / "videos").mkdir()
-    make_long(tmp_path / "videos")
+    make_long_videos(tmp_path / "videos")
     command = [sys.executable, "-m", "vtag.app", "scan", str(tmp_path / "videos"), "--model", str(model)]
     library = vtag_home / "library.db"
-    with subprocess.Popen([*command, "--nice", *LONG], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--nice", *LONG_SCAN_OPTIONS], stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         process.stderr.readline()  # what runs where: it looks now
         jobs = job_queue.JobQueue(library)

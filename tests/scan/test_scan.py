@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.footage import make_video
-from helpers.sample import LABELS, LONG, make_long, make_model
+from helpers.small_model import LABELS, LONG_SCAN_OPTIONS, make_long_videos, make_model
 
 from vtag.engine.checkpoints.load import Checkpoint, save_model_folder
 from vtag.engine.library.database import open_reader
@@ -222,9 +222,9 @@ def test_a_word_that_fits_no_label_names_the_nearest(vtag: Run, videos: Path, mo
 def test_ctrl_c_ends_a_scan_in_seconds_and_keeps_what_was_finished(
     vtag: Run, videos: Path, model: Path, vtag_home: Path
 ) -> None:
-    make_long(videos)
-    vtag("scan", videos / "short.mkv", "--model", model, *LONG)
-    command = [sys.executable, "-m", "vtag.app", "scan", str(videos), "--json", *LONG]
+    make_long_videos(videos)
+    vtag("scan", videos / "short.mkv", "--model", model, *LONG_SCAN_OPTIONS)
+    command = [sys.executable, "-m", "vtag.app", "scan", str(videos), "--json", *LONG_SCAN_OPTIONS]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for_videos(vtag_home, 2)  # the first of this scan is in the library
     process.send_signal(signal.SIGINT)
@@ -232,7 +232,7 @@ def test_ctrl_c_ends_a_scan_in_seconds_and_keeps_what_was_finished(
     assert process.returncode == 130, stderr
     assert stdout == "" and "Traceback" not in stderr
     assert "goes on from there" in stderr.splitlines()[-1]
-    remaining = vtag("scan", videos, "--dry-run", "--json", *LONG).stdout
+    remaining = vtag("scan", videos, "--dry-run", "--json", *LONG_SCAN_OPTIONS).stdout
     assert 2 <= json.loads(remaining)["skipped"] < 7
 
 

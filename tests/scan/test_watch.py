@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
+from helpers.small_model import make_model
 
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.library.annotations import annotation_log

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
-from helpers.scans import rewrite_metadata, run_scan
+from helpers.library_scan import rewrite_metadata, run_scan
+from helpers.small_model import make_model
 
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_file, annotation_log

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
-from helpers.scans import rewrite_metadata, run_scan
+from helpers.library_scan import rewrite_metadata, run_scan
+from helpers.small_model import make_model
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.reference import any_sizes, formula, golden_input, normalised, wild_tensors
+from helpers.reference import any_sizes, formula, golden_input, normalised, random_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ needs_bf16 = pytest.mark.skipif(not bf16.processor_has_bf16(), reason="this proc
 
 
 def fast(sizes: SwinSizes, way: Way, seed: int = 0) -> FastSwin:
-    return FastSwin(VideoSwin.of(sizes, wild_tensors(sizes, seed)), way)
+    return FastSwin(VideoSwin.of(sizes, random_tensors(sizes, seed)), way)
 
 
 @settings(max_examples=25, deadline=None)
@@ -58,7 +58,7 @@ def test_any_sizes_and_clips_equal_the_plain_module(
 ) -> None:
     clips = torch.from_numpy(np.random.default_rng(seed).normal(size=(*shape, 3)).astype(np.float32))
     with torch.inference_mode():
-        wanted = VideoSwin.of(sizes, wild_tensors(sizes, seed))(clips)
+        wanted = VideoSwin.of(sizes, random_tensors(sizes, seed))(clips)
         for name, way in EXACT.items():
             found = fast(sizes, way, seed)(clips)
             assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
@@ -85,7 +85,7 @@ def test_the_published_size_equals_the_plain_module() -> None:
     """Depth and width of a small model, but the clip, window and patch that everybody uses: every border is met."""
     sizes = SwinSizes(16, (2, 2, 2, 1), (1, 2, 2, 4), 3)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 32, 224, 224, 3), np.uint8))
-    tensors = wild_tensors(sizes)
+    tensors = random_tensors(sizes)
     with torch.inference_mode():
         wanted = VideoSwin.of(sizes, tensors)(
             torch.from_numpy(normalised(pixels.permute(0, 4, 1, 2, 3).numpy())).permute(0, 2, 3, 4, 1)
@@ -99,7 +99,7 @@ def test_the_published_size_equals_the_plain_module() -> None:
 @pytest.mark.parametrize("lanes", [2, 3])
 def test_lanes_share_the_chunks_of_one_clip(way: Way, lanes: int) -> None:
     clips = torch.randn(1, 9, 40, 31, 3, generator=torch.Generator().manual_seed(0))
-    tensors = wild_tensors(SMALL)
+    tensors = random_tensors(SMALL)
     model = FastSwin(VideoSwin.of(SMALL, tensors), dataclasses.replace(way, lanes=lanes))
     taken = []
     with ThreadPoolExecutor(lanes) as pool, torch.inference_mode():
@@ -118,7 +118,7 @@ def test_lanes_share_the_chunks_of_one_clip(way: Way, lanes: int) -> None:
 def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:
     """Powers of two of such scores are zero or infinite; the softmax of them is not."""
     for offset in (-300.0, 300.0):
-        tensors = wild_tensors(SMALL)
+        tensors = random_tensors(SMALL)
         for name in tensors:
             if name.endswith("bias_table"):
                 tensors[name] += np.float32(offset)
@@ -131,7 +131,7 @@ def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:
 
 
 def test_more_sizes_than_are_kept_and_back_again() -> None:
-    model, plain = fast(SMALL, FLOAT32_CPU), VideoSwin.of(SMALL, wild_tensors(SMALL))
+    model, plain = fast(SMALL, FLOAT32_CPU), VideoSwin.of(SMALL, random_tensors(SMALL))
     for side in (5, 6, 7, 8, 9, 10, 5):
         clips = torch.ones(1, 3, side, side + 1, 3)
         with torch.inference_mode():
@@ -140,7 +140,7 @@ def test_more_sizes_than_are_kept_and_back_again() -> None:
 
 def test_pixels_are_normalised_as_the_spec_says() -> None:
     model = FastSwin(
-        VideoSwin.of(SMALL, wild_tensors(SMALL)), FLOAT32_CPU, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)
+        VideoSwin.of(SMALL, random_tensors(SMALL)), FLOAT32_CPU, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)
     )
     pixels = torch.from_numpy(formula((2, 3, 5, 9, 12))).permute(0, 2, 3, 4, 1)
     clips = (pixels.float() - torch.tensor([1.0, 2.0, 3.0])) / torch.tensor([4.0, 5.0, 6.0])

@@ -14,9 +14,9 @@ from helpers.reference import (
     formula,
     golden_input,
     normalised,
+    random_tensors,
     torchvision_state,
     torchvision_swin,
-    wild_tensors,
 )
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -103,7 +103,7 @@ def test_logits_equal_torchvisions_on_a_window_with_three_different_sides() -> N
 @given(any_sizes(), st.tuples(st.integers(1, 2), *[st.integers(1, 23)] * 3), st.integers(0, 1000))
 def test_any_sizes_and_clips_equal_torchvision(sizes: SwinSizes, shape: tuple[int, ...], seed: int) -> None:
     assume(sum(sizes.depths) > 1)  # torchvision divides by the number of blocks less one
-    tensors = wild_tensors(sizes, seed)
+    tensors = random_tensors(sizes, seed)
     reference = torchvision_swin(sizes)
     state = reference.state_dict()
     state.update(torchvision_state(tensors))
@@ -137,7 +137,7 @@ def test_names_and_shapes_are_the_modules(sizes: SwinSizes) -> None:
 
 
 def test_a_clip_of_a_batch_answers_as_it_does_alone() -> None:
-    model = VideoSwin(SMALL).load_arrays(wild_tensors(SMALL)).eval()
+    model = VideoSwin(SMALL).load_arrays(random_tensors(SMALL)).eval()
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 5, 13, 11, 3)).astype(np.float32))
     with torch.inference_mode():
         together, alone = model(x), torch.cat([model(clip[None]) for clip in x])
@@ -158,7 +158,7 @@ def test_training_after_inference_on_the_same_sizes_works() -> None:
 def test_a_gradient_is_the_slope() -> None:
     sizes = SwinSizes(2, (2,), (1,), 2, (2, 2, 2), (1, 1, 1))
     torch.manual_seed(0)
-    model = VideoSwin(sizes).load_arrays(wild_tensors(sizes)).double()
+    model = VideoSwin(sizes).load_arrays(random_tensors(sizes)).double()
     table = model.stages[0].blocks[1].attn.relative_position_bias_table
     x = torch.randn(1, 3, 3, 3, 3, dtype=torch.float64)
     model(x)[0, 0].backward()
@@ -193,7 +193,7 @@ def test_biases_norms_and_position_tables_take_no_weight_decay() -> None:
 
 
 def test_arrays_go_in_and_come_out_unchanged() -> None:
-    tensors = wild_tensors(SMALL)
+    tensors = random_tensors(SMALL)
     found = VideoSwin(SMALL).load_arrays(tensors).arrays()
     assert found.keys() == tensors.keys()
     assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
@@ -215,7 +215,7 @@ def test_tables_are_made_once_and_only_those_of_the_last_sizes_are_kept() -> Non
 
 
 def test_a_model_for_inference_is_the_model_with_its_weights() -> None:
-    tensors = wild_tensors(SMALL)
+    tensors = random_tensors(SMALL)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 5, 13, 11, 3)).astype(np.float32))
     with torch.inference_mode():
         found, wanted = VideoSwin.of(SMALL, tensors)(x), VideoSwin(SMALL).load_arrays(tensors).eval()(x)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
+from helpers.small_model import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.footage import make_video
-from helpers.sample import make_model
+from helpers.small_model import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.sample import make_model
-from helpers.shelf import MADE_BY, add_video
+from helpers.library_factory import MADE_BY, add_video
+from helpers.small_model import make_model
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.analysis.head_preview import preview_model

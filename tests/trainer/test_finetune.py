@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.sample import make_model
+from helpers.small_model import make_model
 from helpers.striped_clips import make_clips
 from hypothesis import given, settings
 from hypothesis import strategies as st

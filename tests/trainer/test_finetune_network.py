@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.sample import make_model
+from helpers.small_model import make_model
 from helpers.striped_clips import make_clips
 from typer.testing import CliRunner
 

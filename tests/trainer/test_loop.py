@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.footage import make_video
-from helpers.sample import make_model
+from helpers.small_model import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.footage import make_video, picture
+from helpers.footage import disc_frame, make_video
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -268,7 +268,7 @@ def material(tmp_path: Path) -> Path:
         for n in range(8):
             still = tmp_path / "stills" / label / f"{n}.jpg"
             still.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture(n, 64, 48, seed=n)).save(still)
+            Image.fromarray(disc_frame(n, 64, 48, seed=n)).save(still)
     (tmp_path / "clips").mkdir()
     for name in ("wave__1.mp4", "plant__2.mp4"):
         make_video(tmp_path / "clips" / name, seconds=2, width=64, height=48)

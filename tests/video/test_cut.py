@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers.footage import make_numbered, make_video, numbered, read_number
+from helpers.footage import make_numbered, make_video, numbered_frame, read_number
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,7 +120,7 @@ def test_a_clip_keeps_orientation_and_recording_time(
     tmp_path: Path, reencode: bool, turn: tuple[int, bool, bool]
 ) -> None:
     def draw(i: int) -> np.ndarray:
-        picture = numbered(0, 160, 120) // 4
+        picture = numbered_frame(0, 160, 120) // 4
         picture[:30, :40] = 250  # a bright corner tells where up is
         return picture
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers.footage import make_video, numbered, numbers, read_number
+from helpers.footage import make_video, numbered_frame, read_number, read_numbers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,7 +32,7 @@ def write_picture(path: Path, picture: np.ndarray, codec: str, pix_fmt: str) -> 
 def numbered_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("frames")
     return make_video(
-        folder / "video.mp4", seconds=3, fps=30, width=96, height=64, draw=lambda i: numbered(i, 96, 64)
+        folder / "video.mp4", seconds=3, fps=30, width=96, height=64, draw=lambda i: numbered_frame(i, 96, 64)
     )
 
 
@@ -117,7 +117,7 @@ def test_broken_frames_fail_only_their_folder(tmp_path: Path, frame_folder: Path
         assert "cannot be decoded" in source.errors[0]
         assert good is not None
         assert good.shape == (4, 32, 32, 3)
-        assert numbers(good[None])[0] == 41  # the middle one of the 83 places
+        assert read_numbers(good[None])[0] == 41  # the middle one of the 83 places
 
 
 def test_folders_and_lists_of_frame_folders_are_datasets(tmp_path: Path) -> None:

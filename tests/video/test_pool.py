@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.footage import make_numbered, make_video, numbers
+from helpers.footage import make_numbered, make_video, read_numbers
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.decode.arena import Arena
@@ -157,7 +157,7 @@ def test_finished_clips_never_use_more_than_the_memory_limit(videos: list[Path])
                 waiting.append(event)
             if len(waiting) == 2:
                 waiting.pop(0).release()
-        assert [numbers(clip.pixels)[1] - numbers(clip.pixels)[0] for clip in waiting] == [2]
+        assert [read_numbers(clip.pixels)[1] - read_numbers(clip.pixels)[0] for clip in waiting] == [2]
 
 
 def test_waiting_for_memory_counts_as_no_stall(
@@ -167,7 +167,7 @@ def test_waiting_for_memory_counts_as_no_stall(
     with pool._lock:
         pool._enforce_limits(pool._workers[0], 1000.0)  # far longer than a worker may make no progress
     assert pool.next_event(0.5) is None
-    first = numbers(clip.pixels)
+    first = read_numbers(clip.pixels)
     clip.release()
     with pytest.raises(ValueError, match="released"):
         _ = clip.pixels
@@ -224,7 +224,7 @@ def test_a_crash_fails_only_its_file(
     os.kill(pid, getattr(signal, signal_name))
     event = pool.next_event(180)
     assert event == DecodeFailed(7, f"the decoder crashed on it ({signal_name})", crashed=True)
-    assert numbers(clip.pixels) == list(range(0, 64, 2))  # what was given out is still there
+    assert read_numbers(clip.pixels) == list(range(0, 64, 2))  # what was given out is still there
     clip.release()
     events = drain(pool)
     assert [type(e) for e in events] == [ClipReady, DecodeDone]

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers.footage import make_numbered, make_video, numbers, read_number
+from helpers.footage import make_numbered, make_video, read_number, read_numbers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -305,7 +305,7 @@ def test_the_clip_protocol_is_one_clip_of_the_middle(tmp_path: Path, seconds: fl
     x, y = published_center_crop(341, 256, 224)
     expected = [resize_bilinear(pictures[i], 341, 256)[y : y + 224, x : x + 224] for i in indices]
     assert np.array_equal(views[0], np.stack(expected))
-    assert numbers(views) == indices
+    assert read_numbers(views) == indices
 
 
 def test_the_test_protocol_is_four_clips_by_three_crops(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_predict_of_a_truncated_video_uses_the_frames_that_decode(tmp_path: Path
     for position, size in last:
         data[position : position + size] = b"\xff" * size
     path.write_bytes(data)
-    assert numbers(read_protocol_views(path)) == published_indices(60, "clip")[0]
+    assert read_numbers(read_protocol_views(path)) == published_indices(60, "clip")[0]
 
 
 def test_predict_of_an_extreme_shape_needs_no_huge_picture(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers.footage import make_numbered, make_video, numbers
+from helpers.footage import make_numbered, make_video, read_numbers
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.read.frames import FrameSource
@@ -25,7 +25,7 @@ USUAL = Sampling.create(32, 15.0)
 
 def frame_numbers(path: Path, sampling: Sampling = USUAL, **kwargs: object) -> dict[int, list[int]]:
     """Start of each window -> the numbers of its frames."""
-    return {c.start_ms: numbers(c.pixels) for c in read_clips(path, sampling, **kwargs)}  # type: ignore[arg-type]
+    return {c.start_ms: read_numbers(c.pixels) for c in read_clips(path, sampling, **kwargs)}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.mov"])
@@ -71,7 +71,7 @@ def test_a_short_video_wraps_around(tmp_path: Path) -> None:
     reader = read_clips(path, USUAL)
     clips = list(reader)
     assert [(c.start_ms, c.end_ms) for c in clips] == [(0, 1000)]
-    assert numbers(clips[0].pixels) == [2 * k % 30 for k in range(32)]
+    assert read_numbers(clips[0].pixels) == [2 * k % 30 for k in range(32)]
 
 
 @pytest.mark.parametrize("frames", [1, 2])
@@ -140,7 +140,7 @@ def test_a_gap_in_time_gives_no_windows(tmp_path: Path) -> None:
     times = [i / 30 for i in range(30)] + [31 + i / 30 for i in range(60)]
     path = make_numbered(tmp_path / "hole.mp4", times=times)
     reader = read_clips(path, USUAL)
-    windows = {c.start_ms: numbers(c.pixels) for c in reader}
+    windows = {c.start_ms: read_numbers(c.pixels) for c in reader}
     assert list(windows) == [0, 29866]
     assert windows[0] == [2 * k for k in range(15)] + [29] * 17
     assert reader.empty_windows == 13 and reader.clip_count == 2
@@ -168,7 +168,7 @@ def test_timestamps_that_start_again_continue(tmp_path: Path) -> None:
     parts = [make_numbered(tmp_path / f"{i}.ts", seconds=3, options={"g": "15"}) for i in range(2)]
     path.write_bytes(b"".join(p.read_bytes() for p in parts))
     reader = read_clips(path, USUAL)
-    windows = [numbers(c.pixels) for c in reader]
+    windows = [read_numbers(c.pixels) for c in reader]
     assert 5800 <= reader.info.duration_ms <= 6300
     assert len(windows) == 3
 
@@ -186,11 +186,11 @@ def _write_with_packet_times(path: Path, times: list[float], codec: str = "mpeg2
         stream = container.add_stream(codec, rate=30, options={"g": "1"})
         stream.width, stream.height = 160, 120
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        from helpers.footage import numbered
+        from helpers.footage import numbered_frame
 
         encoded = []
         for i in range(len(times)):
-            frame = av.VideoFrame.from_ndarray(numbered(i, 160, 120), format="rgb24").reformat(
+            frame = av.VideoFrame.from_ndarray(numbered_frame(i, 160, 120), format="rgb24").reformat(
                 format=stream.pix_fmt
             )
             frame.pts = i
@@ -226,7 +226,7 @@ def test_a_truncated_file_is_read_to_its_end(tmp_path: Path, name: str) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.7)])
     reader = read_clips(path, USUAL)
-    windows = {c.start_ms: numbers(c.pixels) for c in reader}
+    windows = {c.start_ms: read_numbers(c.pixels) for c in reader}
     assert windows[0] == list(range(0, 64, 2))
     assert 4000 < reader.info.duration_ms < 7900
     assert list(windows) == [w.start_ms for w in plan_windows(reader.info.duration_ms, USUAL)]
@@ -252,7 +252,7 @@ def test_noise_in_the_middle_costs_only_some_packets(tmp_path: Path) -> None:
     data[body + size // 3 : body + size // 3 + len(noise)] = noise
     path.write_bytes(data)
     reader = read_clips(path, USUAL)
-    windows = {c.start_ms: numbers(c.pixels) for c in reader}
+    windows = {c.start_ms: read_numbers(c.pixels) for c in reader}
     assert reader.broken_packets > 5
     assert windows[0] == list(range(0, 64, 2))
     assert windows[max(windows)][-1] >= 295
@@ -270,7 +270,7 @@ def test_the_last_window_follows_from_the_decoded_duration(tmp_path: Path) -> No
     path.write_bytes(data)
     reader = read_clips(path, USUAL)
     assert reader.info.duration_ms == 6000
-    windows = {c.start_ms: numbers(c.pixels) for c in reader}
+    windows = {c.start_ms: read_numbers(c.pixels) for c in reader}
     assert reader.info.duration_ms == round(140 / 30 * 1000)
     assert list(windows) == [0, 2133]
     assert [w.start_ms for w in plan_windows(4667, USUAL)] == [0, 2133]

@@ -47,7 +47,7 @@ def add_video(library: Library, path: Path, *, seed: int = 0, windows: int = 8, 
     return content_id
 
 
-def fill(library: Library, folder: Path, videos: int, *, threshold: float = 0.4) -> int:
+def fill_library(library: Library, folder: Path, videos: int, *, threshold: float = 0.4) -> int:
     """A model, and videos `0.mp4`, `1.mp4` … of 8 s with moments of its labels; returns the model's id."""
     model_id = add_model(library)
     for i in range(videos):

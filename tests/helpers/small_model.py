@@ -1,4 +1,4 @@
-"""Writes a generated video and a generated checkpoint: `python -m helpers.sample FOLDER`, run in tests/."""
+"""Writes a generated video and a generated checkpoint: `python -m helpers.small_model FOLDER`, run in tests/."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from vtag.engine.checkpoints.load import Checkpoint, save_model_folder
 from vtag.engine.swin.config import ModelSpec, SwinSizes
 
-LONG = ("--stride", "0.1")
+LONG_SCAN_OPTIONS = ("--stride", "0.1")
 LABELS = ("archery", "riding a bike", "yoga")
 
 
@@ -34,7 +34,7 @@ def make_model(folder: Path, *, seed: int = 0, labels: tuple[str, ...] = LABELS)
     return folder
 
 
-def make_long(folder: Path, count: int = 4) -> None:
+def make_long_videos(folder: Path, count: int = 4) -> None:
     """Videos that `make_model` looks at for a minute with `LONG`: what is to be interrupted must not be over before.
 
     Ten windows a second of footage, of which one frame a second is quickly made and decoded.
