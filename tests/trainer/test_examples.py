@@ -31,13 +31,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load_model(make_model(tmp_path_factory.mktemp("words") / "base", seed=3))
 
 
-def see(library: Library, base: Checkpoint, folder: Path, number: int, shown: dict[int, int]) -> int:
+def see(library: Library, base: Checkpoint, folder: Path, number: int, directions: dict[int, int]) -> int:
     """A video that shows a thing in some windows (window -> direction); the content's id."""
     content_id = add_video(library, folder / f"{number}.mp4", seed=number, look=False, windows=WINDOWS)
     key = library.connection.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
     rng = np.random.default_rng(number)
     features = 0.3 * rng.normal(size=(WINDOWS, 1, base.spec.sizes.feature_dim)).astype(np.float32)
-    for window, direction in shown.items():
+    for window, direction in directions.items():
         features[window, 0, direction] += 4
     spans = np.array([(i * 1000, i * 1000 + 1000) for i in range(WINDOWS)])
     observations.add(library, key, base.spec.backbone_hash, SAMPLING, spans, features, MADE_BY)
@@ -45,7 +45,7 @@ def see(library: Library, base: Checkpoint, folder: Path, number: int, shown: di
 
 
 @pytest.fixture
-def told(library: Library, base: Checkpoint, tmp_path: Path) -> Iterator[Library]:
+def annotated(library: Library, base: Checkpoint, tmp_path: Path) -> Iterator[Library]:
     """Four videos with a dive and four with a jump that a person named; sixty that nobody looked into."""
     for number in range(4):
         annotation_log.add(library, see(library, base, tmp_path / "v", number, {2: DIVE}), "dive", 2100, 2900)
@@ -69,28 +69,28 @@ def teach(library: Library, base: Checkpoint, out: Path) -> FinetuneResult:
     return taught
 
 
-def test_words_become_examples_by_what_they_cover(told: Library, base: Checkpoint) -> None:
-    found = examples_from_annotations(told, base)
-    assert sorted(clip.label for clip in found.clips) == ["dive"] * 4 + ["jump"] * 4
-    starts = {found.clips[n].label: set() for n in range(8)}
-    for (start, _), owner in zip(found.features.windows, found.features.owner, strict=True):
-        starts[found.clips[owner].label].add(int(start))
+def test_words_become_examples_by_what_they_cover(annotated: Library, base: Checkpoint) -> None:
+    examples = examples_from_annotations(annotated, base)
+    assert sorted(clip.label for clip in examples.clips) == ["dive"] * 4 + ["jump"] * 4
+    starts = {examples.clips[n].label: set() for n in range(8)}
+    for (start, _), owner in zip(examples.features.windows, examples.features.owner, strict=True):
+        starts[examples.clips[owner].label].add(int(start))
     assert starts == {"dive": {2000}, "jump": {5000, 6000}}
-    assert len({clip.source for clip in found.clips}) == 8
-    assert not len(found.rejected.values) and not found.remarks
+    assert len({clip.source for clip in examples.clips}) == 8
+    assert not len(examples.rejected.values) and not examples.remarks
 
 
 def test_what_was_named_is_found_elsewhere_and_the_rest_is_silent(
-    told: Library, base: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    annotated: Library, base: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vtag.engine.models.registry.locate_model", lambda model: tmp_path / "nowhere")
-    taught = teach(told, base, tmp_path / "model")
+    taught = teach(annotated, base, tmp_path / "model")
     assert {label: row.clips for label, row in taught.labels.items()} == {"dive": 4, "jump": 4}
     assert taught.accuracy == 1.0
     assert taught.negative_hours > 0
-    made = _with_head(base, tmp_path / "model")
-    found = preview_model(told, made)
-    by_label = {label: {Path(row[0]).name for row in found if row[1] == label} for label in ("dive", "jump")}
+    model = _with_head(base, tmp_path / "model")
+    rows = preview_model(annotated, model)
+    by_label = {label: {Path(row[0]).name for row in rows if row[1] == label} for label in ("dive", "jump")}
     assert "20.mp4" in by_label["dive"]  # nobody had named it
     assert {f"{n}.mp4" for n in range(4)} <= by_label["dive"] <= {f"{n}.mp4" for n in (0, 1, 2, 3, 20)}
     assert by_label["jump"] == {f"{10 + n}.mp4" for n in range(4)}
@@ -102,51 +102,62 @@ def _with_head(base: Checkpoint, folder: Path) -> Checkpoint:
     return read_head_folder(folder, base)
 
 
-def test_what_was_rejected_is_unlearned(told: Library, base: Checkpoint, tmp_path: Path) -> None:
-    decoy = see(told, base, tmp_path / "v", 90, {3: DIVE})
-    key = told.connection.execute("SELECT key FROM contents WHERE id = ?", (decoy,)).fetchone()[0]
-    seen = observations.get(told, key, base.spec.backbone_hash, SAMPLING)
-    assert seen is not None
-    features = seen.features.astype(np.float32).copy()
+def test_what_was_rejected_is_unlearned(annotated: Library, base: Checkpoint, tmp_path: Path) -> None:
+    decoy = see(annotated, base, tmp_path / "v", 90, {3: DIVE})
+    key = annotated.connection.execute("SELECT key FROM contents WHERE id = ?", (decoy,)).fetchone()[0]
+    observation = observations.get(annotated, key, base.spec.backbone_hash, SAMPLING)
+    assert observation is not None
+    features = observation.features.astype(np.float32).copy()
     features[3, 0, 2] = 4.0  # what gives it away
     observations.add(
-        told, key, base.spec.backbone_hash, SAMPLING, seen.windows, features, MADE_BY, replace=True
+        annotated,
+        key,
+        base.spec.backbone_hash,
+        SAMPLING,
+        observation.windows,
+        features,
+        MADE_BY,
+        replace=True,
     )
-    annotation_log.add(told, decoy, "dive", 3000, 4000)
+    annotation_log.add(annotated, decoy, "dive", 3000, 4000)
     score = []
     for name in ("before", "after"):
-        teach(told, base, tmp_path / name)
-        made = _with_head(base, tmp_path / name)
-        logits = features[3, 0] @ made.tensors["head.weight"].T + made.tensors["head.bias"]
+        teach(annotated, base, tmp_path / name)
+        model = _with_head(base, tmp_path / name)
+        logits = features[3, 0] @ model.tensors["head.weight"].T + model.tensors["head.bias"]
         shares = np.exp(logits - logits.max())
-        score.append(float(shares[made.spec.labels.index("dive")] / shares.sum()))
-        moment = told.connection.execute("SELECT id FROM segments WHERE content_id = ?", (decoy,)).fetchone()
+        score.append(float(shares[model.spec.labels.index("dive")] / shares.sum()))
+        moment = annotated.connection.execute(
+            "SELECT id FROM segments WHERE content_id = ?", (decoy,)
+        ).fetchone()
         if moment:
-            annotation_log.reject(told, [moment[0]])
-    found = examples_from_annotations(told, base)
-    assert found.rejected.windows.tolist() == [[3000, 4000]]
+            annotation_log.reject(annotated, [moment[0]])
+    examples = examples_from_annotations(annotated, base)
+    assert examples.rejected.windows.tolist() == [[3000, 4000]]
     assert score[0] > 0.5 > 2 * score[1]
 
 
-def test_what_was_rejected_since_is_no_example(told: Library, base: Checkpoint, tmp_path: Path) -> None:
+def test_what_was_rejected_since_is_no_example(annotated: Library, base: Checkpoint, tmp_path: Path) -> None:
     """Also where the range is not quite the same: a whole video, and all of it from its beginning to its end."""
-    content = see(told, base, tmp_path / "v", 90, {3: DIVE})
-    annotation_log.add(told, content, "dive")
-    annotation_log.record_verdict(told, content, "dive", "rejected", 0, WINDOWS * 1000)
-    found = examples_from_annotations(told, base)
-    assert len(found.clips) == 8
-    assert len(found.rejected.windows) == WINDOWS
-    annotation_log.add(told, content, "dive")
-    assert len(examples_from_annotations(told, base).clips) == 9
+    content = see(annotated, base, tmp_path / "v", 90, {3: DIVE})
+    annotation_log.add(annotated, content, "dive")
+    annotation_log.record_verdict(annotated, content, "dive", "rejected", 0, WINDOWS * 1000)
+    examples = examples_from_annotations(annotated, base)
+    assert len(examples.clips) == 8
+    assert len(examples.rejected.windows) == WINDOWS
+    annotation_log.add(annotated, content, "dive")
+    assert len(examples_from_annotations(annotated, base).clips) == 9
 
 
 def test_words_on_what_was_not_seen_are_counted_and_left_out(
-    told: Library, base: Checkpoint, tmp_path: Path
+    annotated: Library, base: Checkpoint, tmp_path: Path
 ) -> None:
-    annotation_log.add(told, add_video(told, tmp_path / "v" / "unseen.mp4", seed=99, look=False), "dive")
-    found = examples_from_annotations(told, base)
-    assert len(found.clips) == 8
-    assert any("not scanned with this backbone" in remark for remark in found.remarks)
+    annotation_log.add(
+        annotated, add_video(annotated, tmp_path / "v" / "unseen.mp4", seed=99, look=False), "dive"
+    )
+    examples = examples_from_annotations(annotated, base)
+    assert len(examples.clips) == 8
+    assert any("not scanned with this backbone" in remark for remark in examples.remarks)
 
 
 def test_without_words_there_is_nothing_to_learn_from(

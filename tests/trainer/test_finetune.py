@@ -46,19 +46,19 @@ def scanned(vtag: Run, material: Path) -> Run:
 def test_what_was_taught_is_found_in_what_was_scanned(scanned: Run, material: Path, vtag_home: Path) -> None:
     run = scanned("finetune", material / "labelled", "--json", "--preview")
     assert run.returncode == 0, run.stderr
-    told = json.loads(run.stdout)
-    assert set(told["labels"]) == {"red stripes", "green stripes"}
-    assert told["accuracy"] == 1.0
-    assert told["false_per_hour"] is not None
-    assert {Path(row["path"]).name for row in told["preview"]} == {"red50.mp4"}
+    document = json.loads(run.stdout)
+    assert set(document["labels"]) == {"red stripes", "green stripes"}
+    assert document["accuracy"] == 1.0
+    assert document["false_per_hour"] is not None
+    assert {Path(row["path"]).name for row in document["preview"]} == {"red50.mp4"}
     for video in (material / "library").iterdir():  # no video is opened from here on
         video.rename(video.with_suffix(".gone"))
     try:
         run = scanned("retag", "--model", "labelled")
         assert run.returncode == 0, run.stderr
-        found = json.loads(scanned("search", "stripes", "--json", "--model", "labelled").stdout)
-        assert {Path(moment["path"]).name for moment in found} == {"red50.mp4"}
-        assert {moment["label"] for moment in found} == {"red stripes"}
+        moments = json.loads(scanned("search", "stripes", "--json", "--model", "labelled").stdout)
+        assert {Path(moment["path"]).name for moment in moments} == {"red50.mp4"}
+        assert {moment["label"] for moment in moments} == {"red stripes"}
         assert scanned("search", "none of these", "--json").stdout.strip() in ("[]", "")
     finally:
         for video in (material / "library").iterdir():
@@ -110,7 +110,7 @@ def test_what_is_wrong_with_clips_is_said_and_the_rest_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "there is no folder"),
         (["empty"], "holds no folders"),
@@ -119,13 +119,13 @@ def test_what_is_wrong_with_clips_is_said_and_the_rest_goes_on(
     ],
 )
 def test_wrong_arguments_are_one_line(
-    vtag: Run, material: Path, arguments: list[str], said: str, tmp_path: Path
+    vtag: Run, material: Path, arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     (material / "empty").mkdir(exist_ok=True)
-    given = [str(material / a) if (material / a).exists() or a == "nowhere" else a for a in arguments]
-    run = vtag("finetune", *given, "-o", tmp_path / "model")
+    resolved = [str(material / a) if (material / a).exists() or a == "nowhere" else a for a in arguments]
+    run = vtag("finetune", *resolved, "-o", tmp_path / "model")
     assert run.returncode == 1
-    assert said in run.stderr.splitlines()[-1]
+    assert message in run.stderr.splitlines()[-1]
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "model").exists()
 
@@ -176,7 +176,7 @@ def test_a_threshold_lets_about_as_much_through_as_was_asked(
     def scores(hours: int) -> np.ndarray:
         return 1 / (1 + np.exp(4 - rng.exponential(spread, hours * 1000)))
 
-    found = calibrate_threshold(scores(10), 10, per_hour)
-    passed = (scores(2000) >= found).sum() / 2000
-    if 0.06 < found < 0.99:
+    limit = calibrate_threshold(scores(10), 10, per_hour)
+    passed = (scores(2000) >= limit).sum() / 2000
+    if 0.06 < limit < 0.99:
         assert per_hour / 4 < passed < per_hour * 4

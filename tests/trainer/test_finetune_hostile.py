@@ -29,10 +29,10 @@ def one_sentence(labelled: Path, out: Path, base: Path) -> str:
     """What `finetune` says of a base that it refuses."""
     run = CliRunner().invoke(app, ["finetune", str(labelled), "--base", str(base), "-o", str(out)])
     assert run.exit_code == 1 and isinstance(run.exception, VtagError), (base.name, run.exception)
-    said = str(run.exception)
-    assert "\n" not in said and said.isprintable()
+    message = str(run.exception)
+    assert "\n" not in message and message.isprintable()
     assert not out.exists()
-    return said
+    return message
 
 
 def test_hostile_files_as_a_base_are_a_sentence_each(shared: Path, labelled: Path, tmp_path: Path) -> None:

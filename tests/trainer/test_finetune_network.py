@@ -95,19 +95,21 @@ def test_a_trained_network_is_a_whole_model_that_knows_what_was_measured(
     assert names == {"model.json", "model.safetensors", "history.csv", "curves.png", "confusion.png"}
     assert (tmp_path / "model" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len(history(tmp_path / "model").splitlines()) == 4
-    made, base = load_model(tmp_path / "model").spec, load_model(material / "base").spec
-    assert made.labels == ("green stripes", "red stripes", "none of these")
-    assert made.backbone_hash != base.backbone_hash
-    assert set(made.label_thresholds) == {"green stripes", "red stripes"}
+    spec, base = load_model(tmp_path / "model").spec, load_model(material / "base").spec
+    assert spec.labels == ("green stripes", "red stripes", "none of these")
+    assert spec.backbone_hash != base.backbone_hash
+    assert set(spec.label_thresholds) == {"green stripes", "red stripes"}
     run = recent_runs(scanned.connection)[0]
     assert (run.kind, run.state) == ("finetune", "done")
-    told = run.progress["history"]  # what the page draws while it runs
-    assert told["epoch"] == [1, 2, 3] and len(told["val_loss"]) == len(told["accuracy"]) == 3
+    columns = run.progress["history"]  # what the page draws while it runs
+    assert columns["epoch"] == [1, 2, 3] and len(columns["val_loss"]) == len(columns["accuracy"]) == 3
     assert (run.progress["epoch"], run.progress["of"], run.progress["share"]) == (3, 3, 1.0)
     part = replace(SETTINGS, network=replace(NETWORK, part=1, epochs=1))
     teach(material, scanned, tmp_path / "part", part)
-    before, after = load_model(material / "base").tensors, load_model(tmp_path / "part").tensors
-    changed = {n for n in before if not n.startswith("head") and not (before[n] == after[n]).all()}
+    base_tensors, part_tensors = load_model(material / "base").tensors, load_model(tmp_path / "part").tensors
+    changed = {
+        n for n in base_tensors if not n.startswith("head") and not (base_tensors[n] == part_tensors[n]).all()
+    }
     assert changed and all(n.startswith(("stages.1.", "norm.")) for n in changed)
 
 
@@ -116,19 +118,19 @@ def test_left_and_resumed_it_ends_as_if_nothing_had_happened(
     material: Path, scanned: Library, tmp_path: Path, leave_after: int
 ) -> None:
     teach(material, scanned, tmp_path / "whole")
-    steps, seen = begin(material, scanned, tmp_path / "part"), 0
+    steps, count = begin(material, scanned, tmp_path / "part"), 0
     for event in steps:
-        seen += type(event).__name__ in ("StepDone", "EpochDone")
-        if seen == leave_after:
+        count += type(event).__name__ in ("StepDone", "EpochDone")
+        if count == leave_after:
             break
     steps.close()
     assert not (tmp_path / "part").exists()
     assert recent_runs(scanned.connection)[0].state == "interrupted"
     with pytest.raises(ModelError, match="unfinished training"):
         teach(material, scanned, tmp_path / "part")
-    other = replace(SETTINGS, resume=True, network=replace(NETWORK, epochs=4))
+    other_settings = replace(SETTINGS, resume=True, network=replace(NETWORK, epochs=4))
     with pytest.raises(ModelError, match="other settings"):
-        teach(material, scanned, tmp_path / "part", other)
+        teach(material, scanned, tmp_path / "part", other_settings)
     teach(material, scanned, tmp_path / "part", replace(SETTINGS, resume=True))
     assert recent_runs(scanned.connection)[0].progress["history"]["epoch"] == [
         1,
@@ -147,9 +149,9 @@ def test_ctrl_c_keeps_the_state_and_a_kill_leaves_nothing_half_written(
     out = tmp_path / "model"
     process = start(material, out)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=200)
-    assert process.returncode == 130, said
-    assert "--resume goes on" in said and "Traceback" not in said
+    _, output = process.communicate(timeout=200)
+    assert process.returncode == 130, output
+    assert "--resume goes on" in output and "Traceback" not in output
     state = (state_folder(out) / STATE_FILE).read_bytes()
     process = start(material, out, "--resume")
     process.kill()
@@ -177,12 +179,12 @@ def start(material: Path, out: Path, *more: str) -> subprocess.Popen[str]:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL
     )
     assert process.stderr is not None
-    said = []
+    lines = []
     for line in process.stderr:
-        said.append(line)
+        lines.append(line)
         if line.startswith("epoch ") and " of " in line:
             return process
-    raise AssertionError("".join(said))
+    raise AssertionError("".join(lines))
 
 
 def test_a_full_disk_ends_it_with_one_sentence(material: Path, scanned: Library, tmp_path: Path) -> None:
@@ -204,9 +206,9 @@ def test_random_weights_can_be_stood_on(material: Path, scanned: Library, tmp_pa
     base = FinetuneBase(random_checkpoint(load_model(material / "base").spec, seed=1), None)
     taught = teach(material, scanned, tmp_path / "model", FinetuneSettings(device="cpu"), base=base)
     assert taught.negative_hours > 0  # the library's videos were decoded for it
-    made = load_model(tmp_path / "model").spec
-    assert made.backbone_hash == base.checkpoint.spec.backbone_hash
-    assert random_checkpoint(made, seed=1).spec.backbone_hash == made.backbone_hash
+    spec = load_model(tmp_path / "model").spec
+    assert spec.backbone_hash == base.checkpoint.spec.backbone_hash
+    assert random_checkpoint(spec, seed=1).spec.backbone_hash == spec.backbone_hash
 
 
 def test_too_few_sources_for_a_validation_are_said(material: Path, scanned: Library, tmp_path: Path) -> None:
@@ -227,14 +229,14 @@ def test_there_is_no_such_stage(material: Path, scanned: Library, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["x", "--train", "some"], "stages=N or all"),
         (["x", "--resume"], "nothing to resume"),
         ([], "--from-library"),
     ],
 )
-def test_wrong_arguments_are_told(arguments: list[str], said: str) -> None:
+def test_wrong_arguments_are_told(arguments: list[str], message: str) -> None:
     run = CliRunner().invoke(app, ["finetune", *arguments])
     assert run.exit_code == 2
-    assert said in " ".join(run.output.replace("│", " ").split())
+    assert message in " ".join(run.output.replace("│", " ").split())

@@ -65,12 +65,13 @@ class ClipRequest(NamedTuple):
 
 
 class ClipSource:
-    """Reads clips of `items`; a context manager. What fits into `cache_bytes` is decoded once.
+    """Reads clips of `items`; a context manager. Clips that fit into `cache_bytes` are decoded once.
 
-    A clip is a window of the `Sampling`, or cut by frame index (`Indexed`), at one of `places` in its video.
+    A clip starts at one of `positions` that are spread evenly over its video. It is a window of a `Sampling`, or cut
+    by frame index (`FrameStepSampling`).
 
-    What came first stays: of a data set that is larger than the cache, the most recent would be the next to be thrown
-    away. `failed` says of each item that cannot be read why.
+    The cache keeps the first clips. Every epoch reads all clips, so a cache of the most recent ones would drop each
+    clip before it is read again. `errors` has the reason for each item that cannot be read.
     """
 
     def __init__(

@@ -221,10 +221,10 @@ def _row(table: Path, line: int, row: dict[str, str]) -> KineticsClip:
         ) from None
     label = label_from_name(row.get("label") or "")
     if not label.isprintable() or split is None:
-        what = (
+        problem = (
             "its label cannot be read" if split else "neither the file's name nor a column says which split"
         )
-        raise DatasetError(f"{display_path(table)}, line {line}: {what}")
+        raise DatasetError(f"{display_path(table)}, line {line}: {problem}")
     return KineticsClip(label, printable((row["youtube_id"] or "").strip()), start, end, split)
 
 

@@ -230,7 +230,7 @@ def _add_rejected(negatives: Features, rejected: Features) -> tuple[Features, ND
 
 def _fit_head(data: _TrainingData, settings: FinetuneSettings) -> tuple[FittedHead, HeadMetrics]:
     """The head, and its metrics by cross-validation."""
-    dataset, features, other = data.dataset, data.features, data.negatives
+    dataset, features, footage = data.dataset, data.features, data.negatives
     labels, background = dataset.labels, len(dataset.labels)
     truth = np.array([labels.index(clip.label) for clip in dataset.clips])
     sources = [clip.source for clip in dataset.clips]
@@ -242,19 +242,19 @@ def _fit_head(data: _TrainingData, settings: FinetuneSettings) -> tuple[FittedHe
         )
     clip_fold = folds(sources, truth.tolist(), _FOLDS, seed=settings.seed)
     rng = np.random.default_rng(settings.seed)
-    other_fold = rng.integers(0, _FOLDS, int(other.owner.max(initial=0)) + 1)
+    footage_fold = rng.integers(0, _FOLDS, int(footage.owner.max(initial=0)) + 1)
     head = fit_head(
-        np.concatenate([features.values, other.values]),
-        np.concatenate([truth[features.owner], np.full(len(other.values), background)]),
-        np.concatenate([clip_fold[features.owner], other_fold[other.owner]]),
-        background + bool(len(other.values)),
-        background=background if len(other.values) else None,
+        np.concatenate([features.values, footage.values]),
+        np.concatenate([truth[features.owner], np.full(len(footage.values), background)]),
+        np.concatenate([clip_fold[features.owner], footage_fold[footage.owner]]),
+        background + bool(len(footage.values)),
+        background=background if len(footage.values) else None,
         emphasis=np.concatenate([np.ones(len(features.values), np.float32), data.emphasis]),
     )
     count = len(features.values)
     is_unseen = np.array([source_count[clip.label] >= 2 for clip in dataset.clips])
     scores = ClipScores(labels, truth, sources, is_unseen, features.owner, head.held_out_scores[:count])
-    return head, measure_head(scores, other, head.held_out_scores[count:], per_hour=settings.per_hour)
+    return head, measure_head(scores, footage, head.held_out_scores[count:], per_hour=settings.per_hour)
 
 
 def _save_head(

@@ -55,8 +55,11 @@ class DistributedContext(NamedTuple):
         for parameter, gradient in zip(trainable, flat.split([p.numel() for p in trainable]), strict=True):
             parameter.grad = gradient.view_as(parameter)
 
-    def require_same(self, what: str, digest: int, device: torch.device) -> None:
-        """Raise VtagError unless all processes have the same `digest` (below 2^31) of `what`."""
+    def require_same(self, description: str, digest: int, device: torch.device) -> None:
+        """Raise VtagError if `digest` (below 2^31) is not the same in all processes.
+
+        `description` says in the message what differs.
+        """
         if self.world_size == 1:
             return
         extremes = torch.tensor([digest, -digest], dtype=torch.int64, device=device)
@@ -64,7 +67,7 @@ class DistributedContext(NamedTuple):
             dist.all_reduce(extremes, dist.ReduceOp.MAX)
         if int(extremes[0]) != -int(extremes[1]):
             raise VtagError(
-                f"the processes of this training see different {what}: give all machines the same"
+                f"the processes of this training see different {description}: give all machines the same"
             )
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
