@@ -146,13 +146,13 @@ def check_health(reader: sqlite3.Connection) -> Health:
 def open_observations(path: Path) -> sqlite3.Connection:
     """A read-only connection to observations.db. Raises LibraryError if there is none or it has another schema."""
     if not path.is_file():
-        raise LibraryError(f"{display_path(path)} is not there: `vtag scan` looks at the videos again")
+        raise LibraryError(f"{display_path(path)} is missing: `vtag scan` computes it again")
     try:
         connection = _open_for_reading(path)
         if _applied_steps(connection, OBSERVATIONS_SCHEMA) != list(OBSERVATIONS_SCHEMA.steps):
             connection.close()
             raise LibraryError(
-                f"{display_path(path)} is of another vtag: `vtag retag` or `vtag scan` updates it"
+                f"{display_path(path)} was made by another version of vtag: `vtag retag` or `vtag scan` updates it"
             )
         return connection
     except sqlite3.Error as error:
@@ -234,7 +234,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path, applied: list[st
             f"the library at {display_path(path)} was made by a newer vtag ({unknown[0][:60]}): update vtag"
         )
     if not applied and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-        raise LibraryError(f"{display_path(path)} is a database of another program: name another file")
+        raise LibraryError(f"{display_path(path)} is the database of another program: name another file")
 
 
 def _back_up(file: Path, step: str) -> None:
@@ -269,7 +269,7 @@ def _library_error(path: Path, error: Exception) -> LibraryError:
     if "not a database" in text or "malformed" in text:
         if path.name == OBSERVATIONS_FILE:
             return LibraryError(
-                f"{shown_path} is not a sound database: remove it, and `vtag scan` looks at the videos again"
+                f"{shown_path} is not a sound database: remove it, and `vtag scan` computes it again"
             )
         return LibraryError(
             f"{shown_path} is not a sound database: name another file, or bring back a backup"
@@ -277,7 +277,7 @@ def _library_error(path: Path, error: Exception) -> LibraryError:
     if "locked" in text or "busy" in text:
         return LibraryError(f"{shown_path} is in use by another program: try again when it is done")
     if "full" in text or getattr(error, "errno", None) == errno.ENOSPC:
-        return LibraryError(f"the disk that holds {shown_path} is full: what was finished is kept")
+        return LibraryError(f"the disk of {shown_path} is full: what was finished is kept")
     if "readonly" in text or isinstance(error, PermissionError):
         return LibraryError(
             f"{shown_path} cannot be written: name another file with --db, or a folder with VTAG_HOME"

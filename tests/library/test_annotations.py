@@ -242,7 +242,7 @@ def test_forgetting_annotations_is_logged_and_can_be_undone(tagged: Library, tmp
     annotation_log.add(tagged, 1, "grandma", 0, 3000)
     annotations = annotation_log.list_annotations(tagged.connection)
     plan = forget.plan_forget(tagged, os.fsencode(tmp_path / "v"))
-    with pytest.raises(LibraryError, match="1 word of it"):
+    with pytest.raises(LibraryError, match="1 annotation of yours"):
         forget.forget(tagged, plan)
     forget.forget(tagged, plan, with_annotations=True)
     assert annotation_log.list_annotations(tagged.connection) == []

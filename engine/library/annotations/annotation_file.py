@@ -109,7 +109,7 @@ def _parse(line: bytes, position: str) -> _Line:
     entry = _json_object(line, position)
     label, verdict = entry.get("label"), entry.get("verdict")
     if not isinstance(label, str) or not is_valid_label(label):
-        raise LibraryError(f"{position}: its label is none")
+        raise LibraryError(f"{position}: its label is invalid")
     start: Any = entry.get("start_ms")
     end: Any = entry.get("end_ms")
     if (start, end) != (None, None) and not (_is_time_ms(start) and _is_time_ms(end) and start < end):
@@ -119,7 +119,7 @@ def _parse(line: bytes, position: str) -> _Line:
     key, packets_key, path = entry.get("content"), entry.get("packets"), entry.get("path")
     # SQLite's integers have 63 bits and a sign: a larger size would not fit
     if not isinstance(key, str) or not _CONTENT_KEY.fullmatch(key) or int(key.split("-")[0]) >= 1 << 63:
-        raise LibraryError(f"{position}: its content is no key of a content")
+        raise LibraryError(f"{position}: its content is no key of a video")
     return _Line(
         Annotation(key, label, start, end, verdict, _timestamp(entry.get("said_at"), position)),
         display_path(path) if isinstance(path, str) and "\0" not in path else None,
@@ -129,11 +129,13 @@ def _parse(line: bytes, position: str) -> _Line:
 
 def _json_object(line: bytes, position: str) -> dict[str, Any]:
     if len(line) > LONGEST_LINE:
-        raise LibraryError(f"{position} is too long to be a word")
+        raise LibraryError(f"{position} is too long for an annotation")
     try:
         entry = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise LibraryError(f"{position} is no JSON: `vtag words export` writes one object a line") from None
+        raise LibraryError(
+            f"{position} is no JSON: `vtag words export` writes one object on each line"
+        ) from None
     if not isinstance(entry, dict):
         raise LibraryError(f"{position} is no JSON object")
     return entry

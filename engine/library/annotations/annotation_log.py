@@ -264,7 +264,7 @@ def _moments(library: Library, moment_ids: Iterable[int]) -> list[_AnnotatedMome
         ).fetchone()
         if row is None:
             raise LibraryError(
-                f"there is no moment {moment_id} (any more): `vtag search` gives the ids of today"
+                f"there is no moment {moment_id} (any more): `vtag search` lists the current ids"
             )
         start_ms, end_ms = row[3:5] if row[7] is None else row[5:7]
         moments.append(_AnnotatedMoment(row[0], row[1], row[2], start_ms, end_ms, row[7]))

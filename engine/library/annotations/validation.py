@@ -26,7 +26,7 @@ def resolve_label(library: Library, label: str) -> str:
     label = " ".join(label.split())
     if not is_valid_label(label):
         raise LibraryError(
-            f"{printable(label[:40])!r} cannot be a label: one has letters, at most {_MAX_LABEL_LENGTH} of them"
+            f"{printable(label[:40])!r} cannot be a label: use letters, and at most {_MAX_LABEL_LENGTH} characters"
         )
     spellings = {name.casefold(): name for (name,) in library.connection.execute("SELECT name FROM labels")}
     return str(spellings.get(label.casefold(), label))
@@ -41,7 +41,7 @@ def checked_range(
     start = start_ms or 0
     end = end_ms if end_ms is not None else duration_ms
     if end is None:
-        raise LibraryError("the length of this video is not known yet: say --to, too")
+        raise LibraryError("the length of this video is not known yet: give --to, too")
     if duration_ms is not None:
         end = min(end, duration_ms)
         if start >= duration_ms:

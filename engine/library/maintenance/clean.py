@@ -82,7 +82,7 @@ def relocate(library: Library, old: bytes, new: bytes) -> tuple[int, int]:
     """
     old, new = os.path.abspath(old), real_path(new)
     if not os.path.isdir(new):
-        raise LibraryError(f"{display_path(new)} is no folder that is there")
+        raise LibraryError(f"there is no folder {display_path(new)}")
     volumes = Volumes()
     moves = []
     for row_id, path, size in _rows_below(library, "files", "f.id, v.mount, f.path, f.size_bytes", old):

@@ -16,7 +16,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.store import feature_cache, heads
 from vtag.engine.library.store.duplicates import with_duplicates
 from vtag.engine.library.store.volumes import real_path
-from vtag.engine.text import display_path
+from vtag.engine.text import display_path, pluralize
 
 # beside the library; each picture's name begins with its content's key
 THUMBNAIL_FOLDER = "thumbnails"
@@ -119,8 +119,7 @@ def refuse_annotation_loss(plan: ForgetPlan, *, is_confirmed: bool) -> None:
     """Raise LibraryError if annotations would be lost and the loss is not confirmed."""
     if plan.annotations and not is_confirmed:
         raise LibraryError(
-            f"you said {plan.annotations} {'word' if plan.annotations == 1 else 'words'} of it, which would be lost: "
-            "say --words to forget them too"
+            f"this would remove {pluralize(plan.annotations, 'annotation')} of yours: add --words to forget them, too"
         )
 
 
