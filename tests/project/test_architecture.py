@@ -1,4 +1,4 @@
-"""Rules of the architecture that import-linter cannot check: which modules use SQL and clocks."""
+"""Rules of the architecture that import-linter cannot check: which modules use SQL, clocks and HTML."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ ROOT = Path(__file__).parents[2]
 _SQL = re.compile(
     r"\s*(SELECT|INSERT|REPLACE|UPDATE|DELETE|PRAGMA|CREATE|DROP|ALTER|BEGIN|WITH\s+\w+\s+AS)\s+[\w*(]"
 )
+_HTML = re.compile(
+    r"</?(a|b|body|br|button|code|dd|details|div|dl|dt|em|figcaption|figure|form|h[1-6]|head|html|i|iframe|img|input"
+    r"|label|li|link|meta|ol|option|p|path|pre|script|select|small|source|span|strong|style|summary|svg|table|tbody"
+    r"|td|th|thead|tr|track|u|ul|video)(\s+[\w-]+\s*=|\s*/?>)"
+)
 _CLOCKS = ("now", "utcnow", "today")  # methods of datetime and date
 
 
@@ -22,6 +27,16 @@ def test_sql_is_only_in_the_library() -> None:
 def test_clocks_are_read_only_in_the_engine() -> None:
     """Timestamps of the library come from its own clock. The engine dates downloads, too."""
     assert _positions(_reads_clock, lambda module: not module.startswith("engine/")) == []
+
+
+def test_html_is_only_in_html_modules() -> None:
+    """Text is escaped in one kind of module. The page's scripts and styles are in assets."""
+    assert _positions(_is_html, lambda module: not re.fullmatch(r"app/ui/html_\w+\.py", module)) == []
+
+
+def test_sql_and_html_are_recognised_in_their_own_modules() -> None:
+    assert _positions(_is_sql, lambda module: module == "engine/library/store/files.py")
+    assert _positions(_is_html, lambda module: module == "app/ui/html_parts.py")
 
 
 def _positions(is_match: Callable[[ast.expr], bool], is_checked: Callable[[str], bool]) -> list[str]:
@@ -50,6 +65,10 @@ def _expressions(path: Path) -> list[ast.expr]:
 
 def _is_sql(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_SQL.match(node.value))
+
+
+def _is_html(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_HTML.search(node.value))
 
 
 def _reads_clock(node: ast.expr) -> bool:
