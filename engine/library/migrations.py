@@ -31,12 +31,7 @@ def _run(db: Database, script: str) -> None:
             statement = ""
 
 
-@library_migrations()
-def m001_create_library(db: Database) -> None:
-    """Tables of contents, files, models, annotations (`words`), segments and runs."""
-    _run(
-        db,
-        """
+_M001_TABLES = """
         CREATE TABLE volumes (
             id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, mount BLOB NOT NULL, display TEXT NOT NULL
         );
@@ -115,8 +110,13 @@ def m001_create_library(db: Database) -> None:
             finished_at TEXT, progress TEXT NOT NULL DEFAULT '{}'
         );
         CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-        """,
-    )
+        """
+
+
+@library_migrations()
+def m001_create_library(db: Database) -> None:
+    """Tables of contents, files, models, annotations (`words`), segments and runs."""
+    _run(db, _M001_TABLES)
 
 
 @library_migrations()

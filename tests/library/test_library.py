@@ -119,6 +119,19 @@ def test_stored_windows_are_kept_and_missing_ones_added(library: Library) -> Non
     assert observations.observed_keys(library, "b", "s") == {"k"}
 
 
+def test_of_several_samplings_the_one_with_the_most_windows_counts(library: Library) -> None:
+    """Of equally many, the latest, whichever function is asked."""
+    for value, (sampling, windows) in enumerate((("first", 2), ("second", 2), ("fewest", 1))):
+        ranges = np.array([(i * 10, i * 10 + 10) for i in range(windows)])
+        features = np.full((windows, 1, 3), value, np.float32)
+        observations.add(library, "k", "b", sampling, ranges, features, MADE_BY)
+    densest = observations.densest(library.observations, "k", "b")
+    assert densest is not None and densest.features[:, 0, 0].tolist() == [1, 1]
+    assert observations.densest_samplings(library, "b") == {"k": "second"}
+    assert observations.densest_of_any_backbone(library) == {"k": ("b", "second")}
+    assert [sampling for _, sampling in observations.list_samplings(library, "b")][-1] == "second"
+
+
 def test_features_beyond_float16_stay_finite(library: Library) -> None:
     observation = observations.add(
         library, "k", "b", "s", np.array([[0, 1]]), np.full((1, 1, 2), 1e9, np.float32), MADE_BY
