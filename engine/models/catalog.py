@@ -15,9 +15,8 @@ from vtag.engine.models.https import host_name
 from vtag.engine.paths import home
 from vtag.engine.text import display_path, printable
 
-CATALOG_FILE = (
-    "models.toml"  # ships with vtag; the user's own at home replaces entries, for example for a mirror
-)
+# ships with vtag; entries of the user's own file at home replace them, for example for a mirror
+CATALOG_FILE = "models.toml"
 KINDS = ("video", "image")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MB = 2**20

@@ -41,7 +41,7 @@ _TS_SYNC = 0x47  # its first byte
 STILL_WRITTEN = "still being written"
 
 
-class VideoFile(NamedTuple):
+class DiscoveredFile(NamedTuple):
     """A file that may be a video, as the folder listing describes it."""
 
     path: bytes  # absolute
@@ -55,7 +55,7 @@ class VideoFile(NamedTuple):
 class Discovery:
     """The files below the scanned paths, and which paths were excluded or unreadable and why."""
 
-    files: list[VideoFile] = field(default_factory=list)
+    files: list[DiscoveredFile] = field(default_factory=list)
     excluded: list[tuple[bytes, str]] = field(default_factory=list)
     unreadable: list[tuple[bytes, str]] = field(default_factory=list)
     roots: list[bytes] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Discovery:
 def discover(
     paths: list[bytes],
     path_filter: PathFilter | None = None,
-    postpone: Callable[[VideoFile], bool] = lambda _: False,
+    postpone: Callable[[DiscoveredFile], bool] = lambda _: False,
 ) -> Discovery:
     """The videos at and below `paths`. A path to a file is always included; in folders the extension decides.
 
@@ -86,7 +86,7 @@ def discover(
             root = os.path.realpath(root)
             files = _walk(root, path_filter or PathFilter(), discovery, entered)
         elif stat.S_ISREG(info.st_mode):
-            files = iter([VideoFile(root, *file_stat(info), root)])
+            files = iter([DiscoveredFile(root, *file_stat(info), root)])
         else:
             raise LibraryError(f"{display_path(path)} is neither a file nor a folder")
         discovery.roots.append(root)
@@ -103,7 +103,7 @@ def discover(
 
 def _walk(
     root: bytes, path_filter: PathFilter, discovery: Discovery, entered: set[tuple[int, int]]
-) -> Iterator[VideoFile]:
+) -> Iterator[DiscoveredFile]:
     pending = [(root, rules_above(root))]
     while pending:
         folder, rules = pending.pop()
@@ -132,7 +132,7 @@ def _walk(
                 elif is_folder:
                     subfolders.append(os.path.realpath(entry.path) if entry.is_symlink() else entry.path)
                 else:
-                    yield VideoFile(entry.path, *file_stat(entry.stat()), root)
+                    yield DiscoveredFile(entry.path, *file_stat(entry.stat()), root)
             except OSError as error:
                 discovery.unreadable.append((entry.path, error.strerror or str(error)))
         pending.extend((subfolder, rules) for subfolder in reversed(subfolders))

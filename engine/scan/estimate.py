@@ -9,6 +9,7 @@ import numpy as np
 
 from vtag.engine.backends.protocol import Backend
 from vtag.engine.scan.plan import ScanTask
+from vtag.engine.swin.config import ModelSpec
 from vtag.engine.video.decode.messages import DecodeEvent, DurationRead, DurationRequest
 from vtag.engine.video.decode.pool import DecodePool
 from vtag.engine.video.read.sampling import Sampling
@@ -99,3 +100,9 @@ def measure_speed(backend: Backend, sampling: Sampling, clips: int) -> float:
         if (passed_s := time.monotonic() - started) > _LONG_CALL_S:
             break
     return clips * sampling.stride_ms / 1000 / max(passed_s, 1e-6)
+
+
+def speed_key(spec: ModelSpec, sampling: Sampling, backend: Backend | None = None) -> str:
+    """The key of a measured speed: model, sampling and backend; without a backend, the prefix of all its keys."""
+    suffix = f"{backend.name} {backend.device} {backend.precision}" if backend else ""
+    return f"{spec.backbone_hash} {sampling.key()} {suffix}"

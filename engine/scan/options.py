@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vtag.engine.errors import ModelError
-from vtag.engine.scan.discover import VideoFile
+from vtag.engine.scan.discover import DiscoveredFile
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.video.read.sampling import Sampling
 
@@ -30,11 +30,11 @@ class ScanOptions:
     dry_run: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    postpone: Callable[[VideoFile], bool] = lambda _: False  # files that are still being written
+    postpone: Callable[[DiscoveredFile], bool] = lambda _: False  # files that are still being written
     is_watch: bool = False  # a watch adds a row to `runs` only if there is something to scan
     effort: str = "normal"  # fast, normal or thorough: the stride and the view, unless they are given
     passes: int | None = (
-        None  # stop after this many passes; None: run all, the coarse ones only if there is much
+        None  # stop after this many; None: all, with coarse ones only if there is much to scan
     )
     skip_static: bool = False  # skip windows in which the picture does not change
     nice: bool = False  # on a CPU, lower the process's priority

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import coverage, files, observations
 from vtag.engine.library.store.volumes import Volumes
-from vtag.engine.scan.discover import Discovery, VideoFile
+from vtag.engine.scan.discover import DiscoveredFile, Discovery
 from vtag.engine.scan.events import ScanPlanned, VideoScanFailed
 
 
@@ -17,7 +17,7 @@ class ScanTask:
     """A content to scan, and all files with that content."""
 
     content_key: str
-    files: list[VideoFile]
+    files: list[DiscoveredFile]
     duration_ms: int | None = None  # if it was read before
     is_partial: bool = False  # an earlier scan stored some of its windows
 
@@ -34,7 +34,7 @@ class ScanPlan:
     volumes: Volumes = field(default_factory=Volumes)
 
 
-class _Content(NamedTuple):
+class _FileContent(NamedTuple):
     """What the library knows of a file's content; `id` is None if it has no row yet."""
 
     key: str
@@ -90,7 +90,7 @@ class _ContentLookup:
         self._known_files: dict[str, dict[bytes, files.StoredFile]] = {}  # by volume
         self.new_places: set[int] = set()  # ids of known contents that were found at a new path
 
-    def content_of(self, file: VideoFile) -> _Content:
+    def content_of(self, file: DiscoveredFile) -> _FileContent:
         """The content of a file. Raises OSError if it cannot be read."""
         volume = self._volumes.volume_of(file.path)
         if volume.key not in self._known_files:
@@ -99,16 +99,16 @@ class _ContentLookup:
             self._known_files[volume.key] = files.stored_files(self._library, volume)
         row = self._known_files[volume.key].get(volume.relative(file.path))
         if row and _is_unchanged(row, file):
-            return _Content(row.content_key, row.content_id, row.content_error, row.duration_ms)
+            return _FileContent(row.content_key, row.content_id, row.content_error, row.duration_ms)
         key = files.content_key(file.path)
         content_id, error, duration_ms = files.find_content(self._library, key) or (None, None, None)
         if content_id is not None and self._record:
             files.save_file(self._library, volume, file, content_id)
             self.new_places.add(content_id)
-        return _Content(key, content_id, error, duration_ms)
+        return _FileContent(key, content_id, error, duration_ms)
 
 
-def _is_unchanged(row: files.StoredFile, file: VideoFile) -> bool:
+def _is_unchanged(row: files.StoredFile, file: DiscoveredFile) -> bool:
     # a file that was missing and came back counts as changed, since its row has to be updated
     return (row.state, row.size_bytes, row.mtime_ns) == ("present", file.size_bytes, file.mtime_ns)
 

@@ -26,7 +26,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, heads, runs
 from vtag.engine.library.store.duplicates import packets_keys
 from vtag.engine.scan.discover import Discovery
-from vtag.engine.scan.estimate import VideoLengths, measure_speed
+from vtag.engine.scan.estimate import VideoLengths, measure_speed, speed_key
 from vtag.engine.scan.events import (
     BackendOpened,
     PassFinished,
@@ -42,7 +42,6 @@ from vtag.engine.scan.passes import COARSE_FROM_MS, PASSES, window_starts
 from vtag.engine.scan.pending_video import PendingVideo, VideoPass
 from vtag.engine.scan.plan import ScanPlan, planned_event
 from vtag.engine.scan.writer import ScanWriter
-from vtag.engine.swin.config import ModelSpec
 from vtag.engine.system import signals
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.messages import (
@@ -91,9 +90,8 @@ class ScanRunner:
         self._writer = ScanWriter(library, head, sampling.key(), plan.volumes)
         self._backend: Backend | None = None
         self._model: InferenceThread | None = None
-        self._known_packets: set[str] = (
-            set()
-        )  # of videos in the library; the pool asks before it decodes them
+        # of videos in the library; the pool asks before it decodes a video with the same packets
+        self._known_packets: set[str] = set()
         self._videos = self._pending_videos()
         self._in_pass: set[int] = set()  # job ids of the videos that the current pass scans
         self._videos_done = 0
@@ -181,9 +179,7 @@ class ScanRunner:
             pass  # an answer to `VideoLengths.request`, for which no job of ours waits
         elif isinstance(event, DecodeDone):
             yield from self._handle_decoded(event)
-        elif (
-            isinstance(event, DecodeFailed) and event.job_id in self._in_pass
-        ):  # else it was dropped meanwhile
+        elif isinstance(event, DecodeFailed) and event.job_id in self._in_pass:
             yield from self._fail(self._videos[event.job_id], event.reason)
 
     # --- the path of a video ----------------------------------------------------------------------------------
@@ -393,12 +389,6 @@ def open_backend_for_scan(checkpoint: Checkpoint, options: ScanOptions, sampling
         precision=options.precision,
         sizes_vary=sampling.view == "full",
     )
-
-
-def speed_key(spec: ModelSpec, sampling: Sampling, backend: Backend | None = None) -> str:
-    """The key of a measured speed: model, sampling and backend; without a backend, the prefix of all its keys."""
-    suffix = f"{backend.name} {backend.device} {backend.precision}" if backend else ""
-    return f"{spec.backbone_hash} {sampling.key()} {suffix}"
 
 
 def _children_s() -> float:

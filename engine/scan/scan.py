@@ -11,12 +11,12 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import heads, runs
 from vtag.engine.scan.discover import Discovery, discover
-from vtag.engine.scan.estimate import VideoLengths, measure_speed
+from vtag.engine.scan.estimate import VideoLengths, measure_speed, speed_key
 from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned
 from vtag.engine.scan.ignore import PathFilter
 from vtag.engine.scan.options import ScanOptions, scan_sampling
 from vtag.engine.scan.plan import ScanPlan, make_plan, planned_event
-from vtag.engine.scan.runner import DECODE_MEMORY_BYTES, ScanRunner, open_backend_for_scan, speed_key
+from vtag.engine.scan.runner import DECODE_MEMORY_BYTES, ScanRunner, open_backend_for_scan
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.pool import DecodePool
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
-from vtag.engine.scan.discover import EXTENSIONS, VideoFile
+from vtag.engine.scan.discover import EXTENSIONS, DiscoveredFile
 from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, WatchStatus
 from vtag.engine.scan.ignore import IGNORE_FILE
 from vtag.engine.scan.options import ScanOptions
@@ -101,7 +101,7 @@ class _RestFilter:
         self._is_first_walk = not self._files
         self.has_postponed = False
 
-    def postpones(self, file: VideoFile) -> bool:
+    def postpones(self, file: DiscoveredFile) -> bool:
         """Whether to postpone a file, since it is new or changed less than `rest_s` ago."""
         size_bytes, mtime_ns, since = self._files.get(file.path, (-1, -1, 0.0))
         now_s = time.monotonic()

@@ -17,7 +17,7 @@ from helpers.small_model import make_model
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
 from vtag.engine.models.registry import load_model
-from vtag.engine.scan.discover import VideoFile
+from vtag.engine.scan.discover import DiscoveredFile
 from vtag.engine.scan.estimate import VideoLengths
 from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, ScanProgress
 from vtag.engine.scan.model_selection import register_model
@@ -30,7 +30,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def task(size_bytes: int, duration_ms: int | None = None) -> ScanTask:
-    return ScanTask("key", [VideoFile(b"/nothing", size_bytes, 0, 0, b"/")], duration_ms)
+    return ScanTask("key", [DiscoveredFile(b"/nothing", size_bytes, 0, 0, b"/")], duration_ms)
 
 
 def test_what_is_not_known_is_guessed_by_its_size() -> None:
