@@ -99,24 +99,26 @@ def _entries(text: str, source: str) -> dict[str, CatalogEntry]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"{source} is no sound TOML: {printable(str(error))}") from error
+        raise ModelError(f"{source} is not valid TOML: {printable(str(error))}") from error
     return {name: _entry(name, values, source) for name, values in table.items()}
 
 
 def _entry(name: str, values: Any, source: str) -> CatalogEntry:
     prefix = f"{source}: {printable(name)[:64]!r}"
     if not is_model_name(name) or not isinstance(values, dict):
-        raise ModelError(f"{prefix} is no entry: [name] with a-z, 0-9, dots and dashes, and its fields below")
+        raise ModelError(
+            f"{prefix} is not an entry: write [name] of a-z, 0-9, dots and dashes, and fields below"
+        )
     field_types = {field.name: str(field.type) for field in fields(CatalogEntry) if field.name != "name"}
     for key, value in values.items():
         if key not in field_types:
-            raise ModelError(f"{prefix} has a field that is not known: {printable(key)[:40]!r}")
+            raise ModelError(f"{prefix} has an unknown field: {printable(key)[:40]!r}")
         expected_type = str if "str" in field_types[key] else (int, float)
         if not isinstance(value, expected_type) or isinstance(value, bool):
-            raise ModelError(f"{prefix} has a {key} of the wrong kind: {printable(str(value))[:40]!r}")
+            raise ModelError(f"{prefix} has a {key} of the wrong type: {printable(str(value))[:40]!r}")
     if missing := [key for key in ("title", "url", "licence") if not values.get(key)]:
         raise ModelError(f"{prefix} lacks its {missing[0]}")
     entry = CatalogEntry(name=name, **values)
     if entry.kind not in KINDS or not re.fullmatch(r"[0-9a-f]{0,64}", entry.sha256):
-        raise ModelError(f"{prefix} has a kind or a sha256 that cannot be")
+        raise ModelError(f"{prefix} has an invalid kind or sha256")
     return entry

@@ -157,7 +157,7 @@ def _download_with_retries(
         raise request.error(
             f"broke off after {_format_size(received)} ({reason}): the same command goes on from there"
         )
-    raise request.error(f"gives no answer ({reason})")
+    raise request.error(f"does not respond ({reason})")
 
 
 def _download_rest(
@@ -210,22 +210,22 @@ def _explain_status(request: _Request, partial: PartialDownload, error: urllib.e
         partial.discard()
         raise _ConnectionLost("the file has changed there")
     if error.code == 511:
-        raise request.error("was not reached: the network asks for a login first (511)")
+        raise request.error("was not reached: the network requires a login first (511)")
     if error.code in (404, 410):
         raise request.error(f"has no such file any more ({error.code})")
     if error.code in (401, 403, 407, 451):
         raise request.error(f"does not give the file ({error.code})")
     if error.code in (408, 425, 429) or error.code >= 500:
-        raise _ConnectionLost(f"it answers {error.code}")
+        raise _ConnectionLost(f"status {error.code}")
     if 300 <= error.code < 400:
-        raise request.error(f"redirects to where no file is ({error.code})")
+        raise request.error(f"redirects, but to no file ({error.code})")
     raise request.error(f"answers {error.code} instead of the file")
 
 
 def _unreachable(request: _Request, reason: object) -> Exception:
     if isinstance(reason, ssl.SSLCertVerificationError):
         return request.error(
-            "shows a certificate that is not trusted here (a wrong clock, a network that reads along, or no "
+            "has a certificate that is not trusted here (a wrong clock, a network that intercepts, or no "
             f"certificates installed: {_reason(reason)})"
         )
     return _Unreachable(_reason(reason))
@@ -239,7 +239,7 @@ def _check_response(request: _Request, response: Any) -> None:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         raise request.error(
-            f"sends the file in another coding ({printable(encoding)[:20]!r}) than was asked for"
+            f"sends the file in an encoding ({printable(encoding)[:20]!r}) that was not requested"
         )
 
 
@@ -247,17 +247,15 @@ def _web_page_error(request: _Request, response: Any) -> DownloadError:
     redirected_to = host_name(response.url)
     if urlsplit(response.url).netloc != urlsplit(request.url).netloc:
         return request.error(
-            f"was not reached: a web page of {redirected_to} came instead, as networks send that want a login first"
+            f"was not reached: a web page of {redirected_to} came instead; does the network require a login?"
         )
-    return request.error(
-        "answered with a web page instead of the file (does the network want a login first?)"
-    )
+    return request.error("answered with a web page instead of the file (does the network require a login?)")
 
 
 def _remote_file(request: _Request, response: Any) -> RemoteFile:
     """The file that a response with status 200 announces."""
     if response.status != 200:
-        raise request.error("sent a part of the file where all of it was asked for")
+        raise request.error("sent a part of the file instead of all of it")
     length = response.headers.get("Content-Length", "")
     chunked = response.headers.get("Transfer-Encoding", "")
     total = int(length) if re.fullmatch(r"\d{1,18}", length) and not chunked else None
@@ -277,7 +275,7 @@ def _resumed_file(
     if start != received or end + 1 != total or resumed.total_bytes not in (None, total) or not is_same_file:
         partial.discard()
         raise request.error(
-            "was asked for the rest of the file and sent another part; ask again from the start"
+            "sent another part of the file than the missing one; the same command starts over"
         )
     return RemoteFile(resumed.url, total, resumed.etag, resumed.last_modified)
 
@@ -373,7 +371,7 @@ def _verify(request: _Request, partial: PartialDownload, destination: Path, pref
     if not digest.startswith(prefix.lower()):
         partial.discard()
         raise request.error(
-            f"sent another file than the one that is known (SHA-256 {digest[:16]}..., not {prefix[:16]}...)"
+            f"sent another file than before or than published (SHA-256 {digest[:16]}..., not {prefix[:16]}...)"
         )
     with partial.append() as file:
         flush_file(file)

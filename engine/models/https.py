@@ -69,7 +69,7 @@ def open_url(url: str, headers: dict[str, str], limits: Limits = Limits()) -> An
     """
     is_local = is_loopback(url)
     if not is_allowed(url, loopback=True):
-        raise RefusedAddress("is not asked: vtag downloads from https addresses alone")
+        raise RefusedAddress("is refused: vtag downloads only from https addresses")
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler({} if is_local else None),
@@ -85,7 +85,7 @@ def open_url(url: str, headers: dict[str, str], limits: Limits = Limits()) -> An
     try:
         return opener.open(urllib.request.Request(url, headers=all_headers), timeout=limits.connect_s / 2)
     except ValueError as error:  # urllib raises it for an address that it cannot parse
-        raise RefusedAddress("redirects to what is no address") from error
+        raise RefusedAddress("redirects to an invalid address") from error
 
 
 class _RedirectHandler(urllib.request.HTTPRedirectHandler):

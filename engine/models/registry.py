@@ -129,7 +129,7 @@ def _load_head(folder: Path, backbone: str, name: str | None) -> Checkpoint:
         try:
             path = locate_model(backbone)
             if path.is_dir() and backbone_of(path) is not None:
-                raise ModelError(f"{display_path(path)} is a head alone, too")
+                raise ModelError(f"{display_path(path)} has only a head, too")
             base = load_checkpoint(path)
         except ModelError as error:
             raise ModelError(f"it stands on the backbone of another model: {error}") from error
@@ -350,7 +350,7 @@ def _check_hash(entry: CatalogEntry, sha256: str) -> None:
     if not sha256.startswith(expected):
         raise ModelError(
             f"not the published {entry.name}: its SHA-256 is {sha256[:16]}..., not {expected[:16]}...; "
-            "bring it in under another --name if it is meant"
+            "import it under another --name if it is the right one"
         )
 
 
@@ -373,7 +373,7 @@ def _lock_models_dir() -> Iterator[Path]:
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
     except LockHeldError:
-        raise ModelError("another vtag is bringing a model in: try again when it is done") from None
+        raise ModelError("another vtag is installing a model: try again when it is done") from None
     except OSError as error:
         reason = printable(error.strerror or str(error))
         raise ModelError(f"{display_path(root)} cannot be written: {reason}") from error

@@ -38,7 +38,7 @@ def embed_clip(library: Library, file: Path, at_ms: int | None, *, device: str =
     clips = read_clips(path, sampling, skip=lambda start_ms: start_ms not in starts)
     rows = [backend.run(clip.pixels).features for clip in clips]
     if not rows:
-        raise VideoError(f"{display_path(path)}: nothing can be seen there; name another time with --at")
+        raise VideoError(f"{display_path(path)}: no picture at this time; name another one with --at")
     features = np.stack(rows).astype(np.float32)
     feature = prototype(features) if at_ms is None else normalised(features[0])
     return SimilarityQuery(feature, checkpoint.spec.backbone_hash)

@@ -33,9 +33,7 @@ class ScanOptions:
     postpone: Callable[[DiscoveredFile], bool] = lambda _: False  # files that are still being written
     is_watch: bool = False  # a watch adds a row to `runs` only if there is something to scan
     effort: str = "normal"  # fast, normal or thorough: the stride and the view, unless they are given
-    passes: int | None = (
-        None  # stop after this many; None: all, with coarse ones only if there is much to scan
-    )
+    passes: int | None = None  # stop after this many; None: three for an hour of video or more, else one
     skip_static: bool = False  # skip windows in which the picture does not change
     nice: bool = False  # on a CPU, lower the process's priority
 

@@ -256,7 +256,9 @@ class ScanRunner:
                 self._end_pass(video)
             return
         if video.has_changed():  # then its features belong to no content
-            yield from self._drop(video, "it changed while it was read: scan it again when it rests")
+            yield from self._drop(
+                video, "the file changed while it was read: scan it again when it is complete"
+            )
             return
         try:
             yield from self._store(video, video_pass)

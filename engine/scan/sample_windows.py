@@ -45,7 +45,7 @@ def sample_windows(paths: Sequence[bytes], spec: ModelSpec, max_windows: int) ->
                 break
     if not windows:
         names = ", ".join(display_path(path) for path in paths) or "nothing"
-        raise ModelError(f"no window of a video could be read of {names}")
+        raise ModelError(f"no window could be read from the videos of {names}")
     return windows
 
 

@@ -71,7 +71,7 @@ def _use_head(library: Library, checkpoint: Checkpoint, options: ScanOptions) ->
     """
     model_id = heads.find_model_by_hashes(library, checkpoint.spec.backbone_hash, checkpoint.spec.head_hash)
     if model_id is None:
-        raise LibraryError("the library was not told of this model")
+        raise LibraryError("the model is not registered in this library")
     if options.threshold is not None:
         heads.set_model_threshold(
             library, model_id, None if options.threshold == "auto" else options.threshold
