@@ -70,7 +70,7 @@ class VideoLengths:
             self._open_requests += 1
 
     def handle(self, event: DecodeEvent) -> bool:
-        """Take the answer to a request; False if `event` is none. A length that decoding told is not replaced."""
+        """Take the answer to a request; False if `event` is none. A length known from decoding stays."""
         if event.job_id >= 0:
             return False
         self._open_requests -= 1

@@ -100,7 +100,7 @@ class ScanFinished:
     wall_s: float
     moments: int = 0
     excluded: tuple[tuple[bytes, str], ...] = field(default=())  # path, reason
-    unfinished: int = 0  # videos of which windows are left for later passes
+    unfinished: int = 0  # videos with windows left for later passes
     profile: ScanProfile | None = None
 
 

@@ -72,7 +72,7 @@ class ScanWriter:
         )
 
     def add_pass(self, task: ScanTask, video_pass: VideoPass, scanned_ms: int) -> int:
-        """Store what decoding told of a video and how much of it is scanned; returns how many moments it has.
+        """Store the facts of a decoded video and how much of it is scanned; returns its number of moments.
 
         `scanned_ms`: how much the windows of all passes so far cover; unused in the last pass.
         """
