@@ -1,4 +1,4 @@
-"""Makes the README's pictures of the page, on drawn footage: `python tests/make_pictures.py [FOLDER]`."""
+"""Makes the README's pictures of the page with animated scenes: `python tests/make_pictures.py [FOLDER]`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WINDOW_MS, STRIDE_MS = 2000, 500
 
 
 def make_library(folder: Path) -> Path:
-    """A home whose library saw the films: the features are of what was drawn, with the doubt of a real model."""
+    """A home with a library of the films. Its features follow the scenes, with the uncertainty of a real model."""
     home, clips = folder / "home", folder / "Videos"
     clips.mkdir(parents=True)
     with Library.open(home / "library.db") as library:
@@ -62,9 +62,9 @@ def make_library(folder: Path) -> Path:
             facts = {"duration_ms": info.duration_ms, "codec": info.codec, "container": info.container}
             key = files.content_key(path)
             content = files.save_content(library, key, facts | {"recorded_at": info.recorded_at})
-            found = discover([path]).files[0]
-            files.save_file(library, Volumes().volume_of(found.path), found, content)
-            windows, features = seen(parts, info.duration_ms, seed)
+            file = discover([path]).files[0]
+            files.save_file(library, Volumes().volume_of(file.path), file, content)
+            windows, features = make_features(parts, info.duration_ms, seed)
             made_by = observations.Provenance("torch", "cpu", "fp32")
             observations.add(library, key, "drawn", "drawn", windows, features, made_by)
             derive.derive_segments(library, content, head, derive.derivation_rules(library, head), "drawn")
@@ -77,27 +77,29 @@ def make_library(folder: Path) -> Path:
     return home
 
 
-def seen(parts: list[tuple[str, float]], duration_ms: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows [W, 2] and features [W, 1, K]: how much of a window shows each scene, and some noise."""
+def make_features(
+    parts: list[tuple[str, float]], duration_ms: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows [W, 2] in ms and features [W, 1, K]: the share of each scene in a window, plus noise."""
     rng = np.random.default_rng(seed)
     starts = np.arange(0, duration_ms - WINDOW_MS + 1, STRIDE_MS)
     windows = np.stack([starts, starts + WINDOW_MS], axis=1)
     shares = 0.12 * rng.random((len(windows), 1, len(LABELS)))
-    begin = 0.0
+    start_s = 0.0
     for name, seconds in parts:
-        overlap = np.minimum(windows[:, 1], 1000 * (begin + seconds)) - np.maximum(
-            windows[:, 0], 1000 * begin
+        overlap = np.minimum(windows[:, 1], 1000 * (start_s + seconds)) - np.maximum(
+            windows[:, 0], 1000 * start_s
         )
-        doubt = rng.uniform(0.55, 1.0, len(windows))
-        shares[:, 0, LABELS.index(name)] += np.clip(overlap / WINDOW_MS, 0, 1) * doubt
-        begin += seconds
+        confidence = rng.uniform(0.55, 1.0, len(windows))
+        shares[:, 0, LABELS.index(name)] += np.clip(overlap / WINDOW_MS, 0, 1) * confidence
+        start_s += seconds
     return windows, shares.astype(np.float32)
 
 
 def main(target: Path) -> None:
-    """`search.png` and `watch.png` in `target`."""
-    with tempfile.TemporaryDirectory() as made:
-        home = make_library(Path(made))
+    """Write `search.png` and `watch.png` to `target`."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = make_library(Path(folder))
         with serve_page(home) as (address, _), launch_browser() as chromium:
             page = chromium.new_page(viewport={"width": 1240, "height": 800})
             page.set_default_timeout(120_000)

@@ -120,7 +120,7 @@ def test_words_travel_in_a_file_of_their_own(vtag: Vtag, videos: Path, tmp_path:
     assert first == "read 3 words: 3 taken, 0 known already\n3 words wait for a scan to find the video\n"
     assert len(ran(vtag("words", "--homeless", "--db", new)).stdout.splitlines()) == 3
     with Library.open(new) as library:  # the video comes home
-        add_video(library, tmp_path / "elsewhere" / "0.mp4", seed=0, look=False)
+        add_video(library, tmp_path / "elsewhere" / "0.mp4", seed=0, is_scanned=False)
     assert "elsewhere/0.mp4" in ran(vtag("search", "grandma", "--db", new)).stdout
     ran(vtag("tag", "undo", "--db", new))
     assert not ran(vtag("words", "--db", new)).stdout
@@ -238,7 +238,7 @@ def test_a_merge_is_the_same_twice_and_loses_no_place(
 
 def test_a_path_that_is_no_text_is_exported_whole(library: Library, tmp_path: Path) -> None:
     name = os.fsdecode(b"na\xefve.mp4")
-    annotation_log.add(library, add_video(library, tmp_path / name, look=False), "yoga")
+    annotation_log.add(library, add_video(library, tmp_path / name, is_scanned=False), "yoga")
     (line,) = annotation_file.export_lines(library.connection)
     assert json.loads(line)["path"].endswith("na\ufffdve.mp4") and json.loads(line)["path_bytes"]
     assert search(library.connection, "yoga")[0].path.endswith(b"na\xefve.mp4")

@@ -144,10 +144,10 @@ def test_a_yes_at_a_terminal_downloads_and_looks_with_it(server: FileServer, ent
     terminal.until("[y/N]")
     asked = " ".join(terminal.shown.split())
     assert all(said in asked for said in (f"{MEGABYTES} MB", "127.0.0.1", "CC0-1.0", "a small model")), asked
-    assert server.asked == []
+    assert server.requests == []
     terminal.type("y\r")
     assert terminal.end() == 0, terminal.shown
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
     assert "swin3d-t on cpu" in terminal.shown
 
 
@@ -162,7 +162,7 @@ def test_anything_else_takes_the_starter_and_is_not_asked_again(
     again = Terminal("scan", video)
     assert again.end() == 0
     assert "[y/N]" not in again.shown
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_ctrl_c_at_the_question_is_no_answer(server: FileServer, entry: str, video: Path) -> None:
@@ -170,7 +170,7 @@ def test_ctrl_c_at_the_question_is_no_answer(server: FileServer, entry: str, vid
     terminal.until("[y/N]")
     assert terminal.interrupted() == 130, terminal.shown
     assert "Traceback" not in terminal.shown
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_where_nobody_can_be_asked_nothing_is_downloaded(
@@ -179,4 +179,4 @@ def test_where_nobody_can_be_asked_nothing_is_downloaded(
     run = vtag("scan", video, "--dry-run")
     assert run.returncode == 0, run.stderr
     assert len([line for line in run.stderr.splitlines() if "vtag models pull swin3d-t" in line]) == 1
-    assert server.asked == []
+    assert server.requests == []

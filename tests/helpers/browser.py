@@ -1,4 +1,4 @@
-"""A real browser for the page's tests, and what is held against every page: no error, nothing leaves the machine."""
+"""A real browser for the page's tests. Every page is checked for errors and for requests to other machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# a loaded machine is slow; a condition that holds sooner is not waited for longer
+# the longest wait; tests on a busy machine are slow
 PATIENCE_MS = int(os.environ.get("VTAG_PATIENCE_MS", "180000"))
 PLAYING = "() => document.querySelector('#vtag-watch video')?.currentTime > 0"
 
@@ -22,7 +22,7 @@ OpenPage = Callable[..., "Page"]
 
 
 def require_browser() -> None:
-    """Skip the module where there is no browser; in CI that is a failure."""
+    """Skip the test module if there is no browser, except in CI, where its tests then fail."""
     if not CHROMIUM and not os.environ.get("CI"):
         pytest.skip("no chromium on this machine", allow_module_level=True)
 
@@ -34,53 +34,55 @@ def launch_browser() -> Iterator[Browser]:
 
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio"]
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        opened.new_context(viewport={"width": 1100, "height": 760})  # for all pages that ask for nothing else
-        yield opened
-        opened.close()
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        chromium.new_context(viewport={"width": 1100, "height": 760})  # shared by all pages without options
+        yield chromium
+        chromium.close()
 
 
 @contextlib.contextmanager
-def page_opener(opened: Browser, address: str) -> Iterator[OpenPage]:
-    """Opens pages; at the end no error stood in a console and no request had left the machine."""
-    wrong: list[str] = []
+def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
+    """A function that opens pages; checks afterwards that no page had an error or sent a request elsewhere."""
+    problems: list[str] = []
     contexts = []
-    made: list[Page] = []
+    page_opener: list[Page] = []
 
-    def open_(path: str = "", at: str = address, **options: object) -> Page:
-        context = opened.contexts[0]  # the shared one: the page's scripts come out of its cache
+    def open_page(path: str = "", base_url: str = address, **options: object) -> Page:
+        context = chromium.contexts[0]  # shared, so that its cache has the page's scripts
         if options:
-            context = opened.new_context(**options)  # type: ignore[arg-type]
+            context = chromium.new_context(**options)  # type: ignore[arg-type]
             contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
-        made.append(page)
-        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page_opener.append(page)
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
             "request",
-            lambda sent: None if sent.url.startswith((at, "data:", "blob:")) else wrong.append(sent.url),
+            lambda request: (
+                None if request.url.startswith((base_url, "data:", "blob:")) else problems.append(request.url)
+            ),
         )
-        page.goto(f"{at}/{path}", timeout=PATIENCE_MS)
-        there = page.locator(".vtag-card, .vtag-welcome, .vtag-watch, #vtag-results .vtag-note")
-        there.locator("visible=true").first.wait_for()
+        page.goto(f"{base_url}/{path}", timeout=PATIENCE_MS)
+        content = page.locator(".vtag-card, .vtag-welcome, .vtag-watch, #vtag-results .vtag-note")
+        content.locator("visible=true").first.wait_for()
         return page
 
-    yield open_
-    for page in made:
+    yield open_page
+    for page in page_opener:
         page.close()
     for context in contexts:
         context.close()
-    assert wrong == []
+    assert problems == []
 
 
 def open_tab(page: Page, name: str) -> None:
-    """Go to a tab."""
+    """Open a tab of the page."""
     page.get_by_role("tab", name=name, exact=True).click()
 
 
 def search_for(page: Page, query: str) -> None:
-    """Search, and wait for cards."""
+    """Search for a query, and wait for cards."""
     box = page.get_by_role("textbox", name="Search", exact=True)
     box.fill(query)
     box.press("Enter")
@@ -89,6 +91,6 @@ def search_for(page: Page, query: str) -> None:
 
 
 def play_video(page: Page, name: str) -> None:
-    """Press the first card of a file, and wait until it plays."""
+    """Press the first card of a file, and wait until its video plays."""
     page.locator("#vtag-results .vtag-card", has_text=name).first.click()
     page.wait_for_function(PLAYING)

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback whose answers go wrong in the ways that servers and networks do."""
+"""A real HTTP server on loopback whose responses fail in the ways of real servers and networks."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ Response = Callable[[Handler], None]
 
 @dataclass
 class FileServer:
-    """What it serves, by path, and what it was asked."""
+    """A running server: its responses by path, and the path and headers of each request."""
 
     port: int
     scheme: str = "http"
-    answers: dict[str, Response] = field(default_factory=dict)
-    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    responses: dict[str, Response] = field(default_factory=dict)
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str = "/model.pth", host: str = "127.0.0.1") -> str:
         return f"{self.scheme}://{host}:{self.port}{path}"
 
     def serve(self, answer: Response, path: str = "/model.pth") -> str:
-        self.answers[path] = answer
+        self.responses[path] = answer
         return self.url(path)
 
     def ranges(self) -> list[str | None]:
         """The Range header of every request so far."""
-        return [headers.get("Range") for _, headers in self.asked]
+        return [headers.get("Range") for _, headers in self.requests]
 
 
 @contextmanager
 def file_server(certificate: Path | None = None) -> Iterator[FileServer]:
-    """A running server; with a `certificate` (PEM with its key) it speaks https."""
+    """A running server; https if there is a `certificate` (PEM with its key)."""
     server: FileServer
 
     class Request(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            server.asked.append((self.path, dict(self.headers)))
-            answer = server.answers.get(self.path, status_response(404, b"<html>not here</html>"))
+            server.requests.append((self.path, dict(self.headers)))
+            answer = server.responses.get(self.path, status_response(404, b"<html>not here</html>"))
             self.close_connection = True
             answer(self)
 
@@ -58,7 +58,7 @@ def file_server(certificate: Path | None = None) -> Iterator[FileServer]:
     class Quiet(http.server.ThreadingHTTPServer):
         daemon_threads = True
 
-        def handle_error(self, *_: object) -> None:  # a client that hangs up is what is tested
+        def handle_error(self, *_: object) -> None:  # the tests disconnect clients on purpose
             pass
 
     with Quiet(("127.0.0.1", 0), Request) as listening:
@@ -88,38 +88,44 @@ def file_response(
     headers: dict[str, str] | None = None,
     length: int | None = None,
 ) -> Response:
-    """Serves `body` as a good server does, Range and If-Range included, but for what is asked otherwise.
+    """A response with `body` by the rules of HTTP, with Range and If-Range, unless an argument breaks a rule.
 
     Args:
-        breaks: the n-th answer breaks off after so many bytes; later ones do not.
-        etag: of the body where empty, none where None.
-        ranges: whether a Range is obeyed.
-        content_range: what a part says of itself, instead of the truth.
-        length: what an answer says is its length, instead of the truth.
+        breaks: the n-th response ends after this many bytes; later ones are complete.
+        etag: empty for the body's hash, None for no header.
+        ranges: whether the server obeys a Range header.
+        content_range: a false Content-Range header.
+        length: a false Content-Length header.
     """
     etag = f'"{hashlib.md5(body).hexdigest()}"' if etag == "" else etag
-    left = list(breaks or [])
+    remaining_breaks = list(breaks or [])
 
     def answer(request: Handler) -> None:
         start = 0
-        asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
+        requested_range = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
         condition = request.headers.get("If-Range")
-        if asked and ranges and condition in (None, etag, modified):
-            start = int(asked[1])
+        if requested_range and ranges and condition in (None, etag, modified):
+            start = int(requested_range[1])
             if start >= len(body):
                 return status_response(416, b"", {"Content-Range": f"bytes */{len(body)}"})(request)
         part = body[start:]
         request.send_response(206 if start else 200)
         if start:
-            told = f"bytes {start}-{len(body) - 1}/{len(body)}" if content_range is None else content_range
-            request.send_header("Content-Range", told)
-        told_headers = {"Content-Type": "application/octet-stream", "ETag": etag, "Last-Modified": modified}
-        for name, value in (told_headers | (headers or {})).items():
+            range_header = (
+                f"bytes {start}-{len(body) - 1}/{len(body)}" if content_range is None else content_range
+            )
+            request.send_header("Content-Range", range_header)
+        default_headers = {
+            "Content-Type": "application/octet-stream",
+            "ETag": etag,
+            "Last-Modified": modified,
+        }
+        for name, value in (default_headers | (headers or {})).items():
             if value is not None:
                 request.send_header(name, value)
         request.send_header("Content-Length", str(len(part) if length is None else length))
         request.end_headers()
-        request.wfile.write(part[: left.pop(0)] if left else part)
+        request.wfile.write(part[: remaining_breaks.pop(0)] if remaining_breaks else part)
 
     return answer
 
@@ -127,7 +133,7 @@ def file_response(
 def chunked_response(
     body: bytes, *, cut: int | None = None, headers: dict[str, str] | None = None
 ) -> Response:
-    """Serves `body` in chunks without a length; after `cut` bytes it breaks off amid a chunk."""
+    """A response in chunks without a length; it ends within a chunk after `cut` bytes."""
 
     def answer(request: Handler) -> None:
         request.send_response(200)
@@ -136,18 +142,18 @@ def chunked_response(
         request.end_headers()
         for start in range(0, len(body), 1000):
             piece = body[start : start + 1000]
-            whole_chunk = f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
+            chunk = f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
             if cut is not None and start + len(piece) > cut:
-                request.wfile.write(whole_chunk[:-100])
+                request.wfile.write(chunk[:-100])
                 return
-            request.wfile.write(whole_chunk)
+            request.wfile.write(chunk)
         request.wfile.write(b"0\r\n\r\n")
 
     return answer
 
 
 def stalled_response(server: FileServer, body: bytes, total: int) -> Response:
-    """Serves `body` of a file that is said to be longer, and then is silent until the server ends."""
+    """A response that sends `body` of a file of `total` bytes and then nothing until the server ends."""
 
     def answer(request: Handler) -> None:
         request.send_response(200)
@@ -162,12 +168,12 @@ def stalled_response(server: FileServer, body: bytes, total: int) -> Response:
 
 
 def status_response(code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Response:
-    """Answers `code`, with an HTML page where there is a body."""
+    """A response with the status `code`; `body` is HTML."""
 
     def answer(request: Handler) -> None:
         request.send_response(code)
-        told = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body))}
-        for name, value in (told | (headers or {})).items():
+        default_headers = {"Content-Type": "text/html; charset=utf-8", "Content-Length": str(len(body))}
+        for name, value in (default_headers | (headers or {})).items():
             request.send_header(name, value)
         request.end_headers()
         request.wfile.write(body)
@@ -179,11 +185,11 @@ def redirect_response(target: str, code: int = 302) -> Response:
     return status_response(code, b"", {"Location": target})
 
 
-def responses_in_order(*answers: Response) -> Response:
-    """The first answer to the first request, and so on; the last one stays."""
-    left = list(answers)
+def responses_in_order(*responses: Response) -> Response:
+    """The first response to the first request, and so on; the last one repeats."""
+    remaining = list(responses)
 
     def answer(request: Handler) -> None:
-        (left.pop(0) if len(left) > 1 else left[0])(request)
+        (remaining.pop(0) if len(remaining) > 1 else remaining[0])(request)
 
     return answer

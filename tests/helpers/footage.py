@@ -1,4 +1,4 @@
-"""Generated footage: real encoders, moving pictures, nothing that belongs to anybody."""
+"""Generated videos from real encoders, free of copyright."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBER_BITS = 12
 
 
 def disc_frame(t: float, width: int, height: int, seed: int = 0) -> np.ndarray:
-    """One frame uint8 [H, W, 3] at `t` seconds: a gradient with a disc that goes round."""
+    """One frame uint8 [H, W, 3] at `t` seconds: a gradient with a disc on a circular path."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     rng = np.random.default_rng(seed)
     tint = rng.uniform(0.3, 1.0, 3)
@@ -26,19 +26,19 @@ def disc_frame(t: float, width: int, height: int, seed: int = 0) -> np.ndarray:
 
 
 def numbered_frame(i: int, width: int, height: int) -> np.ndarray:
-    """A frame uint8 [H, W, 3] that carries its number: bits as black and white rows in the middle 80 % of it."""
+    """A frame uint8 [H, W, 3] that shows its number: bits as black and white rows in its middle 80 %."""
     rows = np.clip(((np.arange(height) + 0.5) / height - 0.1) / 0.8 * _NUMBER_BITS, 0, _NUMBER_BITS - 1)
     bits = (i >> rows.astype(int)) & 1
     return np.broadcast_to((bits * 255).astype(np.uint8)[:, None, None], (height, width, 3)).copy()
 
 
-def read_number(view: np.ndarray, seen: float = 224 / 256) -> int:
+def read_number(view: np.ndarray, visible_share: float = 224 / 256) -> int:
     """The number of a `numbered` frame out of a view [H, W, 3] that shows the middle `seen` of its height."""
     height = len(view)
     number = 0
     for bit in range(_NUMBER_BITS):
-        at = ((0.1 + 0.8 * (bit + 0.5) / _NUMBER_BITS) - (1 - seen) / 2) / seen
-        number |= int(view[int(at * height)].mean() > 127) << bit
+        y_share = ((0.1 + 0.8 * (bit + 0.5) / _NUMBER_BITS) - (1 - visible_share) / 2) / visible_share
+        number |= int(view[int(y_share * height)].mean() > 127) << bit
     return number
 
 
@@ -68,12 +68,12 @@ def make_video(
     format: str | None = None,
     time_base: Fraction | None = None,
 ) -> Path:
-    """Encode a moving picture to `path`, whose ending (or `format`) says the container; returns `path`.
+    """Encode a moving picture to `path`, whose extension (or `format`) is the container's; returns `path`.
 
     Args:
         times: when each frame is shown, seconds, instead of evenly for `seconds`.
         draw: the i-th frame uint8 or uint16 [H, W, 3], instead of the disc.
-        turn: what the display matrix asks for: degrees counter-clockwise, mirrored left-right, top-bottom.
+        turn: the display matrix: degrees counter-clockwise, mirrored left-right, mirrored top-bottom.
         colour: color_trc, color_primaries, colorspace, color_range of the stream and of its frames.
         interlaced: the frames are coded as two fields each, the upper first.
     """
@@ -96,8 +96,8 @@ def make_video(
             setattr(stream.codec_context, name, value)
         fields = _field_marker(width, height, pix_fmt) if interlaced else None
         for i, t in enumerate(times):
-            drawn = draw(i) if draw else disc_frame(t, width, height, seed)
-            frame = _frame(drawn, pix_fmt, colour or {})
+            pixels = draw(i) if draw else disc_frame(t, width, height, seed)
+            frame = _frame(pixels, pix_fmt, colour or {})
             frame.pts, frame.time_base = round(t / base), base
             if fields:
                 fields.vpush(frame)
@@ -109,7 +109,7 @@ def make_video(
 
 
 def make_numbered(path: Path, **kwargs: object) -> Path:
-    """As `make_video`, every frame carrying its number."""
+    """A video as of `make_video`, whose frames show their numbers."""
     width, height = int(kwargs.get("width", 160)), int(kwargs.get("height", 120))  # type: ignore[call-overload]
     return make_video(path, draw=lambda i: numbered_frame(i, width, height), **kwargs)  # type: ignore[arg-type]
 
@@ -127,9 +127,9 @@ def _options(codec: str, options: dict[str, str] | None, interlaced: bool) -> di
     return chosen
 
 
-def _frame(drawn: np.ndarray, pix_fmt: str, colour: dict[str, int]) -> av.VideoFrame:
+def _frame(pixels: np.ndarray, pix_fmt: str, colour: dict[str, int]) -> av.VideoFrame:
     """`drawn` as a frame of `pix_fmt`, by the matrix and range that `colour` names."""
-    frame = av.VideoFrame.from_ndarray(drawn, format="rgb24" if drawn.dtype == np.uint8 else "rgb48le")
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24" if pixels.dtype == np.uint8 else "rgb48le")
     matrix = {1: "ITU709", 9: "BT2020"}.get(colour.get("colorspace", 2))
     span = {1: "MPEG", 2: "JPEG"}.get(colour.get("color_range", 0))
     frame = frame.reformat(format=pix_fmt, dst_colorspace=matrix, dst_color_range=span)

@@ -13,7 +13,7 @@ from vtag.engine.swin.weight_names import parameter_shapes
 
 
 def image_state(window: int = 3, **changes: Any) -> dict[str, np.ndarray]:
-    """An image Swin's weights under the official names: embed 4, depths 1-1, heads 1-2, patch 4."""
+    """The weights of an image Swin by their official names: embed 4, depths 1-1, heads 1-2, patch 4."""
     sizes = SwinSizes(4, (1, 1), (1, 2), 6, (1, window, window), (1, 4, 4))
     random = np.random.default_rng(0)
     state = {}

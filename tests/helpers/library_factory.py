@@ -1,4 +1,4 @@
-"""A library with models and videos in it, without a scan: random heads, and random features for some bytes."""
+"""Fills libraries without a scan: random heads, and random features for files of random bytes."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ def add_model(library: Library, *, seed: int = 0, backbone: str = "backbone", na
     )
 
 
-def add_video(library: Library, path: Path, *, seed: int = 0, windows: int = 8, look: bool = True) -> int:
-    """A file with some bytes, kept as a scan keeps it, with random features for its windows."""
+def add_video(
+    library: Library, path: Path, *, seed: int = 0, windows: int = 8, is_scanned: bool = True
+) -> int:
+    """Add a file of random bytes as a scan does, with random features for its windows if `is_scanned`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(np.random.default_rng(seed).bytes(3000))
     key = files.content_key(os.fsencode(path))
     content_id = files.save_content(library, key, {"duration_ms": windows * 1000})
-    found = discover([os.fsencode(path)]).files[0]
-    files.save_file(library, Volumes().volume_of(found.path), found, content_id)
-    if look:
+    file = discover([os.fsencode(path)]).files[0]
+    files.save_file(library, Volumes().volume_of(file.path), file, content_id)
+    if is_scanned:
         spans = np.array([(i * 1000, i * 1000 + 1000) for i in range(windows)])
         features = 3 * np.random.default_rng(seed).normal(size=(windows, 1, 6)).astype(np.float32)
         observations.add(library, key, "backbone", SAMPLING, spans, features, MADE_BY)

@@ -1,4 +1,4 @@
-"""A page that is really served: `vtag ui` as a process, with a library of generated videos."""
+"""Runs `vtag ui` as a process, over a library of generated videos."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def serve_page(
-    home: Path, *arguments: str, password: str | None = None, killed: bool = False
+    home: Path, *arguments: str, password: str | None = None, is_killed: bool = False
 ) -> Iterator[tuple[str, int]]:
     """The address of a running `vtag ui` over the library at `home`, and the server's process id.
 
-    It ends by Ctrl-C, cleanly, unless the caller has `killed` it.
+    It ends with SIGINT.
+
+    Args:
+        is_killed: the caller kills the server itself.
     """
     environment = {**os.environ, "VTAG_HOME": str(home)}
     environment.pop("VTAG_UI_PASSWORD", None)
@@ -28,23 +31,23 @@ def serve_page(
     command = [sys.executable, "-m", "vtag.app", "ui", "--port", "0", "--no-browser", *arguments]
     server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
-    said = []
+    output = []
     try:
         for line in server.stderr:
-            said.append(line)
+            output.append(line)
             if match := re.search(r"vtag is at (http://\S+)/ ", line):
                 threading.Thread(target=server.stderr.read, daemon=True).start()
                 yield match[1], server.pid
                 break
         else:
-            raise AssertionError("".join(said))
+            raise AssertionError("".join(output))
     finally:
         server.send_signal(signal.SIGINT)
-        assert server.wait(60) == (-signal.SIGKILL if killed else 0)
+        assert server.wait(60) == (-signal.SIGKILL if is_killed else 0)
 
 
 def make_library(folder: Path, *, videos: int = 3, seconds: float = 6, names: tuple[str, ...] = ()) -> Path:
-    """A home with a scanned library of generated videos, all of whose windows are moments; returns it."""
+    """The home of a scanned library of generated videos. Every window of them is part of a moment."""
     from helpers.footage import make_video
     from helpers.small_model import make_model
 
@@ -57,6 +60,6 @@ def make_library(folder: Path, *, videos: int = 3, seconds: float = 6, names: tu
 
 
 def scan_into(home: Path, clips: Path, model: Path) -> None:
-    """Scan `clips` into the library at `home`, with a threshold at which hardly anything is silent."""
+    """Scan `clips` into the library at `home`, with a threshold so low that nearly every window has a moment."""
     scan = [sys.executable, "-m", "vtag.app", "scan", str(clips), "--model", str(model), "--threshold", "0.1"]
     subprocess.run(scan, env={**os.environ, "VTAG_HOME": str(home)}, check=True, capture_output=True)

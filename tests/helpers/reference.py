@@ -1,4 +1,4 @@
-"""What the model is held against: the inputs of the golden files, and torchvision's own module where it imports."""
+"""References for the model: the inputs of the golden files, and torchvision's own module if it is installed."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def torchvision_swin(sizes: SwinSizes) -> torch.nn.Module:
-    """torchvision's SwinTransformer3d of these sizes, in eval mode; skips where torchvision is not there."""
+    """torchvision's SwinTransformer3d of these sizes, in eval mode; skips the test without torchvision."""
     try:
         import torchvision  # noqa: F401
     except ImportError:
         pytest.skip("torchvision is not installed")
-    except RuntimeError:  # its compiled box operators do not fit this torch; the model needs none of them
+    except RuntimeError:  # its compiled operators do not fit this torch; the model needs none of them
         sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
     from torchvision.models.video.swin_transformer import SwinTransformer3d
 
@@ -64,7 +64,7 @@ def torchvision_swin(sizes: SwinSizes) -> torch.nn.Module:
 
 
 def random_tensors(sizes: SwinSizes, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Weights under our names that leave nothing near zero or one, so that no mistake hides."""
+    """Random weights by vtag's names, none near zero or one, so that no error stays hidden."""
     from vtag.engine.swin.weight_names import parameter_shapes
 
     random = np.random.default_rng(seed)
@@ -75,13 +75,13 @@ def random_tensors(sizes: SwinSizes, seed: int = 0) -> dict[str, NDArray[np.floa
 
 
 def torchvision_state(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
-    """The same weights under torchvision's names."""
+    """The same weights by torchvision's names."""
     return {TORCHVISION.theirs(name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
 
 
 @st.composite
 def any_sizes(draw: st.DrawFn) -> SwinSizes:
-    """Sizes of small models that nobody published."""
+    """Random sizes of small models."""
     stages = draw(st.integers(1, 3))
     heads = tuple(draw(st.sampled_from([1, 2, 4])) for _ in range(stages))
     return SwinSizes(

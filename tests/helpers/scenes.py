@@ -1,4 +1,4 @@
-"""Drawn scenes in which something happens: footage that belongs to nobody and is good to look at."""
+"""Animated scenes for the README's pictures, free of copyright."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDE, HIGH, FPS = 640, 384, 12
 _FINER = 2  # drawn larger and reduced, so that edges are smooth
 Colour = tuple[int, int, int]
 Points = Sequence[tuple[float, float]]
-Scene = Callable[["Brush", float], None]  # draws what is seen at a time in seconds
+Scene = Callable[["Brush", float], None]  # draws the frame at a time in seconds
 
 _DAY, _DUSK, _COLD, _ROOM = (
     ((94, 160, 214), (214, 235, 244)),
@@ -26,7 +26,7 @@ _DAY, _DUSK, _COLD, _ROOM = (
 
 
 class Brush:
-    """A picture in the making, in pixels of the video."""
+    """Draws one frame. Coordinates are pixels of the video."""
 
     def __init__(self, sky: tuple[Colour, Colour]) -> None:
         rows = np.linspace(0, 1, HIGH * _FINER)[:, None, None]
@@ -56,7 +56,7 @@ class Brush:
         self.polygon([(-8, HIGH), *tops, (WIDE + 8, HIGH)], colour)
 
     def person(self, x: float, y: float, arms: Points, coat: Colour) -> None:
-        """A figure whose feet are at (x, y); the hands are at `arms`, from its shoulders."""
+        """A person with feet at (x, y), and hands at `arms` relative to the shoulders."""
         for side in (-9, 9):
             self.line([(x, y - 42), (x + side, y)], (48, 48, 64), 7)
         self.line([(x, y - 78), (x, y - 42)], coat, 17)

@@ -1,4 +1,4 @@
-"""Writes a generated video and a generated checkpoint: `python -m helpers.small_model FOLDER`, run in tests/."""
+"""Writes a small random model and generated videos: `python -m helpers.small_model FOLDER`, run in tests/."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABELS = ("archery", "riding a bike", "yoga")
 
 
 def make_model(folder: Path, *, seed: int = 0, labels: tuple[str, ...] = LABELS) -> Path:
-    """A tiny Video Swin with random weights, as a model folder; sees 8 frames of 32 pixels."""
+    """A tiny Video Swin with random weights as a model folder; its clips have 8 frames of 32 pixels."""
     import torch
 
     from vtag.engine.swin.model import VideoSwin
@@ -35,9 +35,9 @@ def make_model(folder: Path, *, seed: int = 0, labels: tuple[str, ...] = LABELS)
 
 
 def make_long_videos(folder: Path, count: int = 4) -> None:
-    """Videos that `make_model` looks at for a minute with `LONG`: what is to be interrupted must not be over before.
+    """Videos whose scan takes a minute with `LONG_SCAN_OPTIONS`, so that a test can interrupt it.
 
-    Ten windows a second of footage, of which one frame a second is quickly made and decoded.
+    There are ten windows in a second of footage. One frame a second is quick to encode and decode.
     """
     from helpers.footage import make_video
 

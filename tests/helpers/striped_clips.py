@@ -1,4 +1,4 @@
-"""Clips of moving stripes in one colour: labels that a small network learns in seconds."""
+"""Clips of moving stripes in one colour, whose labels a small network learns in seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def stripes(kind: str, seed: int) -> Callable[[int], np.ndarray]:
-    """What tells the kinds apart even for random weights: red stripes, green ones, grey noise."""
+    """Draws red stripes, green stripes or grey noise, which even random weights distinguish."""
     rng = np.random.default_rng(seed)
     width = int(rng.integers(6, 12))
 

@@ -84,7 +84,7 @@ def test_an_absent_root_keeps_its_files(tagged: Library, tmp_path: Path, state: 
 def test_the_old_files_of_a_renamed_root_are_removed(tagged: Library, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "c")
     for i in (0, 2, 4):
-        add_video(tagged, tmp_path / "c" / f"{i}.mp4", seed=i, look=False)
+        add_video(tagged, tmp_path / "c" / f"{i}.mp4", seed=i, is_scanned=False)
     plan = clean.plan_clean(tagged)
     assert len(plan.files) == 3 and not plan.contents
     clean.clean(tagged, plan)
@@ -134,7 +134,7 @@ def test_a_disk_mounted_elsewhere_can_be_relocated(tagged: Library, tmp_path: Pa
 
 def test_relocating_keeps_the_newer_row_at_the_new_path(tagged: Library, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "new")
-    add_video(tagged, tmp_path / "new" / "0.mp4", seed=0, look=False)
+    add_video(tagged, tmp_path / "new" / "0.mp4", seed=0, is_scanned=False)
     assert clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new")) == (3, 3)
     assert counts(tagged)[0] == 6
 

@@ -39,7 +39,7 @@ def video_folder(vtag_home: Path, tmp_path: Path) -> Path:
         db = library.connection
         db.executemany("INSERT INTO labels (name) VALUES (?)", [(label,) for label in LABELS])
         for number, (name, rate) in enumerate([("a #1 %20; é.mp4", 30.0), ("b.mov", 24.0)]):
-            content = add_video(library, tmp_path / "v" / name, seed=number, windows=60, look=False)
+            content = add_video(library, tmp_path / "v" / name, seed=number, windows=60, is_scanned=False)
             db.execute(
                 "UPDATE contents SET frame_rate = ?, duration_ms = 60000 WHERE id = ?", (rate, content)
             )

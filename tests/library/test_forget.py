@@ -73,7 +73,7 @@ def test_annotations_are_removed_only_on_request(tagged: Library, tmp_path: Path
 
 
 def test_a_copy_elsewhere_keeps_the_content_and_its_annotations(tagged: Library, tmp_path: Path) -> None:
-    add_video(tagged, tmp_path / "elsewhere" / "copy.mp4", seed=0, look=False)
+    add_video(tagged, tmp_path / "elsewhere" / "copy.mp4", seed=0, is_scanned=False)
     tagged.connection.execute(
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
         "((SELECT content_id FROM files WHERE display LIKE '%/a.mp4'), 'archery', 'added', '')"

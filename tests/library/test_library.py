@@ -301,7 +301,7 @@ def test_a_missing_file_is_marked_and_a_copy_is_shown_instead(library: Library, 
     (tmp_path / "v" / "a.mp4").rename(tmp_path / "v" / "b.mp4")
     assert files.mark_missing(library, [os.fsencode(tmp_path / "v")], set()) == 1
     assert not search(library.connection, "yoga")[0].present
-    add_video(library, tmp_path / "v" / "b.mp4", look=False)
+    add_video(library, tmp_path / "v" / "b.mp4", is_scanned=False)
     moment = search(library.connection, "yoga")[0]
     assert moment.present and moment.path.endswith(b"b.mp4")
 

@@ -102,7 +102,7 @@ def test_a_rejection_covers_what_it_overlaps_by_half(tagged: Library, share: flo
 
 
 def test_of_several_copies_an_existing_one_is_shown(tagged: Library, tmp_path: Path) -> None:
-    add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, look=False)
+    add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, is_scanned=False)
     first, second = (os.fsencode(tmp_path / p) for p in ("v/0.mp4", "copy/0.mp4"))
     paths = {m.path for m in search(tagged.connection, EVERYTHING, limit=1000)}
     assert first in paths and second not in paths
@@ -120,7 +120,7 @@ def test_a_content_whose_files_were_all_forgotten_is_not_shown(tagged: Library) 
 
 
 def test_a_videos_moments_come_by_time_with_the_path_of_the_query(tagged: Library, tmp_path: Path) -> None:
-    add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, look=False)
+    add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, is_scanned=False)
     path = os.fsencode(tmp_path / "copy" / "0.mp4")
     content = content_at_path(tagged.connection, path)
     assert content is not None

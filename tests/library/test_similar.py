@@ -120,7 +120,7 @@ def test_every_float16_value_is_converted_exactly(library: Library, tmp_path: Pa
     bits = np.arange(0, 0x3C00, 7, dtype=np.uint16)  # 0 up to 1
     values = np.concatenate([bits.view(np.float16), -bits.view(np.float16)]).astype(np.float32)
     values = values[: len(values) // D * D].reshape(-1, 1, D)
-    content = add_video(library, tmp_path / "a.mp4", look=False)
+    content = add_video(library, tmp_path / "a.mp4", is_scanned=False)
     spans = np.array([(i * 9000, i * 9000 + 1000) for i in range(len(values))])
     observations.add(library, keys(library)[content], "backbone", SAMPLING, spans, values, MADE_BY)
     (table,) = feature_cache.cached_features(library.path, library.observations, "backbone")
@@ -180,7 +180,7 @@ def test_of_several_views_the_most_similar_counts(library: Library, tmp_path: Pa
     heads.use_model(library, add_model(library))
     rng = np.random.default_rng(5)
     for i in range(3):
-        add_video(library, tmp_path / f"{i}.mp4", seed=i, look=False)
+        add_video(library, tmp_path / f"{i}.mp4", seed=i, is_scanned=False)
         spans = np.array([(k * 1000, k * 1000 + 1000) for k in range(8)])
         features = rng.normal(size=(8, 3, D)).astype(np.float32)
         observations.add(library, keys(library)[i + 1], "backbone", SAMPLING, spans, features, MADE_BY)

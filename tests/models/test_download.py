@@ -96,7 +96,7 @@ def test_a_broken_connection_is_taken_up_where_it_broke(server: FileServer, goal
     get(server.serve(file_response(BODY, breaks=[100_000, 50_000])), goal, sha256_prefix=HASH)
     assert goal.read_bytes() == BODY
     assert server.ranges() == [None, "bytes=100000-", "bytes=150000-"]
-    assert server.asked[1][1]["If-Range"] == f'"{hashlib.md5(BODY).hexdigest()}"'
+    assert server.requests[1][1]["If-Range"] == f'"{hashlib.md5(BODY).hexdigest()}"'
 
 
 def test_what_came_is_kept_and_the_next_call_asks_for_the_rest_alone(server: FileServer, goal: Path) -> None:
@@ -130,7 +130,7 @@ def test_an_interruption_keeps_what_came(server: FileServer, goal: Path) -> None
 def test_a_date_serves_where_there_is_no_etag(server: FileServer, goal: Path) -> None:
     day = "Tue, 15 Nov 2022 12:45:26 GMT"
     get(server.serve(file_response(BODY, etag=None, modified=day, breaks=[70_000])), goal, sha256_prefix=HASH)
-    assert server.asked[1][1]["If-Range"] == day
+    assert server.requests[1][1]["If-Range"] == day
     assert server.ranges() == [None, "bytes=70000-"]
 
 
@@ -200,7 +200,7 @@ def test_a_complete_part_needs_no_more_than_its_check(server: FileServer, goal: 
     refused(url, goal, attempts=1)
     part_of(goal).write_bytes(BODY)
     get(url, goal, sha256_prefix=HASH)
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_few_redirects_are_followed_and_the_range_goes_along(server: FileServe
     server.serve(redirect_response("/file"), "/4")
     server.serve(file_response(BODY, breaks=[100_000]), "/file")
     get(server.url("/0"), goal, sha256_prefix=HASH)
-    assert [headers.get("Range") for path, headers in server.asked if path == "/file"] == [
+    assert [headers.get("Range") for path, headers in server.requests if path == "/file"] == [
         None,
         "bytes=100000-",
     ]
@@ -313,7 +313,7 @@ def test_a_redirect_loop_ends(server: FileServer, goal: Path) -> None:
     message = refused(server.serve(redirect_response("/b"), "/a"), goal)
     assert said_of(message)
     assert "more than 5" in message
-    assert len(server.asked) == 6
+    assert len(server.requests) == 6
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
@@ -321,7 +321,7 @@ def test_a_server_in_trouble_is_asked_again_but_not_for_ever(
     server: FileServer, goal: Path, attempts: int
 ) -> None:
     refused(server.serve(status_response(503)), goal, attempts=attempts)
-    assert len(server.asked) == attempts
+    assert len(server.requests) == attempts
     server.serve(responses_in_order(status_response(502), status_response(429), file_response(BODY)))
     get(server.url(), goal, sha256_prefix=HASH)
 
@@ -486,7 +486,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: Path, goa
         message = refused(server.url(host="localhost"), goal)
         assert said_of(message, "localhost")
         assert "certificate" in message
-        assert server.asked == []
+        assert server.requests == []
 
 
 def test_https_with_a_trusted_certificate_works_and_never_falls_back_to_http(
@@ -500,4 +500,4 @@ def test_https_with_a_trusted_certificate_works_and_never_falls_back_to_http(
         server.serve(redirect_response(plain.serve(file_response(BODY))))
         message = refused(server.url(host="localhost"), goal)
         assert "not https" in message
-        assert plain.asked == []
+        assert plain.requests == []

@@ -266,7 +266,7 @@ def test_a_pulled_model_is_converted_described_and_its_download_is_gone(
     assert load_model("published").spec.source == server.url()
     verify_model("published")
     pull_model("published")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_nothing_is_downloaded_unasked(publish: Callable[..., str], server: FileServer) -> None:
@@ -279,7 +279,7 @@ def test_nothing_is_downloaded_unasked(publish: Callable[..., str], server: File
     assert "`vtag models import FILE --name published`" in message
     read_catalog()
     installed_models()
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_where_no_hash_is_published_the_first_download_is_held_to(
@@ -322,7 +322,7 @@ def test_a_damaged_record_of_downloads_is_named(publish: Callable[..., str]) -> 
 def test_wrong_labels_are_known_before_the_download(publish: Callable[..., str], server: FileServer) -> None:
     publish(TORCH.read_bytes(), classes=CLASSES)
     assert "labels" in refused(pull_model, "published", ["only one"])
-    assert server.asked == []
+    assert server.requests == []
     pull_model("published", [f"act {i}" for i in range(CLASSES)])
     assert load_model("published").spec.labels[0] == "act 0"
 

@@ -1,4 +1,4 @@
-"""Who may do what at the page: hostile requests to a server that really runs."""
+"""Which requests the page refuses: hostile requests to a running server."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serve_page(home) as (found, _):
-        yield found
+    with serve_page(home) as (server_address, _):
+        yield server_address
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_another_sites_page_is_refused(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/media/1", "/picture/1", "/config", "/gradio_api/queue/data", "/assets/x"])
-def test_who_did_not_open_the_page_is_refused(address: str, path: str) -> None:
+def test_a_client_that_did_not_open_the_page_is_refused(address: str, path: str) -> None:
     stranger = Client(address)
     assert stranger.ask(path)[0] == 403
     assert stranger.ask(path, Cookie="vtag_session=guess")[0] == 403
@@ -121,22 +121,22 @@ def test_who_did_not_open_the_page_is_refused(address: str, path: str) -> None:
         "/openapi.json",
     ],
 )
-def test_nothing_is_reachable_but_what_the_library_knows(client: Client, path: str) -> None:
+def test_only_files_of_the_library_are_reachable(client: Client, path: str) -> None:
     status, _, body = client.ask(path)
     assert (status, b"root:" in body) == (404, False)
 
 
 @pytest.mark.parametrize("beyond_ms", [1, 10**6, 10**30])
-def test_a_time_that_the_video_does_not_have_makes_no_picture(
+def test_a_time_after_the_end_of_the_video_makes_no_picture(
     client: Client, home: Path, beyond_ms: int
 ) -> None:
-    """Else each number would leave one more file in the cache."""
+    """Otherwise each number would leave one more file in the cache."""
     assert client.ask("/still/1/0")[0] == client.ask("/still/1/3000")[0] == 200
-    made = sorted((home / "cache" / "pictures").iterdir())
+    pictures = sorted((home / "cache" / "pictures").iterdir())
     assert client.ask(f"/still/1/{3000 + beyond_ms}")[0] == 404
     assert client.ask(f"/moment/1/{3000 + beyond_ms}/{4000 + beyond_ms}")[0] == 404
     assert client.ask(f"/moment/1/2000/{4000 + beyond_ms}")[0] == 200  # the rest of the video
-    assert len(sorted((home / "cache" / "pictures").iterdir())) - len(made) <= 1
+    assert len(sorted((home / "cache" / "pictures").iterdir())) - len(pictures) <= 1
 
 
 def test_a_link_that_leads_out_of_the_roots_is_not_followed(
@@ -164,7 +164,7 @@ def test_no_callback_is_a_public_endpoint(client: Client) -> None:
     assert b'"unnamed_endpoints":{}' in body.replace(b" ", b"")
 
 
-def test_every_answer_says_that_nothing_comes_from_elsewhere(client: Client) -> None:
+def test_every_response_has_the_security_headers(client: Client) -> None:
     for path in ("/", "/media/1", "/nothing/here"):
         _, headers, _ = client.ask(path)
         assert "default-src 'self'" in headers["Content-Security-Policy"]
@@ -173,31 +173,29 @@ def test_every_answer_says_that_nothing_comes_from_elsewhere(client: Client) -> 
 
 def test_a_session_outlives_the_server(home: Path) -> None:
     with serve_page(home) as (address, _):
-        before = Client(address)
-        before.open_page()
+        first_client = Client(address)
+        first_client.open_page()
     with serve_page(home) as (address, _):
-        after = Client(address)
-        after.cookie = before.cookie
-        assert after.ask("/media/1")[0] == 200
+        second_client = Client(address)
+        second_client.cookie = first_client.cookie
+        assert second_client.ask("/media/1")[0] == 200
     assert (home / "session.key").stat().st_mode & 0o077 == 0
 
 
-def test_with_a_password_nothing_is_shown_without_it(home: Path) -> None:
+def test_nothing_is_shown_without_the_password(home: Path) -> None:
     with serve_page(home, password="right horse") as (address, _):
         client = Client(address)
         assert client.ask("/")[0] == 303
         assert client.ask("/media/1", Sec_Fetch_Mode="no-cors")[0] == 401
         form = {"Content_Type": "application/x-www-form-urlencoded"}
-        for _ in range(
-            20
-        ):  # a busy machine may need longer for two requests than is to be waited between them
-            began = time.monotonic()
+        for _ in range(20):  # on a busy machine two requests may take longer than the delay between them
+            start_s = time.monotonic()
             assert client.ask("/login", "POST", b"password=wrong", **form)[0] == 401
-            soon = client.ask("/login", "POST", b"password=right+horse", **form)[0]
-            if soon == 429:
+            second_status = client.ask("/login", "POST", b"password=right+horse", **form)[0]
+            if second_status == 429:
                 break
-            assert time.monotonic() - began > 1.0
-        assert soon == 429  # a second after a wrong one, nothing is tried
+            assert time.monotonic() - start_s > 1.0
+        assert second_status == 429  # within a second after a wrong password, none is tried
         time.sleep(1.1)
         status, headers, _ = client.ask("/login", "POST", b"password=right+horse", **form)
         assert status == 303

@@ -1,4 +1,4 @@
-"""Models fetched from the page, in a real browser: what is asked before, progress, stop, failure, and going on."""
+"""Downloads of models in a real browser: licence and size, progress, stop, failure, and resumption."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def server() -> Iterator[FileServer]:
         yield running
 
 
-@pytest.mark.slow  # a browser for what tests/test_models_command.py holds of the command
-def test_a_model_is_fetched_stopped_refused_and_fetched_to_the_end(
+@pytest.mark.slow  # the same as tests/app/test_models_command.py, in a browser
+def test_a_download_is_stopped_fails_and_is_resumed_to_the_end(
     open_page: OpenPage, server: FileServer, tmp_path: Path
 ) -> None:
     tmp_path.joinpath("models.toml").write_text(
@@ -34,12 +34,12 @@ def test_a_model_is_fetched_stopped_refused_and_fetched_to_the_end(
     to_the_end = file_response(BODY, etag='"slow"')
     server.serve(stalled_response(server, BODY[:half], len(BODY)))
     with serve_page(tmp_path) as (address, _):
-        page = open_page(at=address)
+        page = open_page(base_url=address)
         open_tab(page, "Library")
         row = page.locator("#vtag-models tr", has_text="a small model")
         row.get_by_text("127.0.0.1").wait_for()
         row.get_by_text("CC0-1.0").wait_for()
-        assert server.asked == []  # nothing is downloaded unasked
+        assert server.requests == []  # nothing is downloaded before a press
         row.get_by_role("button", name="Download").click()
         row.get_by_role("button", name="Stop").wait_for()
         page.wait_for_function("document.querySelector('#vtag-models progress')?.value > 0.4")

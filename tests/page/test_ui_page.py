@@ -1,4 +1,4 @@
-"""The page in a real browser: search, play from the moment, correct, undo; by keyboard, on a phone, for everybody."""
+"""The page in a real browser: search, play, correct and undo; by keyboard, on a phone, and with axe-core."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serve_page(home) as (found, _):
-        yield found
+    with serve_page(home) as (server_address, _):
+        yield server_address
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def statuses(page: Page) -> list[str]:
     return [text.strip() for text in page.locator(".vtag-tag .vtag-status").all_inner_texts()]
 
 
-def said(page: Page, text: str) -> None:
+def wait_for_message(page: Page, text: str) -> None:
     page.locator("#vtag-tags .vtag-note", has_text=text).wait_for()
 
 
@@ -56,16 +56,16 @@ def test_a_moment_is_found_and_plays_from_its_time(open_page: OpenPage) -> None:
     # the middle of a track is the middle of the video
     page.locator(".vtag-track").first.click(force=True)
     bars = page.locator(".vtag-bar")
-    last = max(range(bars.count()), key=lambda i: int(bars.nth(i).get_attribute("data-seek") or 0))
-    wanted_s = int(bars.nth(last).get_attribute("data-seek") or 0) / 1000
-    bars.nth(last).click()
-    page.wait_for_function(f"() => document.querySelector('video').currentTime >= {wanted_s}")
-    # the address of what is watched brings it back, at its time
-    again = open_page(f"?v={page.locator('.vtag-watch').get_attribute('data-content')}&t=5000")
-    again.wait_for_function("() => document.querySelector('#vtag-watch video')?.currentTime >= 5")
+    last_bar = max(range(bars.count()), key=lambda i: int(bars.nth(i).get_attribute("data-seek") or 0))
+    start_s = int(bars.nth(last_bar).get_attribute("data-seek") or 0) / 1000
+    bars.nth(last_bar).click()
+    page.wait_for_function(f"() => document.querySelector('video').currentTime >= {start_s}")
+    # the address of the Watch tab opens the same video at the same time
+    second_page = open_page(f"?v={page.locator('.vtag-watch').get_attribute('data-content')}&t=5000")
+    second_page.wait_for_function("() => document.querySelector('#vtag-watch video')?.currentTime >= 5")
 
 
-def test_more_like_this_is_found_from_a_card_a_tag_and_what_plays(open_page: OpenPage) -> None:
+def test_similar_moments_are_found_from_a_card_a_tag_and_the_player(open_page: OpenPage) -> None:
     page = open_page(ALL)
     alike = page.get_by_label("Moments that look alike")
     first = page.locator("#vtag-results li").first
@@ -74,9 +74,9 @@ def test_more_like_this_is_found_from_a_card_a_tag_and_what_plays(open_page: Ope
     alike.locator(".vtag-card", has_text="alike").first.wait_for()
     alike.locator("li").last.hover()
     alike.locator("li").last.get_by_role("button", name="More like this").click()
-    alike.locator(".vtag-card").first.click()  # what is alike plays, from where it is
+    alike.locator(".vtag-card").first.click()  # a similar moment plays from its start
     page.wait_for_function(PLAYING)
-    for place, button in (
+    for component, button in (
         ("#vtag-timeline", "More like what is shown now"),
         ("#vtag-tags", "More like this: "),
     ):
@@ -84,11 +84,11 @@ def test_more_like_this_is_found_from_a_card_a_tag_and_what_plays(open_page: Ope
         search_for(page, "archery OR yoga OR bike")
         alike.wait_for(state="detached")
         play_video(page, "plain.mp4")
-        page.locator(place).get_by_role("button", name=button).first.click()
+        page.locator(component).get_by_role("button", name=button).first.click()
         alike.locator(".vtag-card", has_text="alike").first.wait_for()
 
 
-def test_what_a_browser_cannot_play_is_shown_from_a_copy(open_page: OpenPage) -> None:
+def test_a_file_that_browsers_cannot_play_is_shown_from_a_copy(open_page: OpenPage) -> None:
     page = open_page(ALL)
     play_video(page, "old.avi")
     assert "/moment/" in str(page.locator("#vtag-watch video").get_attribute("src"))
@@ -101,21 +101,24 @@ def test_the_address_carries_the_query_and_its_filters(open_page: OpenPage) -> N
     search_for(page, "yoga OR archery OR bike")
     page.wait_for_url("**q=yoga*")
     assert "after=1999" in page.url
-    before = page.locator("#vtag-results .vtag-card").count()
-    again = open_page(page.url.split("/", 3)[3] + "&score=0.5")
-    assert again.get_by_role("textbox", name="Search", exact=True).input_value() == "yoga OR archery OR bike"
-    assert again.get_by_label("Recorded after").input_value() == "1999"
-    assert 0 < again.locator("#vtag-results .vtag-card").count() < before
+    unfiltered_count = page.locator("#vtag-results .vtag-card").count()
+    second_page = open_page(page.url.split("/", 3)[3] + "&score=0.5")
+    assert (
+        second_page.get_by_role("textbox", name="Search", exact=True).input_value()
+        == "yoga OR archery OR bike"
+    )
+    assert second_page.get_by_label("Recorded after").input_value() == "1999"
+    assert 0 < second_page.locator("#vtag-results .vtag-card").count() < unfiltered_count
 
 
-def test_the_last_search_has_the_last_word(open_page: OpenPage) -> None:
-    """Also where the one before it is answered late: its request is held back here."""
+def test_the_latest_search_stays_if_an_earlier_answer_is_late(open_page: OpenPage) -> None:
+    """Also if the search before it is answered late. The test holds its request back."""
     page = open_page(ALL)
-    held: list[Route] = []
+    held_routes: list[Route] = []
 
     def hold(route: Route) -> None:
-        if '["archery",' in (route.request.post_data or "") and not held:
-            held.append(route)
+        if '["archery",' in (route.request.post_data or "") and not held_routes:
+            held_routes.append(route)
         else:
             route.continue_()
 
@@ -124,10 +127,12 @@ def test_the_last_search_has_the_last_word(open_page: OpenPage) -> None:
     for query in ("archery", "yoga"):
         box.fill(query)
         box.press("Enter")
-        while not held:
+        while not held_routes:
             page.wait_for_timeout(50)
-    page.wait_for_timeout(500)  # the second would be answered by now, and then be overwritten
-    held[0].continue_()
+    page.wait_for_timeout(
+        500
+    )  # without serial groups the second answer would be here, and then be overwritten
+    held_routes[0].continue_()
     page.wait_for_url("**q=yoga*")
     labels = page.locator("#vtag-results .vtag-label")
     page.wait_for_function(
@@ -137,7 +142,7 @@ def test_the_last_search_has_the_last_word(open_page: OpenPage) -> None:
     assert set(labels.all_inner_texts()) == {"yoga"}
 
 
-def test_a_name_from_a_disk_stays_text(open_page: OpenPage) -> None:
+def test_a_hostile_file_name_is_shown_as_text(open_page: OpenPage) -> None:
     page = open_page(ALL)
     assert HOSTILE in page.locator(".vtag-card", has_text="onerror").first.inner_text()
     play_video(page, "onerror")
@@ -145,7 +150,7 @@ def test_a_name_from_a_disk_stays_text(open_page: OpenPage) -> None:
     assert page.locator("img[src=x]").count() == 0
 
 
-def test_a_query_that_finds_nothing_or_is_wrong_says_so(open_page: OpenPage) -> None:
+def test_a_query_without_results_or_with_an_error_shows_a_message(open_page: OpenPage) -> None:
     page = open_page()
     box = page.get_by_role("textbox", name="Search", exact=True)
     for query in ("zymurgy", "-only", "(archery", "<script>alert(1)</script>", "zymurgy' OR 1=1 --"):
@@ -159,16 +164,16 @@ def test_a_query_that_finds_nothing_or_is_wrong_says_so(open_page: OpenPage) -> 
     assert box.input_value() == "archery"
 
 
-def test_a_person_corrects_and_takes_back(open_page: OpenPage) -> None:
+def test_corrections_are_shown_and_undone(open_page: OpenPage) -> None:
     page = open_page("?q=archery")
     play_video(page, "plain.mp4")
     first = page.locator(".vtag-tag").first
-    was = statuses(page)
+    first_statuses = statuses(page)
     first.get_by_role("button", name="Yes").click()
-    said(page, "confirmed")
+    wait_for_message(page, "confirmed")
     assert statuses(page)[0] == "✓ confirmed"
     first.get_by_role("button", name="No,").click()
-    said(page, "rejected")
+    wait_for_message(page, "rejected")
     assert statuses(page)[0] == "✗ rejected"
     first.get_by_role("button", name="Rename").click()
     page.get_by_label("New name").fill("opening a door")
@@ -182,15 +187,17 @@ def test_a_person_corrects_and_takes_back(open_page: OpenPage) -> None:
     page.locator(".vtag-tag", has_text="waving <b>").get_by_text("0:02–0:04").wait_for()
     for _ in range(4):
         page.get_by_role("button", name="Undo").click()
-        said(page, "Taken back")
+        wait_for_message(page, "Taken back")
         page.wait_for_timeout(300)
-    page.wait_for_function("count => document.querySelectorAll('.vtag-tag').length === count", arg=len(was))
-    assert statuses(page) == was
+    page.wait_for_function(
+        "count => document.querySelectorAll('.vtag-tag').length === count", arg=len(first_statuses)
+    )
+    assert statuses(page) == first_statuses
     page.get_by_role("button", name="Undo").click()
-    said(page, "nothing to undo")
+    wait_for_message(page, "nothing to undo")
 
 
-def test_the_score_of_any_label_is_drawn_on_demand(open_page: OpenPage) -> None:
+def test_the_score_curve_of_any_label_is_shown_on_demand(open_page: OpenPage) -> None:
     page = open_page("?q=archery")
     play_video(page, "plain.mp4")
     page.locator(".vtag-timeline [name=label]").fill("yoga")
@@ -198,7 +205,7 @@ def test_the_score_of_any_label_is_drawn_on_demand(open_page: OpenPage) -> None:
     assert "highest 0." in str(page.locator(".vtag-curve svg").get_attribute("aria-label"))
     page.locator(".vtag-timeline [name=label]").fill("unheard of")
     page.get_by_role("button", name="Show curve").click()
-    said(page, "No label is called")
+    wait_for_message(page, "No label is called")
 
 
 def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
@@ -222,9 +229,9 @@ def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
     page.keyboard.press("n")
     page.wait_for_function("() => document.activeElement.classList.contains('vtag-tag-name')")
     page.keyboard.press("y")
-    said(page, "confirmed")
+    wait_for_message(page, "confirmed")
     page.keyboard.press("x")
-    said(page, "rejected")
+    wait_for_message(page, "rejected")
     page.keyboard.press("l")
     page.wait_for_function("() => document.querySelector('#vtag-watch video').currentTime > 4")
     page.keyboard.press("a")
@@ -234,7 +241,7 @@ def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
     page.keyboard.press("Escape")
     for _ in range(3):
         page.keyboard.press("u")
-        said(page, "Taken back")
+        wait_for_message(page, "Taken back")
         page.wait_for_timeout(400)
     page.locator(".vtag-tag", has_text="by keyboard").wait_for(state="detached")
     page.keyboard.press("Escape")
@@ -245,7 +252,7 @@ def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
 def test_each_view_is_accessible_and_fits(
     open_page: OpenPage, scheme: str, width: int, tmp_path: Path
 ) -> None:
-    each_view(open_page, scheme, width, tmp_path)
+    check_views(open_page, scheme, width, tmp_path)
 
 
 @pytest.mark.slow
@@ -253,24 +260,24 @@ def test_each_view_is_accessible_and_fits(
 def test_each_view_is_accessible_and_fits_the_other_way(
     open_page: OpenPage, scheme: str, width: int, tmp_path: Path
 ) -> None:
-    each_view(open_page, scheme, width, tmp_path)
+    check_views(open_page, scheme, width, tmp_path)
 
 
-def each_view(open_page: OpenPage, scheme: str, width: int, tmp_path: Path) -> None:
-    """axe-core over every view, none wider than the window; pictures for people in VTAG_SCREENSHOTS."""
+def check_views(open_page: OpenPage, scheme: str, width: int, tmp_path: Path) -> None:
+    """Run axe-core over every view, check its width, and save pictures to VTAG_SCREENSHOTS if it is set."""
     from axe_playwright_python.sync_playwright import Axe
 
     pictures = Path(os.environ.get("VTAG_SCREENSHOTS", tmp_path))
     pictures.mkdir(parents=True, exist_ok=True)
     page = open_page(ALL, color_scheme=scheme, viewport={"width": width, "height": 850})
-    shown_by = {
+    ready_selectors = {
         "Search": "#vtag-results .vtag-card",
         "Watch": ".vtag-tag",
         "Scan": "#vtag-runs h2",
         "Teach": "#vtag-teach *",
         "Library": "#vtag-models table",
     }
-    for view, selector in shown_by.items():
+    for view, selector in ready_selectors.items():
         if view == "Watch":
             play_video(page, "plain.mp4")
             page.locator(".vtag-timeline [name=label]").fill("archery")
@@ -279,8 +286,8 @@ def each_view(open_page: OpenPage, scheme: str, width: int, tmp_path: Path) -> N
         else:
             open_tab(page, view)
         page.wait_for_selector(selector)
-        page.wait_for_timeout(700)  # colours and pictures settle
+        page.wait_for_timeout(700)  # until colours and pictures are final
         page.screenshot(path=pictures / f"{view.lower()}-{scheme}-{width}.png", full_page=True)
-        broken = Axe().run(page).response["violations"]
-        assert [(rule["id"], [node["html"][:300] for node in rule["nodes"]]) for rule in broken] == []
+        violations = Axe().run(page).response["violations"]
+        assert [(rule["id"], [node["html"][:300] for node in rule["nodes"]]) for rule in violations] == []
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 require_browser()
-pytestmark = pytest.mark.timeout(900)  # a person's whole way through the page, on a machine that may be busy
+pytestmark = pytest.mark.timeout(900)  # a long way through the page on a machine that may be busy
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def ask_for(page: Page, folder: Path) -> None:
+def fill_form(page: Page, folder: Path) -> None:
     open_tab(page, "Scan")
     page.get_by_label("Folders on this machine").fill(str(folder))
     page.locator("#vtag-scan-model input").click()
@@ -37,13 +37,13 @@ def ask_for(page: Page, folder: Path) -> None:
 
 
 def wait_for_run(page: Page, state: str, *, patience_s: float = 90) -> None:
-    """Until the page shows that a run is in `state`; a slow machine has time as long as anything moves."""
+    """Wait until the page shows a run in `state`; fail if nothing on the page changes for `patience_s`."""
     runs = page.locator("#vtag-runs")
-    shown, since = "", time.monotonic()
+    content, changed_s = "", time.monotonic()
     while runs.get_by_role("cell", name=state).count() == 0:
-        if (now := runs.inner_text() + page.locator("#vtag-now").inner_text()) != shown:
-            shown, since = now, time.monotonic()
-        assert time.monotonic() - since < patience_s, f"not {state!r}, and nothing moves: {shown}"
+        if (current := runs.inner_text() + page.locator("#vtag-now").inner_text()) != content:
+            content, changed_s = current, time.monotonic()
+        assert time.monotonic() - changed_s < patience_s, f"not {state!r}, and nothing moves: {content}"
         page.wait_for_timeout(300)
 
 
@@ -55,7 +55,7 @@ def test_an_empty_library_is_filled_from_the_page_and_outlives_a_killed_server(
     for number in range(2):
         make_video(clips / f"{number}.mp4", seconds=3, seed=number)
     (clips / "broken.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(5000))
-    with serve_page(home, killed=True) as (address, server), closing(open_page(at=address)) as page:
+    with serve_page(home, is_killed=True) as (address, server), closing(open_page(base_url=address)) as page:
         page.get_by_role("button", name="Choose a folder").click()
         chooser = page.locator("#vtag-chooser")
         chooser.get_by_role("button", name="One folder up").click()
@@ -69,7 +69,7 @@ def test_an_empty_library_is_filled_from_the_page_and_outlives_a_killed_server(
         page.get_by_label("Folders on this machine").fill("/nowhere/at/all")
         page.get_by_role("button", name="Start scan").click()
         page.get_by_text("there is no '/nowhere/at/all'").wait_for()
-        ask_for(page, clips)
+        fill_form(page, clips)
         page.get_by_role("button", name="How long?").click()
         page.get_by_text("3 videos, about").wait_for()
         page.get_by_role("button", name="Start scan").click()
@@ -85,10 +85,10 @@ def test_an_empty_library_is_filled_from_the_page_and_outlives_a_killed_server(
         play_video(page, "1.mp4")
         page.locator(".vtag-tag").first.get_by_role("button", name="Yes").click()
         page.locator("#vtag-tags .vtag-note", has_text="confirmed").wait_for()
-        watched = page.url.split("/", 3)[3]
+        video_address = page.url.split("/", 3)[3]
         page.goto("about:blank")
         os.kill(server, signal.SIGKILL)
-    with serve_page(home) as (address, _), closing(open_page(watched, at=address)) as page:
+    with serve_page(home) as (address, _), closing(open_page(video_address, base_url=address)) as page:
         page.locator(".vtag-tag").get_by_text("✓ confirmed").wait_for()
         open_tab(page, "Scan")
         wait_for_run(page, "done")
@@ -100,13 +100,13 @@ def test_a_scan_is_paused_and_cancelled_and_the_next_gets_its_turn(
 ) -> None:
     clips = tmp_path / "long"
     clips.mkdir()
-    for number in range(30):  # another picture each: copies are known by their packets, and nothing is to do
+    for number in range(30):  # a different picture each: a scan skips copies, which it knows by their packets
         make_video(clips / f"{number}.mp4", seconds=120, fps=8, width=64, height=48, seed=number)
     short = tmp_path / "short"
     short.mkdir()
     make_video(short / "a.mp4", seconds=2, seed=5)
-    with serve_page(home) as (address, _), closing(open_page(at=address)) as page:
-        ask_for(page, clips)
+    with serve_page(home) as (address, _), closing(open_page(base_url=address)) as page:
+        fill_form(page, clips)
         page.get_by_role("button", name="Start scan").click()
         page.get_by_text("The scan starts").wait_for()
         page.get_by_label("Folders on this machine").fill(str(short))

@@ -1,4 +1,4 @@
-"""A tag of one's own, taught in a real browser: examples chosen, tried, corrected, kept, and found again."""
+"""Teaching a tag in a real browser: choose examples, try, correct, keep, and find its moments."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 require_browser()
-pytestmark = pytest.mark.timeout(900)  # a person's whole way through the page, on a machine that may be busy
+pytestmark = pytest.mark.timeout(900)  # a long way through the page on a machine that may be busy
 
 
 def striped(kind: int, seed: int) -> np.ndarray:
-    """What tells two kinds apart even for random weights: red stripes, and green ones."""
+    """Stripes in one colour channel, which even random weights distinguish."""
     picture = np.zeros((48, 64, 3), np.uint8)
     picture[:, np.arange(64) // (6 + seed) % 2 == 0, kind] = 255
     return picture
@@ -50,7 +50,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_a_tag_is_taught_tried_corrected_and_kept(open_page: OpenPage, home: Path) -> None:
     with serve_page(home) as (address, server):
-        page = open_page(at=address)
+        page = open_page(base_url=address)
         open_tab(page, "Teach")
         page.get_by_label("Tag to teach").fill("red stripes")
         page.get_by_label("Find examples by a search").fill("archery OR yoga OR bike")
@@ -69,14 +69,16 @@ def test_a_tag_is_taught_tried_corrected_and_kept(open_page: OpenPage, home: Pat
         page.locator("#vtag-examples").get_by_text("1 of something else").wait_for()
         assert first.get_by_role("button", name="No, not").get_attribute("aria-pressed") == "true"
         page.get_by_role("button", name="Try it").click()
-        page.get_by_role("button", name="Keep it").click()  # while it tries: first the try, then the keep
-        kept = page.get_by_text("Kept as the model my-tags")
-        kept.wait_for()
+        page.get_by_role(
+            "button", name="Keep it"
+        ).click()  # during the preview: first the preview, then the saving
+        confirmation = page.get_by_text("Kept as the model my-tags")
+        confirmation.wait_for()
         open_tab(page, "Scan")
         page.locator("#vtag-runs").get_by_text("Scan", exact=True).first.wait_for()
         page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
         open_tab(page, "Teach")
-        kept.wait_for()  # and no earlier try has replaced what was said of it
+        confirmation.wait_for()  # no earlier preview has replaced its message
         open_tab(page, "Search")
         search_for(page, 'label:"red stripes"')
         assert page.locator("#vtag-results .vtag-card", has_text="red").count() >= 2
@@ -86,7 +88,7 @@ def test_a_tag_is_taught_tried_corrected_and_kept(open_page: OpenPage, home: Pat
 
 
 def labelled_clips(folder: Path, names: tuple[str, ...], count: int, copies: int = 1) -> Path:
-    """A folder of clips a name, each with stripes of its own colour; copies are of one source."""
+    """A folder of clips for each name, with stripes in the name's colour; copies share one source."""
     for kind, name in enumerate(names):
         (folder / name).mkdir(parents=True)
         for seed in range(count):
@@ -98,10 +100,10 @@ def labelled_clips(folder: Path, names: tuple[str, ...], count: int, copies: int
 
 
 def wait_for_epochs(page: Page, count: int) -> int:
-    """Until the live curve of the loss shows at least `count` epochs; how many it shows."""
+    """Wait until the loss curve shows at least `count` epochs; returns their number."""
     line = "#vtag-training svg[aria-label=Loss] polyline"
-    shown = f"(document.querySelector('{line}')?.getAttribute('points').split(' ').length ?? 0)"
-    return int(page.wait_for_function(f"() => {shown} >= {count} && {shown}").json_value())
+    point_count = f"(document.querySelector('{line}')?.getAttribute('points').split(' ').length ?? 0)"
+    return int(page.wait_for_function(f"() => {point_count} >= {count} && {point_count}").json_value())
 
 
 @pytest.mark.slow  # a network is trained, cancelled, and trained on
@@ -109,7 +111,7 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
     open_page: OpenPage, home: Path, tmp_path: Path
 ) -> None:
     clips = labelled_clips(tmp_path / "labelled", ("red", "green"), 6, copies=10)
-    with serve_page(home) as (address, server), closing(open_page(at=address)) as page:
+    with serve_page(home) as (address, server), closing(open_page(base_url=address)) as page:
         open_tab(page, "Teach")
         page.get_by_text("From a folder of labelled clips").click()
         page.get_by_label("Folder with one folder of clips a tag").fill(str(clips))
@@ -125,10 +127,10 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
         learn.click()  # twice by mistake
         page.locator("#vtag-teach-said", has_text="taught already").wait_for()
         training.get_by_text("epoch").first.wait_for()
-        seen = wait_for_epochs(page, 1)
-        page.keyboard.press("Tab")  # by keyboard from here on
+        epochs = wait_for_epochs(page, 1)
+        page.keyboard.press("Tab")  # the keyboard is used from here on
         training.get_by_role("button", name="Pause what runs").focus()
-        wait_for_epochs(page, seen + 1)  # the curve grows by itself, and the focus stays where it is
+        wait_for_epochs(page, epochs + 1)  # the curve grows by itself, and the focus stays where it is
         page.keyboard.press("Enter")
         training.get_by_role("button", name="Go on with what is paused").click()
         for measure in ("Loss", "Accuracy"):
@@ -137,7 +139,7 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
         training.get_by_text("labelled-network was left before its end").wait_for()
         learn.click()
         page.locator("#vtag-teach-said", has_text="The training goes on").wait_for()
-        wait_for_epochs(page, 2)  # what was before is not forgotten
+        wait_for_epochs(page, 2)  # the epochs of the first run are in the curve
         training.get_by_role("button", name="Cancel what runs").click()
         training.get_by_role("button", name="Discard the unfinished training of labelled-network").click()
         training.get_by_text("was left before its end").wait_for(state="detached")
@@ -151,11 +153,11 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
         matrix = page.locator("#vtag-measured .vtag-confusion td:visible")
         assert (
             matrix.count() == 1 + 2 * 2
-        )  # on a phone, too, every number stands below its tag, also beside empty ones
+        )  # a phone shows the empty cells, too, which keep the columns aligned
         page.set_viewport_size({"width": 1100, "height": 760})
         memory = Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]
         assert int(memory) < 400 * 1024  # kB
-        open_tab(page, "Scan")  # and can be scanned with, without another start of the server
+        open_tab(page, "Scan")  # the model can be used without a restart of the server
         page.locator("#vtag-scan-model input").click()
         page.get_by_role("option", name="labelled-network").click()
         page.get_by_label("Folders on this machine").fill(str(home.parent / "clips"))
@@ -171,23 +173,23 @@ def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
 ) -> None:
     labelled_clips(tmp_path / "labelled", ("red", "green", "blue"), 4)
     with serve_page(home) as (address, _):
-        page = open_page(at=address)
+        page = open_page(base_url=address)
         open_tab(page, "Teach")
         page.get_by_text("From a folder of labelled clips").click()
-        for folder, said in (("/nowhere", "There is no"), (tmp_path / "labelled", "taught as the model")):
+        for folder, message in (("/nowhere", "There is no"), (tmp_path / "labelled", "taught as the model")):
             page.get_by_label("Folder with one folder of clips a tag").fill(str(folder))
             page.get_by_role("button", name="Teach from this folder").click()
-            page.locator("#vtag-teach-said", has_text=said).wait_for()
+            page.locator("#vtag-teach-said", has_text=message).wait_for()
         open_tab(page, "Scan")
         page.locator("#vtag-runs").get_by_text("Training").wait_for()
         page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
         open_tab(page, "Teach")
         page.locator("#vtag-measured summary", has_text="labelled-tags").click()
-        for name in ("red", "green", "blue"):  # a row of its own, and one of the matrix
+        for name in ("red", "green", "blue"):  # a row in the table, and one in the matrix
             assert page.locator("#vtag-measured tr", has_text=name).count() >= 2
         page.locator("#vtag-measured").get_by_text("Rows: what it was.").wait_for()
 
-        # what is scanned from now on is looked at with what was taught, too
+        # later scans use the new model, too
         (tmp_path / "more").mkdir()
         picture = striped(2, 1)
         make_video(

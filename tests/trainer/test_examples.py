@@ -33,7 +33,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 def see(library: Library, base: Checkpoint, folder: Path, number: int, directions: dict[int, int]) -> int:
     """A video that shows a thing in some windows (window -> direction); the content's id."""
-    content_id = add_video(library, folder / f"{number}.mp4", seed=number, look=False, windows=WINDOWS)
+    content_id = add_video(library, folder / f"{number}.mp4", seed=number, is_scanned=False, windows=WINDOWS)
     key = library.connection.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
     rng = np.random.default_rng(number)
     features = 0.3 * rng.normal(size=(WINDOWS, 1, base.spec.sizes.feature_dim)).astype(np.float32)
@@ -153,7 +153,7 @@ def test_words_on_what_was_not_seen_are_counted_and_left_out(
     annotated: Library, base: Checkpoint, tmp_path: Path
 ) -> None:
     annotation_log.add(
-        annotated, add_video(annotated, tmp_path / "v" / "unseen.mp4", seed=99, look=False), "dive"
+        annotated, add_video(annotated, tmp_path / "v" / "unseen.mp4", seed=99, is_scanned=False), "dive"
     )
     examples = examples_from_annotations(annotated, base)
     assert len(examples.clips) == 8

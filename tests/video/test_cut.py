@@ -37,7 +37,9 @@ def decode_frames(path: bytes) -> list[tuple[int, float]]:
         frames = []
         for frame in container.decode(stream):
             first = frame.time if first is None else first
-            frames.append((read_number(frame.to_ndarray(format="rgb24"), seen=1.0), frame.time - first))
+            frames.append(
+                (read_number(frame.to_ndarray(format="rgb24"), visible_share=1.0), frame.time - first)
+            )
         return frames
 
 

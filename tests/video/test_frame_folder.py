@@ -61,7 +61,7 @@ def test_a_training_clip_is_every_second_frame_from_its_share_of_the_positions(n
     for share, start in ((0.0, 0), (0.5, 37), (0.999, 74)):  # 90 frames, a clip of 16: 75 places
         clip = read_training_clip(numbered_video, share=share, frames=8, step=2, short_side=64)
         assert clip.shape == (8, 64, 96, 3)
-        assert [read_number(frame, seen=1.0) for frame in clip] == list(range(start, start + 16, 2))
+        assert [read_number(frame, visible_share=1.0) for frame in clip] == list(range(start, start + 16, 2))
 
 
 def test_a_long_picture_is_cropped_and_the_centre_crop_is_centred(tmp_path: Path) -> None:

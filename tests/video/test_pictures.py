@@ -29,12 +29,12 @@ def decode_jpeg(jpeg: bytes) -> np.ndarray:
 @pytest.mark.parametrize("at_ms", [0, 40, 1000, 3960])
 def test_a_picture_is_the_frame_at_its_time(tmp_path: Path, at_ms: int) -> None:
     video = make_numbered(tmp_path / "v.mp4", seconds=4, fps=25, options={"g": "30"})
-    assert read_number(decode_jpeg(render_picture(video, at_ms)), seen=1.0) == at_ms // 40
+    assert read_number(decode_jpeg(render_picture(video, at_ms)), visible_share=1.0) == at_ms // 40
 
 
 def test_a_picture_past_the_end_is_the_last_frame(tmp_path: Path) -> None:
     video = make_numbered(tmp_path / "v.mp4", seconds=2, fps=25)
-    assert read_number(decode_jpeg(render_picture(video, 10**7)), seen=1.0) == 49
+    assert read_number(decode_jpeg(render_picture(video, 10**7)), visible_share=1.0) == 49
 
 
 def test_a_rotated_video_is_rendered_upright(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_moment_begins_and_ends_at_the_requested_times(tmp_path: Path) -> None
     with av.open(str(tmp_path / "m.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert [read_number(frame, seen=1.0) for frame in frames] == list(range(25, 50))
+    assert [read_number(frame, visible_share=1.0) for frame in frames] == list(range(25, 50))
 
 
 def test_a_picture_is_rendered_once(tmp_path: Path) -> None:
