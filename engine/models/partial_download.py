@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vtag.engine.system.atomic_write import flush_folder
+from vtag.engine.system.atomic_write import replace_durably
 
 _MAX_NOTES_BYTES = 16 << 10
 
@@ -83,9 +83,8 @@ class PartialDownload:
 
     def move_to(self, destination: Path) -> None:
         """Rename the complete file to `destination`, where it appears at once."""
-        os.replace(self.path, destination)
+        replace_durably(self.path, destination)
         self.discard()
-        flush_folder(destination.parent)
 
     def _open(self, flag: int) -> BinaryIO:
         flags = os.O_CREAT | os.O_WRONLY | flag | getattr(os, "O_BINARY", 0)

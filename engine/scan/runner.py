@@ -164,11 +164,11 @@ class ScanRunner:
         """Take events of the pool and results of the model until all videos of the pass are stored or dropped."""
         while self._in_pass:
             signals.raise_if_interrupted()
-            if pool.unfinished:
+            if pool.unfinished_count:
                 event = pool.next_event(_POLL_S if model.pending else _IDLE_POLL_S)
                 if event is not None:
                     yield from self._handle(event, pool, model)
-            yield from self._add_features(model.take(0 if pool.unfinished else 1))
+            yield from self._add_features(model.take(0 if pool.unfinished_count else 1))
 
     def _handle(self, event: DecodeEvent, pool: DecodePool, model: InferenceThread) -> Iterator[ScanEvent]:
         if isinstance(event, FingerprintReady):

@@ -85,10 +85,11 @@ def flush_file(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
-def flush_folder(folder: Path) -> None:
-    """Write to the disk which files `folder` holds; Windows does this by itself."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+def replace_durably(source: Path, target: Path) -> None:
+    """Rename `source`, which is flushed, to `target`, and flush the rename, too: later steps may rely on it."""
+    os.replace(source, target)
+    if os.name == "posix":  # Windows flushes renames by itself
+        descriptor = os.open(target.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -86,7 +86,7 @@ def test_the_pool_returns_the_same_clips_as_read_clips(videos: list[Path]) -> No
             else:
                 assert isinstance(event, DecodeDone)
                 done[event.job_id] = event
-        assert pool.used_bytes == 0 and pool.unfinished == 0
+        assert pool.used_bytes == 0 and pool.unfinished_count == 0
     for i, path in enumerate(videos):
         reader = read_clips(path, USUAL)
         expected = [(c.start_ms, c.end_ms, c.pixels) for c in reader]

@@ -147,7 +147,7 @@ def _predict_clips(
                 yield event.job_id, event.reason
             elif isinstance(event, ClipReady):
                 queue.append(event)
-            if len(queue) * views >= batch_views or pool.unfinished == 0:
+            if len(queue) * views >= batch_views or pool.unfinished_count == 0:
                 yield from _run_clips(queue, backend)
                 queue.clear()
         yield from _run_clips(queue, backend)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.video.read.container import VideoPath
 from vtag.engine.video.read.fingerprint import Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
 from vtag.engine.video.read.sampling import PublishedProtocol, Sampling
-
-VideoPath = str | bytes | os.PathLike[str]
 
 # --- requests ------------------------------------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ class DecodePool:
         self._lock = threading.RLock()
         self._events: queue.SimpleQueue[DecodeEvent | VideoError] = queue.SimpleQueue()
         self._jobs: deque[DecodeJob] = deque()
-        self._unfinished = 0  # requests whose last event was not taken yet
+        self._unfinished_count = 0  # requests whose last event was not taken yet
         self._workers: list[WorkerProcess] = []
         self._memory_requests: deque[tuple[WorkerProcess, int]] = deque()  # with bytes, in order
         self._failed_starts = 0
@@ -115,7 +115,7 @@ class DecodePool:
         with self._lock:
             if self._closed:
                 raise ValueError("the pool is closed")
-            self._unfinished += 1
+            self._unfinished_count += 1
             self._jobs.append(DecodeJob(job_id, request, self._threads, with_fingerprint))
             self._assign_jobs()
 
@@ -135,9 +135,9 @@ class DecodePool:
                     worker.send(decision)
 
     @property
-    def unfinished(self) -> int:
+    def unfinished_count(self) -> int:
         """How many requests there are whose last event was not taken yet."""
-        return self._unfinished
+        return self._unfinished_count
 
     @property
     def used_bytes(self) -> int:
@@ -153,7 +153,7 @@ class DecodePool:
 
     def __iter__(self) -> Iterator[DecodeEvent]:
         """Events until every request is done; more requests may be submitted meanwhile."""
-        while self._unfinished:
+        while self._unfinished_count:
             event = self.next_event()
             if event is not None:
                 yield event
@@ -172,7 +172,7 @@ class DecodePool:
             if isinstance(event, VideoError):
                 raise event
             if isinstance(event, FinalEvent):
-                self._unfinished -= 1
+                self._unfinished_count -= 1
             return event
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class DecodePool:
         for worker in workers:
             worker.wait(EXIT_S / len(workers))
         self._supervisor.join()
-        self._unfinished = 0
+        self._unfinished_count = 0
         self._arena.close()
 
     # --- messages from the workers ----------------------------------------------------------------------------

@@ -70,21 +70,28 @@ _GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS, which PyAV sets
 
 NO_PICTURE = "no usable picture"
 
+VideoPath = str | bytes | os.PathLike[str]
+
 
 class UnusableVideo(VideoError):
     """A file that cannot be used as a video. `reason` says why, without the file's name."""
 
-    def __init__(self, path: str | bytes | os.PathLike[str], reason: str) -> None:
+    def __init__(self, path: VideoPath, reason: str) -> None:
         self.path = os.fsencode(path)
         self.reason = reason
         super().__init__(f"{display_path(path)}: {reason}")
 
 
 @contextlib.contextmanager
-def open_container(path: str | bytes | os.PathLike[str]) -> Iterator[InputContainer]:
+def open_container(path: VideoPath, *, generate_times: bool = False) -> Iterator[InputContainer]:
     """The open container of the file at `path`, closed at the end of the block.
 
     The content decides about the format, not the name. No other file is read.
+
+    Args:
+        path: the file.
+        generate_times: whether libav makes up missing presentation times. AVI has none, but most other containers
+            need them. They jump back and forth, so for decoding the decoding times are better.
 
     Raises:
         UnusableVideo: if `path` is not a file, or its format is not accepted.
@@ -118,14 +125,12 @@ def open_container(path: str | bytes | os.PathLike[str]) -> Iterator[InputContai
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnusableVideo(path, f"{NO_PICTURE} (not a video file that vtag reads)") from error
     with container:
-        # AVI has no presentation times. Those that libav generates jump back and forth; decoding times are right.
-        container.flags &= ~_GENERATE_TIMES
+        if not generate_times:
+            container.flags &= ~_GENERATE_TIMES
         yield container
 
 
-def choose_stream(
-    container: InputContainer, path: str | bytes | os.PathLike[str]
-) -> tuple[VideoStream, bool]:
+def choose_stream(container: InputContainer, path: VideoPath) -> tuple[VideoStream, bool]:
     """The video stream, and whether packets were read to find it (then reopen the file before decoding).
 
     Cover pictures do not count. Streams with more than one frame come first, then the one marked as default, then

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.text import display_path
-from vtag.engine.video.read.container import MAX_PIXELS, NO_PICTURE, UnusableVideo
+from vtag.engine.video.read.container import MAX_PIXELS, NO_PICTURE, UnusableVideo, VideoPath
 from vtag.engine.video.read.probe import VideoInfo
 
 # what the tools of data sets write: img_00001.jpg (mmaction2, PaddleVideo), frame_000001.png, 00001.jpg
@@ -32,7 +32,7 @@ def is_frame_folder(names: Iterable[bytes]) -> bool:
 class FrameFolder:
     """The frames of one folder, ordered by their numbers. Raises UnusableVideo if there are none."""
 
-    def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
+    def __init__(self, path: VideoPath) -> None:
         self._folder = os.fsencode(path)
         try:
             matches = [match for name in os.listdir(self._folder) if (match := _FRAME.fullmatch(name))]

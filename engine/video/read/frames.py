@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import av.error
 import av.stream
 
-from vtag.engine.video.read.container import open_container, video_stream
+from vtag.engine.video.read.container import VideoPath, open_container, video_stream
 from vtag.engine.video.read.probe import PacketReader, StreamInfo, frame_pts
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class FrameSource:
 
     def __init__(
         self,
-        path: str | bytes | os.PathLike[str],
+        path: VideoPath,
         stream_info: StreamInfo,
         *,
         threads: int | None = None,

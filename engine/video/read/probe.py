@@ -16,6 +16,7 @@ from vtag.engine.text import printable
 from vtag.engine.video.read.container import (
     NO_PICTURE,
     UnusableVideo,
+    VideoPath,
     choose_stream,
     error_text,
     frame_rate,
@@ -74,12 +75,12 @@ class StreamInfo:
     claimed_ms: int | None  # duration that the container claims
 
 
-def probe(path: str | bytes | os.PathLike[str]) -> VideoInfo:
+def probe(path: VideoPath) -> VideoInfo:
     """The video at `path`. Raises VideoError if it has no picture that can be decoded."""
     return probe_stream(path).video
 
 
-def read_claimed_ms(path: str | bytes | os.PathLike[str]) -> int | None:
+def read_claimed_ms(path: VideoPath) -> int | None:
     """The duration that the container claims: fast to read, but only good for estimates.
 
     None if it claims none, or more than the file's size allows (1000 bytes a second). Raises VideoError.
@@ -91,7 +92,7 @@ def read_claimed_ms(path: str | bytes | os.PathLike[str]) -> int | None:
     return claimed_ms if claimed_ms is not None and 0 < claimed_ms <= max_ms else None
 
 
-def probe_stream(path: str | bytes | os.PathLike[str]) -> StreamInfo:
+def probe_stream(path: VideoPath) -> StreamInfo:
     """What is known of a video before it is decoded. Decodes one frame, to prove that it can be.
 
     The duration comes from the packets: of all of a small file, of the end of a larger one. Raises UnusableVideo.
@@ -105,9 +106,7 @@ def probe_stream(path: str | bytes | os.PathLike[str]) -> StreamInfo:
         return _probe_container(container, video_stream(container, index), path)
 
 
-def _probe_container(
-    container: InputContainer, stream: VideoStream, path: str | bytes | os.PathLike[str]
-) -> StreamInfo:
+def _probe_container(container: InputContainer, stream: VideoStream, path: VideoPath) -> StreamInfo:
     stream.thread_type = "NONE"  # with threads the first frame would come only after several packets
     packets = PacketReader(container, stream)
     timing = _Timing(frame_rate(stream))
@@ -156,7 +155,7 @@ def _claimed_ms(container: InputContainer, stream: VideoStream) -> int | None:
     return round(container.duration / 1000) if container.duration else None
 
 
-def count_frames(path: str | bytes | os.PathLike[str], stream_info: StreamInfo) -> int:
+def count_frames(path: VideoPath, stream_info: StreamInfo) -> int:
     """How many frames the file contains, counted without decoding."""
     with open_container(path) as container:
         stream = video_stream(container, stream_info.stream_index)
@@ -258,7 +257,7 @@ class _Timing:
         return max(end, first_pts + 1)
 
 
-def _first_frame(packets: PacketReader, timing: _Timing, path: str | bytes | os.PathLike[str]) -> VideoFrame:
+def _first_frame(packets: PacketReader, timing: _Timing, path: VideoPath) -> VideoFrame:
     first_error = ""
     for number, packet in enumerate(packets):
         timing.add(packet)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo
+from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, VideoPath
 from vtag.engine.video.read.convert import rotate_upright
 from vtag.engine.video.read.frame_folder import FrameFolder
 from vtag.engine.video.read.frames import FrameSource
@@ -27,7 +27,7 @@ MAX_ASPECT_RATIO = 3  # of a whole picture; a longer one is cropped, to bound it
 
 
 def read_protocol_views(
-    path: str | bytes | os.PathLike[str],
+    path: VideoPath,
     *,
     protocol: PublishedProtocol = "clip",
     frames: int = 32,
@@ -75,7 +75,7 @@ def read_protocol_views(
 
 
 def read_training_clip(
-    path: str | bytes | os.PathLike[str],
+    path: VideoPath,
     *,
     share: float,
     frames: int = 32,
@@ -130,7 +130,7 @@ class _FrameSink(Protocol):
 
 
 def _read(
-    path: str | bytes | os.PathLike[str],
+    path: VideoPath,
     choose_indices: Callable[[int], list[list[int]]],
     sink: _FrameSink,
     options: _DecodeOptions,
@@ -214,7 +214,7 @@ class _CroppedFrames:
 
 
 def _decode(
-    path: str | bytes | os.PathLike[str],
+    path: VideoPath,
     stream_info: StreamInfo,
     chosen: set[int],
     sink: _FrameSink,

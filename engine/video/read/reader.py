@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,7 +10,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, error_text
+from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, VideoPath, error_text
 from vtag.engine.video.read.convert import Converter
 from vtag.engine.video.read.frames import FrameSource, TimedFrame
 from vtag.engine.video.read.probe import StreamInfo, VideoInfo, probe_stream
@@ -46,7 +45,7 @@ class Clip:
 
 
 def read_clips(
-    path: str | bytes | os.PathLike[str],
+    path: VideoPath,
     sampling: Sampling,
     *,
     skip: Callable[[int], bool] | Collection[int] = (),
@@ -82,7 +81,7 @@ class ClipReader:
 
     def __init__(
         self,
-        path: str | bytes | os.PathLike[str],
+        path: VideoPath,
         sampling: Sampling,
         skip: Callable[[int], bool] | Collection[int] = (),
         threads: int | None = None,

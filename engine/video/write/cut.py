@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _SEEK_MARGINS_S = (0, 3, 12, 60)  # seeking may lead to any packet; then an earlier target has to be tried
 _AUDIO_LAG_S = 2  # how far behind the video packets audio packets may be in a file
-_GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS: AVI has no presentation times, but other containers need them
 # no other container helps against these
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _ENCODED_SUFFIX = ".mp4"
@@ -118,8 +117,7 @@ def _copy(source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, ta
     first_s = stream_info.first_pts * stream_info.time_base
     key_s, seek_s = _find_key_frame(source, stream_info, first_s + Fraction(start_ms, 1000))
     end_s = first_s + Fraction(end_ms, 1000)
-    with open_container(source) as container:
-        container.flags |= _GENERATE_TIMES
+    with open_container(source, generate_times=True) as container:
         video = video_stream(container, stream_info.stream_index)
         audio = [s for s in container.streams.audio if s.codec_context is not None]
         copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in (video, *audio)}
@@ -192,8 +190,7 @@ class _KeyFrame(NamedTuple):
 def _find_key_frame(source: bytes, stream_info: StreamInfo, time_s: Fraction) -> _KeyFrame:
     """The last key frame at or before `time_s`; the first one if all are later."""
     for seek_s in (*(time_s - margin for margin in _SEEK_MARGINS_S), None):
-        with open_container(source) as container:
-            container.flags |= _GENERATE_TIMES
+        with open_container(source, generate_times=True) as container:
             video = video_stream(container, stream_info.stream_index)
             if seek_s is not None and not _seek(container, video, seek_s):
                 continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo
+from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, VideoPath
 from vtag.engine.video.read.convert import Converter
 from vtag.engine.video.read.frames import FrameSource, TimedFrame
 from vtag.engine.video.read.probe import StreamInfo, probe_stream
@@ -28,7 +27,7 @@ _MOMENT_RATE = 25  # frames a second, nominal: each frame keeps its own time
 _JPEG_QUALITY = 4  # mjpeg's quantiser: 2 is best, 31 worst
 
 
-def render_picture(path: str | bytes | os.PathLike[str], time_ms: int) -> bytes:
+def render_picture(path: VideoPath, time_ms: int) -> bytes:
     """The frame displayed at `time_ms` as JPEG, upright; the last one if the video ends before. Raises VideoError."""
     stream_info = probe_stream(path)
     frame = None
@@ -50,7 +49,7 @@ def render_picture(path: str | bytes | os.PathLike[str], time_ms: int) -> bytes:
     return b"".join(bytes(packet) for packet in [*encoder.encode(picture), *encoder.encode(None)])
 
 
-def write_moment(path: str | bytes | os.PathLike[str], start_ms: int, end_ms: int, target: Path) -> None:
+def write_moment(path: VideoPath, start_ms: int, end_ms: int, target: Path) -> None:
     """Write the moment from `start_ms` to `end_ms` to `target`: H.264 in MP4 without sound, for any browser.
 
     The times in the file count from `start_ms`. Raises VideoError.
