@@ -2,23 +2,18 @@
 
 import os
 
-INTERRUPTED = 130
+from vtag.app.interrupts import INTERRUPTED, is_interrupt
 
 
 def main() -> None:
-    """The command line, as `cli.main`. Interrupted while it is loaded it has done nothing, and says nothing."""
+    """Run `cli.main`. Ctrl-C while it is imported ends the process silently with 130."""
     try:
         from vtag.app.cli import main as run
     except BaseException as error:
-        if is_interruption(error):
+        if is_interrupt(error):
             os._exit(INTERRUPTED)
         raise
     run()
-
-
-def is_interruption(error: BaseException) -> bool:
-    """Whether it comes of Ctrl-C: Python 3.11 makes a RuntimeError of what interrupts a `__set_name__`."""
-    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vtag.app.__main__ import INTERRUPTED, is_interruption
 from vtag.app.commands import (
     annotate,
     cut,
@@ -32,6 +31,7 @@ from vtag.app.commands import (
     ui,
 )
 from vtag.app.console import complain, put
+from vtag.app.interrupts import INTERRUPTED, is_interrupt
 from vtag.app.query_options import QueryCommand
 from vtag.engine.errors import VtagError
 
@@ -131,7 +131,7 @@ def main() -> None:
         complain(str(error))
         sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
-        if is_interruption(error):
+        if is_interrupt(error):
             _leave_interrupted()
         if debug:
             raise
