@@ -159,6 +159,6 @@ def _put_splits(
             say(f"{split}: {len(rows)} videos are missing ({names}{' ...' if len(rows) > 5 else ''})")
     for split, row in splits.items():
         put(
-            f"{split:<6} {row['kinetics']:>7} found  {row['missing']:>6} missing  {row['broken']:>5} broken"
+            f"{split:<6} {row['found']:>7} found  {row['missing']:>6} missing  {row['broken']:>5} broken"
             + (f"  {row['unlabelled']} rows without a label" if row["unlabelled"] else "")
         )
