@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import COVERED_SHARE, END_OF_TIME_MS, covers
 from vtag.engine.library.store.duplicates import with_duplicates
+
+if TYPE_CHECKING:
+    from vtag.engine.library.database import Library
 
 _SHOWN_MS = 1000  # length of the segment of an annotation on a whole video whose length is not known yet
 

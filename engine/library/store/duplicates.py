@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import TYPE_CHECKING
 
-from vtag.engine.library.database import Library
 from vtag.engine.library.store import observations
+
+if TYPE_CHECKING:
+    from vtag.engine.library.database import Library
 
 _LENGTH_TOLERANCE_MS = 100  # containers round times differently
 

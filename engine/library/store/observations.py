@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library, now
+from vtag.engine.library.timestamps import now
+
+if TYPE_CHECKING:
+    from vtag.engine.library.database import Library
 
 _FLOAT16_MAX = 65504.0
 _MAX_BLOB_BYTES = 900 * 2**20  # SQLite's own limit for a value is 1,000,000,000 bytes
