@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vtag.app.ui.html_moments import VideoRange, gallery, range_card
-from vtag.app.ui.html_parts import note
-from vtag.app.ui.html_teach import example_section, metrics_table, tag_chips, tag_form
+from vtag.app.ui.html_parts import note, section
+from vtag.app.ui.html_teach import metrics_table, tag_chips, tag_form
 from vtag.app.ui.subprocess_command import run_for_json
 from vtag.engine.errors import QueryError, VtagError
 from vtag.engine.jobs.job_queue import JobQueue
@@ -44,7 +44,7 @@ def show_examples(library: Path, tag: str) -> str:
     examples = sum(annotation.verdict != "rejected" for annotation in annotations)
     title = f"{examples} of {tag}, {len(annotations) - examples} of something else"
     cards = [range_card(VideoRange(*row[:4], ""), row.verdict) for row in annotations]
-    return example_section(title, gallery(cards, name="Examples")) + tag_form(tag)
+    return section(title, gallery(cards, name="Examples")) + tag_form(tag)
 
 
 def show_choices(library: Path, tag: str, ranges: list[VideoRange], name: str) -> str:
@@ -54,7 +54,7 @@ def show_choices(library: Path, tag: str, ranges: list[VideoRange], name: str) -
     with closing(open_reader(library)) as reader:
         annotations = page_queries.label_annotations(reader, tag.strip()) if tag.strip() else []
     cards = [range_card(video_range, _verdict(video_range, annotations)) for video_range in ranges]
-    return example_section(name, gallery(cards, name=name))
+    return section(name, gallery(cards, name=name))
 
 
 def _verdict(video_range: VideoRange, annotations: list[page_queries.AnnotationRow]) -> str:

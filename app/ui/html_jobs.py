@@ -57,11 +57,6 @@ def jobs_panel(
     return f"{alert}{''.join(active)}{waiting}{idle_note}"
 
 
-def recent_moments(cards: str) -> str:
-    """The latest moments of a scan that runs; `cards` is HTML."""
-    return f"{heading('Found so far', 3)}{cards}"
-
-
 def _title(kind: str, subject: str) -> str:
     return f"<strong>{escape(run_title(kind))}</strong> {path(subject)}"
 

@@ -183,8 +183,8 @@ def _curve_form(label: str) -> str:
 
 
 def _bar(moment: MomentRow, length_ms: int, is_selected: bool) -> str:
-    left = 100 * moment.start_ms / length_ms
-    width = max(0.4, 100 * (moment.end_ms - moment.start_ms) / length_ms)
+    left_percent = 100 * moment.start_ms / length_ms
+    width_percent = max(0.4, 100 * (moment.end_ms - moment.start_ms) / length_ms)
     verdict = f", {moment.verdict}" if moment.verdict else ""
     source = "yours" if moment.is_own else f"score {moment.score:.2f}{verdict}"
     name = f"{moment.label} {format_time(moment.start_ms)} to {format_time(moment.end_ms)}, {source}"
@@ -194,7 +194,8 @@ def _bar(moment: MomentRow, length_ms: int, is_selected: bool) -> str:
     return (
         f'<button type="button" class="{css_class}" data-do="seek" '
         f'data-seek="{moment.start_ms}" data-end="{moment.end_ms}" data-moment="{moment.id}" '
-        f'style="left:{left:.3f}%;width:{width:.3f}%" aria-label="{escape(name)}" title="{escape(name)}"></button>'
+        f'style="left:{left_percent:.3f}%;width:{width_percent:.3f}%" '
+        f'aria-label="{escape(name)}" title="{escape(name)}"></button>'
     )
 
 

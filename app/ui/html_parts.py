@@ -36,6 +36,11 @@ def heading(title: str, level: int = 2) -> str:
     return f"<h{level}>{escape(title)}</h{level}>"
 
 
+def section(title: str, content: str, level: int = 2) -> str:
+    """A heading above `content`, which is HTML."""
+    return heading(title, level) + content
+
+
 def path(display: str) -> str:
     """A path, which may break anywhere in a line."""
     return f'<span class="vtag-path">{escape(display)}</span>'
@@ -90,9 +95,9 @@ def table(name: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> s
 
 
 def statistics(numbers: Iterable[tuple[str, str]]) -> str:
-    """A row of numbers, each with what it counts."""
+    """A row of numbers, each with the name of what it counts."""
     items = "".join(
-        f"<div><dt>{escape(what)}</dt><dd>{escape(number)}</dd></div>" for number, what in numbers
+        f"<div><dt>{escape(name)}</dt><dd>{escape(number)}</dd></div>" for number, name in numbers
     )
     return f'<dl class="vtag-figures">{items}</dl>'
 

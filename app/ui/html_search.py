@@ -19,11 +19,6 @@ def welcome() -> str:
     )
 
 
-def result_section(title: str, cards: str) -> str:
-    """A heading above `cards`, which is HTML."""
-    return heading(title) + cards
-
-
 def suggestion_rows(rows: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
     """Rows of queries to press: the name of each row, and the caption and query of each button."""
     return "".join(

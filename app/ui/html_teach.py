@@ -20,11 +20,6 @@ def tag_chips(counts: Sequence[tuple[str, int]]) -> str:
     return f'{heading("Your tags")}<ul class="vtag-chips" aria-label="Your tags">{items}</ul>'
 
 
-def example_section(title: str, cards: str) -> str:
-    """A heading above `cards`, which is HTML."""
-    return heading(title) + cards
-
-
 def tag_form(tag: str) -> str:
     """The form that renames or removes a tag with all its examples."""
     remove = button("drop", "Remove the tag", description=f"Remove the tag: {tag}", data={"tag": tag})
@@ -58,11 +53,6 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         )
     remarks = "".join(note(str(remark)) for remark in metrics.get("remarks", ()))
     return f"{table('Metrics', columns, rows)}{false_alarms}{remarks}"
-
-
-def report_section(reports: str) -> str:
-    """The reports of the models that were trained here; `reports` is HTML."""
-    return f"{heading('Trained models')}{reports}"
 
 
 def model_report(name: str, metrics: Mapping[str, Any], history: Mapping[str, Sequence[float]]) -> str:

@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vtag.app.ui.html_jobs import folder_chooser, history_section, jobs_panel, recent_moments
+from vtag.app.ui.html_jobs import folder_chooser, history_section, jobs_panel
 from vtag.app.ui.html_moments import gallery, moment_card
-from vtag.app.ui.html_parts import format_duration, note
+from vtag.app.ui.html_parts import format_duration, note, section
 from vtag.app.ui.subprocess_command import run_for_json
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import job_queue
@@ -82,7 +82,7 @@ def show_progress(library: Path, queue: JobQueue) -> str:
         moments = page_queries.latest_moments(reader, _LATEST_MOMENTS) if active_runs else []
     panel = jobs_panel(active_runs, queue.starting_job(), queue.waiting_jobs(), queue.failure)
     if moments:
-        panel += recent_moments(gallery(map(moment_card, moments), name="Found so far"))
+        panel += section("Found so far", gallery(map(moment_card, moments), name="Found so far"), level=3)
     return panel
 
 

@@ -21,7 +21,7 @@ _VIEWS = [
 ]
 
 
-class _Fields(NamedTuple):
+class _ScanFields(NamedTuple):
     """The form, in the order of scan_control.ScanForm."""
 
     folders: gr.Textbox
@@ -32,7 +32,7 @@ class _Fields(NamedTuple):
     force: gr.Checkbox
 
 
-class _Controls(NamedTuple):
+class _ScanControls(NamedTuple):
     chooser: gr.HTML
     estimate: gr.Button
     start: gr.Button
@@ -63,7 +63,7 @@ def build(library: Path, queue: JobQueue, tab: gr.Tab) -> gr.HTML:
     return progress
 
 
-def _add_form() -> tuple[_Fields, _Controls]:
+def _add_form() -> tuple[_ScanFields, _ScanControls]:
     folders = gr.Textbox(label="Folders on this machine, one a line", placeholder="/home/me/Videos", lines=2)
     chooser = add_folder_chooser("vtag-chooser", serial_group="folders")
     model = gr.Dropdown(
@@ -88,12 +88,12 @@ def _add_form() -> tuple[_Fields, _Controls]:
         start = gr.Button("Start scan", variant="primary", min_width=120)
     cost = gr.HTML(elem_id="vtag-scan-cost")
     message = gr.HTML(elem_id="vtag-scan-said")
-    fields = _Fields(folders, model, stride, view, retry, force)
-    return fields, _Controls(chooser, estimate, start, cost, message)
+    fields = _ScanFields(folders, model, stride, view, retry, force)
+    return fields, _ScanControls(chooser, estimate, start, cost, message)
 
 
 def _connect_form(
-    library: Path, queue: JobQueue, fields: _Fields, controls: _Controls, progress: gr.HTML
+    library: Path, queue: JobQueue, fields: _ScanFields, controls: _ScanControls, progress: gr.HTML
 ) -> None:
     """Connect the folder chooser and the buttons How long? and Start scan."""
 

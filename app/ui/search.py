@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtag.app.ui.html_moments import VideoRange, gallery, moment_card, range_card
-from vtag.app.ui.html_parts import note, quote_label
-from vtag.app.ui.html_search import result_section, suggestion_rows, welcome
+from vtag.app.ui.html_parts import note, quote_label, section
+from vtag.app.ui.html_search import suggestion_rows, welcome
 from vtag.engine.errors import QueryError, VtagError
 from vtag.engine.jobs.job_queue import active_runs
 from vtag.engine.library import page_queries
@@ -93,7 +93,7 @@ def _show_latest(reader: sqlite3.Connection) -> str:
     """The latest moments; if they fill no page, the latest videos, too, and what leads to more moments."""
     moments = page_queries.latest_moments(reader, PAGE_SIZE)
     if moments:
-        content = result_section("Last seen", gallery(map(moment_card, moments), name="Moments last seen"))
+        content = section("Last seen", gallery(map(moment_card, moments), name="Moments last seen"))
     elif active_runs(reader):
         content = note("No moment was found yet: Scan shows what runs.")
     else:
@@ -109,7 +109,7 @@ def _show_latest(reader: sqlite3.Connection) -> str:
         range_card(VideoRange(video, display, 0, length_ms, ""), has_similar=True)
         for video, display, length_ms in videos
     ]
-    return content + result_section("Videos", gallery(cards, name="Videos last seen"))
+    return content + section("Videos", gallery(cards, name="Videos last seen"))
 
 
 def show_similar_to_moment(library: Path, moment_id: int) -> str:
@@ -139,7 +139,7 @@ def show_similar_to_time(library: Path, content: int, time_ms: int) -> str:
         )
         for n in neighbours
     ]
-    return result_section("More like this", gallery(cards, name="Moments that look alike"))
+    return section("More like this", gallery(cards, name="Moments that look alike"))
 
 
 def show_suggestions(library: Path) -> str:

@@ -54,7 +54,7 @@ class _FolderFields(NamedTuple):
     start: gr.Button
 
 
-class _Views(NamedTuple):
+class _TeachViews(NamedTuple):
     message: gr.HTML
     progress: gr.HTML
     cards: TeachComponents
@@ -81,7 +81,7 @@ def build(library: Path, queue: JobQueue, tab: gr.Tab) -> TeachComponents:
             cards = TeachComponents(
                 _add_list("vtag-trial"), _add_list("vtag-examples"), _add_list("vtag-choices")
             )
-            views = _Views(message, progress, cards, gr.HTML(elem_id="vtag-measured"))
+            views = _TeachViews(message, progress, cards, gr.HTML(elem_id="vtag-measured"))
     _connect_examples(library, tag_fields, ranges, views)
     _connect_teaching(library, queue, tag_fields, ranges, views)
     _connect_folder_training(library, queue, folder_fields, views)
@@ -147,7 +147,7 @@ def _show_cards(
     )
 
 
-def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views: _Views) -> None:
+def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views: _TeachViews) -> None:
     """Search for candidates, say Yes or No to them, and switch to another tag."""
 
     def find(tag: str, query: str, preview: list[VideoRange]) -> tuple[object, ...]:
@@ -184,7 +184,7 @@ def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views:
 
 
 def _connect_teaching(
-    library: Path, queue: JobQueue, fields: _TagFields, ranges: _Ranges, views: _Views
+    library: Path, queue: JobQueue, fields: _TagFields, ranges: _Ranges, views: _TeachViews
 ) -> None:
     """Preview, keep, rename and remove a tag. Each trains a head, which takes seconds."""
 
@@ -216,7 +216,9 @@ def _connect_teaching(
     connect(fields.keep.click, keep, None, message, is_slow=True, serial_group=_TEACHING)
 
 
-def _connect_folder_training(library: Path, queue: JobQueue, fields: _FolderFields, views: _Views) -> None:
+def _connect_folder_training(
+    library: Path, queue: JobQueue, fields: _FolderFields, views: _TeachViews
+) -> None:
     """Choose a folder of labelled clips, and train on it."""
 
     def take(event: gr.EventData) -> str:
@@ -237,7 +239,7 @@ def _connect_folder_training(library: Path, queue: JobQueue, fields: _FolderFiel
     connect(fields.start.click, start, inputs, outputs, serial_group=_TRAINING, once=True)
 
 
-def _connect_progress(library: Path, queue: JobQueue, tab: gr.Tab, views: _Views) -> None:
+def _connect_progress(library: Path, queue: JobQueue, tab: gr.Tab, views: _TeachViews) -> None:
     """Show the progress of a training, and its metrics when it has ended."""
     show_progress = partial(training_control.show_progress, library, queue)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vtag.app.ui.html_jobs import jobs_panel
-from vtag.app.ui.html_parts import note
-from vtag.app.ui.html_teach import model_report, report_section, unfinished_section
+from vtag.app.ui.html_parts import note, section
+from vtag.app.ui.html_teach import model_report, unfinished_section
 from vtag.engine.checkpoints.model_folder import SPEC_FILE
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import job_queue
@@ -126,7 +126,7 @@ def show_reports() -> str:
         metrics = _read_metrics(model.folder)
         if metrics:
             reports += model_report(model.name, metrics, _read_history(model.folder))
-    return report_section(reports) if reports else ""
+    return section("Trained models", reports) if reports else ""
 
 
 def _read_metrics(folder: Path) -> dict[str, Any]:

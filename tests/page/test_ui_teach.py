@@ -167,6 +167,41 @@ def test_a_network_is_trained_with_live_curves_cancelled_and_goes_on(
         page.locator("#vtag-results .vtag-card", has_text="red").first.wait_for()
 
 
+def teach_from_folder(page: Page, labelled: Path) -> None:
+    """Train a head on a folder, after a wrong path, and wait for its metrics."""
+    page.get_by_text("From a folder of labelled clips").click()
+    for folder, message in (("/nowhere", "There is no"), (labelled, "taught as the model")):
+        page.get_by_label("Folder with one folder of clips a tag").fill(str(folder))
+        page.get_by_role("button", name="Teach from this folder").click()
+        page.locator("#vtag-teach-said", has_text=message).wait_for()
+    open_tab(page, "Scan")
+    page.locator("#vtag-runs").get_by_text("Training").wait_for()
+    page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
+    open_tab(page, "Teach")
+    page.locator("#vtag-measured summary", has_text="labelled-tags").click()
+    for name in ("red", "green", "blue"):  # a row in the table, and one in the matrix
+        assert page.locator("#vtag-measured tr", has_text=name).count() >= 2
+    page.locator("#vtag-measured").get_by_text("Rows: what it was.").wait_for()
+
+
+def keep_and_rename_tag(page: Page) -> None:
+    """Choose two examples of `lines`, keep the tag, and rename it to `bars`."""
+    page.get_by_label("Tag to teach").fill("lines")
+    page.get_by_label("Find examples by a search").fill("archery OR yoga OR bike")
+    page.get_by_role("button", name="Find", exact=True).click()
+    for name in ("red0.mp4", "red1.mp4"):
+        page.locator("#vtag-choices").get_by_role("button", name=f"Yes, {name}").first.click()
+    examples = page.locator("#vtag-examples")
+    examples.get_by_text("2 of lines").wait_for()
+    page.get_by_role("button", name="Keep it").click()
+    page.get_by_text("with all your tags (lines)").wait_for()
+    page.get_by_label("New name").fill("bars")
+    page.get_by_role("button", name="Rename the tag").click()
+    page.get_by_text("with all your tags (bars)").wait_for()
+    examples.get_by_text("2 of bars").wait_for()
+    assert page.get_by_label("Tag to teach").input_value() == "bars"
+
+
 @pytest.mark.slow  # four trainings, if small ones
 def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
     open_page: OpenPage, home: Path, tmp_path: Path
@@ -175,19 +210,7 @@ def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
     with serve_page(home) as (address, _):
         page = open_page(base_url=address)
         open_tab(page, "Teach")
-        page.get_by_text("From a folder of labelled clips").click()
-        for folder, message in (("/nowhere", "There is no"), (tmp_path / "labelled", "taught as the model")):
-            page.get_by_label("Folder with one folder of clips a tag").fill(str(folder))
-            page.get_by_role("button", name="Teach from this folder").click()
-            page.locator("#vtag-teach-said", has_text=message).wait_for()
-        open_tab(page, "Scan")
-        page.locator("#vtag-runs").get_by_text("Training").wait_for()
-        page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
-        open_tab(page, "Teach")
-        page.locator("#vtag-measured summary", has_text="labelled-tags").click()
-        for name in ("red", "green", "blue"):  # a row in the table, and one in the matrix
-            assert page.locator("#vtag-measured tr", has_text=name).count() >= 2
-        page.locator("#vtag-measured").get_by_text("Rows: what it was.").wait_for()
+        teach_from_folder(page, tmp_path / "labelled")
 
         # later scans use the new model, too
         (tmp_path / "more").mkdir()
@@ -204,20 +227,7 @@ def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
         page.locator("#vtag-results .vtag-card", has_text="sea.mp4").first.wait_for()
         open_tab(page, "Teach")
 
-        page.get_by_label("Tag to teach").fill("lines")
-        page.get_by_label("Find examples by a search").fill("archery OR yoga OR bike")
-        page.get_by_role("button", name="Find", exact=True).click()
-        for name in ("red0.mp4", "red1.mp4"):
-            page.locator("#vtag-choices").get_by_role("button", name=f"Yes, {name}").first.click()
-        examples = page.locator("#vtag-examples")
-        examples.get_by_text("2 of lines").wait_for()
-        page.get_by_role("button", name="Keep it").click()
-        page.get_by_text("with all your tags (lines)").wait_for()
-        page.get_by_label("New name").fill("bars")
-        page.get_by_role("button", name="Rename the tag").click()
-        page.get_by_text("with all your tags (bars)").wait_for()
-        examples.get_by_text("2 of bars").wait_for()
-        assert page.get_by_label("Tag to teach").input_value() == "bars"
+        keep_and_rename_tag(page)
         open_tab(page, "Scan")
         page.locator("#vtag-now").get_by_text("Nothing runs.").wait_for()
         open_tab(page, "Search")
