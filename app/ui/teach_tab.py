@@ -246,16 +246,22 @@ def _connect_progress(library: Path, queue: JobQueue, tab: gr.Tab, views: _Teach
     def discard(event: gr.EventData) -> str:
         return training_control.discard_unfinished(library, queue, str(event.name))
 
-    def refresh(previous: str) -> tuple[object, object]:
-        progress = show_progress()
-        if progress == previous:
-            return gr.skip(), gr.skip()
+    def refresh(previous: str, was_training: bool) -> tuple[object, object, bool]:
+        # the panel may be empty while the process still ends: the reports follow when it has ended
         is_training = training_control.is_training(library, queue)
-        return progress, gr.skip() if is_training else training_control.show_reports()
+        has_ended = was_training and not is_training
+        progress = show_progress()
+        is_changed = progress != previous
+        return (
+            progress if is_changed else gr.skip(),
+            training_control.show_reports() if has_ended or (is_changed and not is_training) else gr.skip(),
+            is_training,
+        )
 
     progress = views.progress
+    was_training = gr.State(False)
     connect_job_buttons(progress, views.message, queue, show_progress, serial_group=_TRAINING)
     connect(progress.drop, discard, None, progress, serial_group=_TRAINING)
-    outputs = [progress, views.reports]
-    connect(gr.Timer(TICK_S).tick, refresh, progress, outputs, serial_group=_TRAINING, once=True)
+    inputs, outputs = [progress, was_training], [progress, views.reports, was_training]
+    connect(gr.Timer(TICK_S).tick, refresh, inputs, outputs, serial_group=_TRAINING, once=True)
     connect(tab.select, show_progress, None, progress, serial_group=_TRAINING)
