@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import unicodedata
+from collections.abc import Iterator
 
 # controls, format characters (bidirectional overrides among them), surrogates, line and paragraph separators
 _UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JOINER = "\u200d"  # a format character that emoji need
+_BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def text_encoding(head: bytes) -> str:
+    """The encoding of a text file by its first bytes: UTF-8, or UTF-16 or UTF-32 as editors on Windows write it."""
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            return encoding
+    # UTF-16 without a mark: one byte of the first character, mostly an ASCII character, is zero
+    if len(head) >= 2 and (head[0] == 0) != (head[1] == 0):
+        return "utf-16-be" if head[0] == 0 else "utf-16-le"
+    return "utf-8"
+
+
+def decode_text(data: bytes, errors: str = "strict") -> str:
+    """The text of a file that a person or another program wrote: without its mark, each line ended by a newline.
+
+    Raises UnicodeDecodeError if it is no text in UTF-8, UTF-16 or UTF-32.
+    """
+    text = data.decode(text_encoding(data[:4]), errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_text_file(path: str | os.PathLike[str]) -> str:
+    """The text of the file at `path`, as `decode_text` returns it. Raises OSError and UnicodeDecodeError."""
+    with open(path, "rb") as file:
+        return decode_text(file.read())
+
+
+def text_lines(file: io.BufferedReader, longest: int) -> Iterator[str]:
+    """The lines of an open text file, as `decode_text` returns them; longer ones in parts of `longest` characters.
+
+    Bytes that do not fit the encoding become surrogates.
+    """
+    encoding = text_encoding(file.peek(4)[:4])
+    with io.TextIOWrapper(file, encoding, "surrogateescape") as text:
+        while line := text.readline(longest):
+            yield line
 
 
 def printable(text: str) -> str:

@@ -57,9 +57,8 @@ def vtag(vtag_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         *arguments: str | Path, timeout: float = 240, **kwargs: object
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "vtag.app", *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL, **kwargs
-        )
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **kwargs)
 
     return run
 

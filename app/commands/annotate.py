@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from vtag.app.options import Db, Json, within_integers
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.timestamps import local_minute
 from vtag.engine.system.atomic_write import atomic_path
-from vtag.engine.text import display_path, pluralize, printable
+from vtag.engine.text import display_path, pluralize, printable, text_lines
 
 if TYPE_CHECKING:
     from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
@@ -208,9 +207,9 @@ def import_words(
     )
 
     def lines() -> Iterator[bytes]:
-        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as source:
-            while line := source.readline(LONGEST_LINE + 1):
-                yield line
+        with open(0, "rb", closefd=False) if str(file) == "-" else file.open("rb") as source:
+            for line in text_lines(source, LONGEST_LINE + 1):
+                yield line.encode("utf-8", "surrogateescape")
 
     with open_library(db, new=True) as library:
         try:

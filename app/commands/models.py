@@ -24,7 +24,7 @@ from vtag.app.console import (
 )
 from vtag.app.options import Db, Json
 from vtag.engine.errors import ModelError
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path, printable, read_text_file
 
 if TYPE_CHECKING:
     from vtag.engine.models.catalog import CatalogEntry
@@ -272,7 +272,7 @@ def _read_labels(file: Path | None) -> list[str] | None:
     if file is None:
         return None
     try:
-        text = file.expanduser().read_text(encoding="utf-8-sig")
+        text = read_text_file(file.expanduser())
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"the labels {display_path(file)} cannot be read: {printable(str(error))}"

@@ -13,7 +13,7 @@ from vtag.assets import asset
 from vtag.engine.errors import ModelError
 from vtag.engine.models.https import host_name
 from vtag.engine.paths import home
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path, printable, read_text_file
 
 # ships with vtag; entries of the user's own file at home replace them, for example for a mirror
 CATALOG_FILE = "models.toml"
@@ -88,7 +88,7 @@ def read_catalog() -> dict[str, CatalogEntry]:
     own_file = home() / CATALOG_FILE
     if own_file.is_file():
         try:
-            text = own_file.read_text(encoding="utf-8")
+            text = read_text_file(own_file)
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"{display_path(own_file)} cannot be read: {printable(str(error))}") from error
         entries |= _entries(text, display_path(own_file))

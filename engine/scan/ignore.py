@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.text import display_path
+from vtag.engine.text import decode_text, display_path
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -29,8 +30,7 @@ class IgnoreRules:
         """Whether the rules exclude a path at or below `folder`."""
         rules: IgnoreRules | None = self
         while rules is not None:
-            relative = os.fsdecode(os.path.relpath(path, rules.folder))
-            excluded = rules.spec.check_file(relative.replace(os.sep, "/") + "/" * is_folder).include
+            excluded = rules.spec.check_file(_relative(path, rules.folder, is_folder=is_folder)).include
             if excluded is not None:
                 return bool(excluded)
             rules = rules.outer
@@ -49,7 +49,7 @@ class PathFilter:
         """Whether a path below `root` is excluded. A folder that `--include` does not match may contain matches."""
         if self._include is None and self._exclude is None:
             return False
-        relative = os.fsdecode(os.path.relpath(path, root)).replace(os.sep, "/") + "/" * is_folder
+        relative = _relative(path, root, is_folder=is_folder)
         if self._exclude is not None and self._exclude.match_file(relative):
             return True
         return self._include is not None and not is_folder and not self._include.match_file(relative)
@@ -69,20 +69,47 @@ def rules_above(root: bytes) -> IgnoreRules | None:
 
 
 def read_rules(folder: bytes, outer: IgnoreRules | None) -> IgnoreRules:
-    """The rules in the `.vtagignore` file of `folder`. Raises LibraryError if it cannot be read."""
+    """The rules in the `.vtagignore` file of `folder`. Raises LibraryError if it cannot be read.
+
+    The file may be in any encoding that an editor writes: a rule that is misread would let a scan into a folder
+    that the user excluded.
+    """
     path = os.path.join(folder, IGNORE_FILE)
     try:
         with open(path, "rb") as file:
-            text = file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise LibraryError(f"{display_path(path)} is too large: it can have {_MAX_BYTES} bytes")
+        text = decode_text(data, "surrogateescape")
     except OSError as error:
         raise LibraryError(f"{display_path(path)} cannot be read: {error.strerror or error}") from error
-    return IgnoreRules(folder, _parse(text.splitlines(), display_path(path)), outer)
+    except UnicodeDecodeError as error:
+        raise LibraryError(f"{display_path(path)} is not text: save it as UTF-8") from error
+    if "\0" in text:
+        raise LibraryError(f"{display_path(path)} is not text: save it as UTF-8")
+    lines = [spelling for line in text.split("\n") for spelling in _spellings(line)]
+    return IgnoreRules(folder, _parse(lines, display_path(path)), outer)
+
+
+def _spellings(line: str) -> Sequence[str]:
+    """A rule as names on the disk may spell it: if it is not UTF-8, as its bytes and as an old Windows code page."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return line, os.fsencode(line).decode("cp1252", "replace").replace("\N{REPLACEMENT CHARACTER}", "?")
+    return (line,)
+
+
+def _relative(path: bytes, folder: bytes, *, is_folder: bool) -> str:
+    """A path as rules are matched with it: composed, since some systems store the accents of a name apart."""
+    relative = os.fsdecode(os.path.relpath(path, folder)).replace(os.sep, "/") + "/" * is_folder
+    return unicodedata.normalize("NFC", relative)
 
 
 def _parse(lines: Sequence[str], source: str) -> GitIgnoreSpec:
     from pathspec import GitIgnoreSpec
 
     try:
-        return GitIgnoreSpec.from_lines(lines)
+        return GitIgnoreSpec.from_lines(unicodedata.normalize("NFC", line) for line in lines)
     except ValueError as error:
         raise LibraryError(f"{source} has a pattern that cannot be understood: {error}") from error

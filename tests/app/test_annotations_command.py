@@ -179,6 +179,21 @@ def test_a_wrong_line_is_named_and_nothing_is_taken(
     )
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("from_stdin", [False, True])
+def test_a_file_that_a_shell_rewrote_is_read(
+    vtag: Vtag, vtag_home: Path, tmp_path: Path, encoding: str, from_stdin: bool
+) -> None:
+    file = tmp_path / "words.jsonl"
+    file.write_bytes(
+        (json.dumps(GOOD | {"label": "K\u00fcche"}, ensure_ascii=False) + "\r\n").encode(encoding)
+    )
+    with file.open("rb") as stdin:
+        ran(vtag("words", "import", "-" if from_stdin else file, stdin=stdin))
+    with Library.open(vtag_home / "library.db") as library:
+        assert [a.label for a in annotation_log.list_annotations(library.connection)] == ["K\u00fcche"]
+
+
 def test_of_two_words_on_a_place_the_later_counts_whatever_its_zone(library: Library) -> None:
     def take(verdict: str, said_at: str) -> int:
         line = json.dumps({**GOOD, "verdict": verdict, "said_at": said_at}).encode()

@@ -98,6 +98,15 @@ def test_a_user_adds_names_in_another_language(reader: sqlite3.Connection, vtag_
     assert "Küche" in labels.vocabulary().groups_of("dining")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_the_file_of_names_may_be_in_the_encoding_of_an_editor(
+    reader: sqlite3.Connection, vtag_home: Path, encoding: str
+) -> None:
+    text = '[names]\r\n"k\u00fcche" = ["cooking egg"]\r\n'
+    (vtag_home / "labels.toml").write_bytes(text.encode(encoding))
+    assert matching(reader, "k\u00fcche") == {"cooking egg"}
+
+
 def test_names_may_refer_to_each_other(reader: sqlite3.Connection, vtag_home: Path) -> None:
     (vtag_home / "labels.toml").write_text(
         '[names]\na = ["b", "yoga"]\nb = ["a", "zumba"]\n', encoding="utf-8"

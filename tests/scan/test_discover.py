@@ -111,6 +111,28 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path / "v"
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"]
+)
+def test_vtagignore_holds_in_every_encoding_that_editors_write(
+    tmp_path: Path, encoding: str, line_end: str
+) -> None:
+    for folder in ("private", "Cafe\u0301", "Stra\u00dfe", "kept"):
+        touch(tmp_path / folder / f"{folder[0]}.mp4")
+    rules = line_end.join(["private/", "Caf\u00e9/", "Stra\u00dfe/", ""])
+    (tmp_path / ".vtagignore").write_bytes(rules.encode(encoding))
+    assert file_names(tmp_path) == ["k.mp4"]
+
+
+@pytest.mark.parametrize("content", [b"private/\n\0\0\0\0", b"\xff\xfep", b"private/\n" * 2**18])
+def test_a_vtagignore_that_cannot_be_read_as_a_whole_ends_the_scan(tmp_path: Path, content: bytes) -> None:
+    touch(tmp_path / "private" / "a.mp4")
+    (tmp_path / ".vtagignore").write_bytes(content)
+    with pytest.raises(LibraryError, match=r"\.vtagignore"):
+        file_names(tmp_path)
+
+
 def test_vtagignore_leaves_out_as_gitignore_does(tree: Path) -> None:
     (tree / ".vtagignore").write_text("# what is not wanted\n*.mov\n/tmp/\n")
     assert found_below(tree) == {"a.mp4", "trips/a.mp4"}

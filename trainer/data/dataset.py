@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import VtagError
 from vtag.engine.scan.discover import discover
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path, printable, read_text_file
 from vtag.engine.video.read.frame_folder import is_frame_folder
 
 _MAX_LIST_BYTES = 256 << 20
@@ -114,7 +114,7 @@ def _read_list(file: Path, root: Path) -> tuple[list[LabelledClip], list[str]]:
     if file.stat().st_size > _MAX_LIST_BYTES:
         raise DatasetError(f"{display_path(file)} is too large to be a list of clips")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_text_file(file).splitlines()
     except UnicodeDecodeError:
         raise DatasetError(
             f"{display_path(file)} is no folder, and no text: a list has `path label` a line"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections import defaultdict
@@ -13,7 +14,7 @@ from pathlib import Path
 from vtag.assets import kinetics400_labels
 from vtag.engine.scan.discover import EXTENSIONS
 from vtag.engine.system.atomic_write import write_atomically
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path, printable, read_text_file
 from vtag.engine.video.read.frame_folder import is_frame_folder
 from vtag.trainer.data.dataset import DatasetError, label_from_name
 
@@ -202,11 +203,10 @@ def _read_table(table: Path) -> list[KineticsClip]:
     if table.stat().st_size > _MAX_TABLE_BYTES:
         return []
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if not _COLUMNS - {"label"} <= set(reader.fieldnames or ()):
-                return []
-            return [_row(table, reader.line_num, row) for row in reader]
+        reader = csv.DictReader(io.StringIO(read_text_file(table), newline=""))
+        if not _COLUMNS - {"label"} <= set(reader.fieldnames or ()):
+            return []
+        return [_row(table, reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error):
         return []
 

@@ -15,7 +15,7 @@ from typing import Any
 from vtag.assets import asset
 from vtag.engine.errors import ModelError, VtagError
 from vtag.engine.swin.config import IMAGENET_MEAN, IMAGENET_STD, SwinSizes
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path, printable, read_text_file
 
 _MAX_BYTES = 1 << 20  # of a recipe
 
@@ -130,7 +130,7 @@ def read_config(path: Path, changes: Sequence[str] = ()) -> Config:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ConfigError(f"{display_path(path)} is too large to be a recipe")
-        text = path.read_text(encoding="utf-8")
+        text = read_text_file(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError(f"the recipe {display_path(path)} cannot be read: {reason}") from error
@@ -155,7 +155,7 @@ def find_config(name: str, changes: Sequence[str] = ()) -> tuple[str, Config]:
     if (text := recipes().get(name)) is not None:
         return text, parse_config(text, changes, folder=Path.cwd(), name=name)
     config = read_config(Path(name), changes)
-    return Path(name).read_text(encoding="utf-8"), config
+    return read_text_file(name), config
 
 
 def recipes() -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path, printable, read_text_file
 from vtag.trainer.data.clip_source import LabelledVideo
 from vtag.trainer.data.dataset import Dataset, DatasetError, LabelledClip, label_from_name, read_dataset
 from vtag.trainer.network.config import Config
@@ -51,7 +51,7 @@ def read_label_names(config: Config) -> tuple[str, ...]:
     if not config.data.labels and (not file.is_file() or train.is_dir()):
         return ()
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_text_file(file).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"the labels in {display_path(file)} cannot be read") from error
     return tuple(label_from_name(line) for line in lines if line.strip())

@@ -15,7 +15,7 @@ from vtag.assets import asset
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.paths import home
-from vtag.engine.text import display_path, has_letters, printable
+from vtag.engine.text import display_path, has_letters, printable, read_text_file
 
 USER_FILE = "labels.toml"  # in vtag's home: the user's own synonyms and groups
 _TABLES = ("groups", "names")
@@ -130,7 +130,7 @@ def _read_vocabulary(user_file: Path | None, mtime_ns: int) -> Vocabulary:
     )
     if user_file is not None:
         try:
-            text = user_file.read_text(encoding="utf-8")
+            text = read_text_file(user_file)
         except (OSError, ValueError) as error:
             raise LibraryError(f"{display_path(user_file)} cannot be read as text: {error}") from error
         for table, additions in zip(tables, _parse_tables(text, display_path(user_file)), strict=True):
