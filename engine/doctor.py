@@ -128,11 +128,11 @@ def _backend() -> Iterator[Finding]:
     from vtag.engine.backends import autotune
 
     try:
-        if pinned := autotune.pinned():
-            yield Finding("backend", "ok", f"auto is {pinned}: {autotune.PIN} says so")
+        if pinned := autotune.pinned_backend():
+            yield Finding("backend", "ok", f"auto is {pinned}: {autotune.BACKEND_VARIABLE} says so")
     except VtagError as error:
-        yield Finding("backend", "wrong", str(error), f"unset {autotune.PIN}")
-    for choice in autotune.choices():
+        yield Finding("backend", "wrong", str(error), f"unset {autotune.BACKEND_VARIABLE}")
+    for choice in autotune.stored_measurements():
         onnx_time = "gives other answers" if choice.onnx_s is None else f"{choice.onnx_s:.2g} s"
         message = f"{choice.backend} (torch {choice.torch_s:.2g} s a clip, onnx {onnx_time}; both fp32)"
         yield Finding("backend", "ok", f"{choice.model} {choice.clip}: {message}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtag.engine.backends.onnx_cache import need_exporter
+from vtag.engine.backends.onnx_cache import require_exporter
 from vtag.engine.checkpoints.model_folder import ONNX_FILE
 from vtag.engine.library.database import Library
 from vtag.engine.library.store.heads import library_model_source
@@ -16,7 +16,7 @@ from vtag.engine.paths import library_path
 from vtag.engine.scan.sample_windows import library_videos, sample_windows
 
 if TYPE_CHECKING:
-    from vtag.engine.backends.export.onnx_writer import Compared
+    from vtag.engine.backends.export.onnx_writer import ExportComparison
 
 _FEW_WINDOWS = 4  # enough to compare numbers; int8 is compared by its share of equal answers
 
@@ -27,7 +27,7 @@ class ExportedModel:
 
     name: str
     size_bytes: int
-    compared: Compared
+    compared: ExportComparison
 
 
 def export_model(
@@ -56,9 +56,9 @@ def export_model(
     Raises ModelError if torch or the exporter is missing, if the model cannot be exported, or if the exported model
     computes something else than Torch; then nothing is written.
     """
-    need_exporter()
+    require_exporter()
     from vtag.engine.backends.export.onnx_writer import (
-        MOST_WINDOWS,
+        MAX_WINDOWS,
         ExportOptions,
         check_options,
         export,
@@ -70,7 +70,7 @@ def export_model(
     clip = (checkpoint.spec.frames, size, size) if size else None
     options = ExportOptions(precision, clip, batch, opset)
     check_options(checkpoint, options)
-    max_windows = MOST_WINDOWS if precision == "int8" else _FEW_WINDOWS
+    max_windows = MAX_WINDOWS if precision == "int8" else _FEW_WINDOWS
     paths = list(clips) or library_videos(library, max_windows)
     spec = spec_for(checkpoint.spec, clip)
     windows = sample_windows(paths, spec, max_windows) if paths else []

@@ -25,15 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.backends import onnx_cache
-from vtag.engine.backends.protocol import MOST_LANES, Backend, Output, usable_processors
-from vtag.engine.backends.synthetic_clips import generated
+from vtag.engine.backends.protocol import MAX_THREADS, Backend, Output, usable_processors
+from vtag.engine.backends.synthetic_clips import wave_clips
 from vtag.engine.checkpoints.checkpoint import Checkpoint, OnnxGraph
 from vtag.engine.errors import ModelError
 from vtag.engine.paths import home, make_private_dir
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.system.locks import LockHeldError, lock_file
 
-PIN = "VTAG_BACKEND"  # torch or onnx: what auto means, whatever was measured
+BACKEND_VARIABLE = "VTAG_BACKEND"  # torch or onnx: what auto means, whatever was measured
 _TOLERANCE = 1e-4  # relative to the largest value from 1 on
 _CLEARLY = 0.9  # of Torch's time
 _MOST_PAIRS = 15
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Choice:
+class Measurement:
     """What was measured, in seconds a clip; `onnx_s` is None where the answers differed."""
 
     model: str
@@ -53,35 +53,37 @@ class Choice:
     onnx_s: float | None
 
 
-def pinned() -> str | None:
+def pinned_backend() -> str | None:
     """What auto means by the user's word: torch or onnx; None where nothing is said. Raises ModelError."""
-    said = os.environ.get(PIN)
+    said = os.environ.get(BACKEND_VARIABLE)
     if said and said not in ("torch", "onnx"):
-        raise ModelError(f"{PIN} pins what --backend auto means: set it to torch or onnx, or unset it")
+        raise ModelError(
+            f"{BACKEND_VARIABLE} pins what --backend auto means: set it to torch or onnx, or unset it"
+        )
     return said or None
 
 
-def choose(checkpoint: Checkpoint, device: str, precision: str) -> OnnxGraph | None:
+def faster_graph(checkpoint: Checkpoint, device: str, precision: str) -> OnnxGraph | None:
     """The twin that auto runs instead of Torch; None where that is Torch. Measures and exports nothing."""
-    size = usual_size(checkpoint)
+    size = clip_size_of(checkpoint)
     if (
         device not in ("auto", "cpu")
         or precision not in ("auto", "fp32")
-        or not onnx_cache.is_here(checkpoint, size)
+        or not onnx_cache.has_export(checkpoint, size)
     ):
         return None
     kept = _read().get(_key(checkpoint, size))
     if kept is None or kept.backend != "onnx" or not _torch_computes_alike(device, precision):
         return None
-    return onnx_cache.known_twin(checkpoint, size)
+    return onnx_cache.cached_graph(checkpoint, size)
 
 
-def measure(checkpoint: Checkpoint, ours: Backend) -> None:
+def measure_backends(checkpoint: Checkpoint, ours: Backend) -> None:
     """Run Torch beside `ours`, the model's twin on the processor, and keep which one auto means; once.
 
     Where the result cannot be kept, or another process is measuring, nothing is done, and auto stays what it is.
     """
-    key = _key(checkpoint, usual_size(checkpoint))
+    key = _key(checkpoint, clip_size_of(checkpoint))
     if find_spec("torch") is None or key in _read():
         return
     try:
@@ -93,12 +95,12 @@ def measure(checkpoint: Checkpoint, ours: Backend) -> None:
         log.debug("%s cannot be written now", _file(), exc_info=True)
 
 
-def choices() -> list[Choice]:
+def stored_measurements() -> list[Measurement]:
     """All that was measured for this machine as it is now."""
     return [choice for key, choice in _read().items() if key.endswith(_machine())]
 
 
-def usual_size(checkpoint: Checkpoint) -> tuple[int, int, int]:
+def clip_size_of(checkpoint: Checkpoint) -> tuple[int, int, int]:
     """T, H, W of the clips that a model is made for."""
     return checkpoint.spec.frames, checkpoint.spec.crop, checkpoint.spec.crop
 
@@ -123,16 +125,16 @@ def _torch_computes_alike(device: str, precision: str) -> bool:
     return where.type == "cpu" and choose_precision(precision, where) == "fp32"
 
 
-def _measured(checkpoint: Checkpoint, ours: Backend) -> Choice:
+def _measured(checkpoint: Checkpoint, ours: Backend) -> Measurement:
     from vtag.engine.backends.torch_backend import TorchBackend
 
-    size = usual_size(checkpoint)
+    size = clip_size_of(checkpoint)
     torchs = TorchBackend(checkpoint, device="cpu", precision="fp32")
-    clips = np.stack(generated(size, min(usable_processors(), MOST_LANES)))  # as many as a scan hands over
+    clips = np.stack(wave_clips(size, min(usable_processors(), MAX_THREADS)))  # as many as a scan hands over
     same = same_answers(torchs.run(clips), ours.run(clips))  # the first run of both is not timed
     pairs = _pairs(torchs, ours, clips) if same else [(_seconds(torchs, clips), float("inf"))]
     took, other = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
-    return Choice(
+    return Measurement(
         checkpoint.spec.name,
         "x".join(map(str, size)),
         "onnx" if same and clearly_faster(pairs) else "torch",
@@ -177,13 +179,13 @@ def _file() -> Path:
     return home() / "cache" / "backends.json"
 
 
-def _keep(key: str, choice: Choice) -> None:
+def _keep(key: str, choice: Measurement) -> None:
     """Write a choice beside what is kept by now. Raises OSError."""
     told = {k: asdict(kept) for k, kept in {**_read(), key: choice}.items()}
     write_atomically(_file(), json.dumps(told, indent=1).encode())
 
 
-def _read() -> dict[str, Choice]:
+def _read() -> dict[str, Measurement]:
     """What was kept; without what is not sound."""
     try:
         told = json.loads(_file().read_text(encoding="utf-8"))
@@ -194,10 +196,10 @@ def _read() -> dict[str, Choice]:
     return {key: choice for key, said in told.items() if (choice := _sound(said))}
 
 
-def _sound(said: Any) -> Choice | None:
+def _sound(said: Any) -> Measurement | None:
     """A choice as it was written down; None of anything else."""
     try:
-        choice = Choice(**said)
+        choice = Measurement(**said)
     except TypeError:
         return None
     texts = isinstance(choice.model, str) and isinstance(choice.clip, str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from vtag.engine.backends.protocol import MOST_LANES
+from vtag.engine.backends.protocol import MAX_THREADS
 
 _ON_CUDA = 16
 
@@ -19,5 +19,5 @@ def batch_size(device: str, task: Literal["scan", "predict", "train"]) -> int:
     if device.split(":")[0] == "cuda":
         return _ON_CUDA
     if task == "scan":
-        return min(os.cpu_count() or 1, MOST_LANES)
+        return min(os.cpu_count() or 1, MAX_THREADS)
     return 2 if task == "predict" else 4

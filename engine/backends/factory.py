@@ -61,11 +61,15 @@ def _chosen(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: boo
     """What auto means: a runtime, and the checkpoint with the graph that it is to run."""
     from vtag.engine.backends import autotune
 
-    if checkpoint.is_whole and (pinned := autotune.pinned()):
+    if checkpoint.is_whole and (pinned := autotune.pinned_backend()):
         return checkpoint, pinned
     if checkpoint.onnx:
         return checkpoint, "onnx"
-    if not sizes_vary and find_spec("torch") and (graph := autotune.choose(checkpoint, device, precision)):
+    if (
+        not sizes_vary
+        and find_spec("torch")
+        and (graph := autotune.faster_graph(checkpoint, device, precision))
+    ):
         return replace(checkpoint, onnx=graph), "onnx"
     return checkpoint, "torch"
 
@@ -81,5 +85,5 @@ def _open_onnx(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: 
 
     opened = OnnxBackend(checkpoint, device=device, precision=precision, sizes_vary=sizes_vary)
     if checkpoint.onnx is None and opened.device == "cpu" and not sizes_vary:
-        autotune.measure(checkpoint, opened)
+        autotune.measure_backends(checkpoint, opened)
     return opened

@@ -140,7 +140,7 @@ class OnnxBackend:
             )
         from vtag.engine.backends import onnx_cache  # exporting needs torch, running does not
 
-        return onnx_cache.twin(self._checkpoint, size)
+        return onnx_cache.export_once(self._checkpoint, size)
 
     def _batches(self, session: Session, clips: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         """Features of the clips, batch by batch; a graph of a fixed batch gets the last one filled up."""

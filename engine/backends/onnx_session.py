@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vtag.engine.backends.protocol import usable_processors
 from vtag.engine.checkpoints.checkpoint import OnnxGraph, file_hash
 from vtag.engine.checkpoints.formats.onnx_files import CLIPS
-from vtag.engine.checkpoints.safe_open import open_regular, said_of
+from vtag.engine.checkpoints.safe_open import open_regular, prefix_errors
 from vtag.engine.errors import ModelError
 from vtag.engine.paths import home, make_private_dir
 from vtag.engine.text import printable
@@ -223,7 +223,7 @@ def _engines(graph: OnnxGraph) -> Path:
 
 def _bytes_of(graph: OnnxGraph) -> bytes:
     """The file, held against the hash that it had when it was read and checked."""
-    with said_of(graph.file), open_regular(graph.file) as (handle, _):
+    with prefix_errors(graph.file), open_regular(graph.file) as (handle, _):
         if file_hash(handle) != graph.sha256:
             raise ModelError("it changed while it was opened: try again")
         handle.seek(0)

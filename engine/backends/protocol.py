@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.swin.config import ModelSpec
 
-MOST_LANES = 8  # clips that a processor works on at one time: each costs memory
+MAX_THREADS = 8  # clips that a processor works on at one time: each costs memory
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def generated(clip: tuple[int, int, int], count: int) -> list[NDArray[np.uint8]]:
+def wave_clips(clip: tuple[int, int, int], count: int) -> list[NDArray[np.uint8]]:
     """Clips uint8 [T, H, W, 3] of moving waves, where there is no video."""
     t, h, w = np.ogrid[: clip[0], : clip[1], : clip[2]]
     waves = []

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from vtag.engine.backends import bf16
-from vtag.engine.backends.protocol import MOST_LANES, Output, check_clips
+from vtag.engine.backends.protocol import MAX_THREADS, Output, check_clips
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import ModelError
+from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import ModelSpec
-from vtag.engine.swin.fast.model import BFLOAT16_CPU, FLOAT32_CPU, FastSwin, Way
-from vtag.engine.swin.model import VideoSwin
+from vtag.engine.swin.fast.inference import BFLOAT16_CPU, FLOAT32_CPU, ComputeConfig, FastSwin
 from vtag.engine.text import printable
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_CPU_WAYS = {"fp32": FLOAT32_CPU, "bf16": BFLOAT16_CPU}
+_CPU_CONFIGS = {"fp32": FLOAT32_CPU, "bf16": BFLOAT16_CPU}
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
@@ -53,10 +53,13 @@ class TorchBackend:
         elif self.precision == "fp32":
             torch.set_float32_matmul_precision("highest")  # no TF32: ten bits are not float32
         with _enough_memory("the model", self.device):
-            model = VideoSwin.of(self.spec.sizes, checkpoint.tensors).to(self._device)
-            self._lanes = _Lanes() if self._device.type == "cpu" else None
-            way = replace(way_of(self._device, self.precision), lanes=self._lanes.count if self._lanes else 1)
-            self._model = FastSwin(model, way, mean=self.spec.mean, std=self.spec.std)
+            model = VideoSwin.from_arrays(self.spec.sizes, checkpoint.tensors).to(self._device)
+            self._clip_threads = _ClipThreads() if self._device.type == "cpu" else None
+            config = replace(
+                compute_config(self._device, self.precision),
+                threads=self._clip_threads.count if self._clip_threads else 1,
+            )
+            self._model = FastSwin(model, config, mean=self.spec.mean, std=self.spec.std)
 
     def run(self, clips: NDArray[np.uint8]) -> Output:
         """Features and logits of `clips` uint8 [N, T, H, W, 3] (RGB); normalised on the device.
@@ -93,10 +96,10 @@ class TorchBackend:
         return Output(features.cpu().numpy(), logits.cpu().numpy())
 
     def _features(self, clips: torch.Tensor) -> torch.Tensor:
-        if self._lanes and len(clips) > 1:
-            return torch.cat(list(self._lanes.each(self._model.forward_features, clips.split(1))))
-        if self._lanes:
-            return self._model.forward_features(clips, self._lanes.each)
+        if self._clip_threads and len(clips) > 1:
+            return torch.cat(list(self._clip_threads.each(self._model.forward_features, clips.split(1))))
+        if self._clip_threads:
+            return self._model.forward_features(clips, self._clip_threads.each)
         try:
             some = clips.split(self._most_at_once or len(clips))
             return torch.cat([self._model.forward_features(part) for part in some])
@@ -112,16 +115,16 @@ class TorchBackend:
         return self._features(clips)
 
 
-class _Lanes:
+class _ClipThreads:
     """Threads that each take whole clips: a processor is busier so than with all its cores on one clip.
 
     Measured on two cores: two threads with a clip each are about a tenth faster than two on one. MKL counts its
-    threads for the whole process, so that its products outside of the lanes have one thread from then on.
+    threads for the whole process, so that its products outside of the threads have one thread from then on.
     """
 
     def __init__(self) -> None:
         cores = torch.get_num_threads()
-        self.count = min(cores, MOST_LANES)
+        self.count = min(cores, MAX_THREADS)
         self._threads = max(1, cores // self.count)
         self._pool: ThreadPoolExecutor | None = None
 
@@ -169,9 +172,9 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def way_of(device: torch.device, precision: str) -> Way:
+def compute_config(device: torch.device, precision: str) -> ComputeConfig:
     """How the fast forward is to run there."""
-    return _CPU_WAYS[precision] if device.type == "cpu" else Way(_TYPES[precision])
+    return _CPU_CONFIGS[precision] if device.type == "cpu" else ComputeConfig(_TYPES[precision])
 
 
 def choose_precision(precision: str, device: torch.device) -> str:

@@ -1,4 +1,4 @@
-"""From a file's named tensors to ours: sizes told by names and shapes, every weight held against them."""
+"""From a file's named tensors to vtag_name: sizes told by names and shapes, every weight held against them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.checkpoints.lazy_tensor import FLOATS, Stored
+from vtag.engine.checkpoints.lazy_tensor import FLOATS, LazyTensor
 from vtag.engine.checkpoints.window_size import find_window
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.config import SwinSizes
-from vtag.engine.swin.weight_names import Naming, is_derived, naming_of, parameter_shapes
+from vtag.engine.swin.weight_names import Naming, detect_naming, is_derived, parameter_shapes
 from vtag.engine.text import printable
 
 Size = tuple[int, int, int]
@@ -36,7 +36,7 @@ class Weights:
         """`transposed`: matrices are [in, out], as Paddle has them. Raises ModelError where no names fit."""
         if not tensors:
             raise ModelError("it holds no weights")
-        naming = naming_of(list(tensors))
+        naming = detect_naming(list(tensors))
         if naming is None:
             raise ModelError(
                 f"none of its names are a Video Swin's (the first is {printable(next(iter(tensors)))[:80]!r})"
@@ -44,18 +44,18 @@ class Weights:
         self.naming: Naming = naming
         self._transposed = transposed
         self._left = _ALLOWED_BYTES + _ALLOWED_TIMES * file_bytes
-        self.derived: dict[str, Stored] = {}
-        self._stored: dict[str, Stored] = {}
+        self.derived: dict[str, LazyTensor] = {}
+        self._stored: dict[str, LazyTensor] = {}
         for name, tensor in tensors.items():
             if not hasattr(tensor, "read"):
                 raise ModelError(f"{printable(name)[:80]!r} is no tensor, but {_kind(tensor)}")
-            ours = naming.ours(name)
+            vtag_name = naming.to_vtag(name)
             if is_derived(name):
-                self.derived[ours or name] = tensor
-            elif ours is None:
+                self.derived[vtag_name or name] = tensor
+            elif vtag_name is None:
                 raise ModelError(f"it has a tensor that a Video Swin has not: {printable(name)[:80]!r}")
             else:
-                self._stored[ours] = tensor
+                self._stored[vtag_name] = tensor
 
     def __contains__(self, name: str) -> bool:
         return name in self._stored
@@ -63,29 +63,31 @@ class Weights:
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
 
-    def called(self, name: str) -> str:
+    def file_name(self, name: str) -> str:
         """The name that the file has, or would have, for our tensor."""
-        return self.naming.theirs(name)
+        return self.naming.to_file(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Our tensor's shape. Raises ModelError where the file lacks it."""
         if name not in self._stored:
-            raise ModelError(f"it lacks the tensor {self.called(name)!r}")
+            raise ModelError(f"it lacks the tensor {self.file_name(name)!r}")
         shape = tuple(self._stored[name].shape)
         if not all(shape):
-            raise ModelError(f"its tensor {self.called(name)!r} is empty: {_by(shape)}")
+            raise ModelError(f"its tensor {self.file_name(name)!r} is empty: {_by(shape)}")
         return shape[::-1] if self._is_turned(name, shape) else shape
 
     def read(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """Our tensor as float32. Raises ModelError unless it has that shape and is of finite numbers."""
         if self.shape(name) != shape:
             raise ModelError(
-                f"its tensor {self.called(name)!r} is {_by(self.shape(name))}, but the sizes of the others "
+                f"its tensor {self.file_name(name)!r} is {_by(self.shape(name))}, but the sizes of the others "
                 f"ask for {_by(shape)}"
             )
         stored = self._stored[name]
         if stored.dtype not in FLOATS:
-            raise ModelError(f"its tensor {self.called(name)!r} is of {stored.dtype}, and weights are floats")
+            raise ModelError(
+                f"its tensor {self.file_name(name)!r} is of {stored.dtype}, and weights are floats"
+            )
         self._left -= 4 * math.prod(shape)
         if self._left < 0:
             raise ModelError("its tensors together are much larger than the file: they share their values")
@@ -96,7 +98,7 @@ class Weights:
             )
         if not np.isfinite(array).all():
             raise ModelError(
-                f"its tensor {self.called(name)!r} holds NaN or infinity: the weights are broken"
+                f"its tensor {self.file_name(name)!r} holds NaN or infinity: the weights are broken"
             )
         array.flags.writeable = False
         return array
@@ -105,7 +107,7 @@ class Weights:
         return self._transposed and len(shape) == 2 and name.endswith(".weight")
 
 
-def video_sizes(weights: Weights, window: Size | None = None) -> SwinSizes:
+def infer_video_sizes(weights: Weights, window: Size | None = None) -> SwinSizes:
     """The sizes of a video model, from names and shapes; `window` where the tensors cannot tell it.
 
     Raises ModelError for an image model, and where what tells a size is missing.
@@ -114,9 +116,9 @@ def video_sizes(weights: Weights, window: Size | None = None) -> SwinSizes:
     if len(patch) == 4:
         raise ModelError("an image Swin, which can start a training but cannot tag videos as it is")
     if len(patch) != 5 or patch[1] != 3:
-        raise ModelError(f"its tensor {weights.called(_PATCH)!r} is {_by(patch)}, not [embed, 3, t, h, w]")
+        raise ModelError(f"its tensor {weights.file_name(_PATCH)!r} is {_by(patch)}, not [embed, 3, t, h, w]")
     rows = _table(weights, 0)[0]
-    return sizes_of(
+    return infer_sizes(
         weights,
         embed_dim=patch[0],
         patch_size=(patch[2], patch[3], patch[4]),
@@ -125,7 +127,7 @@ def video_sizes(weights: Weights, window: Size | None = None) -> SwinSizes:
     )
 
 
-def sizes_of(
+def infer_sizes(
     weights: Weights, *, embed_dim: int, patch_size: Size, window_size: Size, num_classes: int
 ) -> SwinSizes:
     """The sizes, with depths, heads and MLP ratio from the blocks' names and shapes."""
@@ -150,7 +152,7 @@ def read_all(weights: Weights, sizes: SwinSizes) -> dict[str, NDArray[np.float32
     for name in weights:
         if name not in shapes:
             raise ModelError(
-                f"it has a tensor that a Video Swin has not: {printable(weights.called(name))[:80]!r}"
+                f"it has a tensor that a Video Swin has not: {printable(weights.file_name(name))[:80]!r}"
             )
     return {name: weights.read(name, shape) for name, shape in shapes.items()}
 
@@ -170,7 +172,7 @@ def _table(weights: Weights, stage: int) -> tuple[int, int]:
     name = f"stages.{stage}.blocks.0.{_TABLE}"
     shape = weights.shape(name)
     if len(shape) != 2:
-        raise ModelError(f"its tensor {weights.called(name)!r} is {_by(shape)}, not [rows, heads]")
+        raise ModelError(f"its tensor {weights.file_name(name)!r} is {_by(shape)}, not [rows, heads]")
     return shape[0], shape[1]
 
 

@@ -33,7 +33,7 @@ class OnnxGraph:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with its weights: float32, named and shaped as `names.parameter_shapes` says.
+    """A model with its weights: float32, named and shaped as `weight_names.parameter_shapes` says.
 
     A model that came as an ONNX file has `onnx`. Where that computes in less than float32 its backbone is in
     the graph alone, and `tensors` are the head's.
@@ -49,7 +49,7 @@ class Checkpoint:
         return not all(is_head(name) for name in self.tensors)
 
 
-def identified(spec: ModelSpec, tensors: Tensors, onnx: OnnxGraph | None = None) -> Checkpoint:
+def with_hashes(spec: ModelSpec, tensors: Tensors, onnx: OnnxGraph | None = None) -> Checkpoint:
     """A checkpoint whose spec carries the hashes of these weights; of a backbone in a graph, of its file."""
     checkpoint = Checkpoint(spec, tensors, onnx)
     if checkpoint.is_whole or onnx is None:

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from vtag.engine.checkpoints.assemble import Weights, sizes_of
+from vtag.engine.checkpoints.assemble import Weights, infer_sizes
 from vtag.engine.checkpoints.checkpoint import Tensors
 from vtag.engine.checkpoints.load import read_weights
-from vtag.engine.checkpoints.safe_open import open_regular, said_of
+from vtag.engine.checkpoints.safe_open import open_regular, prefix_errors
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.config import SwinSizes
-from vtag.engine.swin.weight_names import BARE, is_head, parameter_shapes
+from vtag.engine.swin.weight_names import UNPREFIXED, is_head, parameter_shapes
 
 Size = tuple[int, int, int]
 
@@ -45,14 +45,14 @@ def inflate(path: Path, *, window_size: Size = (8, 7, 7), patch_size: Size = (2,
     Raises ModelError where the file is no sound image Swin.
     """
     path = Path(path)
-    with said_of(path), open_regular(path) as (handle, size):
+    with prefix_errors(path), open_regular(path) as (handle, size):
         weights = read_weights(handle, size)
         kernel = weights.shape(_PATCH)
-        if weights.naming is not BARE or len(kernel) != 4:
+        if weights.naming is not UNPREFIXED or len(kernel) != 4:
             raise ModelError("not an image Swin: a video model needs no inflating")
         if kernel[2:] != patch_size[1:]:
             raise ModelError(f"its patches are {kernel[2]}x{kernel[3]}, not {patch_size[1]}x{patch_size[2]}")
-        sizes = sizes_of(
+        sizes = infer_sizes(
             weights, embed_dim=kernel[0], patch_size=patch_size, window_size=window_size, num_classes=1
         )
         return Backbone(
@@ -71,7 +71,7 @@ def _inflated(weights: Weights, sizes: SwinSizes, name: str, shape: tuple[int, .
         rows, heads = weights.shape(name)[0], shape[1]
         if math.isqrt(rows) ** 2 != rows:
             raise ModelError(
-                f"its tensor {weights.called(name)!r} has {rows} rows, which is no square window's"
+                f"its tensor {weights.file_name(name)!r} has {rows} rows, which is no square window's"
             )
         return _inflated_table(weights.read(name, (rows, heads)), sizes.window_size)
     return weights.read(name, shape)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Stored(Protocol):
+class LazyTensor(Protocol):
     """A tensor of a file."""
 
     @property

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vtag.assets import kinetics400_labels
-from vtag.engine.checkpoints.assemble import Weights, read_all, video_sizes
-from vtag.engine.checkpoints.checkpoint import Checkpoint, backbone_hash, file_hash, head_hash, identified
+from vtag.engine.checkpoints.assemble import Weights, infer_video_sizes, read_all
+from vtag.engine.checkpoints.checkpoint import Checkpoint, backbone_hash, file_hash, head_hash, with_hashes
 from vtag.engine.checkpoints.formats.paddle_files import read_paddle
 from vtag.engine.checkpoints.formats.safetensors_files import looks_like_safetensors
 from vtag.engine.checkpoints.formats.torch_files import MAGIC, TorchTensor, read_torch_legacy, read_torch_zip
@@ -24,7 +24,7 @@ from vtag.engine.checkpoints.model_folder import (
     read_onnx_model,
     save_model_folder,
 )
-from vtag.engine.checkpoints.safe_open import open_regular, said_of
+from vtag.engine.checkpoints.safe_open import open_regular, prefix_errors
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.text import printable
@@ -33,10 +33,10 @@ __all__ = [
     "Checkpoint",
     "backbone_hash",
     "head_hash",
-    "identified",
     "load_checkpoint",
     "read_weights",
     "save_model_folder",
+    "with_hashes",
 ]
 
 _HEAD_BYTES = 512
@@ -63,7 +63,7 @@ def load_checkpoint(
     Raises ModelError, one sentence that begins with the path: what is not sound and what it is instead.
     """
     path = Path(path)
-    with said_of(path):
+    with prefix_errors(path):
         if path.is_dir():
             return read_model_folder(path, name=name, labels=labels)
         with open_regular(path) as (handle, size):
@@ -79,12 +79,12 @@ def load_checkpoint(
                     return read_model_folder(path.parent, name=name, labels=labels)
                 return read_onnx_model(path)
             weights = read_weights(handle, size)
-            sizes = video_sizes(weights, window_size)
+            sizes = infer_video_sizes(weights, window_size)
             tensors = read_all(weights, sizes)
             sha256 = file_hash(handle)
         named = tuple(labels) if labels is not None else labels_for(sizes.num_classes)
         spec = ModelSpec(name=printable(name or path.stem), sizes=sizes, labels=named, sha256=sha256)
-        return identified(spec, tensors)
+        return with_hashes(spec, tensors)
 
 
 def labels_for(num_classes: int) -> tuple[str, ...]:

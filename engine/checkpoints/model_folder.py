@@ -16,12 +16,12 @@ from numpy.typing import DTypeLike, NDArray
 from safetensors.numpy import save_file
 
 from vtag.engine.checkpoints.assemble import Weights, read_all
-from vtag.engine.checkpoints.checkpoint import Checkpoint, file_hash, identified
+from vtag.engine.checkpoints.checkpoint import Checkpoint, file_hash, with_hashes
 from vtag.engine.checkpoints.formats.safetensors_files import read_json, read_safetensors
-from vtag.engine.checkpoints.safe_open import open_regular, said_of
+from vtag.engine.checkpoints.safe_open import open_regular, prefix_errors
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.config import ModelSpec
-from vtag.engine.swin.weight_names import OURS, is_head, parameter_shapes
+from vtag.engine.swin.weight_names import VTAG, is_head, parameter_shapes
 from vtag.engine.system.atomic_write import flush_file, replace_folder
 from vtag.engine.text import printable
 
@@ -36,19 +36,19 @@ def read_model_folder(
     folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
 ) -> Checkpoint:
     """The model in `folder`. Raises ModelError where it is not sound."""
-    if base := backbone_of(folder):
+    if base := read_backbone_name(folder):
         raise ModelError(f"it is a head alone, on the backbone of {printable(base)}: name it as a --model")
     spec, weights_file = read_spec(folder, name=name, labels=labels)
     if weights_file.name.endswith(ONNX_ENDING):
         return read_onnx_model(weights_file, spec, _read_spec_file(folder))
     with open_regular(weights_file) as (handle, size):
         weights = Weights(read_safetensors(handle, size), transposed=False, file_bytes=size)
-        if weights.naming is not OURS:
+        if weights.naming is not VTAG:
             raise ModelError("the weights of a model folder have vtag's own names, these have not")
         tensors = read_all(weights, spec.sizes)
         sha256 = file_hash(handle)
     _hold_against(spec, sha256)
-    return identified(replace(spec, sha256=sha256), tensors)
+    return with_hashes(replace(spec, sha256=sha256), tensors)
 
 
 def read_onnx_model(
@@ -70,16 +70,16 @@ def read_onnx_model(
         said = parsed.metadata if said is None else said
         spec = spec or ModelSpec.from_json({**said, "sha256": ""}, name=file.stem)
         _hold_against(spec, sha256)
-        graph = onnx_files.fitting(parsed, spec.sizes, file, said, sha256)
+        graph = onnx_files.graph_of(parsed, spec.sizes, file, said, sha256)
         head_alone = graph.precision != "fp32"
-        stored = onnx_files.weights_of(parsed, spec.sizes, head_alone=head_alone)
+        stored = onnx_files.graph_weights(parsed, spec.sizes, head_alone=head_alone)
         weights = Weights(stored, transposed=False, file_bytes=size)
         shapes = parameter_shapes(spec.sizes)
         if head_alone:
             tensors = {name: weights.read(name, shapes[name]) for name in shapes if is_head(name)}
         else:
             tensors = read_all(weights, spec.sizes)
-    return identified(replace(spec, sha256=sha256), tensors, graph)
+    return with_hashes(replace(spec, sha256=sha256), tensors, graph)
 
 
 def _hold_against(spec: ModelSpec, sha256: str) -> None:
@@ -120,24 +120,24 @@ def is_weights_of_folder(path: Path) -> bool:
 
 
 def save_head_folder(
-    checkpoint: Checkpoint, folder: Path, *, base: str, told: Mapping[str, Any] | None = None
+    checkpoint: Checkpoint, folder: Path, *, base: str, extra: Mapping[str, Any] | None = None
 ) -> None:
     """Write the head of `checkpoint` alone, with a reference to its backbone: `base`, a model's name or path.
 
-    `told` goes into `model.json` beside the spec. As `save_model_folder` else.
+    `extra` goes into `model.json` beside the spec. As `save_model_folder` else.
     """
-    spec = identified(checkpoint.spec, checkpoint.tensors, checkpoint.onnx).spec
+    spec = with_hashes(checkpoint.spec, checkpoint.tensors, checkpoint.onnx).spec
     stored = {name: checkpoint.tensors[name] for name in checkpoint.tensors if is_head(name)}
     _save(
         folder,
         Checkpoint(spec, checkpoint.tensors),
         stored,
-        {"backbone": {"model": base}, **(told or {})},
+        {"backbone": {"model": base}, **(extra or {})},
         {},
     )
 
 
-def backbone_of(folder: Path) -> str | None:
+def read_backbone_name(folder: Path) -> str | None:
     """The name or path of the model whose backbone a folder's head stands on; None of a whole model.
 
     Raises ModelError.
@@ -167,7 +167,7 @@ def read_head_folder(folder: Path, base: Checkpoint, *, name: str | None = None)
     _hold_against(spec, sha256)
     if not all(np.isfinite(array).all() for array in head.values()):
         raise ModelError("its weights are no numbers")
-    return identified(replace(spec, sha256=sha256), {**base.tensors, **head}, base.onnx)
+    return with_hashes(replace(spec, sha256=sha256), {**base.tensors, **head}, base.onnx)
 
 
 def save_model_folder(
@@ -175,14 +175,14 @@ def save_model_folder(
     folder: Path,
     *,
     dtype: DTypeLike = np.float32,
-    told: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write `checkpoint` to `folder`, which appears whole or not at all; a model folder there is replaced.
 
     Args:
         dtype: float32, or float16 for half the size. What is rounded is a new model, with hashes of its own.
-        told: what goes into `model.json` beside the spec.
+        extra: what goes into `model.json` beside the spec.
         files: what else lies in the folder, by plain names.
 
     Raises ModelError where the folder holds something else, cannot be written, or float16 cannot hold a
@@ -191,19 +191,19 @@ def save_model_folder(
     if not checkpoint.is_whole:
         raise ModelError("the backbone of an ONNX model cannot be taken out of its network")
     stored = {name: _stored_as(array, dtype, name) for name, array in checkpoint.tensors.items()}
-    kept = identified(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
-    _save(folder, kept, stored, told or {}, files or {})
+    kept = with_hashes(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
+    _save(folder, kept, stored, extra or {}, files or {})
 
 
 @contextmanager
-def building(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to build a model folder in; afterwards it is `folder`, in one move.
 
     A model folder there is replaced; where something is raised within, nothing is left. Raises ModelError where
     `folder` holds something else or cannot be written.
     """
     folder = folder.absolute()
-    with said_of(folder):
+    with prefix_errors(folder):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
             raise ModelError("the folder is not empty and holds no model: choose another")
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -219,11 +219,11 @@ def building(folder: Path) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
 
 
-def write_spec(folder: Path, spec: ModelSpec, weights: str, told: Mapping[str, Any]) -> ModelSpec:
-    """Write the `model.json` of the weights' file in `folder`; `told` stands in it beside the spec."""
+def write_spec(folder: Path, spec: ModelSpec, weights: str, extra: Mapping[str, Any]) -> ModelSpec:
+    """Write the `model.json` of the weights' file in `folder`; `extra` stands in it beside the spec."""
     with open_regular(folder / weights) as (handle, _):
         spec = replace(spec, sha256=file_hash(handle))
-    said = json.dumps({**spec.to_json(), "weights": weights, **told}, ensure_ascii=False, indent=1)
+    said = json.dumps({**spec.to_json(), "weights": weights, **extra}, ensure_ascii=False, indent=1)
     (folder / SPEC_FILE).write_text(said + "\n", encoding="utf-8")
     return spec
 
@@ -231,7 +231,7 @@ def write_spec(folder: Path, spec: ModelSpec, weights: str, told: Mapping[str, A
 def save_onnx_folder(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a model that came as an ONNX file to `folder`: the file as it is. As `save_model_folder` else."""
     assert checkpoint.onnx is not None
-    with building(folder) as new:
+    with atomic_folder(folder) as new:
         with open_regular(checkpoint.onnx.file) as (handle, _), open(new / ONNX_FILE, "wb") as copy:
             shutil.copyfileobj(handle, copy)
         write_spec(new, checkpoint.spec, ONNX_FILE, {"onnx": {"precision": checkpoint.onnx.precision}})
@@ -241,12 +241,12 @@ def _save(
     folder: Path,
     kept: Checkpoint,
     stored: Mapping[str, NDArray[Any]],
-    told: Mapping[str, Any],
+    extra: Mapping[str, Any],
     files: Mapping[str, bytes],
 ) -> None:
-    with building(folder) as new:
+    with atomic_folder(folder) as new:
         save_file(dict(stored), new / WEIGHTS_FILE)
-        write_spec(new, kept.spec, WEIGHTS_FILE, told)
+        write_spec(new, kept.spec, WEIGHTS_FILE, extra)
         for name, content in files.items():
             (new / name).write_bytes(content)
 

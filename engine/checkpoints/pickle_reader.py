@@ -24,7 +24,7 @@ _KEYS = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True)
-class Admitted:
+class AllowedName:
     """A name that a pickle may ask for: called with a tuple of arguments, or (`call` None) passed on."""
 
     name: str
@@ -82,7 +82,7 @@ class _Mark:
 class _Machine:
     """The stack, the memo, and one method an opcode."""
 
-    def __init__(self, admitted: Mapping[str, Admitted], persistent: Callable[[Any], Any] | None) -> None:
+    def __init__(self, admitted: Mapping[str, AllowedName], persistent: Callable[[Any], Any] | None) -> None:
         self._admitted = admitted
         self._persistent = persistent
         self._stack: list[Any] = []
@@ -185,8 +185,10 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         called, arguments = self._take(2)
-        if not isinstance(called, Admitted) or called.call is None or not isinstance(arguments, tuple):
-            _refuse(called.name.replace(" ", ".") if isinstance(called, Admitted) else type(called).__name__)
+        if not isinstance(called, AllowedName) or called.call is None or not isinstance(arguments, tuple):
+            _refuse(
+                called.name.replace(" ", ".") if isinstance(called, AllowedName) else type(called).__name__
+            )
         self._stack.append(called.call(arguments))
 
     def _build(self, _: Any) -> None:
@@ -238,7 +240,7 @@ _METHODS: Mapping[str, Callable[[_Machine, Any], None]] = {
 
 def read_pickle(
     stream: BoundedReader,
-    admitted: Mapping[str, Admitted],
+    admitted: Mapping[str, AllowedName],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
     """The value of the pickle that `stream` begins with; what follows it stays unread.

@@ -29,7 +29,7 @@ def find_window(rows: int, index: NDArray[Any] | None) -> Size:
 
     Raises ModelError where no window fits.
     """
-    fitting = sorted(windows_of(rows), key=_implausible)
+    fitting = sorted(possible_windows(rows), key=_implausible)
     if index is not None:
         fitting = [w for w in fitting if math.prod(w) == index.shape[0]]
     if not fitting:
@@ -41,7 +41,7 @@ def find_window(rows: int, index: NDArray[Any] | None) -> Size:
     return fitting[0]
 
 
-def windows_of(rows: int) -> list[Size]:
+def possible_windows(rows: int) -> list[Size]:
     """All windows of up to 64 along an axis whose bias table has `rows` rows."""
     if not 1 <= rows <= _MAX_ROWS or rows % 2 == 0:
         return []

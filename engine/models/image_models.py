@@ -7,10 +7,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vtag.engine.checkpoints.assemble import sizes_of
+from vtag.engine.checkpoints.assemble import infer_sizes
 from vtag.engine.checkpoints.formats.safetensors_files import read_json
 from vtag.engine.checkpoints.load import read_weights
-from vtag.engine.checkpoints.safe_open import open_regular, said_of
+from vtag.engine.checkpoints.safe_open import open_regular, prefix_errors
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.weight_names import is_head, parameter_shapes
 from vtag.engine.system.atomic_write import flush_file
@@ -42,12 +42,12 @@ def is_image_file(path: Path) -> bool:
 
 def check_image_file(path: Path) -> None:
     """Raise ModelError unless `path` is the checkpoint of an image Swin with all of its tensors."""
-    with said_of(path), open_regular(path) as (handle, size):
+    with prefix_errors(path), open_regular(path) as (handle, size):
         weights = read_weights(handle, size)
         kernel = weights.shape(_PATCH_KERNEL)
         if len(kernel) != 4:
             raise ModelError("not an image Swin, but a video model")
-        sizes = sizes_of(
+        sizes = infer_sizes(
             weights,
             embed_dim=kernel[0],
             patch_size=(2, kernel[2], kernel[3]),
@@ -76,7 +76,7 @@ def read_image_spec(folder: Path) -> ImageSpec:
 
 def save_image_folder(file: Path, spec: ImageSpec, folder: Path) -> None:
     """Create `folder` with a copy of `file` and its record. Raises ModelError."""
-    with said_of(folder):
+    with prefix_errors(folder):
         folder.mkdir()
         with open_regular(file) as (source, _), open(folder / spec.file, "xb") as copy:
             shutil.copyfileobj(source, copy)

@@ -14,12 +14,12 @@ from vtag.assets import asset
 from vtag.engine.checkpoints.load import Checkpoint, load_checkpoint, save_model_folder
 from vtag.engine.checkpoints.model_folder import (
     SPEC_FILE,
-    backbone_of,
+    read_backbone_name,
     read_head_folder,
     read_spec,
     save_onnx_folder,
 )
-from vtag.engine.checkpoints.safe_open import said_of
+from vtag.engine.checkpoints.safe_open import prefix_errors
 from vtag.engine.errors import DownloadError, ModelError
 from vtag.engine.models.catalog import CatalogEntry, is_model_name, read_catalog
 from vtag.engine.models.download import ProgressCallback, fetch, file_sha256
@@ -100,7 +100,7 @@ def locate_model(model: str | Path) -> Path:
     else:
         path = installed_folder(model)
     if (path / IMAGE_SPEC).is_file():
-        with said_of(path):
+        with prefix_errors(path):
             return path / read_image_spec(path).file
     return path
 
@@ -109,8 +109,8 @@ def load_model(model: str | Path) -> Checkpoint:
     """The checkpoint of a model, given by name or path, with its weights. Raises ModelError."""
     path = locate_model(model)
     name = str(model) if path.parent == models_dir() else None
-    with said_of(path):
-        backbone = backbone_of(path) if path.is_dir() else None
+    with prefix_errors(path):
+        backbone = read_backbone_name(path) if path.is_dir() else None
     if backbone is None:
         return load_checkpoint(path, name=name)
     return _load_head(path, backbone, name)
@@ -119,16 +119,16 @@ def load_model(model: str | Path) -> Checkpoint:
 def backbone_source(model: str) -> str:
     """The name or path of the model with the backbone of `model`: itself, unless it is a head. Raises ModelError."""
     path = locate_model(model)
-    with said_of(path):
-        return (backbone_of(path) if path.is_dir() else None) or model
+    with prefix_errors(path):
+        return (read_backbone_name(path) if path.is_dir() else None) or model
 
 
 def _load_head(folder: Path, backbone: str, name: str | None) -> Checkpoint:
     """The checkpoint of a folder that has only a head, with the backbone of another installed model."""
-    with said_of(folder):
+    with prefix_errors(folder):
         try:
             path = locate_model(backbone)
-            if path.is_dir() and backbone_of(path) is not None:
+            if path.is_dir() and read_backbone_name(path) is not None:
                 raise ModelError(f"{display_path(path)} has only a head, too")
             base = load_checkpoint(path)
         except ModelError as error:
@@ -200,7 +200,7 @@ def import_model(file: Path, name: str | None = None, labels: Sequence[str] | No
 def verify_model(name: str) -> None:
     """Compare an installed model with its recorded hash, which reads all weights. Raises ModelError."""
     folder = installed_folder(name)
-    with said_of(folder):
+    with prefix_errors(folder):
         if (folder / IMAGE_SPEC).is_file():
             spec = read_image_spec(folder)
             if file_sha256(folder / spec.file) != spec.sha256:
@@ -270,7 +270,7 @@ def _is_model(folder: Path) -> bool:
 def _describe(folder: Path) -> InstalledModel:
     kind = "image" if (folder / IMAGE_SPEC).is_file() else "video"
     try:
-        with said_of(folder):
+        with prefix_errors(folder):
             spec: ModelSpec | ImageSpec
             if kind == "image":
                 spec = read_image_spec(folder)
@@ -311,7 +311,7 @@ def _read(
     if (entry and entry.kind == "image") or (not entry and is_image_file(file)):
         return _read_image(file, name, entry)
     checkpoint = load_checkpoint(file, name=name, labels=labels)
-    with said_of(file):
+    with prefix_errors(file):
         spec = _with_source(checkpoint.spec, file, entry)
         if labels is None and entry and entry.labels and file.is_file():
             published = tuple(asset("labels", entry.labels).read_text(encoding="utf-8").splitlines())
@@ -322,7 +322,7 @@ def _read(
 
 def _read_image(file: Path, name: str, entry: CatalogEntry | None) -> _ImageFile:
     check_image_file(file)
-    with said_of(file):
+    with prefix_errors(file):
         sha256 = file_sha256(file)
         if entry:
             _check_hash(entry, sha256)

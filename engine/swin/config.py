@@ -115,7 +115,7 @@ class SwinSizes:
         return cls(**given)
 
 
-TAUGHT = "taught by vtag finetune on "  # begins the source of every model that a person taught
+FINETUNED_PREFIX = "taught by vtag finetune on "  # begins the source of every model that a person taught
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the weights of a Video Swin are called: our names and shapes, and how the published files say them."""
+"""Names and shapes of a Video Swin's weights in vtag, and the names that published files use for them."""
 
 from __future__ import annotations
 
@@ -7,52 +7,51 @@ from dataclasses import dataclass
 
 from vtag.engine.swin.config import SwinSizes
 
-# Tables that files carry and that are arithmetic over the sizes; they are computed anew and never indexed
-# with.
+# Tables in files that follow from the sizes. vtag computes its own and never indexes with a file's.
 _DERIVED = (".relative_position_index", ".attn_mask")
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How a kind of file names our tensors: pairs of (our prefix, theirs); `#` stands for a number."""
+    """The tensor names of one file format: pairs of (vtag's prefix, the file's prefix); `#` stands for a number."""
 
     name: str
     pairs: tuple[tuple[str, str], ...]
 
-    def ours(self, theirs: str) -> str | None:
-        """Our name for a file's tensor, or None where the file's naming has no such name."""
-        for our, their in self.pairs:
-            match = re.match(_pattern(their), theirs)
-            if match and (numbers := _numbers(match, their)) is not None:
-                return _fill(our, numbers) + theirs[match.end() :]
+    def to_vtag(self, file_name: str) -> str | None:
+        """vtag's name for a file's tensor. None if the format has no such name."""
+        for vtag_prefix, file_prefix in self.pairs:
+            match = re.match(_pattern(file_prefix), file_name)
+            if match and (numbers := _numbers(match, file_prefix)) is not None:
+                return _fill(vtag_prefix, numbers) + file_name[match.end() :]
         return None
 
-    def theirs(self, ours: str) -> str:
-        """The file's name for our tensor."""
-        for our, their in self.pairs:
-            match = re.match(_pattern(our), ours)
-            if match and (numbers := _numbers(match, our)) is not None:
-                return _fill(their, numbers) + ours[match.end() :]
-        return ours
+    def to_file(self, vtag_name: str) -> str:
+        """The file's name for a tensor of vtag."""
+        for vtag_prefix, file_prefix in self.pairs:
+            match = re.match(_pattern(vtag_prefix), vtag_name)
+            if match and (numbers := _numbers(match, vtag_prefix)) is not None:
+                return _fill(file_prefix, numbers) + vtag_name[match.end() :]
+        return vtag_name
 
 
 def is_derived(name: str) -> bool:
-    """Whether a file's tensor is one that is computed anew: a position index, an attention mask."""
+    """Whether vtag computes this tensor itself: a position index or an attention mask."""
     return name.endswith(_DERIVED)
 
 
 def is_head(name: str) -> bool:
-    """Whether our tensor belongs to the head, and not to the backbone."""
+    """Whether a tensor of vtag belongs to the head, not to the backbone."""
     return name.startswith("head.")
 
 
 def hidden_dim(sizes: SwinSizes, stage: int) -> int:
-    """The width inside the MLPs of a stage."""
+    """The hidden width of a stage's MLPs, in channels."""
     return int((sizes.embed_dim << stage) * sizes.mlp_ratio)
 
 
 def parameter_shapes(sizes: SwinSizes) -> dict[str, tuple[int, ...]]:
-    """Our name and shape of every weight of a model of these sizes, in the module's order."""
+    """vtag's name and the shape of every weight of a model of these sizes, in the module's order."""
     dim = sizes.embed_dim
     shapes: dict[str, tuple[int, ...]] = {
         "patch_embed.proj.weight": (dim, 3, *sizes.patch_size),
@@ -90,28 +89,28 @@ def _linear(name: str, dim_in: int, dim_out: int) -> dict[str, tuple[int, ...]]:
 
 
 def _pattern(prefix: str) -> str:
-    """The regular expression of a prefix; three digits at most, so that no name asks for a million stages."""
+    """The regular expression of a prefix. Numbers have at most three digits, so no name asks for a million stages."""
     numbers = {"#": r"(\d{1,3})", "#2": r"(\d{1,3})", "#2+1": r"(\d{1,3})"}
     parts = [numbers.get(part) or re.escape(part) for part in prefix.split(".")]
     return r"\.".join(parts)
 
 
 def _numbers(match: re.Match[str], prefix: str) -> list[int] | None:
-    """The numbers in a matched name; `#2` is written doubled, `#2+1` doubled and one more (torchvision)."""
-    found = []
+    """The numbers in a matched name. torchvision writes n as 2n (`#2`) or as 2n+1 (`#2+1`)."""
+    numbers = []
     signs = [part for part in prefix.split(".") if part.startswith("#")]
     for sign, digits in zip(signs, match.groups(), strict=True):
         number = int(digits)
         if str(number) != digits or (sign != "#" and number % 2 != (sign == "#2+1")):
             return None
-        found.append(number if sign == "#" else number // 2)
-    return found
+        numbers.append(number if sign == "#" else number // 2)
+    return numbers
 
 
 def _fill(prefix: str, numbers: list[int]) -> str:
-    rest = iter(numbers)
-    written = {"#": lambda n: n, "#2": lambda n: 2 * n, "#2+1": lambda n: 2 * n + 1}
-    return ".".join(str(written[p](next(rest))) if p in written else p for p in prefix.split("."))
+    remaining = iter(numbers)
+    formulas = {"#": lambda n: n, "#2": lambda n: 2 * n, "#2+1": lambda n: 2 * n + 1}
+    return ".".join(str(formulas[p](next(remaining))) if p in formulas else p for p in prefix.split("."))
 
 
 _SAME = (("patch_embed.", "patch_embed."), ("norm.", "norm."))
@@ -119,7 +118,7 @@ _BODY = (("stages.#.blocks.#.", "layers.#.blocks.#."), ("stages.#.downsample.", 
 
 
 def _under(prefix: str, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((ours, prefix + theirs) for ours, theirs in pairs)
+    return tuple((vtag_prefix, prefix + file_prefix) for vtag_prefix, file_prefix in pairs)
 
 
 TORCHVISION = Naming(
@@ -137,15 +136,15 @@ OFFICIAL = Naming(
     "the official repository", (*_under("backbone.", _BODY + _SAME), ("head.", "cls_head.fc_cls."))
 )
 PADDLE = Naming("PaddleVideo", (*_under("backbone.", _BODY + _SAME), ("head.", "head.fc.")))
-BARE = Naming("an image Swin, or the official module alone", (*_BODY, ("head.", "head."), *_SAME))
-OURS = Naming("vtag", tuple((p, p) for p in ("stages.", "patch_embed.", "norm.", "head.")))
+UNPREFIXED = Naming("an image Swin, or the official module alone", (*_BODY, ("head.", "head."), *_SAME))
+VTAG = Naming("vtag", tuple((p, p) for p in ("stages.", "patch_embed.", "norm.", "head.")))
 
 
-def naming_of(names: list[str]) -> Naming | None:
-    """The naming that fits most of a file's names; None where none fits any."""
-    fits = [(sum(n.ours(name) is not None for name in names), n) for n in _NAMINGS]
-    most = max(count for count, _ in fits)
-    return next(n for count, n in fits if count == most) if most else None
+def detect_naming(names: list[str]) -> Naming | None:
+    """The naming that fits most of a file's names. None if no naming fits any of them."""
+    counts = [(sum(naming.to_vtag(name) is not None for name in names), naming) for naming in _NAMINGS]
+    best_count = max(count for count, _ in counts)
+    return next(naming for count, naming in counts if count == best_count) if best_count else None
 
 
-_NAMINGS = (TORCHVISION, OFFICIAL, PADDLE, BARE, OURS)
+_NAMINGS = (TORCHVISION, OFFICIAL, PADDLE, UNPREFIXED, VTAG)

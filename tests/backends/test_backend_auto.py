@@ -28,7 +28,7 @@ from vtag.engine.backends import autotune, onnx_cache
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.onnx_backend import OnnxBackend
 from vtag.engine.backends.protocol import Output
-from vtag.engine.backends.synthetic_clips import generated
+from vtag.engine.backends.synthetic_clips import wave_clips
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.doctor import run_checks
@@ -66,7 +66,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     def exporting(*_: object) -> None:
         raise AssertionError("nothing is to be exported")
 
-    monkeypatch.setattr(onnx_cache, "need_exporter", exporting)
+    monkeypatch.setattr(onnx_cache, "require_exporter", exporting)
 
 
 def kept(home: Path) -> dict[str, dict[str, object]]:
@@ -81,7 +81,7 @@ def keep(home: Path, **told: object) -> None:
 
 
 def clips() -> np.ndarray:
-    return np.stack(generated(CLIP, 3))
+    return np.stack(wave_clips(CLIP, 3))
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -272,7 +272,7 @@ def test_a_scan_of_whole_frames_runs_a_graph_for_each_shape_and_keeps_few_ready(
     torchs = open_backend(checkpoint, backend="torch", device="cpu", precision="fp32")
     sizes = [tuple(map(int, p.name.split("-")[1].split("x"))) for p in (vtag_home / "cache/onnx").iterdir()]
     for t, h, w in [*sizes, (8, 32, 32), (8, 32, 40), *sizes]:
-        some = np.stack(generated((t, h, w), 2))
+        some = np.stack(wave_clips((t, h, w), 2))
         assert autotune.same_answers(torchs.run(some), backend.run(some))
         assert isinstance(backend, OnnxBackend) and len(backend._sessions) <= 4
 
@@ -331,11 +331,11 @@ def test_who_finds_another_exporting_waits_and_takes_what_that_one_made(
     found: list[object] = []
 
     def wait() -> None:
-        found.append(onnx_cache.twin(model, CLIP))
+        found.append(onnx_cache.export_once(model, CLIP))
 
     waiting = threading.Thread(target=wait)
     with pytest.MonkeyPatch.context() as patch, lock_file(place.with_name(place.name + ".lock")):
-        patch.setattr(onnx_cache, "need_exporter", lambda: None)
+        patch.setattr(onnx_cache, "require_exporter", lambda: None)
         waiting.start()
         ends = time.monotonic() + 180
         while "waiting for it" not in caplog.text and time.monotonic() < ends:
@@ -343,7 +343,7 @@ def test_who_finds_another_exporting_waits_and_takes_what_that_one_made(
         assert not found
         (place / "aside").rename(place / "model")
     waiting.join(180)
-    assert found == [onnx_cache.known_twin(model, CLIP)] and found[0]
+    assert found == [onnx_cache.cached_graph(model, CLIP)] and found[0]
     assert told(caplog) == ["another vtag is exporting this model to ONNX: waiting for it"]
 
 

@@ -15,9 +15,9 @@ from helpers.reference import random_tensors
 
 from vtag.engine.backends.bf16 import processor_has_bf16
 from vtag.engine.backends.export.onnx_writer import (
-    AGREEMENT,
-    LEAST_WINDOWS,
-    MOST_WINDOWS,
+    MAX_WINDOWS,
+    MIN_AGREEMENT,
+    MIN_WINDOWS,
     ExportOptions,
     check_options,
     compare,
@@ -27,8 +27,8 @@ from vtag.engine.backends.export.onnx_writer import (
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.onnx_session import cuda_cards
 from vtag.engine.backends.protocol import Backend
-from vtag.engine.backends.synthetic_clips import generated
-from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
+from vtag.engine.backends.synthetic_clips import wave_clips
+from vtag.engine.checkpoints.checkpoint import Checkpoint, with_hashes
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import ModelError
 from vtag.engine.models.registry import load_model
@@ -86,12 +86,12 @@ def wild() -> Checkpoint:
     spec = ModelSpec("wild", sizes, LABELS, frames, 8.0, short_side=40, crop=side)
     tensors = random_tensors(sizes)
     tensors["norm.weight"] = tensors["stages.1.blocks.0.norm1.weight"]  # exporters store what is equal once
-    return identified(spec, tensors)
+    return with_hashes(spec, tensors)
 
 
 def clips(count: int) -> np.ndarray:
     """uint8 [N, T, H, W, 3], no two alike."""
-    return np.stack(generated(CLIP, count)) if count else np.zeros((0, *CLIP, 3), np.uint8)
+    return np.stack(wave_clips(CLIP, count)) if count else np.zeros((0, *CLIP, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def model(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         yield wild()
         return
     folder = tmp_path_factory.mktemp("exported") / "wild"
-    real = list(clips(LEAST_WINDOWS)) if case.precision == "int8" else []
+    real = list(clips(MIN_WINDOWS)) if case.precision == "int8" else []
     compared = export(wild(), folder, ExportOptions(case.precision), real)
-    assert compared.top1 >= AGREEMENT and compared.real == bool(real)
+    assert compared.top1 >= MIN_AGREEMENT and compared.real == bool(real)
     yield folder
 
 
@@ -198,7 +198,7 @@ def test_an_export_of_less_than_float32_says_what_it_is_and_stays_it(
 ) -> None:
     assert isinstance(model, Path)
     said = json.loads((model / "model.json").read_text())["onnx"]
-    assert said["precision"] == case.precision and said["compared"]["top1"] >= AGREEMENT
+    assert said["precision"] == case.precision and said["compared"]["top1"] >= MIN_AGREEMENT
     for asked, told in (({"backend": "torch"}, "--backend onnx"), ({"precision": "fp32"}, "computes in")):
         with pytest.raises(ModelError, match=told):
             open_backend(model, **asked)
@@ -253,15 +253,15 @@ def test_the_best_class_of_real_windows_is_the_same(
     checkpoint = load_model(name) if name == "starter" else load_checkpoint(shared / "golden" / name)
     if name != "starter":  # fewer pixels, or it takes an hour
         checkpoint = replace(checkpoint, spec=replace(checkpoint.spec, crop=112, short_side=128))
-    windows = sample_windows([os.fsencode(shared / "clips")], checkpoint.spec, MOST_WINDOWS)
-    assert len(windows) == MOST_WINDOWS
+    windows = sample_windows([os.fsencode(shared / "clips")], checkpoint.spec, MAX_WINDOWS)
+    assert len(windows) == MAX_WINDOWS
     options = ExportOptions(precision)
     if name != "starter" and precision == "int8":
         # an export may be refused: of 400 random classes the best two may be nearer than int8 can tell
         assert agreement(checkpoint, write(checkpoint, tmp_path, options), windows) >= 0.9
         return
     compared = export(checkpoint, tmp_path / "out", options, windows)
-    assert compared.top1 >= (AGREEMENT if precision == "int8" else 0.98)
+    assert compared.top1 >= (MIN_AGREEMENT if precision == "int8" else 0.98)
     assert precision != "fp32" or compared.logits < 1e-4
 
 

@@ -186,7 +186,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_once_and_for_all(
             raise torch.OutOfMemoryError
         return whole(some)
 
-    monkeypatch.setattr(backend, "_lanes", None)  # as on a card
+    monkeypatch.setattr(backend, "_clip_threads", None)  # as on a card
     monkeypatch.setattr(backend._model, "forward_features", short)
     np.testing.assert_allclose(backend.run(clips).features, wanted, rtol=1e-4, atol=1e-5)
     assert [record.getMessage() for record in caplog.records] == [

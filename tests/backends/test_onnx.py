@@ -23,12 +23,12 @@ from vtag.engine.backends.export.onnx_writer import ExportOptions, compare, expo
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.onnx_session import cuda_cards
 from vtag.engine.backends.protocol import Backend
-from vtag.engine.backends.synthetic_clips import generated
+from vtag.engine.backends.synthetic_clips import wave_clips
 from vtag.engine.checkpoints.load import Checkpoint, load_checkpoint
 from vtag.engine.errors import ModelError
 from vtag.engine.models.registry import import_model, verify_model
+from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import ModelSpec, SwinSizes
-from vtag.engine.swin.model import VideoSwin
 from vtag.engine.swin.weight_names import parameter_shapes
 
 CLIP = (8, 32, 32)  # what the sample model sees
@@ -50,7 +50,7 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def clips(count: int, size: tuple[int, int, int] = CLIP) -> np.ndarray:
     """uint8 [N, T, H, W, 3], no two alike."""
-    return np.stack(generated(size, count)) if count else np.zeros((0, *size, 3), np.uint8)
+    return np.stack(wave_clips(size, count)) if count else np.zeros((0, *size, 3), np.uint8)
 
 
 def assert_equal(ours: Backend, torchs: Backend, pixels: np.ndarray, *, within: float = 1e-4) -> None:
@@ -78,7 +78,7 @@ def test_the_graph_pads_rolls_and_cuts_as_the_network_does(
     sizes = SwinSizes(4, (2, 2), (1, 2), 3, window_size=window)
     spec = ModelSpec(name="wild", sizes=sizes, labels=LABELS)
     checkpoint = Checkpoint(spec, random_tensors(sizes))
-    network = VideoSwin.of(sizes, checkpoint.tensors)
+    network = VideoSwin.from_arrays(sizes, checkpoint.tensors)
     t, h, w = clip
     graph = Graph(network, frames=t, height=h, width=w, mean=spec.mean, std=spec.std)
     pixels = clips(3, clip)

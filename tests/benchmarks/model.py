@@ -24,10 +24,10 @@ from vtag.engine.backends.export.onnx_writer import ExportOptions, write
 from vtag.engine.backends.onnx_backend import OnnxBackend
 from vtag.engine.backends.protocol import Backend
 from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers
-from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
+from vtag.engine.checkpoints.checkpoint import Checkpoint, with_hashes
+from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import ModelSpec, SwinSizes
-from vtag.engine.swin.fast.model import FastSwin, Way
-from vtag.engine.swin.model import VideoSwin
+from vtag.engine.swin.fast.inference import ComputeConfig, FastSwin
 
 SIZES = {
     "t": SwinSizes(96, (2, 2, 6, 2), (3, 6, 12, 24), 400),
@@ -56,7 +56,7 @@ def eager(size: str, rounds: int) -> None:
 
 def checkpoint_of(plain: VideoSwin) -> Checkpoint:
     spec = ModelSpec("speed", plain.sizes, tuple(map(str, range(400))), 32, 15.0)
-    return identified(spec, plain.arrays())
+    return with_hashes(spec, plain.arrays())
 
 
 def at_once(name: str, backend: Backend, pixels: torch.Tensor, rounds: int) -> dict[str, float]:
@@ -136,7 +136,7 @@ def on_the_card(size: str, rounds: int) -> list[list[object]]:
     """Rows of one model on a CUDA card, bf16: way, clips a second, share of the card's matrix rate."""
     rate, batch = matrix_rate(torch.bfloat16, "cuda"), 16
     plain = VideoSwin(SIZES[size]).eval().cuda()
-    fast = FastSwin(plain, Way(torch.bfloat16))
+    fast = FastSwin(plain, ComputeConfig(torch.bfloat16))
     theirs = torchvision_swin3d(f"swin3d_{size}")
     clips = torch.randn(batch, *CLIP[1:], device="cuda")
     works = {"vtag bf16": lambda: fast(clips)}

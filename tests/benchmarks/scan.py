@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers.footage import disc_frame, make_video
 
 from vtag.engine.backends.factory import open_backend
-from vtag.engine.checkpoints.checkpoint import identified
+from vtag.engine.checkpoints.checkpoint import with_hashes
 from vtag.engine.checkpoints.load import save_model_folder
 from vtag.engine.models.registry import STARTER
+from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SwinSizes
-from vtag.engine.swin.model import VideoSwin
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
 
@@ -94,7 +94,7 @@ def _resident_mb(pid: int) -> float:
 
 def make_swin_t(folder: Path) -> Path:
     spec = ModelSpec("swin-t-random", SWIN_T, tuple(f"class {i}" for i in range(400)), 32, 15.0)
-    save_model_folder(identified(spec, VideoSwin(SWIN_T).arrays()), folder)
+    save_model_folder(with_hashes(spec, VideoSwin(SWIN_T).arrays()), folder)
     return folder
 
 

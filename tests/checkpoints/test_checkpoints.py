@@ -20,11 +20,11 @@ from vtag.engine.checkpoints.load import (
     Checkpoint,
     backbone_hash,
     head_hash,
-    identified,
     load_checkpoint,
     save_model_folder,
+    with_hashes,
 )
-from vtag.engine.checkpoints.window_size import find_window, windows_of
+from vtag.engine.checkpoints.window_size import find_window, possible_windows
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.config import ModelSpec, SwinSizes
 from vtag.engine.swin.weight_names import OFFICIAL, PADDLE, TORCHVISION, Naming
@@ -37,9 +37,9 @@ TENSORS = random_tensors(SIZES, 3)
 
 def torch_file(path: Path, naming: Naming = TORCHVISION, **changes: Any) -> Path:
     """The test's weights in a `.pth`; `changes` by our names, None leaves a tensor out."""
-    state = {naming.theirs(name): torch.from_numpy(array.copy()) for name, array in TENSORS.items()}
+    state = {naming.to_file(name): torch.from_numpy(array.copy()) for name, array in TENSORS.items()}
     for name, value in changes.items():
-        key = naming.theirs(name.replace("__", "."))
+        key = naming.to_file(name.replace("__", "."))
         state.pop(key, None)
         if value is not None:
             state[key] = value
@@ -52,7 +52,7 @@ def paddle_file(path: Path, protocol: int = 4, order: str = "C") -> Path:
     state: dict[str, Any] = {}
     for name, array in TENSORS.items():
         turned = array.T if array.ndim == 2 and name.endswith(".weight") else array
-        state[PADDLE.theirs(name)] = np.array(turned, order=order)  # type: ignore[call-overload]
+        state[PADDLE.to_file(name)] = np.array(turned, order=order)  # type: ignore[call-overload]
     state["StructuredToParameterName@@"] = {name: "linear_0.w_0" for name in state}
     path.write_bytes(pickle.dumps(state, protocol=protocol))
     return path
@@ -122,7 +122,7 @@ def test_every_golden_file_reads_as_its_own_library_reads_it(shared: Path) -> No
         state = torch.load(path, weights_only=True)
         state = state.get("state_dict", state)
         naming = OFFICIAL if path.name.startswith("official") else TORCHVISION
-        read = {naming.ours(name): t.numpy() for name, t in state.items() if "position_index" not in name}
+        read = {naming.to_vtag(name): t.numpy() for name, t in state.items() if "position_index" not in name}
         assert_same(found, read)
     for path in sorted((shared / "golden").glob("*.pdparams")):
         found = load_checkpoint(path)
@@ -130,7 +130,7 @@ def test_every_golden_file_reads_as_its_own_library_reads_it(shared: Path) -> No
             if "@@" in name or "position_index" in name:
                 continue
             turned = array.T if array.ndim == 2 and name.endswith(".weight") else array
-            assert np.array_equal(found.tensors[PADDLE.ours(name)], turned), name
+            assert np.array_equal(found.tensors[PADDLE.to_vtag(name)], turned), name
 
 
 def test_the_same_weights_have_the_same_hashes_in_every_container(shared: Path) -> None:
@@ -143,19 +143,19 @@ def test_the_same_weights_have_the_same_hashes_in_every_container(shared: Path) 
 def test_a_backbone_is_all_but_the_head_and_a_head_is_the_layer_and_its_labels() -> None:
     spec = load_checkpoint(DATA / "control_ok.pth").spec
     tensors = dict(load_checkpoint(DATA / "control_ok.pth").tensors)
-    before = identified(spec, tensors).spec
-    head = identified(spec, tensors | {"head.bias": tensors["head.bias"] + 1}).spec
+    before = with_hashes(spec, tensors).spec
+    head = with_hashes(spec, tensors | {"head.bias": tensors["head.bias"] + 1}).spec
     assert head.backbone_hash == before.backbone_hash and head.head_hash != before.head_hash
-    labelled = identified(replace(spec, labels=("a", "b", "c")), tensors).spec
+    labelled = with_hashes(replace(spec, labels=("a", "b", "c")), tensors).spec
     assert labelled.backbone_hash == before.backbone_hash and labelled.head_hash != before.head_hash
     for changed in (
-        identified(spec, tensors | {"norm.bias": tensors["norm.bias"] + 1}),
-        identified(replace(spec, mean=(0.0, 0.0, 0.0)), tensors),
-        identified(replace(spec, sizes=replace(spec.sizes, window_size=(2, 2, 3))), tensors),
+        with_hashes(spec, tensors | {"norm.bias": tensors["norm.bias"] + 1}),
+        with_hashes(replace(spec, mean=(0.0, 0.0, 0.0)), tensors),
+        with_hashes(replace(spec, sizes=replace(spec.sizes, window_size=(2, 2, 3))), tensors),
     ):
         assert changed.spec.backbone_hash != before.backbone_hash
         assert changed.spec.head_hash == before.head_hash
-    other = identified(replace(spec, name="other", threshold=0.5, frames=16), tensors).spec
+    other = with_hashes(replace(spec, name="other", threshold=0.5, frames=16), tensors).spec
     assert (other.backbone_hash, other.head_hash) == (before.backbone_hash, before.head_hash)
     many = SwinSizes(2, (1,), (1,), 2), SwinSizes(2, (1,), (1,), 9)
     assert len({backbone_hash(s, (0, 0, 0), (1, 1, 1), random_tensors(many[0])) for s in many}) == 1
@@ -233,7 +233,7 @@ def test_without_an_index_the_published_and_the_plausible_windows_come_first() -
 
 @given(st.tuples(*[st.integers(1, 20)] * 3))
 def test_every_window_is_among_those_of_its_rows(window: tuple[int, int, int]) -> None:
-    assert window in windows_of(int(np.prod([2 * size - 1 for size in window])))
+    assert window in possible_windows(int(np.prod([2 * size - 1 for size in window])))
 
 
 SPEC = ModelSpec(
@@ -255,7 +255,7 @@ SPEC = ModelSpec(
 
 
 def test_a_model_folder_comes_back_as_it_was(tmp_path: Path) -> None:
-    kept = identified(SPEC, TENSORS)
+    kept = with_hashes(SPEC, TENSORS)
     save_model_folder(kept, tmp_path / "mine")
     assert sorted(f.name for f in tmp_path.iterdir()) == ["mine"]
     assert sorted(f.name for f in (tmp_path / "mine").iterdir()) == ["model.json", "model.safetensors"]
@@ -269,12 +269,12 @@ def test_a_model_folder_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_a_model_folder_with_another_window_than_its_tables_suggest_comes_back(tmp_path: Path) -> None:
     sizes = replace(SIZES, window_size=(3, 2, 4))
-    save_model_folder(identified(replace(SPEC, sizes=sizes), TENSORS), tmp_path / "m")
+    save_model_folder(with_hashes(replace(SPEC, sizes=sizes), TENSORS), tmp_path / "m")
     assert load_checkpoint(tmp_path / "m").spec.sizes == sizes
 
 
 def test_half_the_size_is_a_model_of_its_own(tmp_path: Path) -> None:
-    kept = identified(SPEC, TENSORS)
+    kept = with_hashes(SPEC, TENSORS)
     save_model_folder(kept, tmp_path / "whole")
     save_model_folder(kept, tmp_path / "half", dtype=np.float16)
     whole, half = ((tmp_path / n / "model.safetensors").stat().st_size for n in ("whole", "half"))
@@ -282,16 +282,16 @@ def test_half_the_size_is_a_model_of_its_own(tmp_path: Path) -> None:
     found = load_checkpoint(tmp_path / "half")
     assert_same(found, {name: array.astype(np.float16).astype(np.float32) for name, array in TENSORS.items()})
     assert found.spec.backbone_hash != kept.spec.backbone_hash
-    big = identified(SPEC, TENSORS | {"norm.bias": TENSORS["norm.bias"] * np.float32(1e6)})
+    big = with_hashes(SPEC, TENSORS | {"norm.bias": TENSORS["norm.bias"] * np.float32(1e6)})
     with pytest.raises(ModelError, match=r"norm\.bias do not fit float16"):
         save_model_folder(big, tmp_path / "big", dtype=np.float16)
     assert not (tmp_path / "big").exists()
 
 
 def test_saving_replaces_a_model_and_nothing_else(tmp_path: Path) -> None:
-    kept = identified(SPEC, TENSORS)
+    kept = with_hashes(SPEC, TENSORS)
     save_model_folder(kept, tmp_path / "a" / "mine")
-    changed = identified(replace(SPEC, threshold=0.75), TENSORS)
+    changed = with_hashes(replace(SPEC, threshold=0.75), TENSORS)
     save_model_folder(changed, tmp_path / "a" / "mine")
     assert load_checkpoint(tmp_path / "a" / "mine").spec.threshold == 0.75
     assert [f.name for f in (tmp_path / "a").iterdir()] == ["mine"]
@@ -303,21 +303,21 @@ def test_saving_replaces_a_model_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_save_that_fails_leaves_the_old_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_model_folder(identified(SPEC, TENSORS), tmp_path / "mine")
+    save_model_folder(with_hashes(SPEC, TENSORS), tmp_path / "mine")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vtag.engine.checkpoints.model_folder.save_file", full)
     with pytest.raises(ModelError, match="No space left"):
-        save_model_folder(identified(replace(SPEC, threshold=0.75), TENSORS), tmp_path / "mine")
+        save_model_folder(with_hashes(replace(SPEC, threshold=0.75), TENSORS), tmp_path / "mine")
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / "mine").spec.threshold == 0.25
     assert [f.name for f in tmp_path.iterdir()] == ["mine"]
 
 
 def test_weights_that_are_not_those_of_the_folder_are_refused(tmp_path: Path) -> None:
-    save_model_folder(identified(SPEC, TENSORS), tmp_path / "mine")
+    save_model_folder(with_hashes(SPEC, TENSORS), tmp_path / "mine")
     weights = tmp_path / "mine" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1

@@ -16,8 +16,8 @@ from helpers.reference import formula, golden_input, normalised
 from vtag.engine.checkpoints.inflate import Backbone, inflate
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import ModelError
+from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import SwinSizes
-from vtag.engine.swin.model import VideoSwin
 from vtag.engine.swin.weight_names import parameter_shapes
 
 GOLDEN = [("image_mini", (8, 7, 7)), ("image_w5_mini", (4, 7, 6))]

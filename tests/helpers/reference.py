@@ -76,7 +76,7 @@ def random_tensors(sizes: SwinSizes, seed: int = 0) -> dict[str, NDArray[np.floa
 
 def torchvision_state(tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
     """The same weights by torchvision's names."""
-    return {TORCHVISION.theirs(name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
+    return {TORCHVISION.to_file(name): torch.from_numpy(array.copy()) for name, array in tensors.items()}
 
 
 @st.composite

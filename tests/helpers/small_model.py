@@ -18,7 +18,7 @@ def make_model(folder: Path, *, seed: int = 0, labels: tuple[str, ...] = LABELS)
     """A tiny Video Swin with random weights as a model folder; its clips have 8 frames of 32 pixels."""
     import torch
 
-    from vtag.engine.swin.model import VideoSwin
+    from vtag.engine.swin.architecture import VideoSwin
 
     sizes = SwinSizes(
         embed_dim=8, depths=(1, 1), num_heads=(1, 2), num_classes=len(labels), window_size=(2, 4, 4)

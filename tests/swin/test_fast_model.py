@@ -24,20 +24,26 @@ from vtag.engine.backends.torch_backend import choose_precision
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.models.registry import load_model
 from vtag.engine.predict import softmax
+from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import SwinSizes
-from vtag.engine.swin.fast.layout import PADDING, cells_of, lay_out
-from vtag.engine.swin.fast.model import BFLOAT16_CPU, FLOAT32_CPU, PLAIN, FastSwin, Way
-from vtag.engine.swin.model import VideoSwin
+from vtag.engine.swin.fast.inference import (
+    BFLOAT16_CPU,
+    FLOAT32_CPU,
+    PLAIN_OPERATORS,
+    ComputeConfig,
+    FastSwin,
+)
+from vtag.engine.swin.fast.layout import PADDING, group_cells, group_windows
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
 
 DATA = Path(__file__).parents[1] / "data" / "golden"
 SMALL = SwinSizes(8, (2, 2), (2, 4), 3, (2, 3, 2), (2, 2, 2))
-SMALL_CHUNKS = Way(packed=True, split=True, chunk_bytes=1 << 11)
-BY_HAND = Way(split=True, by_hand=True, chunk_bytes=1 << 16)
-MASKED_BY_HAND = Way(by_hand=True)
+SMALL_CHUNKS = ComputeConfig(packed=True, split=True, chunk_bytes=1 << 11)
+BY_HAND = ComputeConfig(split=True, exp2_attention=True, chunk_bytes=1 << 16)
+MASKED_BY_HAND = ComputeConfig(exp2_attention=True)
 EXACT = {
-    "plain": PLAIN,
+    "plain": PLAIN_OPERATORS,
     "cpu": FLOAT32_CPU,
     "small chunks": SMALL_CHUNKS,
     "by hand": BY_HAND,
@@ -47,8 +53,8 @@ GOLDEN = ["torchvision_mini.pth", "torchvision_w255.pth", "official_mini.pth", "
 needs_bf16 = pytest.mark.skipif(not bf16.processor_has_bf16(), reason="this processor has no bf16 units")
 
 
-def fast(sizes: SwinSizes, way: Way, seed: int = 0) -> FastSwin:
-    return FastSwin(VideoSwin.of(sizes, random_tensors(sizes, seed)), way)
+def fast(sizes: SwinSizes, config: ComputeConfig, seed: int = 0) -> FastSwin:
+    return FastSwin(VideoSwin.from_arrays(sizes, random_tensors(sizes, seed)), config)
 
 
 @settings(max_examples=25, deadline=None)
@@ -58,21 +64,21 @@ def test_any_sizes_and_clips_equal_the_plain_module(
 ) -> None:
     clips = torch.from_numpy(np.random.default_rng(seed).normal(size=(*shape, 3)).astype(np.float32))
     with torch.inference_mode():
-        wanted = VideoSwin.of(sizes, random_tensors(sizes, seed))(clips)
-        for name, way in EXACT.items():
-            found = fast(sizes, way, seed)(clips)
+        wanted = VideoSwin.from_arrays(sizes, random_tensors(sizes, seed))(clips)
+        for name, config in EXACT.items():
+            found = fast(sizes, config, seed)(clips)
             assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
 
 
-@pytest.mark.parametrize("way", ["plain", "cpu", "by hand"])
+@pytest.mark.parametrize("config", ["plain", "cpu", "by hand"])
 @pytest.mark.parametrize("file", GOLDEN)
-def test_logits_and_features_equal_the_references(file: str, way: str, shared: Path) -> None:
+def test_logits_and_features_equal_the_references(file: str, config: str, shared: Path) -> None:
     folder = shared / "golden"
     manifest = json.loads((folder / "manifest.json").read_text())
     entry = next(m for m in manifest["models"].values() if file in m["file"].split(", "))
     answers, stored = np.load(folder / entry["golden"]), np.load(folder / "inputs.npz")
     checkpoint = load_checkpoint(folder / file)
-    model = FastSwin(VideoSwin.of(checkpoint.spec.sizes, checkpoint.tensors), EXACT[way])
+    model = FastSwin(VideoSwin.from_arrays(checkpoint.spec.sizes, checkpoint.tensors), EXACT[config])
     for name in manifest["inputs"]:
         clips = torch.from_numpy(normalised(golden_input(name, manifest, stored))).permute(0, 2, 3, 4, 1)
         with torch.inference_mode():
@@ -87,22 +93,22 @@ def test_the_published_size_equals_the_plain_module() -> None:
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 32, 224, 224, 3), np.uint8))
     tensors = random_tensors(sizes)
     with torch.inference_mode():
-        wanted = VideoSwin.of(sizes, tensors)(
+        wanted = VideoSwin.from_arrays(sizes, tensors)(
             torch.from_numpy(normalised(pixels.permute(0, 4, 1, 2, 3).numpy())).permute(0, 2, 3, 4, 1)
         )
         for name in ("plain", "cpu", "by hand"):
-            found = FastSwin(VideoSwin.of(sizes, tensors), EXACT[name])(pixels)
+            found = FastSwin(VideoSwin.from_arrays(sizes, tensors), EXACT[name])(pixels)
             assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
 
 
-@pytest.mark.parametrize("way", [FLOAT32_CPU, BY_HAND])
-@pytest.mark.parametrize("lanes", [2, 3])
-def test_lanes_share_the_chunks_of_one_clip(way: Way, lanes: int) -> None:
+@pytest.mark.parametrize("config", [FLOAT32_CPU, BY_HAND])
+@pytest.mark.parametrize("threads", [2, 3])
+def test_lanes_share_the_chunks_of_one_clip(config: ComputeConfig, threads: int) -> None:
     clips = torch.randn(1, 9, 40, 31, 3, generator=torch.Generator().manual_seed(0))
     tensors = random_tensors(SMALL)
-    model = FastSwin(VideoSwin.of(SMALL, tensors), dataclasses.replace(way, lanes=lanes))
+    model = FastSwin(VideoSwin.from_arrays(SMALL, tensors), dataclasses.replace(config, threads=threads))
     taken = []
-    with ThreadPoolExecutor(lanes) as pool, torch.inference_mode():
+    with ThreadPoolExecutor(threads) as pool, torch.inference_mode():
 
         def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> Iterable[Any]:
             taken.append(len(parts))
@@ -110,9 +116,9 @@ def test_lanes_share_the_chunks_of_one_clip(way: Way, lanes: int) -> None:
 
         found = model.forward_features(clips, each)
         assert torch.equal(found, model.forward_features(clips))  # whichever thread took a chunk
-        wanted = VideoSwin.of(SMALL, tensors)(clips)
+        wanted = VideoSwin.from_arrays(SMALL, tensors)(clips)
     assert (model.head(found) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
-    assert all(count >= lanes for count in taken[:2])
+    assert all(count >= threads for count in taken[:2])
 
 
 def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:
@@ -124,14 +130,14 @@ def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:
                 tensors[name] += np.float32(offset)
         clips = torch.randn(1, 6, 13, 11, 3, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            wanted = VideoSwin.of(SMALL, tensors)(clips)
-            found = FastSwin(VideoSwin.of(SMALL, tensors), BY_HAND)(clips)
+            wanted = VideoSwin.from_arrays(SMALL, tensors)(clips)
+            found = FastSwin(VideoSwin.from_arrays(SMALL, tensors), BY_HAND)(clips)
         assert torch.isfinite(wanted).all()
         assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 
 
 def test_more_sizes_than_are_kept_and_back_again() -> None:
-    model, plain = fast(SMALL, FLOAT32_CPU), VideoSwin.of(SMALL, random_tensors(SMALL))
+    model, plain = fast(SMALL, FLOAT32_CPU), VideoSwin.from_arrays(SMALL, random_tensors(SMALL))
     for side in (5, 6, 7, 8, 9, 10, 5):
         clips = torch.ones(1, 3, side, side + 1, 3)
         with torch.inference_mode():
@@ -140,7 +146,10 @@ def test_more_sizes_than_are_kept_and_back_again() -> None:
 
 def test_pixels_are_normalised_as_the_spec_says() -> None:
     model = FastSwin(
-        VideoSwin.of(SMALL, random_tensors(SMALL)), FLOAT32_CPU, mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)
+        VideoSwin.from_arrays(SMALL, random_tensors(SMALL)),
+        FLOAT32_CPU,
+        mean=(1.0, 2.0, 3.0),
+        std=(4.0, 5.0, 6.0),
     )
     pixels = torch.from_numpy(formula((2, 3, 5, 9, 12))).permute(0, 2, 3, 4, 1)
     clips = (pixels.float() - torch.tensor([1.0, 2.0, 3.0])) / torch.tensor([4.0, 5.0, 6.0])
@@ -149,7 +158,7 @@ def test_pixels_are_normalised_as_the_spec_says() -> None:
 
 
 def test_the_plain_way_can_be_exported() -> None:
-    model = fast(SMALL, PLAIN)
+    model = fast(SMALL, PLAIN_OPERATORS)
     clips = torch.randn(2, 6, 13, 11, 3)
     model(clips)  # the tables of this size have to be there
     program = torch.export.export(model, (clips,))
@@ -168,8 +177,8 @@ def test_every_token_is_in_one_window_and_no_part_of_a_split_one_is_masked(
     size: tuple[int, int, int], window: tuple[int, int, int], shifted: bool, split: bool
 ) -> None:
     shift = (window[0] // 2, window[1] // 2, window[2] // 2) if shifted else (0, 0, 0)
-    groups = lay_out(size, window, shift, split=split)
-    cells = cells_of(groups)
+    groups = group_windows(size, window, shift, split=split)
+    cells = group_cells(groups)
     assert sorted(cells[cells != PADDING].tolist()) == list(range(math.prod(size)))
     for group in groups:
         tokens = group.cells.shape[1]

@@ -22,8 +22,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vtag.engine.checkpoints.load import load_checkpoint
+from vtag.engine.swin.architecture import DropPath, VideoSwin
 from vtag.engine.swin.config import SwinSizes
-from vtag.engine.swin.model import DropPath, VideoSwin
 from vtag.engine.swin.weight_names import parameter_shapes
 
 DATA = Path(__file__).parents[1] / "data" / "golden"
@@ -218,5 +218,8 @@ def test_a_model_for_inference_is_the_model_with_its_weights() -> None:
     tensors = random_tensors(SMALL)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 5, 13, 11, 3)).astype(np.float32))
     with torch.inference_mode():
-        found, wanted = VideoSwin.of(SMALL, tensors)(x), VideoSwin(SMALL).load_arrays(tensors).eval()(x)
+        found, wanted = (
+            VideoSwin.from_arrays(SMALL, tensors)(x),
+            VideoSwin(SMALL).load_arrays(tensors).eval()(x),
+        )
     assert torch.equal(found, wanted)

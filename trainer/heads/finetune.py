@@ -20,7 +20,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.store import runs
 from vtag.engine.library.store.files import content_key
 from vtag.engine.scan.events import ScanEvent
-from vtag.engine.swin.config import NONE_OF_THESE, TAUGHT
+from vtag.engine.swin.config import FINETUNED_PREFIX, NONE_OF_THESE
 from vtag.trainer.data.dataset import Dataset, DatasetError, folds
 from vtag.trainer.data.features import Features, concatenate, empty_features
 from vtag.trainer.evaluation.head_metrics import ClipScores, FinetuneResult, HeadMetrics, measure_head
@@ -270,9 +270,9 @@ def _save_head(
     result = _result(folder, metrics, data.negatives, data.remarks)
     record = _training_record(result, data.dataset, settings, decay=head.decay)
     if base.source is None:
-        save_model_folder(checkpoint, folder, told=record)
+        save_model_folder(checkpoint, folder, extra=record)
     else:
-        save_head_folder(checkpoint, folder, base=base.source, told=record)
+        save_head_folder(checkpoint, folder, base=base.source, extra=record)
     return result
 
 
@@ -297,7 +297,7 @@ def _save_network(
     if trained.metrics.confusion.any():
         files[CONFUSION_FILE] = confusion_png(data.dataset.labels, trained.metrics.confusion)
     record = _training_record(result, data.dataset, settings, best_epoch=trained.best_epoch)
-    save_model_folder(Checkpoint(spec, trained.checkpoint.tensors), folder, told=record, files=files)
+    save_model_folder(Checkpoint(spec, trained.checkpoint.tensors), folder, extra=record, files=files)
     discard_state(folder)
     return result
 
@@ -316,7 +316,7 @@ def _checkpoint(
         threshold=None,
         label_thresholds=metrics.thresholds,
         merged_from={},
-        source=f"{TAUGHT}{base.spec.name}",
+        source=f"{FINETUNED_PREFIX}{base.spec.name}",
         sha256="",
         head_hash="",
     )

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from vtag.engine.backends.batch_size import batch_size
-from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
-from vtag.engine.checkpoints.safe_open import said_of
+from vtag.engine.checkpoints.checkpoint import Checkpoint, with_hashes
+from vtag.engine.checkpoints.safe_open import prefix_errors
 from vtag.engine.errors import ModelError
 from vtag.engine.library.analysis.segments import probabilities
 from vtag.engine.system.atomic_write import write_atomically
@@ -155,7 +155,7 @@ def train_network(
         elif resume:
             remarks.append("there was nothing to resume: the training began anew")
         done = yield from _run(training)
-    checkpoint = identified(start.spec, network.swin.arrays())
+    checkpoint = with_hashes(start.spec, network.swin.arrays())
     calibration = [window for window, chosen in zip(negatives, calibrates, strict=True) if chosen]
     metrics, unlike = yield from _measure(examples, is_validation, calibration, checkpoint, device, per_hour)
     return TrainedNetwork(checkpoint, metrics, unlike, done.history, done.best_epoch, tuple(remarks))
@@ -307,7 +307,7 @@ def _calibration_mask(negatives: Sequence[OwnedWindow], seed: int) -> NDArray[np
 def _load_or_save_negatives(negatives: Sequence[OwnedWindow], folder: Path, label: int) -> list[OwnedWindow]:
     """The windows of other footage that an unfinished training in `folder` started with; else saves `negatives`."""
     file = folder / _NEGATIVES_FILE
-    with said_of(folder):
+    with prefix_errors(folder):
         if (folder / STATE_FILE).exists() and file.is_file():
             try:
                 rows = json.loads(file.read_bytes())

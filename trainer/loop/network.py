@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
+from vtag.engine.checkpoints.checkpoint import Checkpoint, with_hashes
+from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import ModelSpec
-from vtag.engine.swin.model import VideoSwin
 from vtag.engine.swin.weight_names import is_head
 from vtag.trainer.data.dataset import DatasetError
 
@@ -51,7 +51,7 @@ def random_checkpoint(spec: ModelSpec, *, seed: int) -> Checkpoint:
     """A checkpoint of `spec`'s sizes with random weights, initialised as in the official repository."""
     torch.manual_seed(seed)
     random_spec = replace(spec, source="random weights", sha256="", threshold=None, label_thresholds={})
-    return identified(random_spec, VideoSwin(spec.sizes).arrays())
+    return with_hashes(random_spec, VideoSwin(spec.sizes).arrays())
 
 
 def build_network(

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vtag.engine.checkpoints.safe_open import said_of
+from vtag.engine.checkpoints.safe_open import prefix_errors
 from vtag.engine.errors import ModelError
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.trainer.loop.state_paths import STATE_FILE
@@ -54,7 +54,7 @@ def save_state(
 ) -> None:
     """Write the state to `folder`; if that fails, the previous state stays. Raises ModelError."""
     metadata = json.dumps({"fingerprint": fingerprint, "progress": asdict(progress)})
-    with said_of(folder):
+    with prefix_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         write_atomically(folder / STATE_FILE, save(arrays, {_METADATA_KEY: metadata}))
@@ -65,7 +65,7 @@ def load_state(folder: Path, *, fingerprint: str) -> tuple[TrainingProgress, dic
     file = folder / STATE_FILE
     if not file.exists():
         return None
-    with said_of(file):
+    with prefix_errors(file):
         try:
             with safe_open(file, "pt") as state:
                 metadata = json.loads((state.metadata() or {})[_METADATA_KEY])

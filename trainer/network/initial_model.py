@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.checkpoints.checkpoint import Checkpoint, identified
+from vtag.engine.checkpoints.checkpoint import Checkpoint, with_hashes
 from vtag.engine.checkpoints.inflate import inflate
 from vtag.engine.errors import ModelError
 from vtag.engine.models.image_models import is_image_file
@@ -50,7 +50,7 @@ def initial_checkpoint(config: Config, labels: tuple[str, ...]) -> Checkpoint:
         "head.bias": np.zeros(len(labels), np.float32),
     }
     source, backbone = _load_backbone(config)
-    return identified(replace(base.spec, source=source), {**base.tensors, **backbone, **head})
+    return with_hashes(replace(base.spec, source=source), {**base.tensors, **backbone, **head})
 
 
 def _load_backbone(config: Config) -> tuple[str, dict[str, NDArray[np.float32]]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from vtag.engine.checkpoints.checkpoint import identified
+from vtag.engine.checkpoints.checkpoint import with_hashes
 from vtag.engine.checkpoints.model_folder import save_model_folder
-from vtag.engine.checkpoints.safe_open import said_of
+from vtag.engine.checkpoints.safe_open import prefix_errors
 from vtag.engine.errors import ModelError
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.system.atomic_write import write_atomically
@@ -242,7 +242,7 @@ class _ResultWriter:
 
     def write_epoch(self, event: EpochDone, history: Sequence[EpochMetrics]) -> None:
         """Write the model after an epoch, and the history so far."""
-        checkpoint = identified(self._prepared.spec, self._prepared.network.swin.arrays())
+        checkpoint = with_hashes(self._prepared.spec, self._prepared.network.swin.arrays())
         save_model_folder(checkpoint, self._folder / LAST)
         if event.best:
             save_model_folder(checkpoint, self._folder / BEST)
@@ -252,7 +252,7 @@ class _ResultWriter:
             self._tensorboard.add_epoch(event.row)
 
     def _write(self, name: str, content: bytes) -> None:
-        with said_of(self._folder):
+        with prefix_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self._folder / name, content)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vtag.engine.swin.model import Block, PatchMerging, Stage, VideoSwin
+from vtag.engine.swin.architecture import PatchMerging, Stage, SwinBlock, VideoSwin
 from vtag.engine.swin.windows import (
     BLOCKED,
     Size,
@@ -76,7 +76,7 @@ class Graph(nn.Module):
                     layer.to(dtype)
                 kind = _kind(size, block)
                 if kind not in self.tables:
-                    self.tables[kind] = tables = _Tables(size, block)
+                    self.tables[kind] = tables = _WindowTables(size, block)
                     index = f"index{tables.tokens}"  # the same for all maps, and larger than all else
                     if not hasattr(self, index):
                         rows = relative_position_index(block.window, tables.tokens)
@@ -90,7 +90,7 @@ class Graph(nn.Module):
             tokens = x.flatten(1, 3)
             for block in _blocks(stage):
                 tables = self.tables[_kind(size, block)]
-                assert isinstance(tables, _Tables)
+                assert isinstance(tables, _WindowTables)
                 tokens = self._block(tokens, block, tables)
             x = tokens.unflatten(1, size)
             if stage.downsample is not None:
@@ -99,7 +99,7 @@ class Graph(nn.Module):
         head = self.network.head  # written out: as one operator its weight would be quantised
         return features, features @ head.weight.t() + head.bias
 
-    def _block(self, x: Tensor, block: Block, tables: _Tables) -> Tensor:
+    def _block(self, x: Tensor, block: SwinBlock, tables: _WindowTables) -> Tensor:
         """[B, T*H*W, C] -> the same."""
         windows = tables.into_windows(block.norm1(x).to(self.dtype))
         heads = block.attn.heads
@@ -121,7 +121,7 @@ class Graph(nn.Module):
         return torch.softmax(scores.float(), -1).to(self.dtype) @ v
 
 
-class _Tables(nn.Module):
+class _WindowTables(nn.Module):
     """Where each token of a map goes, and what its windows hide; one for all blocks of a stage with the same shift.
 
     Windows that hide the same pairs lie side by side; `kinds` are their ranges.
@@ -130,7 +130,7 @@ class _Tables(nn.Module):
     there: Tensor
     back: Tensor
 
-    def __init__(self, size: Size, block: Block) -> None:
+    def __init__(self, size: Size, block: SwinBlock) -> None:
         super().__init__()
         window, shift = fit_window(size, block.window, block.shift)
         padded = padded_size(size, window)
@@ -193,8 +193,8 @@ def _stages(network: VideoSwin) -> list[Stage]:
     return [stage for stage in network.stages if isinstance(stage, Stage)]
 
 
-def _blocks(stage: Stage) -> list[Block]:
-    return [block for block in stage.blocks if isinstance(block, Block)]
+def _blocks(stage: Stage) -> list[SwinBlock]:
+    return [block for block in stage.blocks if isinstance(block, SwinBlock)]
 
 
 def _merged(x: Tensor, merging: PatchMerging) -> Tensor:
@@ -206,7 +206,7 @@ def _merged(x: Tensor, merging: PatchMerging) -> Tensor:
     return merging.reduction(x).float()
 
 
-def _kind(size: Size, block: Block) -> str:
+def _kind(size: Size, block: SwinBlock) -> str:
     window, shift = fit_window(size, block.window, block.shift)
     return "_".join(map(str, (*size, *window, *shift)))
 

@@ -20,22 +20,22 @@ from onnxscript import optimizer
 
 from vtag.engine.backends.export.graph import Graph
 from vtag.engine.backends.onnx_backend import OnnxBackend
-from vtag.engine.backends.synthetic_clips import generated
+from vtag.engine.backends.synthetic_clips import wave_clips
 from vtag.engine.backends.torch_backend import TorchBackend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.formats.onnx_files import BATCH, CLIPS, FEATURES, LOGITS, METADATA, PRECISIONS
-from vtag.engine.checkpoints.model_folder import ONNX_FILE, building, read_model_folder, write_spec
+from vtag.engine.checkpoints.model_folder import ONNX_FILE, atomic_folder, read_model_folder, write_spec
 from vtag.engine.errors import ModelError
+from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import ModelSpec
-from vtag.engine.swin.model import VideoSwin
 from vtag.engine.swin.weight_names import is_head
 from vtag.engine.text import printable
 
 OPSETS = range(18, 24)  # LayerNormalization is an operator since 17, the exporter writes 18 and converts
 DEFAULT_OPSET = 18
-LEAST_WINDOWS = 30  # for a share of windows to mean something
-MOST_WINDOWS = 64
-AGREEMENT = 0.97  # of the windows, for int8
+MIN_WINDOWS = 30  # for a share of windows to mean something
+MAX_WINDOWS = 64
+MIN_AGREEMENT = 0.97  # of the windows, for int8
 _TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2}  # largest difference, relative to the largest value from 1 on
 _GENERATED = 2
 
@@ -51,7 +51,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ExportComparison:
     """How an exported file answers beside Torch in float32: the largest differences, and the share of equal top-1."""
 
     windows: int
@@ -63,7 +63,7 @@ class Compared:
 
 def export(
     checkpoint: Checkpoint, folder: Path, options: ExportOptions, windows: Sequence[NDArray[np.uint8]]
-) -> Compared:
+) -> ExportComparison:
     """Write `checkpoint` to `folder` as `model.onnx` and `model.json`; the folder appears whole or not at all.
 
     Args:
@@ -76,15 +76,15 @@ def export(
     Raises ModelError where the model cannot be exported, or the file does not answer as Torch does.
     """
     check_options(checkpoint, options)
-    if options.precision == "int8" and len(windows) < LEAST_WINDOWS:
+    if options.precision == "int8" and len(windows) < MIN_WINDOWS:
         raise ModelError(
             f"int8 is accepted only where it agrees with fp32 on real windows, and {len(windows)} are fewer than "
-            f"{LEAST_WINDOWS}: give more videos with --clips, or scan some first"
+            f"{MIN_WINDOWS}: give more videos with --clips, or scan some first"
         )
-    with building(folder) as new:
+    with atomic_folder(folder) as new:
         exported = write(checkpoint, new, options)
-        real = list(windows[:MOST_WINDOWS])
-        clips = real or generated(_clip(checkpoint, options), _GENERATED)
+        real = list(windows[:MAX_WINDOWS])
+        clips = real or wave_clips(_clip(checkpoint, options), _GENERATED)
         compared = replace(compare(checkpoint, exported, clips, options.precision), real=bool(real))
         told = {**_told(checkpoint, options), "compared": asdict(compared)}
         write_spec(new, exported.spec, ONNX_FILE, {"onnx": told})
@@ -134,7 +134,7 @@ def spec_for(spec: ModelSpec, clip: tuple[int, int, int] | None) -> ModelSpec:
 def _graph(checkpoint: Checkpoint, clip: tuple[int, int, int], options: ExportOptions) -> onnx.ModelProto:
     """The network as an ONNX model, in float32 or float16, its weights under our names."""
     spec = checkpoint.spec
-    network = VideoSwin.of(spec.sizes, checkpoint.tensors)
+    network = VideoSwin.from_arrays(spec.sizes, checkpoint.tensors)
     frames, height, width = clip
     graph = Graph(
         network,
@@ -268,7 +268,7 @@ def _name_all(model: onnx.ModelProto, checkpoint: Checkpoint, *, head_alone: boo
 
 def compare(
     checkpoint: Checkpoint, exported: Checkpoint, clips: Sequence[NDArray[np.uint8]], precision: str
-) -> Compared:
+) -> ExportComparison:
     """Run both on the same clips, on the processor. Raises ModelError beyond what the precision allows."""
     ours = TorchBackend(checkpoint, device="cpu", precision="fp32")
     theirs = OnnxBackend(exported, device="cpu")
@@ -282,12 +282,12 @@ def compare(
         scale_f = max(scale_f, float(np.abs(a.features).max()))
         scale_l = max(scale_l, float(np.abs(a.logits).max()))
         same += int(a.logits.argmax() == b.logits.argmax())
-    compared = Compared(len(clips), True, features, logits, same / len(clips))
+    compared = ExportComparison(len(clips), True, features, logits, same / len(clips))
     if precision == "int8":
-        if compared.top1 < AGREEMENT:
+        if compared.top1 < MIN_AGREEMENT:
             raise ModelError(
                 f"int8 is refused: it agrees with fp32 on {same} of {len(clips)} real windows, fewer than "
-                f"{AGREEMENT:.0%}; nothing was written"
+                f"{MIN_AGREEMENT:.0%}; nothing was written"
             )
         return compared
     worst = max(features / scale_f, logits / scale_l)

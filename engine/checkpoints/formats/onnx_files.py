@@ -98,7 +98,7 @@ def read_onnx(handle: BinaryIO, size: int) -> OnnxFile:
     )
 
 
-def fitting(file: OnnxFile, sizes: SwinSizes, path: Path, told: Mapping[str, Any], sha256: str) -> OnnxGraph:
+def graph_of(file: OnnxFile, sizes: SwinSizes, path: Path, told: Mapping[str, Any], sha256: str) -> OnnxGraph:
     """The graph of a model of these sizes; `told` is its model.json. Raises ModelError where they differ."""
     if file.classes != sizes.num_classes:
         raise ModelError(
@@ -115,7 +115,7 @@ def fitting(file: OnnxFile, sizes: SwinSizes, path: Path, told: Mapping[str, Any
     return OnnxGraph(path, precision, file.size, file.batch, sha256)
 
 
-def weights_of(file: OnnxFile, sizes: SwinSizes, *, head_alone: bool) -> dict[str, _Tensor]:
+def graph_weights(file: OnnxFile, sizes: SwinSizes, *, head_alone: bool) -> dict[str, _Tensor]:
     """The model's weights in the file under our names: all, or the head's."""
     return {
         name: file.tensors[name]

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from vtag.engine.checkpoints.pickle_reader import Admitted, BoundedReader, Buildable, read_pickle
+from vtag.engine.checkpoints.pickle_reader import AllowedName, BoundedReader, Buildable, read_pickle
 from vtag.engine.errors import ModelError
 
 _KINDS = {f"{kind}{size}" for kind, sizes in (("f", "248"), ("i", "1248"), ("u", "1248")) for size in sizes}
@@ -81,7 +81,7 @@ def read_paddle(handle: BinaryIO, size: int) -> dict[str, Any]:
         return arguments[0].encode("latin-1")
 
     tree = read_pickle(
-        BoundedReader(handle, size), _ADMITTED | {"_codecs encode": Admitted("encode", encode)}
+        BoundedReader(handle, size), _ADMITTED | {"_codecs encode": AllowedName("encode", encode)}
     )
     if not isinstance(tree, dict):
         raise ModelError("a pickle, but not of named weights")
@@ -96,14 +96,14 @@ def _dtype(arguments: tuple[Any, ...]) -> _Dtype:
 
 
 def _array(arguments: tuple[Any, ...]) -> PickledArray:
-    if len(arguments) != 3 or not isinstance(arguments[0], Admitted) or arguments[0].name != "ndarray":
+    if len(arguments) != 3 or not isinstance(arguments[0], AllowedName) or arguments[0].name != "ndarray":
         raise ModelError("an array in it is damaged")
     return PickledArray()
 
 
 _ADMITTED = {
-    "numpy.core.multiarray _reconstruct": Admitted("_reconstruct", _array),
-    "numpy._core.multiarray _reconstruct": Admitted("_reconstruct", _array),
-    "numpy ndarray": Admitted("ndarray"),
-    "numpy dtype": Admitted("dtype", _dtype),
+    "numpy.core.multiarray _reconstruct": AllowedName("_reconstruct", _array),
+    "numpy._core.multiarray _reconstruct": AllowedName("_reconstruct", _array),
+    "numpy ndarray": AllowedName("ndarray"),
+    "numpy dtype": AllowedName("dtype", _dtype),
 }

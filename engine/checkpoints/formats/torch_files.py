@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.lazy_tensor import decode, item_bytes
-from vtag.engine.checkpoints.pickle_reader import Admitted, BoundedReader, read_pickle
+from vtag.engine.checkpoints.pickle_reader import AllowedName, BoundedReader, read_pickle
 from vtag.engine.errors import ModelError
 from vtag.engine.text import printable
 
@@ -165,7 +165,7 @@ def read_torch_legacy(handle: BinaryIO, size: int) -> Any:
     return tree
 
 
-def _admitted(fetch: Callable[[_Storage], bytes]) -> dict[str, Admitted]:
+def _admitted(fetch: Callable[[_Storage], bytes]) -> dict[str, AllowedName]:
     """The names that a state dict asks for, and what they stand for here."""
 
     def tensor(arguments: tuple[Any, ...]) -> TorchTensor:
@@ -187,10 +187,10 @@ def _admitted(fetch: Callable[[_Storage], bytes]) -> dict[str, Admitted]:
         return {}
 
     return {
-        "torch._utils _rebuild_tensor_v2": Admitted("_rebuild_tensor_v2", tensor),
-        "torch._utils _rebuild_parameter": Admitted("_rebuild_parameter", parameter),
-        "collections OrderedDict": Admitted("OrderedDict", ordered),
-        **{f"torch {name}": Admitted(name) for name in _STORAGES},
+        "torch._utils _rebuild_tensor_v2": AllowedName("_rebuild_tensor_v2", tensor),
+        "torch._utils _rebuild_parameter": AllowedName("_rebuild_parameter", parameter),
+        "collections OrderedDict": AllowedName("OrderedDict", ordered),
+        **{f"torch {name}": AllowedName(name) for name in _STORAGES},
     }
 
 
@@ -199,7 +199,7 @@ def _storage(identity: Any, known: dict[str, _Storage], *, fields: int) -> _Stor
     if not isinstance(identity, tuple) or len(identity) != fields or identity[0] != "storage":
         raise ModelError("a storage in it is damaged")
     kind, key, numel = identity[1], identity[2], identity[4]
-    if not isinstance(kind, Admitted) or kind.name not in _STORAGES:
+    if not isinstance(kind, AllowedName) or kind.name not in _STORAGES:
         raise ModelError("a storage in it is of a type that is not known")
     if not isinstance(key, str) or not key.isascii() or not key.isdigit():
         raise ModelError("a storage in it has no number")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.store.settings import read_setting, save_setting
-from vtag.engine.swin.config import NONE_OF_THESE, TAUGHT
+from vtag.engine.swin.config import FINETUNED_PREFIX, NONE_OF_THESE
 from vtag.engine.text import printable
 
 _MODEL = "model"  # the setting that holds the id of the library's model
@@ -113,7 +113,7 @@ def taught_siblings(library: Library, model_id: int) -> list[int]:
     rows = library.connection.execute(
         "SELECT t.id FROM models t JOIN models m ON m.backbone_hash = t.backbone_hash AND m.source <> t.source "
         "WHERE m.id = ?1 AND substr(json_extract(t.spec, '$.source'), 1, length(?2)) = ?2 ORDER BY t.id",
-        (model_id, TAUGHT),
+        (model_id, FINETUNED_PREFIX),
     )
     return [row[0] for row in rows]
 
@@ -124,7 +124,7 @@ def replaced_models(library: Library, model_id: int) -> list[int]:
         "SELECT old.id FROM models old JOIN models m ON m.source = old.source AND m.id <> old.id WHERE m.id = ?1 "
         "AND substr(json_extract(old.spec, '$.source'), 1, length(?2)) = ?2 "
         "AND substr(json_extract(m.spec, '$.source'), 1, length(?2)) = ?2",
-        (model_id, TAUGHT),
+        (model_id, FINETUNED_PREFIX),
     )
     return [row[0] for row in rows]
 

@@ -50,7 +50,7 @@ class _Part:
     regions: NDArray[np.int64]
 
 
-def lay_out(size: Size, window: Size, shift: Size, *, split: bool) -> tuple[Group, ...]:
+def group_windows(size: Size, window: Size, shift: Size, *, split: bool) -> tuple[Group, ...]:
     """The windows of a map of `size` by how they look at each other; every token is in exactly one."""
     fitted, shift = fit_window(size, window, shift)
     padded = padded_size(size, fitted)
@@ -68,21 +68,23 @@ def lay_out(size: Size, window: Size, shift: Size, *, split: bool) -> tuple[Grou
         looks[key] = places, regions
     index = relative_position_index(window, fitted[0] * fitted[1] * fitted[2])
     groups: dict[str, Group] = {}
-    for key, cells_of in alike.items():
+    for key, group_cells in alike.items():
         places, regions = looks[key]
         blocked = regions[:, None] != regions
-        group = Group(np.stack(cells_of), index[np.ix_(places, places)], blocked if blocked.any() else None)
+        group = Group(
+            np.stack(group_cells), index[np.ix_(places, places)], blocked if blocked.any() else None
+        )
         before = groups.get(group.key)
         groups[group.key] = group if before is None else _joined(before, group)
     return tuple(groups.values())
 
 
-def cells_of(groups: Sequence[Group]) -> NDArray[np.int64]:
+def group_cells(groups: Sequence[Group]) -> NDArray[np.int64]:
     """The token number of every row, group after group."""
     return np.concatenate([group.cells.ravel() for group in groups])
 
 
-def row_of(cells: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
+def token_rows(cells: NDArray[np.int64], tokens: int) -> NDArray[np.int64]:
     """Where each of a map's `tokens` tokens lies among rows that hold `cells`."""
     rows = np.empty(tokens, np.int64)
     real = cells != PADDING

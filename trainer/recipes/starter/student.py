@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vtag.engine.swin.architecture import Stage, VideoSwin, WindowAttention
 from vtag.engine.swin.config import SwinSizes
-from vtag.engine.swin.model import Stage, VideoSwin, WindowAttention
 
 CROP = 112  # pixels: maps of 14, 7 and 4 places, so that the first two stages pad nothing
 FRAMES = 8

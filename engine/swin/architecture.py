@@ -125,7 +125,7 @@ class DropPath(nn.Module):
         return x * kept.bernoulli_(1 - self.rate) / (1 - self.rate)
 
 
-class Block(nn.Module):
+class SwinBlock(nn.Module):
     """Attention within (shifted) windows, then an MLP, each beside a residual."""
 
     def __init__(
@@ -140,11 +140,11 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, hidden)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, tables: Tables) -> Tensor:
+    def forward(self, x: Tensor, tables: AttentionTables) -> Tensor:
         x = x + self.drop_path(self.attend(self.norm1(x), tables))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
-    def attend(self, x: Tensor, tables: Tables) -> Tensor:
+    def attend(self, x: Tensor, tables: AttentionTables) -> Tensor:
         """Pad, roll, attend in windows, roll back, cut: [B, T, H, W, C] -> the same."""
         size = _map_size(x)
         window, shift = fit_window(size, self.window, self.shift)
@@ -161,7 +161,7 @@ class Block(nn.Module):
         return x[:, : size[0], : size[1], : size[2]]
 
 
-class Tables:
+class AttentionTables:
     """Position indices and shift masks of the sizes met lately, where they are used; shared by a model's blocks."""
 
     def __init__(self) -> None:
@@ -209,13 +209,15 @@ class Stage(nn.Module):
 
     downsample: PatchMerging | None
 
-    def __init__(self, sizes: SwinSizes, number: int, drop_paths: list[float], tables: Tables) -> None:
+    def __init__(
+        self, sizes: SwinSizes, number: int, drop_paths: list[float], tables: AttentionTables
+    ) -> None:
         super().__init__()
         dim = sizes.embed_dim << number
         window = sizes.window_size
         half = (window[0] // 2, window[1] // 2, window[2] // 2)
         self.blocks = nn.ModuleList(
-            Block(dim, sizes.num_heads[number], hidden_dim(sizes, number), window, shift, rate)
+            SwinBlock(dim, sizes.num_heads[number], hidden_dim(sizes, number), window, shift, rate)
             for rate, shift in zip(drop_paths, _alternate((0, 0, 0), half), strict=False)
         )
         last = number + 1 == len(sizes.depths)
@@ -250,7 +252,7 @@ class VideoSwin(nn.Module):
     def __init__(self, sizes: SwinSizes, *, drop_path: float = 0.0) -> None:
         super().__init__()
         self.sizes = sizes
-        tables = Tables()
+        tables = AttentionTables()
         rates = iter(np.linspace(0, drop_path, sum(sizes.depths)).tolist())
         self.patch_embed = PatchEmbed(sizes.patch_size, sizes.embed_dim)
         self.stages = nn.ModuleList(
@@ -281,7 +283,7 @@ class VideoSwin(nn.Module):
         )
 
     @classmethod
-    def of(cls, sizes: SwinSizes, tensors: Mapping[str, NDArray[np.float32]]) -> VideoSwin:
+    def from_arrays(cls, sizes: SwinSizes, tensors: Mapping[str, NDArray[np.float32]]) -> VideoSwin:
         """A model with these weights, for inference: nothing is drawn at random first, nothing copied twice."""
         with torch.device("meta"):
             model = cls(sizes)
