@@ -99,7 +99,7 @@ def _onnxruntime() -> Iterator[Finding]:
             return
     from vtag.engine.backends import onnx_session
 
-    seconds = onnx_session.try_out("cpu")
+    seconds = onnx_session.time_small_network("cpu")
     message = (
         f"{onnx_session.import_runtime().__version__}, the processor computes (tried in {seconds:.2f} s)"
     )
@@ -116,7 +116,7 @@ def _onnx_on_cuda() -> Iterator[Finding]:
         yield Finding("onnx cuda", "ok", f"no CUDA card here; {libraries}")
         return
     try:
-        seconds = onnx_session.try_out("cuda")
+        seconds = onnx_session.time_small_network("cuda")
         yield Finding("onnx cuda", "ok", f"computes (tried in {seconds:.2f} s); {libraries}")
     except VtagError as error:
         remedy = "pip install --upgrade 'onnxruntime-gpu[cuda,cudnn]'"
@@ -125,14 +125,14 @@ def _onnx_on_cuda() -> Iterator[Finding]:
 
 def _backend() -> Iterator[Finding]:
     """What `--backend auto` means: the backend that the user pinned, and the measured choices."""
-    from vtag.engine.backends import autotune
+    from vtag.engine.backends import autotune, measurements
 
     try:
         if pinned := autotune.pinned_backend():
             yield Finding("backend", "ok", f"auto is {pinned}: {autotune.BACKEND_VARIABLE} says so")
     except VtagError as error:
         yield Finding("backend", "wrong", str(error), f"unset {autotune.BACKEND_VARIABLE}")
-    for choice in autotune.stored_measurements():
+    for choice in measurements.stored_measurements():
         onnx_time = "gives other answers" if choice.onnx_s is None else f"{choice.onnx_s:.2g} s"
         message = f"{choice.backend} (torch {choice.torch_s:.2g} s a clip, onnx {onnx_time}; both fp32)"
         yield Finding("backend", "ok", f"{choice.model} {choice.clip}: {message}")

@@ -27,21 +27,21 @@ def open_backend(
     """A backend for `model`: a catalogue name, a path, or a checkpoint in memory.
 
     Args:
-        model: a name that `vtag models list` shows, a checkpoint file or a model folder; or a Checkpoint.
+        model: a name from `vtag models list`, a checkpoint file, a model folder, or a Checkpoint.
         backend: auto, torch, onnx.
         device: auto, cpu, cuda (or cuda:1 ...), mps with Torch, tensorrt with ONNX.
-        precision: auto, fp32, bf16, fp16, int8. None: fp32, or what the model's ONNX file computes in.
-        sizes_vary: clips of other sizes than the model's own will come. ONNX needs an export for each, so that auto
-            leaves such a model to Torch.
+        precision: auto, fp32, bf16, fp16, int8. None: fp32, or the precision of the model's ONNX file.
+        sizes_vary: clips of other sizes than the model's own will come. ONNX needs an export for each size, so auto
+            runs such a model with Torch.
 
-    Raises ModelError where the model cannot be read, or where what was asked for is not there.
+    Raises ModelError if the model cannot be read, or the backend, device or precision is not available.
     """
     if backend not in BACKENDS:
         raise ModelError(f"there is no backend {printable(backend)!r}; the choices are {', '.join(BACKENDS)}")
     checkpoint = model if isinstance(model, Checkpoint) else load_model(model)
     precision = precision or (checkpoint.onnx.precision if checkpoint.onnx else "fp32")
     if backend == "auto":
-        checkpoint, backend = _chosen(checkpoint, device, precision, sizes_vary)
+        checkpoint, backend = _choose_runtime(checkpoint, device, precision, sizes_vary)
     if backend == "onnx":
         return _open_onnx(checkpoint, device, precision, sizes_vary)
     if find_spec("torch") is None:
@@ -57,8 +57,10 @@ def open_backend(
     return TorchBackend(checkpoint, device=device, precision=precision)
 
 
-def _chosen(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: bool) -> tuple[Checkpoint, str]:
-    """What auto means: a runtime, and the checkpoint with the graph that it is to run."""
+def _choose_runtime(
+    checkpoint: Checkpoint, device: str, precision: str, sizes_vary: bool
+) -> tuple[Checkpoint, str]:
+    """The checkpoint, with the graph to run if there is one, and the runtime that `auto` uses."""
     from vtag.engine.backends import autotune
 
     if checkpoint.is_whole and (pinned := autotune.pinned_backend()):
@@ -83,7 +85,7 @@ def _open_onnx(checkpoint: Checkpoint, device: str, precision: str, sizes_vary: 
     from vtag.engine.backends import autotune
     from vtag.engine.backends.onnx_backend import OnnxBackend
 
-    opened = OnnxBackend(checkpoint, device=device, precision=precision, sizes_vary=sizes_vary)
-    if checkpoint.onnx is None and opened.device == "cpu" and not sizes_vary:
-        autotune.measure_backends(checkpoint, opened)
-    return opened
+    onnx_backend = OnnxBackend(checkpoint, device=device, precision=precision, sizes_vary=sizes_vary)
+    if checkpoint.onnx is None and onnx_backend.device == "cpu" and not sizes_vary:
+        autotune.measure_backends(checkpoint, onnx_backend)
+    return onnx_backend

@@ -1,4 +1,4 @@
-"""ONNX graphs of models that came otherwise: exported once for each size of clips, kept below VTAG_HOME."""
+"""ONNX graphs of models from other formats: exported once for each size of clips, and stored in VTAG_HOME."""
 
 from __future__ import annotations
 
@@ -19,72 +19,72 @@ from vtag.engine.paths import home, make_private_dir
 from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path
 
-_PLACE = Path("cache") / "onnx"
+_CACHE = Path("cache") / "onnx"
 
 log = logging.getLogger(__name__)
 
 
 def export_once(checkpoint: Checkpoint, size: tuple[int, int, int]) -> OnnxGraph:
-    """The float32 graph of a whole model for clips of `size` T, H, W; exported where it is not here yet.
+    """The float32 graph of a model for clips of `size` T, H, W. Exports it if it is not stored.
 
-    A process that finds another exporting it waits for that one. Raises ModelError where it cannot be exported or
-    kept, or does not answer as the model does.
+    Waits for another process that is exporting it. Raises ModelError if it cannot be exported or stored, or its
+    answers differ from the model's.
     """
-    if found := cached_graph(checkpoint, size):
-        return found
+    if graph := cached_graph(checkpoint, size):
+        return graph
     require_exporter()
     from vtag.engine.backends.export.onnx_writer import ExportOptions, export
 
-    place = _place(checkpoint, size)
-    with _alone(place):
-        if found := cached_graph(checkpoint, size):
-            return found
+    folder = _folder(checkpoint, size)
+    with _export_lock(folder):
+        if graph := cached_graph(checkpoint, size):
+            return graph
         log.warning("exporting the model to ONNX for clips of %dx%dx%d, once", *size)
-        with prefix_errors(place):
-            if place.is_dir():  # not sound, or left by a process that was killed
-                shutil.rmtree(place)
-            place.mkdir(mode=0o700)
-        export(replace(checkpoint, onnx=None), place / "model", ExportOptions(clip=size), [])
-        if exported := cached_graph(checkpoint, size):
-            return exported
-        raise ModelError(f"the exported graph in {display_path(place)} cannot be read")
+        with prefix_errors(folder):
+            if folder.is_dir():  # damaged, or from a process that was killed
+                shutil.rmtree(folder)
+            folder.mkdir(mode=0o700)
+        export(replace(checkpoint, onnx=None), folder / "model", ExportOptions(clip=size), [])
+        if graph := cached_graph(checkpoint, size):
+            return graph
+        raise ModelError(f"the exported graph in {display_path(folder)} cannot be read")
 
 
 def require_exporter() -> None:
-    """Raise ModelError where what exports is not installed."""
+    """Raise ModelError if a package for exporting is not installed."""
     for package in ("torch", "onnxscript"):
         if find_spec(package) is None:
             raise ModelError(f"a model is exported to ONNX with {package}: `pip install {package}`")
 
 
 def has_export(checkpoint: Checkpoint, size: tuple[int, int, int]) -> bool:
-    """Whether there is a folder of that graph, sound or not."""
-    return _place(checkpoint, size).is_dir()
+    """Whether a folder of that graph exists. Its content is not checked."""
+    return _folder(checkpoint, size).is_dir()
 
 
 def cached_graph(checkpoint: Checkpoint, size: tuple[int, int, int]) -> OnnxGraph | None:
-    """The graph that was exported earlier; None where there is none that is sound."""
+    """The stored graph. None if there is none or it is damaged."""
     try:
-        kept = load_checkpoint(_place(checkpoint, size) / "model")
+        stored = load_checkpoint(_folder(checkpoint, size) / "model")
     except ModelError:
         return None
-    fits = kept.spec.backbone_hash == checkpoint.spec.backbone_hash and kept.onnx and kept.onnx.size == size
-    return kept.onnx if fits else None
+    is_same_backbone = stored.spec.backbone_hash == checkpoint.spec.backbone_hash
+    return stored.onnx if is_same_backbone and stored.onnx and stored.onnx.size == size else None
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """Hold the lock of a graph's folder; wait for a process that has it, and say so. Raises ModelError."""
-    with ExitStack() as held:
-        with prefix_errors(place):
-            lock = make_private_dir(place.parent) / f"{place.name}.lock"
+def _export_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of a graph's folder. Logs if it has to wait for another process. Raises ModelError."""
+    with ExitStack() as stack:
+        with prefix_errors(folder):
+            lock = make_private_dir(folder.parent) / f"{folder.name}.lock"
             try:
-                held.enter_context(lock_file(lock))
+                stack.enter_context(lock_file(lock))
             except LockHeldError:
                 log.warning("another vtag is exporting this model to ONNX: waiting for it")
-                held.enter_context(lock_file(lock, wait_s=math.inf))
+                stack.enter_context(lock_file(lock, wait_s=math.inf))
         yield
 
 
-def _place(checkpoint: Checkpoint, size: tuple[int, int, int]) -> Path:
-    return home() / _PLACE / f"{checkpoint.spec.backbone_hash[:32]}-{'x'.join(map(str, size))}"
+def _folder(checkpoint: Checkpoint, size: tuple[int, int, int]) -> Path:
+    return home() / _CACHE / f"{checkpoint.spec.backbone_hash[:32]}-{'x'.join(map(str, size))}"

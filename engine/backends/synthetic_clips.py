@@ -1,4 +1,4 @@
-"""Clips out of arithmetic: what two runtimes are compared on where there is no video."""
+"""Synthetic clips, on which two runtimes are compared if there is no video."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def wave_clips(clip: tuple[int, int, int], count: int) -> list[NDArray[np.uint8]]:
-    """Clips uint8 [T, H, W, 3] of moving waves, where there is no video."""
+    """`count` clips uint8 [T, H, W, 3] of moving waves."""
     t, h, w = np.ogrid[: clip[0], : clip[1], : clip[2]]
     waves = []
     for number in range(count):

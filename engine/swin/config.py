@@ -160,6 +160,11 @@ class ModelSpec:
             if threshold is not None:
                 _number("threshold", threshold, 0, 1)
 
+    @property
+    def clip_size(self) -> tuple[int, int, int]:
+        """T, H, W of the clips that the model is made for."""
+        return self.frames, self.crop, self.crop
+
     def to_json(self) -> dict[str, Any]:
         """The content of a `model.json`, less the name of the weights' file."""
         out = asdict(self)

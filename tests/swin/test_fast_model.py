@@ -40,14 +40,14 @@ from vtag.engine.video.read.sampling import Sampling
 DATA = Path(__file__).parents[1] / "data" / "golden"
 SMALL = SwinSizes(8, (2, 2), (2, 4), 3, (2, 3, 2), (2, 2, 2))
 SMALL_CHUNKS = ComputeConfig(packed=True, split=True, chunk_bytes=1 << 11)
-BY_HAND = ComputeConfig(split=True, exp2_attention=True, chunk_bytes=1 << 16)
-MASKED_BY_HAND = ComputeConfig(exp2_attention=True)
+EXP2 = ComputeConfig(split=True, exp2_attention=True, chunk_bytes=1 << 16)
+MASKED_EXP2 = ComputeConfig(exp2_attention=True)
 EXACT = {
     "plain": PLAIN_OPERATORS,
     "cpu": FLOAT32_CPU,
     "small chunks": SMALL_CHUNKS,
-    "by hand": BY_HAND,
-    "masked by hand": MASKED_BY_HAND,
+    "exp2": EXP2,
+    "masked exp2": MASKED_EXP2,
 }
 GOLDEN = ["torchvision_mini.pth", "torchvision_w255.pth", "official_mini.pth", "paddle_w255_p2.pdparams"]
 needs_bf16 = pytest.mark.skipif(not bf16.processor_has_bf16(), reason="this processor has no bf16 units")
@@ -70,7 +70,7 @@ def test_any_sizes_and_clips_equal_the_plain_module(
             assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
 
 
-@pytest.mark.parametrize("config", ["plain", "cpu", "by hand"])
+@pytest.mark.parametrize("config", ["plain", "cpu", "exp2"])
 @pytest.mark.parametrize("file", GOLDEN)
 def test_logits_and_features_equal_the_references(file: str, config: str, shared: Path) -> None:
     folder = shared / "golden"
@@ -96,14 +96,14 @@ def test_the_published_size_equals_the_plain_module() -> None:
         wanted = VideoSwin.from_arrays(sizes, tensors)(
             torch.from_numpy(normalised(pixels.permute(0, 4, 1, 2, 3).numpy())).permute(0, 2, 3, 4, 1)
         )
-        for name in ("plain", "cpu", "by hand"):
+        for name in ("plain", "cpu", "exp2"):
             found = FastSwin(VideoSwin.from_arrays(sizes, tensors), EXACT[name])(pixels)
             assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
 
 
-@pytest.mark.parametrize("config", [FLOAT32_CPU, BY_HAND])
+@pytest.mark.parametrize("config", [FLOAT32_CPU, EXP2])
 @pytest.mark.parametrize("threads", [2, 3])
-def test_lanes_share_the_chunks_of_one_clip(config: ComputeConfig, threads: int) -> None:
+def test_threads_share_the_chunks_of_one_clip(config: ComputeConfig, threads: int) -> None:
     clips = torch.randn(1, 9, 40, 31, 3, generator=torch.Generator().manual_seed(0))
     tensors = random_tensors(SMALL)
     model = FastSwin(VideoSwin.from_arrays(SMALL, tensors), dataclasses.replace(config, threads=threads))
@@ -131,7 +131,7 @@ def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:
         clips = torch.randn(1, 6, 13, 11, 3, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             wanted = VideoSwin.from_arrays(SMALL, tensors)(clips)
-            found = FastSwin(VideoSwin.from_arrays(SMALL, tensors), BY_HAND)(clips)
+            found = FastSwin(VideoSwin.from_arrays(SMALL, tensors), EXP2)(clips)
         assert torch.isfinite(wanted).all()
         assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
 

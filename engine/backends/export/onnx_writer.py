@@ -1,4 +1,4 @@
-"""A model out as an ONNX file: exported, checked, run and compared with Torch before it gets its name."""
+"""Exports a model as an ONNX file. The file is checked and compared with Torch before it gets its name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnxscript import optimizer
 
 from vtag.engine.backends.export.graph import Graph
-from vtag.engine.backends.onnx_backend import OnnxBackend
+from vtag.engine.backends.onnx_session import Session, apply_head
 from vtag.engine.backends.synthetic_clips import wave_clips
 from vtag.engine.backends.torch_backend import TorchBackend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
@@ -31,18 +31,21 @@ from vtag.engine.swin.config import ModelSpec
 from vtag.engine.swin.weight_names import is_head
 from vtag.engine.text import printable
 
-OPSETS = range(18, 24)  # LayerNormalization is an operator since 17, the exporter writes 18 and converts
+OPSETS = range(18, 24)  # LayerNormalization exists since 17; the exporter writes 18 and converts
 DEFAULT_OPSET = 18
-MIN_WINDOWS = 30  # for a share of windows to mean something
+MIN_WINDOWS = 30  # for int8: with fewer windows, the share that agrees says little
 MAX_WINDOWS = 64
-MIN_AGREEMENT = 0.97  # of the windows, for int8
-_TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2}  # largest difference, relative to the largest value from 1 on
-_GENERATED = 2
+MIN_AGREEMENT = 0.97  # share of the windows with the same top-1 in int8 and fp32
+_TOLERANCE = {"fp32": 1e-4, "fp16": 3e-2}  # of the largest output, or of 1 if that is larger
+_WAVE_CLIPS = 2
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export: `clip` T, H, W (None: the model's own), `batch` clips in a call (None: any)."""
+    """What to export.
+
+    `clip` is T, H, W (None: the model's own). `batch` is the number of clips in a call (None: any).
+    """
 
     precision: str = "fp32"
     clip: tuple[int, int, int] | None = None
@@ -52,10 +55,10 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ExportComparison:
-    """How an exported file answers beside Torch in float32: the largest differences, and the share of equal top-1."""
+    """An exported file compared with Torch in float32: the largest differences, and the share of equal top-1."""
 
     windows: int
-    real: bool  # of videos; else generated
+    real: bool  # whether the windows are from videos, not generated
     features: float
     logits: float
     top1: float
@@ -64,16 +67,16 @@ class ExportComparison:
 def export(
     checkpoint: Checkpoint, folder: Path, options: ExportOptions, windows: Sequence[NDArray[np.uint8]]
 ) -> ExportComparison:
-    """Write `checkpoint` to `folder` as `model.onnx` and `model.json`; the folder appears whole or not at all.
+    """Write `checkpoint` to `folder` as `model.onnx` and `model.json`. The folder appears complete or not at all.
 
     Args:
         checkpoint: a model with all its weights.
-        folder: where to; a model folder there is replaced.
+        folder: the target; an existing model folder is replaced.
         options: what to export.
-        windows: clips uint8 [T, H, W, 3] of real videos that Torch and the file have to agree on. Without any,
-            float32 and float16 are compared on generated ones, and int8 is refused.
+        windows: clips uint8 [T, H, W, 3] of real videos on which Torch and the file must agree. Without any,
+            float32 and float16 are compared on generated clips, and int8 is refused.
 
-    Raises ModelError where the model cannot be exported, or the file does not answer as Torch does.
+    Raises ModelError if the model cannot be exported, or the file's answers differ from Torch's.
     """
     check_options(checkpoint, options)
     if options.precision == "int8" and len(windows) < MIN_WINDOWS:
@@ -84,34 +87,34 @@ def export(
     with atomic_folder(folder) as new:
         exported = write(checkpoint, new, options)
         real = list(windows[:MAX_WINDOWS])
-        clips = real or wave_clips(_clip(checkpoint, options), _GENERATED)
+        clips = real or wave_clips(_clip_size(checkpoint, options), _WAVE_CLIPS)
         compared = replace(compare(checkpoint, exported, clips, options.precision), real=bool(real))
-        told = {**_told(checkpoint, options), "compared": asdict(compared)}
-        write_spec(new, exported.spec, ONNX_FILE, {"onnx": told})
+        details = {**_file_details(checkpoint, options), "compared": asdict(compared)}
+        write_spec(new, exported.spec, ONNX_FILE, {"onnx": details})
     return compared
 
 
 def write(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Checkpoint:
-    """Write `checkpoint` into the empty `folder` as `export` does, but compared with nothing; what is read back.
+    """Write `checkpoint` into the empty `folder` as `export` does, without the comparison; returns it as read back.
 
-    Raises ModelError where the file is not sound.
+    Raises ModelError if the file is not sound.
     """
     spec = spec_for(checkpoint.spec, options.clip)
-    model = _graph(checkpoint, _clip(checkpoint, options), options)
+    model = _graph(checkpoint, _clip_size(checkpoint, options), options)
     if options.precision == "int8":
         model = _quantised(model, folder)
-    _name_all(model, checkpoint, head_alone=options.precision != "fp32")
+    _add_duplicate_weights(model, checkpoint, only_head=options.precision != "fp32")
     _describe(model, spec, options)
     onnx.checker.check_model(model, full_check=True)
     (folder / ONNX_FILE).write_bytes(model.SerializeToString())
     del model
-    told = {"onnx": _told(checkpoint, options)}
-    spec = write_spec(folder, replace(spec, backbone_hash="", head_hash=""), ONNX_FILE, told)
+    details = {"onnx": _file_details(checkpoint, options)}
+    spec = write_spec(folder, replace(spec, backbone_hash="", head_hash=""), ONNX_FILE, details)
     return read_model_folder(folder, name=spec.name)
 
 
 def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
-    """Raise ModelError where a model cannot be exported so."""
+    """Raise ModelError if a model cannot be exported with these options."""
     if not checkpoint.is_whole:
         raise ModelError("this model is an ONNX file of less than float32: export the one that it came from")
     if options.precision not in PRECISIONS:
@@ -125,14 +128,14 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
 
 
 def spec_for(spec: ModelSpec, clip: tuple[int, int, int] | None) -> ModelSpec:
-    """The spec of a model for clips T, H, W: a square is the new crop, of a short side in proportion."""
+    """The spec of a model for clips T, H, W. A square is the new crop, and the short side changes in proportion."""
     if clip is None or clip[1] != clip[2] or clip[1] == spec.crop:
         return spec
     return replace(spec, crop=clip[1], short_side=max(clip[1], round(spec.short_side * clip[1] / spec.crop)))
 
 
 def _graph(checkpoint: Checkpoint, clip: tuple[int, int, int], options: ExportOptions) -> onnx.ModelProto:
-    """The network as an ONNX model, in float32 or float16, its weights under our names."""
+    """The network as an ONNX model, in float32 or float16, its weights under vtag's names."""
     spec = checkpoint.spec
     network = VideoSwin.from_arrays(spec.sizes, checkpoint.tensors)
     frames, height, width = clip
@@ -152,7 +155,7 @@ def _graph(checkpoint: Checkpoint, clip: tuple[int, int, int], options: ExportOp
             (example,),
             dynamo=True,
             verbose=False,
-            optimize=False,  # it would fold weights into others without a name
+            optimize=False,  # it would fold weights into new ones without a name
             input_names=[CLIPS],
             output_names=[FEATURES, LOGITS],
             dynamic_shapes=None if options.batch else {CLIPS: {0: torch.export.Dim(BATCH)}},
@@ -169,28 +172,28 @@ def _graph(checkpoint: Checkpoint, clip: tuple[int, int, int], options: ExportOp
 
 
 def _is_shape(node: Any, weights: set[str]) -> bool:
-    """Whether a node computes with none of the weights; those keep their names and shapes."""
+    """Whether a node uses no weights. Nodes with weights are not folded, so weights keep their names and shapes."""
     return all(value is None or value.name not in weights for value in node.inputs)
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """The exporter's own talk is for its developers."""
-    loud = logging.root.manager.disable
+    """Hide what the exporter logs, warns and prints: it is for its developers."""
+    disabled_level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(loud)
+        logging.disable(disabled_level)
 
 
 def _describe(model: onnx.ModelProto, spec: ModelSpec, options: ExportOptions) -> None:
-    """Write into the file what it is, so that it can be used without its model.json."""
-    said = {**spec.to_json(), "sha256": "", "onnx": _about(options)}
+    """Write the spec into the file's metadata, so that the file can be used without its model.json."""
+    description = {**spec.to_json(), "sha256": "", "onnx": _options_json(options)}
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA: json.dumps(said, ensure_ascii=False)})
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(description, ensure_ascii=False)})
     model.producer_name = "vtag"
     del model.graph.value_info[:]
     for node in model.graph.node:
@@ -201,17 +204,17 @@ def _describe(model: onnx.ModelProto, spec: ModelSpec, options: ExportOptions) -
             output.type.tensor_type.shape.dim[0].dim_param = BATCH
 
 
-def _clip(checkpoint: Checkpoint, options: ExportOptions) -> tuple[int, int, int]:
+def _clip_size(checkpoint: Checkpoint, options: ExportOptions) -> tuple[int, int, int]:
     """T, H, W of the clips that the file takes."""
-    return options.clip or (checkpoint.spec.frames, checkpoint.spec.crop, checkpoint.spec.crop)
+    return options.clip or checkpoint.spec.clip_size
 
 
-def _told(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
-    """What model.json says of the file."""
-    return {**_about(options), "exported_from": checkpoint.spec.backbone_hash}
+def _file_details(checkpoint: Checkpoint, options: ExportOptions) -> dict[str, Any]:
+    """The entry `onnx` of model.json."""
+    return {**_options_json(options), "exported_from": checkpoint.spec.backbone_hash}
 
 
-def _about(options: ExportOptions) -> dict[str, Any]:
+def _options_json(options: ExportOptions) -> dict[str, Any]:
     return {
         "precision": options.precision,
         "opset": options.opset,
@@ -222,12 +225,12 @@ def _about(options: ExportOptions) -> dict[str, Any]:
 
 
 def _quantised(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
-    """The network with its matrices in int8 and activations quantised as they come; the head stays float32."""
+    """The network with matrices in int8 and activations quantised dynamically. The head stays in float32."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     plain, small = scratch / "plain.onnx", scratch / "int8.onnx"
     _transpose_weights(model)
-    del model.graph.value_info[:]  # of the names that the quantiser uses anew
+    del model.graph.value_info[:]  # the quantiser uses these names again
     onnx.save(model, plain)
     with _silence():
         quantize_dynamic(
@@ -244,39 +247,43 @@ def _quantised(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
 
 
 def _transpose_weights(model: onnx.ModelProto) -> None:
-    """Replace transpositions of weights by transposed weights, which the quantiser recognises; not the head's."""
+    """Replace transpositions of weights by transposed weights, which the quantiser recognises. Skips the head."""
     weights = {weight.name: weight for weight in model.graph.initializer}
     for node in [n for n in model.graph.node if n.op_type == "Transpose" and n.input[0] in weights]:
         weight = weights[node.input[0]]
         if len(weight.dims) != 2 or is_head(weight.name):
             continue
-        turned = np.ascontiguousarray(onnx.numpy_helper.to_array(weight).T)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(turned, node.output[0]))
+        transposed = np.ascontiguousarray(onnx.numpy_helper.to_array(weight).T)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(transposed, node.output[0]))
         model.graph.node.remove(node)
     used = {name for node in model.graph.node for name in node.input}
     for name in set(weights) - used:
         model.graph.initializer.remove(weights[name])
 
 
-def _name_all(model: onnx.ModelProto, checkpoint: Checkpoint, *, head_alone: bool) -> None:
-    """Add the weights that the exporter stored under another's name, since both were equal: norms before training."""
-    there = {weight.name for weight in model.graph.initializer}
+def _add_duplicate_weights(model: onnx.ModelProto, checkpoint: Checkpoint, *, only_head: bool) -> None:
+    """Add the weights that the exporter merged with equal ones, such as norms before training."""
+    stored_names = {weight.name for weight in model.graph.initializer}
     for name, array in checkpoint.tensors.items():
-        if name not in there and (is_head(name) or not head_alone):
+        if name not in stored_names and (is_head(name) or not only_head):
             model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
 
 
 def compare(
     checkpoint: Checkpoint, exported: Checkpoint, clips: Sequence[NDArray[np.uint8]], precision: str
 ) -> ExportComparison:
-    """Run both on the same clips, on the processor. Raises ModelError beyond what the precision allows."""
-    ours = TorchBackend(checkpoint, device="cpu", precision="fp32")
-    theirs = OnnxBackend(exported, device="cpu")
+    """Run Torch and `exported` on the same clips on the CPU.
+
+    Raises ModelError if they differ by more than the precision allows.
+    """
+    assert exported.onnx is not None
+    torch_backend = TorchBackend(checkpoint, device="cpu", precision="fp32")
+    session = Session(exported.onnx, "cpu")
     features = logits = 0.0
     scale_f = scale_l = 1.0
     same = 0
     for clip in clips:
-        a, b = ours.run(clip[None]), theirs.run(clip[None])
+        a, b = torch_backend.run(clip[None]), apply_head(exported, session.features(clip[None]))
         features = max(features, float(np.abs(a.features - b.features).max()))
         logits = max(logits, float(np.abs(a.logits - b.logits).max()))
         scale_f = max(scale_f, float(np.abs(a.features).max()))
@@ -291,7 +298,7 @@ def compare(
             )
         return compared
     worst = max(features / scale_f, logits / scale_l)
-    if not worst <= _TOLERANCE[precision]:  # NaN is no answer either
+    if not worst <= _TOLERANCE[precision]:  # false for NaN, too
         raise ModelError(
             f"the exported file does not answer as Torch does: it is off by {worst:.1e}, and "
             f"{_TOLERANCE[precision]:.0e} is allowed; nothing was written"
