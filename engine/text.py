@@ -5,12 +5,16 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 
 # controls, format characters (bidirectional overrides among them), surrogates, line and paragraph separators
 _UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JOINER = "\u200d"  # a format character that emoji need
+# blanks, and what text from a web page may begin or end with: byte order mark, zero-width space, directions
+_BLANK = r"[\s\u200b\u200e\u200f\u2060\ufeff]+"
+_BLANK_ENDS = re.compile(f"^{_BLANK}|{_BLANK}$")
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -67,6 +71,14 @@ def printable(text: str) -> str:
         else c
         for c in text
     )
+
+
+def normalize_label(text: str) -> str:
+    """`text` in the one form in which labels are kept and compared: composed (NFC), with single blanks.
+
+    Marks that nobody sees are removed at both ends; a text from a web page may have them.
+    """
+    return " ".join(unicodedata.normalize("NFC", _BLANK_ENDS.sub("", text)).split())
 
 
 def pluralize(number: int, noun: str) -> str:

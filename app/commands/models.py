@@ -24,7 +24,7 @@ from vtag.app.console import (
 )
 from vtag.app.options import Db, Json
 from vtag.engine.errors import ModelError
-from vtag.engine.text import display_path, printable, read_text_file
+from vtag.engine.text import display_path, normalize_label, printable, read_text_file
 
 if TYPE_CHECKING:
     from vtag.engine.models.catalog import CatalogEntry
@@ -277,7 +277,7 @@ def _read_labels(file: Path | None) -> list[str] | None:
         raise ModelError(
             f"the labels {display_path(file)} cannot be read: {printable(str(error))}"
         ) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [label for line in text.splitlines() if (label := normalize_label(line))]
 
 
 def _as_json(model: InstalledModel | None, entry: CatalogEntry | None) -> dict[str, Any]:

@@ -36,6 +36,7 @@ SCHEMA = Schema(
         "m003_know_rewritten_files",
         "m004_know_what_is_unfinished",
         "m005_give_timestamps_one_format",
+        "m006_give_labels_one_form",
     ),
 )
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))

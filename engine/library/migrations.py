@@ -9,6 +9,7 @@ from typing import Any
 from sqlite_utils import Database, Migrations
 
 from vtag.engine.library.timestamps import normalize_timestamp
+from vtag.engine.text import normalize_label
 
 library_migrations = Migrations("vtag")
 observation_migrations = Migrations("vtag-observations")
@@ -214,6 +215,65 @@ def m005_give_timestamps_one_format(db: Database) -> None:
 def _annotation_key(annotation: dict[str, Any]) -> tuple[Any, ...]:
     """What identifies an annotation for m005; not its label, which may have been renamed since."""
     return tuple(annotation[name] for name in ("content", "start_ms", "end_ms", "verdict", "said_at"))
+
+
+@library_migrations()
+def m006_give_labels_one_form(db: Database) -> None:
+    """Labels composed (NFC) and with single blanks; those that differed only in this become one.
+
+    Of two annotations on the same range the later one stays. In the log, a change that took the place of an
+    annotation in the other form says so, and undoing it brings that one back.
+    """
+    _merge_labels(db)
+    rows = db.execute(
+        "SELECT id, content_id, label, start_ms, end_ms FROM words ORDER BY said_at, id"
+    ).fetchall()
+    latest = {(content, normalize_label(label), *span): row_id for row_id, content, label, *span in rows}
+    kept = set(latest.values())
+    for row_id, _, label, *_ in rows:
+        if row_id not in kept:
+            db.execute("DELETE FROM segments WHERE word_id = ?", (row_id,))
+            db.execute("DELETE FROM words WHERE id = ?", (row_id,))
+        elif label != normalize_label(label):
+            db.execute("UPDATE words SET label = ? WHERE id = ?", (normalize_label(label), row_id))
+    in_force: dict[tuple[Any, ...], dict[str, Any]] = {}
+    changes = db.execute("SELECT id, before, after, undone_at FROM word_log ORDER BY id").fetchall()
+    for change_id, *texts, undone_at in changes:
+        old, new = (_by_slot(json.loads(text or "[]")) for text in texts)
+        if undone_at is None:
+            old |= {slot: in_force[slot] for slot in new if slot in in_force and slot not in old}
+            for slot in old:
+                in_force.pop(slot, None)
+            in_force |= new
+        written = [json.dumps(list(entries.values()), ensure_ascii=False) for entries in (old, new)]
+        if written != texts:
+            db.execute("UPDATE word_log SET before = ?, after = ? WHERE id = ?", (*written, change_id))
+
+
+def _merge_labels(db: Database) -> None:
+    """Give each label its normal form, for m006; labels with the same form become one row."""
+    rows = db.execute("SELECT id, name, threshold FROM labels ORDER BY id").fetchall()
+    if all(name == normalize_label(name) for _, name, _ in rows):
+        return
+    ids: dict[str, int] = {}
+    for label_id, name, threshold in rows:
+        kept_id = ids.setdefault(normalize_label(name), label_id)
+        if kept_id != label_id:
+            db.execute("UPDATE segments SET label_id = ? WHERE label_id = ?", (kept_id, label_id))
+            db.execute(
+                "UPDATE labels SET threshold = coalesce(threshold, ?) WHERE id = ?", (threshold, kept_id)
+            )
+            db.execute("DELETE FROM labels WHERE id = ?", (label_id,))
+    for name, label_id in ids.items():
+        db.execute("UPDATE labels SET name = ? WHERE id = ?", (name, label_id))
+    db.execute("INSERT INTO labels_fts (labels_fts) VALUES ('rebuild')")
+
+
+def _by_slot(entries: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Annotations of the log with normal labels, for m006; of two on the same range the later one."""
+    ordered = sorted(entries, key=lambda entry: str(entry["said_at"]))
+    normal = [entry | {"label": normalize_label(entry["label"])} for entry in ordered]
+    return {(e["content"], e["label"], e["start_ms"], e["end_ms"]): e for e in normal}
 
 
 @observation_migrations()

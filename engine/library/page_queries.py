@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vtag.engine.library.search.moments import Moment
 from vtag.engine.library.search.rows import drop_duplicates
+from vtag.engine.text import normalize_label
 
 
 class PlayableVideo(NamedTuple):
@@ -141,7 +142,7 @@ def label_annotations(reader: sqlite3.Connection, label: str) -> list[Annotation
         "'a video that is gone'), coalesce(w.start_ms, 0), coalesce(w.end_ms, c.duration_ms, 1000), w.verdict "
         "FROM words w JOIN contents c ON c.id = w.content_id WHERE w.label = ? COLLATE NOCASE "
         "ORDER BY w.said_at, w.id",
-        (label,),
+        (normalize_label(label),),
     )
     return [AnnotationRow._make(row) for row in rows]
 

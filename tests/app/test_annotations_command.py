@@ -152,7 +152,7 @@ GOOD = {
         ("[]", "no JSON object"),
         ("x" * 70000, "too long"),
         ({"label": ""}, "its label"),
-        ({"label": "a\nb"}, "its label"),
+        ({"label": "a\x1bb"}, "its label"),
         ({"label": 3}, "its label"),
         ({"start_ms": 9}, "in order"),
         ({"start_ms": None}, "in order"),

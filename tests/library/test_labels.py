@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 
 from vtag.assets import asset, kinetics400_labels
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.annotations.annotation_file import import_lines
+from vtag.engine.library.annotations.annotation_log import list_annotations, rename_label
+from vtag.engine.library.annotations.validation import resolve_label
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.search import labels
+from vtag.engine.library.search.evaluate import label_ids_of_term
+from vtag.engine.library.search.moments import label_counts
+from vtag.engine.library.search.query import parse, terms_of
 from vtag.engine.swin.config import NONE_OF_THESE
+from vtag.engine.text import normalize_label
+from vtag.trainer.data.dataset import label_from_name
 
 
 def shipped() -> set[str]:
@@ -141,3 +149,30 @@ def test_a_file_that_is_not_text_is_an_error(reader: sqlite3.Connection, vtag_ho
     (vtag_home / "labels.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(LibraryError, match=r"labels\.toml"):
         matching(reader, "yoga")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["Cafe\u0301 au  lait", " Caf\u00e9 au\u00a0lait\n", "\ufeffCaf\u00e9 au lait\u200b"],
+)
+def test_a_label_has_one_form_at_every_door(library: Library, vtag_home: Path, written: str) -> None:
+    composed = "Caf\u00e9 au lait"
+    assert resolve_label(library, written) == normalize_label(written) == composed
+    assert label_from_name(written.replace(" ", "_")) == composed
+    line = {"content": "3-" + "0" * 32, "label": written, "start_ms": 0, "end_ms": 5, "verdict": "added"}
+    line |= {"said_at": "2024-01-01T00:00:00+00:00"}
+    import_lines(library, [json.dumps(line).encode()], "f")
+    assert [a.label for a in list_annotations(library.connection)] == [composed]
+    for query in (written, f'label:"{written}"', f"label:{written.split()[0]}*"):
+        (label_id,) = label_ids_of_term(library.connection, terms_of(parse(query))[0])
+        assert label_id == 1
+    assert label_counts(library.connection, written.strip()[:4]) == [(composed, 1)]
+    assert labels.set_label_threshold(library, written, 0.5)
+    (vtag_home / "labels.toml").write_text(f"[names]\ndrinks = [{json.dumps(written)}]\n", "utf-8")
+    assert labels.matching_label_ids(library.connection, ["drinks"]) == {1}
+    assert rename_label(library, written, "tea").after
+
+
+@given(st.text())
+def test_the_normal_form_of_a_label_is_its_own_normal_form(text: str) -> None:
+    assert normalize_label(normalize_label(text)) == normalize_label(text)

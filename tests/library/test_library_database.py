@@ -201,6 +201,63 @@ def test_annotations_dated_in_whole_seconds_take_the_time_of_their_change(
         assert [moment.end_ms for moment in search(library.connection, "wave")] == [2000]
 
 
+def test_labels_that_differ_only_in_their_form_become_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "library.db"
+    composed, decomposed = "Caf\u00e9", "Cafe\u0301"
+    whole = {"content": "9-a", "start_ms": 0, "end_ms": 2000, "verdict": "added"}
+    later = {"content": "9-a", "start_ms": 4000, "end_ms": 5000, "verdict": "added"}
+    annotations = [
+        whole | {"label": decomposed, "said_at": f"{SECOND}.100000+00:00"},
+        whole | {"label": composed, "said_at": f"{SECOND}.200000+00:00"},
+        later | {"label": decomposed, "said_at": f"{SECOND}.300000+00:00"},
+    ]
+    with monkeypatch.context() as context:
+        context.setattr(migrations, "library_migrations", _first_steps(5))
+        context.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:5]))
+        with Library.open(path) as library:
+            db = library.connection
+            db.execute("INSERT INTO volumes VALUES (1, 'v', x'2f', '/')")
+            db.execute(
+                "INSERT INTO contents (id, key, size_bytes, duration_ms, added_at) VALUES (1, '9-a', 9, 8000, '')"
+            )
+            db.execute("INSERT INTO files VALUES (1, 1, x'612e6d7034', 'a.mp4', 1, 0, 0, 1, 'present', '')")
+            db.execute(
+                "INSERT INTO labels VALUES (1, ?, NULL), (2, 'yoga', 0.3), (3, ?, 0.7)",
+                (decomposed, composed),
+            )
+            db.executemany(
+                "INSERT INTO words (content_id, label, start_ms, end_ms, verdict, said_at) "
+                "VALUES (1, :label, :start_ms, :end_ms, :verdict, :said_at)",
+                annotations,
+            )
+            db.executemany(
+                "INSERT INTO segments (content_id, label_id, word_id, start_ms, end_ms, score, verdict) "
+                "VALUES (1, ?, ?, ?, ?, 1, 'confirmed')",
+                [(1, 1, 0, 2000), (3, 2, 0, 2000), (1, 3, 4000, 5000)],
+            )
+            db.executemany(
+                "INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)",
+                [log_row(str(a["said_at"]), "added", a) for a in annotations],
+            )
+    with Library.open(path) as library:
+        rows = library.connection.execute("SELECT name, threshold FROM labels ORDER BY id").fetchall()
+        assert rows == [(composed, 0.7), ("yoga", 0.3)]
+        assert {a.label for a in annotation_log.list_annotations(library.connection)} == {composed}
+
+        def found() -> list[int]:
+            return sorted(m.end_ms for m in search(library.connection, f"label:{decomposed}"))
+
+        assert found() == [2000, 5000] == sorted(m.end_ms for m in search(library.connection, "cafe"))
+        annotation_log.undo(library)
+        assert found() == [2000]
+        annotation_log.undo(library)
+        assert found() == [2000]  # the first change added it, in the other form
+        annotation_log.undo(library)
+        assert found() == []
+
+
 def test_a_failing_step_leaves_the_library_unchanged(
     first_schema: Path, with_another_step: dict[str, bool]
 ) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import VtagError
 from vtag.engine.scan.discover import discover
-from vtag.engine.text import display_path, printable, read_text_file
+from vtag.engine.text import display_path, normalize_label, printable, read_text_file
 from vtag.engine.video.read.frame_folder import is_frame_folder
 
 _MAX_LIST_BYTES = 256 << 20
@@ -44,8 +44,8 @@ class Dataset:
 
 
 def label_from_name(name: str) -> str:
-    """The label that a folder's name means: underscores become spaces, and several spaces one."""
-    return " ".join(name.replace("_", " ").split())
+    """The label that a folder's name means: normal, with spaces for underscores."""
+    return normalize_label(name.replace("_", " "))
 
 
 def source_from_name(path: Path) -> str:

@@ -18,7 +18,7 @@ from vtag.engine.library.annotations.validation import is_valid_label
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.timestamps import format_timestamp
-from vtag.engine.text import display_path
+from vtag.engine.text import display_path, normalize_label
 
 LONGEST_LINE = 64 * 1024  # bytes; a path takes at most a few thousand
 _CONTENT_KEY = re.compile(r"\d{1,19}-[0-9a-f]{32}")
@@ -108,7 +108,8 @@ def _parse(line: bytes, position: str) -> _Line:
     """One line of the file. Raises LibraryError, which begins with `position`, if it is no annotation."""
     entry = _json_object(line, position)
     label, verdict = entry.get("label"), entry.get("verdict")
-    if not isinstance(label, str) or not is_valid_label(label):
+    label = normalize_label(label) if isinstance(label, str) else ""
+    if not is_valid_label(label):
         raise LibraryError(f"{position}: its label is invalid")
     start: Any = entry.get("start_ms")
     end: Any = entry.get("end_ms")

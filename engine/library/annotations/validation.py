@@ -6,24 +6,24 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.swin.config import NONE_OF_THESE
-from vtag.engine.text import has_letters, printable
+from vtag.engine.text import has_letters, normalize_label, printable
 
 _MAX_LABEL_LENGTH = 200  # characters
 
 
 def is_valid_label(text: str) -> bool:
-    """Whether `text` can be a label: printable, with letters, on one line, not too long, not NONE_OF_THESE."""
+    """Whether `text` can be a label: normal, printable, with letters, not too long, not NONE_OF_THESE."""
     return (
         has_letters(text)
         and len(text) <= _MAX_LABEL_LENGTH
-        and printable(text) == text == " ".join(text.split())
+        and printable(text) == text == normalize_label(text)
         and text.casefold() != NONE_OF_THESE
     )
 
 
 def resolve_label(library: Library, label: str) -> str:
     """`label` as the library spells it, or as a new label. Raises LibraryError if it is invalid."""
-    label = " ".join(label.split())
+    label = normalize_label(label)
     if not is_valid_label(label):
         raise LibraryError(
             f"{printable(label[:40])!r} cannot be a label: use letters, and at most {_MAX_LABEL_LENGTH} characters"

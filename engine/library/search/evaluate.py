@@ -17,7 +17,7 @@ from vtag.engine.library.search import filters, query, sequence
 from vtag.engine.library.search.labels import matching_label_ids
 from vtag.engine.library.search.query import Node, Term
 from vtag.engine.library.search.rows import BY_SCORE, COLUMNS, Condition, Order, SegmentRow, merge_sorted
-from vtag.engine.text import printable
+from vtag.engine.text import normalize_label, printable
 
 _SMALL_SCOPE = 4096  # contents: so many are looked up by id; for more, the labels' rows are filtered
 _ANY_LABEL = query.TextTerm(())
@@ -210,7 +210,7 @@ def label_ids_of_term(reader: sqlite3.Connection, term: Term) -> set[int]:
         return {row[0] for row in reader.execute("SELECT id FROM labels")}
     if isinstance(term, query.TextTerm):
         return matching_label_ids(reader, term.texts)
-    pattern = re.compile(fnmatch.translate(term.pattern.casefold()))
+    pattern = re.compile(fnmatch.translate(normalize_label(term.pattern).casefold()))
     rows = reader.execute("SELECT id, name FROM labels")
     label_ids = {label_id for label_id, name in rows if pattern.match(name.casefold())}
     return label_ids or matching_label_ids(reader, [term.pattern])

@@ -15,7 +15,7 @@ from vtag.assets import asset
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.paths import home
-from vtag.engine.text import display_path, has_letters, printable, read_text_file
+from vtag.engine.text import display_path, has_letters, normalize_label, printable, read_text_file
 
 USER_FILE = "labels.toml"  # in vtag's home: the user's own synonyms and groups
 _TABLES = ("groups", "names")
@@ -60,7 +60,7 @@ def matching_label_ids(reader: sqlite3.Connection, words: Sequence[str], *, phra
     Words match by their stems. A word with spaces is a phrase; with `phrase`, all words together are one. If no
     single name has all words, they may be spread over the names of a label.
     """
-    texts = [text for text in map(normalize_text, words) if has_letters(text)]
+    texts = [normalize_label(text) for text in map(normalize_text, words) if has_letters(text)]
     if not texts:
         return set()
     phrases = [" ".join(texts)] if phrase else texts
@@ -79,7 +79,9 @@ def library_thresholds(reader: sqlite3.Connection) -> dict[str, float]:
 def set_label_threshold(library: Library, label: str, threshold: float | None) -> bool:
     """Set a label's threshold in this library, or remove it (None); return whether the label exists."""
     with library.transaction() as db:
-        cursor = db.execute("UPDATE labels SET threshold = ? WHERE name = ?", (threshold, label))
+        cursor = db.execute(
+            "UPDATE labels SET threshold = ? WHERE name = ?", (threshold, normalize_label(label))
+        )
         return cursor.rowcount == 1
 
 
@@ -90,7 +92,7 @@ def nearest_labels(reader: sqlite3.Connection, query: str, count: int = 5) -> li
     for name in names:
         for word in (name.lower(), *re.findall(r"\w+", name.lower())):
             by_word.setdefault(word, []).append(name)
-    text = normalize_text(query).lower()[:200]
+    text = normalize_label(normalize_text(query)).lower()[:200]
     similar: list[str] = []
     for word in (text, *re.findall(r"\w+", text)):
         similar += [name for other in by_word if _share_prefix(word, other) for name in by_word[other]]
@@ -170,7 +172,7 @@ def _check_table(entries: object, file_name: str, table: str) -> dict[str, tuple
             raise LibraryError(
                 f'{file_name}: "{printable(name)}" in [{table}] has to be a list of labels, as in ["archery", "yoga"]'
             )
-        checked[name] = tuple(members)
+        checked[normalize_label(name)] = tuple(map(normalize_label, members))
     return checked
 
 

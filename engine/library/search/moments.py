@@ -21,6 +21,7 @@ from vtag.engine.library.search.rows import (
     drop_duplicates,
 )
 from vtag.engine.library.store.volumes import real_path
+from vtag.engine.text import normalize_label
 
 DEFAULT_LIMIT = 50
 SORTS = ("score", "date", "length")
@@ -235,7 +236,8 @@ def label_counts(reader: sqlite3.Connection, text: str | None = None) -> list[tu
     """Labels (all, or those that `text` matches) and how many moments each has, most first."""
     labels: Sequence[tuple[int, str]] = reader.execute("SELECT id, name FROM labels").fetchall()
     if text is not None:
-        matches = matching_label_ids(reader, normalize_text(text).split())
+        text = normalize_label(normalize_text(text))
+        matches = matching_label_ids(reader, text.split())
         labels = [(i, name) for i, name in labels if i in matches or text.lower() in name.lower()]
     # all segments from the sorted index, less the few that a person rejected
     counts = dict(reader.execute("SELECT label_id, count(*) FROM segments GROUP BY label_id"))

@@ -14,7 +14,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.store.settings import read_setting, save_setting
 from vtag.engine.swin.config import FINETUNED_PREFIX, NONE_OF_THESE
-from vtag.engine.text import printable
+from vtag.engine.text import normalize_label, printable
 
 _MODEL = "model"  # the setting that holds the id of the library's model
 
@@ -64,7 +64,9 @@ def save_model(
         )
         db.executemany(
             "INSERT INTO labels (name) VALUES (?) ON CONFLICT DO NOTHING",
-            [(label,) for label in spec["labels"] if label != NONE_OF_THESE],  # no moment has this label
+            [
+                (normalize_label(label),) for label in spec["labels"] if label != NONE_OF_THESE
+            ],  # no moment has this label
         )
         row = db.execute(
             "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
@@ -83,11 +85,11 @@ def load_head(library: Library, model_id: int) -> Head:
         model_id,
         name,
         backbone,
-        tuple(labels),
+        tuple(map(normalize_label, labels)),
         np.frombuffer(weight, "<f4").reshape(len(labels), -1),
         np.frombuffer(bias, "<f4"),
         spec.get("threshold"),
-        spec.get("label_thresholds", {}),
+        {normalize_label(label): score for label, score in spec.get("label_thresholds", {}).items()},
         requested_threshold,
     )
 
@@ -160,7 +162,8 @@ def models_with_label(library: Library, label: str) -> list[int]:
     rows = library.connection.execute(
         "SELECT DISTINCT m.id, m.spec FROM models m JOIN derivations d ON d.model_id = m.id ORDER BY m.id"
     )
-    return [row[0] for row in rows if label in json.loads(row[1])["labels"]]
+    label = normalize_label(label)
+    return [row[0] for row in rows if label in map(normalize_label, json.loads(row[1])["labels"])]
 
 
 def require_model(library: Library, model: str | None) -> int:
