@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-# set before the import of Gradio, which reads them
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+from vtag.app.ui.gradio_environment import isolated_environment
 
-import gradio as gr
+with isolated_environment():
+    import gradio as gr
+
 import uvicorn
 from fastapi import FastAPI
 

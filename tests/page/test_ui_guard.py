@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -169,6 +170,36 @@ def test_every_response_has_the_security_headers(client: Client) -> None:
         _, headers, _ = client.ask(path)
         assert "default-src 'self'" in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ALL_PROXY": "socks5://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "nonsense"},
+        {"all_proxy": "socks://127.0.0.1:9/", "no_proxy": "example.org"},
+        {
+            "GRADIO_ROOT_PATH": "/moved",
+            "GRADIO_ALLOWED_PATHS": "/",
+            "GRADIO_WATCH_DIRS": "/",
+            "GRADIO_MCP_SERVER": "True",
+            "GRADIO_SSR_MODE": "True",
+            "GRADIO_NODE_PATH": "/nothing",
+            "GRADIO_SERVER_PORT": "not a port",
+        },
+    ],
+)
+def test_what_is_set_for_other_programs_does_not_change_the_page(
+    home: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with serve_page(home) as (address, _):
+        client = Client(address)
+        client.open_page()
+        status, _, body = client.ask("/config")
+        config = json.loads(body)
+        assert (status, config["root"]) == (200, address)
+        assert not config.get("mcp_server") and not config.get("dev_mode")
 
 
 def test_a_session_outlives_the_server(home: Path) -> None:
