@@ -1,4 +1,4 @@
-"""From a file's named tensors to vtag_name: sizes told by names and shapes, every weight held against them."""
+"""Turns a file's named tensors into vtag's: infers the sizes from names and shapes, and checks each weight."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from vtag.engine.text import printable
 
 Size = tuple[int, int, int]
 
-# A file's tensors may share their values (position indices do), weights do not. The allowance is for float16
-# files.
-_ALLOWED_BYTES = 128 << 20
-_ALLOWED_TIMES = 4
+# Weights do not share their values, so together they are not much larger than the file. The factor is for
+# float16 files, the constant for small ones.
+_EXTRA_BYTES = 128 << 20
+_MAX_EXPANSION = 4
 
 _PATCH = "patch_embed.proj.weight"
 _TABLE = "attn.relative_position_bias_table"
@@ -30,10 +30,10 @@ _INDEX = "attn.relative_position_index"
 
 
 class Weights:
-    """A file's tensors under our names, shapes as torch has them; read one by one."""
+    """A file's tensors under vtag's names, with torch's shapes. They are read one by one."""
 
     def __init__(self, tensors: Mapping[str, Any], *, transposed: bool, file_bytes: int) -> None:
-        """`transposed`: matrices are [in, out], as Paddle has them. Raises ModelError where no names fit."""
+        """`transposed`: matrices are [in, out], as in Paddle. Raises ModelError if no naming fits."""
         if not tensors:
             raise ModelError("it holds no weights")
         naming = detect_naming(list(tensors))
@@ -43,7 +43,7 @@ class Weights:
             )
         self.naming: Naming = naming
         self._transposed = transposed
-        self._left = _ALLOWED_BYTES + _ALLOWED_TIMES * file_bytes
+        self._remaining_bytes = _EXTRA_BYTES + _MAX_EXPANSION * file_bytes
         self.derived: dict[str, LazyTensor] = {}
         self._stored: dict[str, LazyTensor] = {}
         for name, tensor in tensors.items():
@@ -64,37 +64,37 @@ class Weights:
         return iter(self._stored)
 
     def file_name(self, name: str) -> str:
-        """The name that the file has, or would have, for our tensor."""
+        """The file's name for a tensor of vtag, even if the file lacks it."""
         return self.naming.to_file(name)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Our tensor's shape. Raises ModelError where the file lacks it."""
+        """The shape of a tensor of vtag. Raises ModelError if the file lacks it."""
         if name not in self._stored:
             raise ModelError(f"it lacks the tensor {self.file_name(name)!r}")
         shape = tuple(self._stored[name].shape)
         if not all(shape):
-            raise ModelError(f"its tensor {self.file_name(name)!r} is empty: {_by(shape)}")
-        return shape[::-1] if self._is_turned(name, shape) else shape
+            raise ModelError(f"its tensor {self.file_name(name)!r} is empty: {_format_shape(shape)}")
+        return shape[::-1] if self._is_transposed(name, shape) else shape
 
     def read(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Our tensor as float32. Raises ModelError unless it has that shape and is of finite numbers."""
+        """A tensor of vtag as float32. Raises ModelError unless it has that shape and finite numbers."""
         if self.shape(name) != shape:
             raise ModelError(
-                f"its tensor {self.file_name(name)!r} is {_by(self.shape(name))}, but the sizes of the others "
-                f"ask for {_by(shape)}"
+                f"its tensor {self.file_name(name)!r} is {_format_shape(self.shape(name))}, but the sizes of the "
+                f"others ask for {_format_shape(shape)}"
             )
         stored = self._stored[name]
         if stored.dtype not in FLOATS:
             raise ModelError(
                 f"its tensor {self.file_name(name)!r} is of {stored.dtype}, and weights are floats"
             )
-        self._left -= 4 * math.prod(shape)
-        if self._left < 0:
+        self._remaining_bytes -= 4 * math.prod(shape)
+        if self._remaining_bytes < 0:
             raise ModelError("its tensors together are much larger than the file: they share their values")
         values = stored.read()
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(
-                values.T if self._is_turned(name, stored.shape) else values, np.float32
+                values.T if self._is_transposed(name, stored.shape) else values, np.float32
             )
         if not np.isfinite(array).all():
             raise ModelError(
@@ -103,20 +103,22 @@ class Weights:
         array.flags.writeable = False
         return array
 
-    def _is_turned(self, name: str, shape: tuple[int, ...]) -> bool:
+    def _is_transposed(self, name: str, shape: tuple[int, ...]) -> bool:
         return self._transposed and len(shape) == 2 and name.endswith(".weight")
 
 
 def infer_video_sizes(weights: Weights, window: Size | None = None) -> SwinSizes:
-    """The sizes of a video model, from names and shapes; `window` where the tensors cannot tell it.
+    """The sizes of a video model, from names and shapes. `window` overrides the inferred window.
 
-    Raises ModelError for an image model, and where what tells a size is missing.
+    Raises ModelError for an image model, or if a tensor that determines a size is missing.
     """
     patch = weights.shape(_PATCH)
     if len(patch) == 4:
         raise ModelError("an image Swin, which can start a training but cannot tag videos as it is")
     if len(patch) != 5 or patch[1] != 3:
-        raise ModelError(f"its tensor {weights.file_name(_PATCH)!r} is {_by(patch)}, not [embed, 3, t, h, w]")
+        raise ModelError(
+            f"its tensor {weights.file_name(_PATCH)!r} is {_format_shape(patch)}, not [embed, 3, t, h, w]"
+        )
     rows = _table(weights, 0)[0]
     return infer_sizes(
         weights,
@@ -130,7 +132,7 @@ def infer_video_sizes(weights: Weights, window: Size | None = None) -> SwinSizes
 def infer_sizes(
     weights: Weights, *, embed_dim: int, patch_size: Size, window_size: Size, num_classes: int
 ) -> SwinSizes:
-    """The sizes, with depths, heads and MLP ratio from the blocks' names and shapes."""
+    """The sizes, with depths, heads and MLP ratio inferred from the blocks' names and shapes."""
     depths = _depths(weights)
     hidden = weights.shape("stages.0.blocks.0.mlp.fc1.weight")[0]
     return SwinSizes(
@@ -145,10 +147,10 @@ def infer_sizes(
 
 
 def read_all(weights: Weights, sizes: SwinSizes) -> dict[str, NDArray[np.float32]]:
-    """Every weight of a model of these sizes. Raises ModelError naming one missing, extra or misshapen."""
+    """All weights of a model of these sizes. Raises ModelError, which names a missing, extra or misshapen one."""
     shapes = parameter_shapes(sizes)
     for name in shapes:
-        weights.shape(name)  # what is missing is said before anything is read
+        weights.shape(name)  # raises for a missing tensor before any is read
     for name in weights:
         if name not in shapes:
             raise ModelError(
@@ -158,26 +160,28 @@ def read_all(weights: Weights, sizes: SwinSizes) -> dict[str, NDArray[np.float32
 
 
 def _depths(weights: Weights) -> tuple[int, ...]:
-    """Blocks in each stage, by the highest numbers in the names."""
-    found: dict[int, int] = {}
+    """The number of blocks in each stage, from the highest numbers in the names."""
+    blocks: dict[int, int] = {}
     for name in weights:
         if match := re.match(r"stages\.(\d+)\.(?:blocks\.(\d+)\.)?", name):
             stage, block = int(match[1]), int(match[2] or 0)
-            found[stage] = max(found.get(stage, 0), block + 1)
-    return tuple(found.get(i, 1) for i in range(max(found, default=0) + 1))
+            blocks[stage] = max(blocks.get(stage, 0), block + 1)
+    return tuple(blocks.get(i, 1) for i in range(max(blocks, default=0) + 1))
 
 
 def _table(weights: Weights, stage: int) -> tuple[int, int]:
-    """Rows and heads of a stage's first bias table."""
+    """The numbers of rows and heads of a stage's first bias table."""
     name = f"stages.{stage}.blocks.0.{_TABLE}"
     shape = weights.shape(name)
     if len(shape) != 2:
-        raise ModelError(f"its tensor {weights.file_name(name)!r} is {_by(shape)}, not [rows, heads]")
+        raise ModelError(
+            f"its tensor {weights.file_name(name)!r} is {_format_shape(shape)}, not [rows, heads]"
+        )
     return shape[0], shape[1]
 
 
 def _index(weights: Weights) -> NDArray[Any] | None:
-    """The first block's position index where the file has one that could be: it tells the window, no more."""
+    """The first block's position index, which only helps to infer the window. None if the file has no usable one."""
     stored = weights.derived.get(f"stages.0.blocks.0.{_INDEX}")
     if stored is None or len(stored.shape) != 2 or stored.shape[0] != stored.shape[1] or not stored.shape[0]:
         return None
@@ -185,12 +189,12 @@ def _index(weights: Weights) -> NDArray[Any] | None:
 
 
 def _ratio(dim: int, hidden: int) -> float:
-    """The MLP ratio that gives `hidden` again when it is multiplied and cut to a whole number."""
+    """The MLP ratio for which `int(dim * ratio)` is `hidden`."""
     ratio = hidden / dim
     return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _format_shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) if shape else "a single number"
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint in memory, and what identifies its backbone and its head whatever file they came in."""
+"""A checkpoint in memory, with hashes that identify its backbone and its head in any file format."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vtag.engine.swin.weight_names import is_head
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """A network as an ONNX file, that takes clips of one size."""
+    """A network in an ONNX file, for clips of one size."""
 
     file: Path
     precision: str  # fp32, fp16, int8
@@ -33,10 +33,10 @@ class OnnxGraph:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with its weights: float32, named and shaped as `weight_names.parameter_shapes` says.
+    """A model with its weights in float32, with the names and shapes of `weight_names.parameter_shapes`.
 
-    A model that came as an ONNX file has `onnx`. Where that computes in less than float32 its backbone is in
-    the graph alone, and `tensors` are the head's.
+    A model from an ONNX file has `onnx`. If the file computes in less than float32, only the file has the backbone,
+    and `tensors` are the head's.
     """
 
     spec: ModelSpec
@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def with_hashes(spec: ModelSpec, tensors: Tensors, onnx: OnnxGraph | None = None) -> Checkpoint:
-    """A checkpoint whose spec carries the hashes of these weights; of a backbone in a graph, of its file."""
+    """A checkpoint with the hashes of its weights in its spec. A backbone without weights has its file's hash."""
     checkpoint = Checkpoint(spec, tensors, onnx)
     if checkpoint.is_whole or onnx is None:
         backbone = backbone_hash(spec.sizes, spec.mean, spec.std, tensors)
@@ -61,29 +61,29 @@ def with_hashes(spec: ModelSpec, tensors: Tensors, onnx: OnnxGraph | None = None
 
 
 def backbone_hash(sizes: SwinSizes, mean: Sequence[float], std: Sequence[float], tensors: Tensors) -> str:
-    """SHA-256 over all that a pooled feature depends on but the pixels: sizes, mean, std, weights."""
-    told = asdict(sizes) | {"mlp_ratio": float(sizes.mlp_ratio)}
-    del told["num_classes"]  # the head's
-    told |= {"mean": [float(v) for v in mean], "std": [float(v) for v in std]}
-    return _hash(told, tensors, (name for name in tensors if not is_head(name)))
+    """SHA-256 of all that a pooled feature depends on besides the pixels: sizes, mean, std, weights."""
+    description = asdict(sizes) | {"mlp_ratio": float(sizes.mlp_ratio)}
+    del description["num_classes"]  # the head's
+    description |= {"mean": [float(v) for v in mean], "std": [float(v) for v in std]}
+    return _hash(description, tensors, (name for name in tensors if not is_head(name)))
 
 
 def head_hash(labels: Sequence[str], tensors: Tensors) -> str:
-    """SHA-256 over the linear layer and the labels, in their order."""
+    """SHA-256 of the linear layer and the labels, in their order."""
     return _hash({"labels": list(labels)}, tensors, (name for name in tensors if is_head(name)))
 
 
 def file_hash(handle: BinaryIO) -> str:
-    """SHA-256 of a file, from its start."""
+    """SHA-256 of a whole file, in hex."""
     handle.seek(0)
     digest = hashlib.sha256()
-    while piece := handle.read(_PIECE):
-        digest.update(piece)
+    while chunk := handle.read(_CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
-def _hash(told: Mapping[str, object], tensors: Tensors, names: Iterable[str]) -> str:
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode())
+def _hash(description: Mapping[str, object], tensors: Tensors, names: Iterable[str]) -> str:
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True, ensure_ascii=False).encode())
     for name in sorted(names):
         array = np.ascontiguousarray(tensors[name], "<f4")
         digest.update(f"\0{name}\0{array.shape}\0".encode())

@@ -1,4 +1,4 @@
-"""An image Swin made into the start of a video model, as the official `inflate_weights` does it."""
+"""Turns an image Swin into the start of a video model, as the official `inflate_weights` does."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Backbone:
 
 
 def inflate(path: Path, *, window_size: Size = (8, 7, 7), patch_size: Size = (2, 4, 4)) -> Backbone:
-    """The backbone of a video model that an image Swin's checkpoint starts (`.pth` or Paddle's `.pdparams`).
+    """The backbone of a video model from an image Swin's checkpoint (`.pth` or Paddle's `.pdparams`).
 
-    The patch kernel is repeated along time and divided by its length there; a position table is resized
-    (bicubic) to the window's height and width where they differ, and repeated along time.
+    The patch kernel is repeated along time and divided by the number of frames. A position table is resized (bicubic)
+    if the window's height or width differs, and repeated along time.
 
-    Raises ModelError where the file is no sound image Swin.
+    Raises ModelError if the file is not a sound image Swin.
     """
     path = Path(path)
     with prefix_errors(path), open_regular(path) as (handle, size):
@@ -56,7 +56,7 @@ def inflate(path: Path, *, window_size: Size = (8, 7, 7), patch_size: Size = (2,
             weights, embed_dim=kernel[0], patch_size=patch_size, window_size=window_size, num_classes=1
         )
         return Backbone(
-            sizes, {n: _inflated(weights, sizes, n, s) for n, s in _backbone_shapes(sizes).items()}
+            sizes, {n: _inflate_weight(weights, sizes, n, s) for n, s in _backbone_shapes(sizes).items()}
         )
 
 
@@ -64,25 +64,27 @@ def _backbone_shapes(sizes: SwinSizes) -> dict[str, tuple[int, ...]]:
     return {name: shape for name, shape in parameter_shapes(sizes).items() if not is_head(name)}
 
 
-def _inflated(weights: Weights, sizes: SwinSizes, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _inflate_weight(
+    weights: Weights, sizes: SwinSizes, name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
     if name == _PATCH:
-        return _inflated_kernel(weights.read(name, (*shape[:2], *shape[3:])), shape[2])
+        return _inflate_kernel(weights.read(name, (*shape[:2], *shape[3:])), shape[2])
     if name.endswith(".relative_position_bias_table"):
         rows, heads = weights.shape(name)[0], shape[1]
         if math.isqrt(rows) ** 2 != rows:
             raise ModelError(
                 f"its tensor {weights.file_name(name)!r} has {rows} rows, which is no square window's"
             )
-        return _inflated_table(weights.read(name, (rows, heads)), sizes.window_size)
+        return _inflate_table(weights.read(name, (rows, heads)), sizes.window_size)
     return weights.read(name, shape)
 
 
-def _inflated_kernel(kernel: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """[C, 3, h, w] -> [C, 3, t, h, w]: the same answer to a picture that stands still."""
+def _inflate_kernel(kernel: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """[C, 3, h, w] -> [C, 3, t, h, w], with the same output for a still picture."""
     return np.repeat(kernel[:, :, None], frames, axis=2) / np.float32(frames)
 
 
-def _inflated_table(table: NDArray[np.float32], window: Size) -> NDArray[np.float32]:
+def _inflate_table(table: NDArray[np.float32], window: Size) -> NDArray[np.float32]:
     """[S*S, heads] -> [(2t-1)*(2h-1)*(2w-1), heads]."""
     t, h, w = (2 * size - 1 for size in window)
     if table.shape[0] != h * w:

@@ -1,4 +1,4 @@
-"""A tensor as it lies in a file: its shape is known at once, its values are read when asked for."""
+"""A tensor in a file: the shape is read at once, the values only on request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class LazyTensor(Protocol):
 
     @property
     def dtype(self) -> str:
-        """What the file holds, by NumPy's name, or bfloat16."""
+        """The type of the values in the file: NumPy's name, or bfloat16."""
         ...
 
     def read(self) -> NDArray[Any]:
-        """The values (bfloat16 as float32). Raises ModelError where the file is damaged."""
+        """The values (bfloat16 as float32). Raises ModelError if the file is damaged."""
         ...
 
 
@@ -29,12 +29,12 @@ _ITEM_BYTES = {"bfloat16": 2, "bool": 1}
 
 
 def item_bytes(dtype: str) -> int:
-    """Bytes of one value."""
+    """The size of one value, in bytes."""
     return _ITEM_BYTES.get(dtype) or np.dtype(dtype).itemsize
 
 
 def decode(data: bytes, dtype: str) -> NDArray[Any]:
-    """Little-endian `data` as a flat array; bfloat16 becomes float32, which holds all its values."""
+    """Little-endian `data` as a flat array. bfloat16 becomes float32, without loss."""
     if dtype == "bfloat16":
         return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     return np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))

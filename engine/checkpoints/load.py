@@ -1,8 +1,7 @@
-"""Checkpoints as they are published, read without their frameworks: recognised by content, nothing in them is
-run.
+"""Loads published checkpoints without their frameworks. The format is detected by content, and nothing is executed.
 
-torchvision's and the official repository's `.pth` (both of torch's containers), PaddleVideo's `.pdparams`,
-and our own model folder. The sizes come out of the tensors; loading is strict.
+Formats are torchvision's and the official repository's `.pth` (both containers of torch), PaddleVideo's `.pdparams`,
+and vtag's model folder. Sizes are inferred from the tensors. Unknown or missing tensors are errors.
 """
 
 from __future__ import annotations
@@ -51,16 +50,15 @@ def load_checkpoint(
     labels: Sequence[str] | None = None,
     window_size: tuple[int, int, int] | None = None,
 ) -> Checkpoint:
-    """The model at `path`: a published checkpoint, a model folder, or the weights' file of one.
+    """The model at `path`: a published checkpoint, a model folder, or a weights file in a model folder.
 
     Args:
-        name: what to call it; the file's or folder's name otherwise.
-        labels: one for each class, in the order of the class ids. Without them a checkpoint of 400 classes
-        takes
-            Kinetics-400's, another `class 0`, `class 1`, ...
-        window_size: T, H, W of a published checkpoint's window, where its tensors tell it wrongly.
+        name: the model's name; by default the file's or folder's name.
+        labels: one for each class, in the order of the class ids. By default a checkpoint of 400 classes gets the
+            labels of Kinetics-400, any other one `class 0`, `class 1`, ...
+        window_size: T, H, W of a published checkpoint's window, if the inferred one is wrong.
 
-    Raises ModelError, one sentence that begins with the path: what is not sound and what it is instead.
+    Raises ModelError, one sentence that begins with the path and says what is wrong with the file.
     """
     path = Path(path)
     with prefix_errors(path):
@@ -88,16 +86,16 @@ def load_checkpoint(
 
 
 def labels_for(num_classes: int) -> tuple[str, ...]:
-    """The names that a checkpoint without labels takes."""
+    """The labels of a checkpoint without labels."""
     if num_classes == _KINETICS_CLASSES:
         return kinetics400_labels()
     return tuple(f"class {i}" for i in range(num_classes))
 
 
 def read_weights(handle: BinaryIO, size: int) -> Weights:
-    """The tensors of a published checkpoint in an open file, by its content. They read from `handle` later.
+    """The tensors of a published checkpoint in an open file. Their values are read from `handle` later.
 
-    Raises ModelError for anything else, and says what it is where that can be told.
+    Raises ModelError for other content, and says what it is if that is recognised.
     """
     handle.seek(0)
     head = handle.read(_HEAD_BYTES)
@@ -108,16 +106,16 @@ def read_weights(handle: BinaryIO, size: int) -> Weights:
         return Weights(_state_dict(read_torch_legacy(handle, size)), transposed=False, file_bytes=size)
     if head.startswith(b"\x80") and size > 1:
         return Weights(read_paddle(handle, size), transposed=True, file_bytes=size)
-    raise ModelError(_what_it_is(head))
+    raise ModelError(_describe_content(head))
 
 
 def looks_like_onnx(head: bytes) -> bool:
-    """Whether a file begins as ONNX models do: with the version of their format, and what follows it there."""
+    """Whether a file begins like an ONNX model: with the format's version and a field that can follow it."""
     return re.match(rb"\x08[\x01-\x1f][\x12\x1a\x22\x3a\x42]", head) is not None
 
 
 def _state_dict(tree: Any) -> dict[str, Any]:
-    """The weights in what torch had saved: the tree itself, or under one of the usual keys."""
+    """The weights in torch's saved object: the object itself, or the value of one of the usual keys."""
     if isinstance(tree, TorchTensor):
         raise ModelError("a torch file with a single tensor, not a model's weights")
     if not isinstance(tree, dict):
@@ -131,8 +129,8 @@ def _state_dict(tree: Any) -> dict[str, Any]:
     return {str(name): tensor for name, tensor in tree.items()}
 
 
-def _what_it_is(head: bytes) -> str:
-    """What a file is that is no checkpoint, and what to do about it."""
+def _describe_content(head: bytes) -> str:
+    """What a file is that is not a checkpoint, and what to do about it."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "the file is empty: download it again"

@@ -1,4 +1,4 @@
-"""Our model folder: `model.safetensors` beside `model.json`, read with suspicion and written in one move."""
+"""vtag's model folder: `model.safetensors` with `model.json`. Reading checks all of it; writing is atomic."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SPEC_FILE = "model.json"
 WEIGHTS_FILE = "model.safetensors"
 ONNX_FILE = "model.onnx"
 ONNX_ENDING = ".onnx"
-_MAX_SPEC_BYTES = 32 << 20  # 100,000 labels of 200 characters, with room
+_MAX_SPEC_BYTES = 32 << 20  # more than 100,000 labels of 200 characters
 
 
 def read_model_folder(
     folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
 ) -> Checkpoint:
-    """The model in `folder`. Raises ModelError where it is not sound."""
+    """The model in `folder`. Raises ModelError if it is not sound."""
     if base := read_backbone_name(folder):
         raise ModelError(f"it is a head alone, on the backbone of {printable(base)}: name it as a --model")
     spec, weights_file = read_spec(folder, name=name, labels=labels)
@@ -47,17 +47,16 @@ def read_model_folder(
             raise ModelError("the weights of a model folder have vtag's own names, these have not")
         tensors = read_all(weights, spec.sizes)
         sha256 = file_hash(handle)
-    _hold_against(spec, sha256)
+    _check_hash(spec, sha256)
     return with_hashes(replace(spec, sha256=sha256), tensors)
 
 
 def read_onnx_model(
-    file: Path, spec: ModelSpec | None = None, said: Mapping[str, Any] | None = None
+    file: Path, spec: ModelSpec | None = None, spec_json: Mapping[str, Any] | None = None
 ) -> Checkpoint:
-    """The model of an ONNX file, as its model.json `said`; without one, as the file says of itself.
+    """The model in an ONNX file. Its spec and `spec_json` default to the file's metadata.
 
-    Of a network in float32 all weights are read, and it is the model that they were exported from. Raises
-    ModelError.
+    All weights of a network in float32 are read, so it is the model that was exported. Raises ModelError.
     """
     try:
         from vtag.engine.checkpoints.formats import onnx_files
@@ -67,22 +66,23 @@ def read_onnx_model(
     with open_regular(file) as (handle, size):
         parsed = onnx_files.read_onnx(handle, size)
         sha256 = file_hash(handle)
-        said = parsed.metadata if said is None else said
-        spec = spec or ModelSpec.from_json({**said, "sha256": ""}, name=file.stem)
-        _hold_against(spec, sha256)
-        graph = onnx_files.graph_of(parsed, spec.sizes, file, said, sha256)
-        head_alone = graph.precision != "fp32"
-        stored = onnx_files.graph_weights(parsed, spec.sizes, head_alone=head_alone)
+        spec_json = parsed.metadata if spec_json is None else spec_json
+        spec = spec or ModelSpec.from_json({**spec_json, "sha256": ""}, name=file.stem)
+        _check_hash(spec, sha256)
+        graph = onnx_files.graph_of(parsed, spec.sizes, file, spec_json, sha256)
+        only_head = graph.precision != "fp32"
+        stored = onnx_files.graph_weights(parsed, spec.sizes, only_head=only_head)
         weights = Weights(stored, transposed=False, file_bytes=size)
         shapes = parameter_shapes(spec.sizes)
-        if head_alone:
+        if only_head:
             tensors = {name: weights.read(name, shapes[name]) for name in shapes if is_head(name)}
         else:
             tensors = read_all(weights, spec.sizes)
     return with_hashes(replace(spec, sha256=sha256), tensors, graph)
 
 
-def _hold_against(spec: ModelSpec, sha256: str) -> None:
+def _check_hash(spec: ModelSpec, sha256: str) -> None:
+    """Raise ModelError if `spec` has another hash of the weights' file."""
     if spec.sha256 and spec.sha256 != sha256:
         raise ModelError(
             "its weights are not those that model.json describes (another SHA-256): copy it again"
@@ -92,17 +92,17 @@ def _hold_against(spec: ModelSpec, sha256: str) -> None:
 def read_spec(
     folder: Path, *, name: str | None = None, labels: Sequence[str] | None = None
 ) -> tuple[ModelSpec, Path]:
-    """The spec of the model in `folder`, and its weights' file, which is not opened. Raises ModelError."""
-    said = _read_spec_file(folder)
-    called = name or _plain_name(said.get("name")) or folder.absolute().name
+    """The spec of the model in `folder`, and the path of its weights, which are not opened. Raises ModelError."""
+    spec_json = _read_spec_file(folder)
+    model_name = name or _plain_name(spec_json.get("name")) or folder.absolute().name
     if labels is not None:
-        said["labels"] = list(labels)
-    return ModelSpec.from_json(said, name=printable(called)), folder / weights_name(said)
+        spec_json["labels"] = list(labels)
+    return ModelSpec.from_json(spec_json, name=printable(model_name)), folder / weights_name(spec_json)
 
 
-def weights_name(said: Mapping[str, Any]) -> str:
-    """The weights' file name of a parsed model.json. Raises ModelError for one that leaves the folder."""
-    name = said.get("weights", WEIGHTS_FILE)
+def weights_name(spec_json: Mapping[str, Any]) -> str:
+    """The name of the weights' file in a parsed model.json. Raises ModelError if it is outside of the folder."""
+    name = spec_json.get("weights", WEIGHTS_FILE)
     plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
     if not plain or not name.isprintable():
         raise ModelError(
@@ -112,7 +112,7 @@ def weights_name(said: Mapping[str, Any]) -> str:
 
 
 def is_weights_of_folder(path: Path) -> bool:
-    """Whether `path` is the weights' file of the model folder that it lies in."""
+    """Whether `path` is the weights' file of a model folder."""
     try:
         return weights_name(_read_spec_file(path.parent)) == path.name
     except ModelError:
@@ -122,9 +122,9 @@ def is_weights_of_folder(path: Path) -> bool:
 def save_head_folder(
     checkpoint: Checkpoint, folder: Path, *, base: str, extra: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the head of `checkpoint` alone, with a reference to its backbone: `base`, a model's name or path.
+    """Write only the head of `checkpoint`, with a reference to the model `base`, a name or path, for its backbone.
 
-    `extra` goes into `model.json` beside the spec. As `save_model_folder` else.
+    `extra` is added to `model.json`. Otherwise as `save_model_folder`.
     """
     spec = with_hashes(checkpoint.spec, checkpoint.tensors, checkpoint.onnx).spec
     stored = {name: checkpoint.tensors[name] for name in checkpoint.tensors if is_head(name)}
@@ -138,21 +138,18 @@ def save_head_folder(
 
 
 def read_backbone_name(folder: Path) -> str | None:
-    """The name or path of the model whose backbone a folder's head stands on; None of a whole model.
-
-    Raises ModelError.
-    """
-    said = _read_spec_file(folder).get("backbone")
-    if said is None:
+    """The name or path of the model whose backbone a head folder uses. None for other folders. Raises ModelError."""
+    spec_json = _read_spec_file(folder).get("backbone")
+    if spec_json is None:
         return None
-    model = said.get("model") if isinstance(said, dict) else None
+    model = spec_json.get("model") if isinstance(spec_json, dict) else None
     if not isinstance(model, str) or not model or not model.isprintable():
         raise ModelError("model.json's backbone does not name a model")
     return model
 
 
 def read_head_folder(folder: Path, base: Checkpoint, *, name: str | None = None) -> Checkpoint:
-    """The model whose head lies in `folder` and whose backbone is `base`'s. Raises ModelError."""
+    """The model with the head in `folder` and the backbone of `base`. Raises ModelError."""
     spec, weights_file = read_spec(folder, name=name)
     if spec.backbone_hash != base.spec.backbone_hash:
         raise ModelError(f"its head was taught on another {base.spec.name} than the one that is here")
@@ -164,7 +161,7 @@ def read_head_folder(folder: Path, base: Checkpoint, *, name: str | None = None)
             raise ModelError(f"its weights are no head of {classes} labels on {dim} features")
         head = {key: np.ascontiguousarray(tensor.read(), np.float32) for key, tensor in stored.items()}
         sha256 = file_hash(handle)
-    _hold_against(spec, sha256)
+    _check_hash(spec, sha256)
     if not all(np.isfinite(array).all() for array in head.values()):
         raise ModelError("its weights are no numbers")
     return with_hashes(replace(spec, sha256=sha256), {**base.tensors, **head}, base.onnx)
@@ -178,58 +175,57 @@ def save_model_folder(
     extra: Mapping[str, Any] | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write `checkpoint` to `folder`, which appears whole or not at all; a model folder there is replaced.
+    """Write `checkpoint` to `folder`, which appears complete or not at all. An existing model folder is replaced.
 
     Args:
-        dtype: float32, or float16 for half the size. What is rounded is a new model, with hashes of its own.
-        extra: what goes into `model.json` beside the spec.
-        files: what else lies in the folder, by plain names.
+        dtype: float32, or float16 for half the size. A rounded model is a new model with hashes of its own.
+        extra: entries of `model.json` in addition to the spec.
+        files: further files of the folder, by name.
 
-    Raises ModelError where the folder holds something else, cannot be written, or float16 cannot hold a
-    weight.
+    Raises ModelError if the folder contains something else, cannot be written, or a weight overflows float16.
     """
     if not checkpoint.is_whole:
         raise ModelError("the backbone of an ONNX model cannot be taken out of its network")
-    stored = {name: _stored_as(array, dtype, name) for name, array in checkpoint.tensors.items()}
-    kept = with_hashes(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
-    _save(folder, kept, stored, extra or {}, files or {})
+    stored = {name: _convert(array, dtype, name) for name, array in checkpoint.tensors.items()}
+    saved = with_hashes(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})
+    _save(folder, saved, stored, extra or {}, files or {})
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to build a model folder in; afterwards it is `folder`, in one move.
+    """An empty folder for a model's files, which becomes `folder` in one move at the end.
 
-    A model folder there is replaced; where something is raised within, nothing is left. Raises ModelError where
-    `folder` holds something else or cannot be written.
+    An existing model folder is replaced. After an error within, nothing is left. Raises ModelError if `folder`
+    contains something else or cannot be written.
     """
     folder = folder.absolute()
     with prefix_errors(folder):
         if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
             raise ModelError("the folder is not empty and holds no model: choose another")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
         try:
-            (beside / "new").mkdir()
-            yield beside / "new"
-            for written in (beside / "new").iterdir():
-                with open(written, "rb+") as handle:
+            (scratch / "new").mkdir()
+            yield scratch / "new"
+            for file in (scratch / "new").iterdir():
+                with open(file, "rb+") as handle:
                     flush_file(handle)
-            replace_folder(beside / "new", folder, beside / "old")
+            replace_folder(scratch / "new", folder, scratch / "old")
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_spec(folder: Path, spec: ModelSpec, weights: str, extra: Mapping[str, Any]) -> ModelSpec:
-    """Write the `model.json` of the weights' file in `folder`; `extra` stands in it beside the spec."""
+    """Write `model.json` for the weights' file in `folder`, with `extra`. Returns the spec with the file's hash."""
     with open_regular(folder / weights) as (handle, _):
         spec = replace(spec, sha256=file_hash(handle))
-    said = json.dumps({**spec.to_json(), "weights": weights, **extra}, ensure_ascii=False, indent=1)
-    (folder / SPEC_FILE).write_text(said + "\n", encoding="utf-8")
+    spec_json = json.dumps({**spec.to_json(), "weights": weights, **extra}, ensure_ascii=False, indent=1)
+    (folder / SPEC_FILE).write_text(spec_json + "\n", encoding="utf-8")
     return spec
 
 
 def save_onnx_folder(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a model that came as an ONNX file to `folder`: the file as it is. As `save_model_folder` else."""
+    """Copy a model from an ONNX file to `folder`. Otherwise as `save_model_folder`."""
     assert checkpoint.onnx is not None
     with atomic_folder(folder) as new:
         with open_regular(checkpoint.onnx.file) as (handle, _), open(new / ONNX_FILE, "wb") as copy:
@@ -239,14 +235,14 @@ def save_onnx_folder(checkpoint: Checkpoint, folder: Path) -> None:
 
 def _save(
     folder: Path,
-    kept: Checkpoint,
+    checkpoint: Checkpoint,
     stored: Mapping[str, NDArray[Any]],
     extra: Mapping[str, Any],
     files: Mapping[str, bytes],
 ) -> None:
     with atomic_folder(folder) as new:
         save_file(dict(stored), new / WEIGHTS_FILE)
-        write_spec(new, kept.spec, WEIGHTS_FILE, extra)
+        write_spec(new, checkpoint.spec, WEIGHTS_FILE, extra)
         for name, content in files.items():
             (new / name).write_bytes(content)
 
@@ -257,17 +253,17 @@ def _read_spec_file(folder: Path) -> dict[str, Any]:
     with open_regular(folder / SPEC_FILE) as (handle, size):
         if size > _MAX_SPEC_BYTES:
             raise ModelError(f"its {SPEC_FILE} is absurdly large")
-        said = read_json(handle.read(), f"its {SPEC_FILE}")
-    if not isinstance(said, dict):
+        spec_json = read_json(handle.read(), f"its {SPEC_FILE}")
+    if not isinstance(spec_json, dict):
         raise ModelError(f"its {SPEC_FILE} is not an object")
-    return said
+    return spec_json
 
 
 def _plain_name(name: object) -> str | None:
     return name if isinstance(name, str) and 0 < len(name) <= 100 and name.isprintable() else None
 
 
-def _stored_as(array: NDArray[np.float32], dtype: DTypeLike, name: str) -> NDArray[Any]:
+def _convert(array: NDArray[np.float32], dtype: DTypeLike, name: str) -> NDArray[Any]:
     if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float16)):
         raise ValueError(f"weights are kept as float32 or float16, not {np.dtype(dtype)}")
     with np.errstate(over="ignore"):

@@ -1,9 +1,8 @@
-"""Pickles read as data: a small machine for the opcodes that weights are written with, and no other.
+"""Reads pickles as data: a small machine for the opcodes of weights, and no others.
 
-Python's own unpickler looks up any name that a file asks for and calls it. This one looks up nothing: the few
-names that weights need stand for functions of ours, every other name, and every opcode that fetches or calls
-in another way, is refused. What it builds is bounded by the number of opcodes; no length is believed before
-the bytes are there.
+Python's own unpickler looks up and calls any name in a file. This one looks up nothing. The few names that weights
+need stand for functions of vtag. Any other name, and any opcode that fetches or calls in another way, is refused.
+The number of opcodes is limited, and a length in the file is checked against the bytes that follow.
 """
 
 from __future__ import annotations
@@ -25,53 +24,53 @@ _KEYS = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True)
 class AllowedName:
-    """A name that a pickle may ask for: called with a tuple of arguments, or (`call` None) passed on."""
+    """A name that a pickle may contain. `call` takes a tuple of arguments; None if the name is only an argument."""
 
     name: str
     call: Callable[[tuple[Any, ...]], Any] | None = None
 
 
 class Buildable:
-    """A value of ours that takes the state a pickle gives it (opcode BUILD)."""
+    """A value that receives its state from a pickle (opcode BUILD)."""
 
     def build(self, state: Any) -> None:
-        """Take `state`, or raise ModelError."""
+        """Set the state, or raise ModelError."""
         raise NotImplementedError
 
 
 class BoundedReader:
-    """A file from here on that never asks for more bytes than there are: a length is only a claim."""
+    """Reads the next `size` bytes of a file and never requests more: a length in the file may be wrong."""
 
     def __init__(self, handle: IO[bytes], size: int) -> None:
         self._handle = handle
-        self._left = size
+        self._remaining = size
 
     @property
-    def left(self) -> int:
-        """How many bytes follow."""
-        return self._left
+    def remaining(self) -> int:
+        """The number of bytes that follow."""
+        return self._remaining
 
     def read(self, count: int) -> bytes:
-        """Exactly `count` bytes. Raises ModelError where the file has fewer."""
-        if not 0 <= count <= self._left:
+        """Exactly `count` bytes. Raises ModelError if the file has fewer."""
+        if not 0 <= count <= self._remaining:
             raise ModelError("the file is cut short")
         data = self._handle.read(count)
         if len(data) != count:
             raise ModelError("the file is cut short")
-        self._left -= count
+        self._remaining -= count
         return data
 
     def skip(self, count: int) -> None:
-        """Go on behind `count` bytes. Raises ModelError where the file has fewer."""
-        if not 0 <= count <= self._left:
+        """Skip `count` bytes. Raises ModelError if the file has fewer."""
+        if not 0 <= count <= self._remaining:
             raise ModelError("the file is cut short")
         self._handle.seek(count, 1)
-        self._left -= count
+        self._remaining -= count
 
     def readline(self) -> bytes:
-        """A line with its end, of a bounded length."""
-        line = self._handle.readline(min(_MAX_LINE, self._left))
-        self._left -= len(line)
+        """A line with its newline, up to a maximal length."""
+        line = self._handle.readline(min(_MAX_LINE, self._remaining))
+        self._remaining -= len(line)
         return line
 
 
@@ -80,16 +79,16 @@ class _Mark:
 
 
 class _Machine:
-    """The stack, the memo, and one method an opcode."""
+    """The stack, the memo, and a method for each opcode."""
 
-    def __init__(self, admitted: Mapping[str, AllowedName], persistent: Callable[[Any], Any] | None) -> None:
-        self._admitted = admitted
+    def __init__(self, allowed: Mapping[str, AllowedName], persistent: Callable[[Any], Any] | None) -> None:
+        self._allowed = allowed
         self._persistent = persistent
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
     def step(self, opcode: str, argument: Any) -> None:
-        """Do one opcode. Raises ModelError for one that weights are not written with."""
+        """Execute one opcode. Raises ModelError for one that weights do not need."""
         if opcode in _PUSHED_ARGUMENT:
             if isinstance(argument, int) and argument.bit_length() > 8 * _MAX_INTEGER_BYTES:
                 raise ModelError("it holds a number of absurd size")
@@ -97,35 +96,36 @@ class _Machine:
         elif opcode in _PUSHED_NEW:
             self._stack.append(_PUSHED_NEW[opcode]())
         elif opcode in _TUPLES:
-            self._stack.append(self._take(_TUPLES[opcode]))
+            self._stack.append(self._pop(_TUPLES[opcode]))
         elif opcode in _METHODS:
             _METHODS[opcode](self, argument)
         elif opcode not in ("PROTO", "FRAME"):
             _refuse(f"opcode {opcode}")
 
     def result(self) -> Any:
-        """The value that is left at STOP."""
+        """The value on the stack at STOP."""
         if len(self._stack) != 1 or isinstance(self._stack[0], _Mark):
             raise ModelError("the pickle in it is damaged")
         return self._stack[0]
 
-    def _take(self, count: int) -> tuple[Any, ...]:
-        """The last `count` values off the stack."""
+    def _pop(self, count: int) -> tuple[Any, ...]:
+        """Pop the last `count` values of the stack."""
         if len(self._stack) < count:
             raise ModelError("the pickle in it is damaged")
-        taken = tuple(self._stack[len(self._stack) - count :])
+        values = tuple(self._stack[len(self._stack) - count :])
         del self._stack[len(self._stack) - count :]
-        if any(isinstance(value, _Mark) for value in taken):
+        if any(isinstance(value, _Mark) for value in values):
             raise ModelError("the pickle in it is damaged")
-        return taken
+        return values
 
-    def _take_to_mark(self) -> list[Any]:
-        taken: list[Any] = []
+    def _pop_to_mark(self) -> list[Any]:
+        """Pop the values above the last mark, and the mark."""
+        values: list[Any] = []
         while self._stack:
             value = self._stack.pop()
             if isinstance(value, _Mark):
-                return taken[::-1]
-            taken.append(value)
+                return values[::-1]
+            values.append(value)
         raise ModelError("the pickle in it is damaged")
 
     def _top(self, kind: type) -> Any:
@@ -137,21 +137,21 @@ class _Machine:
         self._stack.append(_Mark())
 
     def _tuple(self, _: Any) -> None:
-        self._stack.append(tuple(self._take_to_mark()))
+        self._stack.append(tuple(self._pop_to_mark()))
 
     def _append(self, _: Any) -> None:
-        (value,) = self._take(1)
+        (value,) = self._pop(1)
         self._top(list).append(value)
 
     def _appends(self, _: Any) -> None:
-        values = self._take_to_mark()
+        values = self._pop_to_mark()
         self._top(list).extend(values)
 
     def _set_item(self, _: Any) -> None:
-        self._set(list(self._take(2)))
+        self._set(list(self._pop(2)))
 
     def _set_items(self, _: Any) -> None:
-        self._set(self._take_to_mark())
+        self._set(self._pop_to_mark())
 
     def _set(self, values: list[Any]) -> None:
         target = self._top(dict)
@@ -172,35 +172,34 @@ class _Machine:
         self._stack.append(self._memo[index])
 
     def _global(self, name: Any) -> None:
-        self._admit(str(name))
+        self._push_name(str(name))
 
     def _stack_global(self, _: Any) -> None:
-        module, name = self._take(2)
-        self._admit(f"{module} {name}" if isinstance(module, str) and isinstance(name, str) else "?")
+        module, name = self._pop(2)
+        self._push_name(f"{module} {name}" if isinstance(module, str) and isinstance(name, str) else "?")
 
-    def _admit(self, name: str) -> None:
-        if name not in self._admitted:
+    def _push_name(self, name: str) -> None:
+        if name not in self._allowed:
             _refuse(name.replace(" ", "."))
-        self._stack.append(self._admitted[name])
+        self._stack.append(self._allowed[name])
 
     def _reduce(self, _: Any) -> None:
-        called, arguments = self._take(2)
-        if not isinstance(called, AllowedName) or called.call is None or not isinstance(arguments, tuple):
-            _refuse(
-                called.name.replace(" ", ".") if isinstance(called, AllowedName) else type(called).__name__
-            )
-        self._stack.append(called.call(arguments))
+        target, arguments = self._pop(2)
+        if not isinstance(target, AllowedName) or target.call is None or not isinstance(arguments, tuple):
+            name = target.name.replace(" ", ".") if isinstance(target, AllowedName) else type(target).__name__
+            _refuse(name)
+        self._stack.append(target.call(arguments))
 
     def _build(self, _: Any) -> None:
-        (state,) = self._take(1)
+        (state,) = self._pop(1)
         target = self._top(object)
         if isinstance(target, Buildable):
             target.build(state)
         elif not isinstance(target, dict) or not isinstance(state, dict):
-            _refuse("opcode BUILD")  # of a dictionary it is its attributes (torch's `_metadata`): not needed
+            _refuse("opcode BUILD")  # a dictionary's attributes (torch's `_metadata`) are ignored
 
     def _persistent_id(self, _: Any) -> None:
-        (identity,) = self._take(1)
+        (identity,) = self._pop(1)
         if self._persistent is None:
             _refuse("opcode BINPERSID")
         self._stack.append(self._persistent(identity))
@@ -240,18 +239,18 @@ _METHODS: Mapping[str, Callable[[_Machine, Any], None]] = {
 
 def read_pickle(
     stream: BoundedReader,
-    admitted: Mapping[str, AllowedName],
+    allowed: Mapping[str, AllowedName],
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """The value of the pickle that `stream` begins with; what follows it stays unread.
+    """The value of the pickle at the start of `stream`. Bytes after it stay unread.
 
     Args:
-        admitted: what `module name` stands for; a name that is not in it is refused.
-        persistent: makes a value of a persistent id (torch's storages).
+        allowed: the allowed names, as `module name`.
+        persistent: returns the value of a persistent id (torch's storages).
 
-    Raises ModelError for a pickle that is damaged or asks for anything else.
+    Raises ModelError for a pickle that is damaged or contains other names or opcodes.
     """
-    machine = _Machine(admitted, persistent)
+    machine = _Machine(allowed, persistent)
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
             if count >= _MAX_OPCODES:
@@ -264,8 +263,8 @@ def read_pickle(
     raise ModelError("the pickle in it is cut short")
 
 
-def _refuse(what: str) -> NoReturn:
+def _refuse(operation: str) -> NoReturn:
     raise ModelError(
-        f"it asks for {printable(what)[:80]!r}, which no weights need: it may be made to run code; "
+        f"it asks for {printable(operation)[:80]!r}, which no weights need: it may be made to run code; "
         "nothing of it was run"
     )

@@ -1,4 +1,4 @@
-"""Which window a checkpoint was trained with: its tensors tell it only through products and an index."""
+"""Infers a checkpoint's window from the number of bias rows and the position index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vtag.engine.errors import ModelError
 Size = tuple[int, int, int]
 
 PUBLISHED: tuple[Size, ...] = ((8, 7, 7), (16, 7, 7))
-_LONGEST = 64
+_MAX_SIDE = 64
 _MAX_ROWS = 1_000_000
 
 
@@ -22,12 +22,11 @@ def find_window(rows: int, index: NDArray[Any] | None) -> Size:
 
     Args:
         rows: the product of 2w-1 over the three axes.
-        index: the file's own relative position index [N, N], which is only compared: the window whose index
-        it is
-            is certain. Where it fits none (or is None), the published windows come first, then the plausible
-            ones: square, near 7x7, long in time.
+        index: the file's relative position index [N, N], which is only compared. The window with this index is
+            certain. If none has it, or it is None, published windows come first, then the plausible ones: square,
+            near 7x7, long in time.
 
-    Raises ModelError where no window fits.
+    Raises ModelError if no window fits.
     """
     fitting = sorted(possible_windows(rows), key=_implausible)
     if index is not None:
@@ -42,10 +41,10 @@ def find_window(rows: int, index: NDArray[Any] | None) -> Size:
 
 
 def possible_windows(rows: int) -> list[Size]:
-    """All windows of up to 64 along an axis whose bias table has `rows` rows."""
+    """All windows with sides of up to 64 whose bias table has `rows` rows."""
     if not 1 <= rows <= _MAX_ROWS or rows % 2 == 0:
         return []
-    sides = [2 * size - 1 for size in range(1, _LONGEST + 1) if rows % (2 * size - 1) == 0]
+    sides = [2 * size - 1 for size in range(1, _MAX_SIDE + 1) if rows % (2 * size - 1) == 0]
     return [
         ((t + 1) // 2, (h + 1) // 2, (w + 1) // 2)
         for t in sides
@@ -55,7 +54,7 @@ def possible_windows(rows: int) -> list[Size]:
 
 
 def _is_index_of(window: Size, index: NDArray[Any]) -> bool:
-    """Whether `index` has this window's first row: how its first token lies to each other token."""
+    """Whether the first row of `index`, from the first token to all tokens, is this window's."""
     grid = np.stack(np.unravel_index(np.arange(index.shape[0]), window))
     row = np.zeros(index.shape[0], np.int64)
     for axis, size in enumerate(window):

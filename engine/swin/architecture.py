@@ -1,14 +1,14 @@
-"""Video Swin Transformer: the module, plain and trainable.
+"""The Video Swin Transformer as a trainable module.
 
 Liu et al., "Video Swin Transformer", 2021, arXiv 2106.13230. It computes what the official repository
-(SwinTransformer/Video-Swin-Transformer, Apache-2.0) and torchvision's `SwinTransformer3d` (BSD-3-Clause)
-compute; written anew, in one layout: [B, T, H, W, C] from the clip to the last block.
+(SwinTransformer/Video-Swin-Transformer, Apache-2.0) and torchvision's `SwinTransformer3d` (BSD-3-Clause) compute,
+in new code. All layers use one layout: [B, T, H, W, C].
 """
 
 from __future__ import annotations
 
 # mypy: disable-error-code="no-any-return"
-# torch does not say what calling a module returns
+# torch does not type the result of calling a module
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -34,7 +34,7 @@ from vtag.engine.swin.windows import (
 )
 
 _NORM_EPS = 1e-5
-_TABLES_KEPT = 24  # four sizes of clips in turn; a clip of 32x224x224 needs 28 MB of them
+_MAX_TABLES = 24  # enough for four sizes of clips; a clip of 32x224x224 needs 28 MB of tables
 
 
 class PatchEmbed(nn.Module):
@@ -51,8 +51,7 @@ class PatchEmbed(nn.Module):
         b, t, h, w, c = clips.shape
         pt, ph, pw = self.patch
         x = clips.reshape(b, t // pt, pt, h // ph, ph, w // pw, pw, c)
-        # The patches do not overlap, so the convolution is one matrix; [..., 3, pt, ph, pw] is the kernel's
-        # order
+        # patches do not overlap, so the convolution is one matrix; the kernel's order is [..., 3, pt, ph, pw]
         x = x.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(4)
         return self.norm(F.linear(x, self.proj.weight.flatten(1), self.proj.bias))
 
@@ -60,7 +59,7 @@ class PatchEmbed(nn.Module):
 class WindowAttention(nn.Module):
     """Attention among the tokens of a window, with a learned bias for each relative position and head."""
 
-    # a trainer may have a faster one
+    # a trainer may set a faster function
     attention: Callable[..., Tensor] = staticmethod(F.scaled_dot_product_attention)
 
     def __init__(self, dim: int, heads: int, window: Size) -> None:
@@ -73,24 +72,25 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
 
     def forward(self, x: Tensor, index: Tensor, mask: Tensor | None) -> Tensor:
-        """Of `x` [B, windows, tokens, C] the same.
+        """Attention of `x` [B, windows, tokens, C], in the same shape.
 
-        `index` [tokens, tokens] are rows of the bias table; `mask` bool [windows, tokens, tokens] is True for pairs
-        that must not see each other (None: all may).
+        `index` [tokens, tokens] are rows of the bias table. `mask` bool [windows, tokens, tokens] is True for pairs
+        that must not attend to each other. None masks no pair.
         """
         b, windows, tokens, dim = x.shape
         q, k, v = self.qkv(x).reshape(b, windows, tokens, 3, self.heads, -1).permute(3, 0, 1, 4, 2, 5)
         bias = self.bias(index).to(q.dtype)[None]
         if mask is not None:
             bias = torch.where(mask[:, None], bias + BLOCKED, bias)  # [windows, heads, tokens, tokens]
-        # Four dimensions, so that the fused kernels take it. The bias is broadcast over the clips of a batch
-        # and never repeated: where windows have masks of their own, they go with the heads and not with the
-        # batch.
+        # The fused kernels take four dimensions. The bias is broadcast over the clips of a batch, never repeated.
+        # With masks it differs by window, so windows are then joined with the heads instead of the batch.
         groups = (b * windows, self.heads, tokens, -1)
         if mask is not None and b > 1:
             groups, bias = (b, windows * self.heads, tokens, -1), bias.reshape(1, -1, tokens, tokens)
         out = self.attention(q.reshape(groups), k.reshape(groups), v.reshape(groups), bias)
-        out = out.reshape(b, windows, self.heads, tokens, -1).transpose(2, 3)  # heads beside their channels
+        out = out.reshape(b, windows, self.heads, tokens, -1).transpose(
+            2, 3
+        )  # a token's heads next to each other
         return self.proj(out.reshape(b, windows, tokens, dim))
 
     def bias(self, index: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ class Mlp(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leaves a residual branch out for some clips of a batch while training (Huang et al., 2016)."""
+    """Drops a residual branch for random clips of a batch in training (Huang et al., 2016)."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -121,12 +121,12 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        kept = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
-        return x * kept.bernoulli_(1 - self.rate) / (1 - self.rate)
+        keep_mask = torch.empty(x.shape[0], *[1] * (x.ndim - 1), dtype=x.dtype, device=x.device)
+        return x * keep_mask.bernoulli_(1 - self.rate) / (1 - self.rate)
 
 
 class SwinBlock(nn.Module):
-    """Attention within (shifted) windows, then an MLP, each beside a residual."""
+    """Attention within (shifted) windows, then an MLP, each with a residual connection."""
 
     def __init__(
         self, dim: int, heads: int, hidden: int, window: Size, shift: Size, drop_path: float
@@ -162,31 +162,31 @@ class SwinBlock(nn.Module):
 
 
 class AttentionTables:
-    """Position indices and shift masks of the sizes met lately, where they are used; shared by a model's blocks."""
+    """A cache of position indices and shift masks, on the device that uses them. All blocks of a model share it."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[object, ...], Tensor] = {}
+        self._tables: dict[tuple[object, ...], Tensor] = {}
 
     def index(self, window: Size, tokens: int, device: torch.device) -> Tensor:
         """Rows of the bias table for the first `tokens` tokens of a window, [tokens, tokens]."""
-        return self._keep((window, tokens), device, lambda: relative_position_index(window, tokens))
+        return self._get((window, tokens), device, lambda: relative_position_index(window, tokens))
 
     def mask(self, padded: Size, window: Size, shift: Size, device: torch.device) -> Tensor | None:
-        """The shift mask [windows, tokens, tokens], or None where nothing is shifted."""
+        """The shift mask [windows, tokens, tokens]. None without a shift."""
         if not any(shift):
             return None
-        return self._keep((padded, window, shift), device, lambda: shift_mask(padded, window, shift))
+        return self._get((padded, window, shift), device, lambda: shift_mask(padded, window, shift))
 
-    def _keep(
+    def _get(
         self, sizes: tuple[object, ...], device: torch.device, make: Callable[[], NDArray[Any]]
     ) -> Tensor:
         key = (*sizes, device)
-        table = self._kept.get(key)
+        table = self._tables.get(key)
         if table is None:
-            while len(self._kept) >= _TABLES_KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            with torch.inference_mode(False):  # what is kept has to serve training too
-                table = self._kept[key] = torch.from_numpy(make()).to(device)
+            while len(self._tables) >= _MAX_TABLES:
+                self._tables.pop(next(iter(self._tables)))
+            with torch.inference_mode(False):  # a cached table must work in training, too
+                table = self._tables[key] = torch.from_numpy(make()).to(device)
         return table
 
 
@@ -205,7 +205,7 @@ class PatchMerging(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one width, every other one shifted by half a window; then merging, but for the last stage."""
+    """Blocks of one width, every second one shifted by half a window. All stages but the last end with merging."""
 
     downsample: PatchMerging | None
 
@@ -220,13 +220,13 @@ class Stage(nn.Module):
             SwinBlock(dim, sizes.num_heads[number], hidden_dim(sizes, number), window, shift, rate)
             for rate, shift in zip(drop_paths, _alternate((0, 0, 0), half), strict=False)
         )
-        last = number + 1 == len(sizes.depths)
-        self.downsample = None if last else PatchMerging(dim)
+        is_last = number + 1 == len(sizes.depths)
+        self.downsample = None if is_last else PatchMerging(dim)
         self.tables = tables
-        self.recomputes = False  # blocks' activations in the backward pass, instead of keeping them
+        self.recomputes = False  # recompute activations in the backward pass, which saves memory
 
     def attend(self, x: Tensor) -> Tensor:
-        """The map after the last block, before merging: what golden values and imitation look at."""
+        """The feature map after the last block, before merging."""
         for block in self.blocks:
             if self.recomputes and torch.is_grad_enabled():
                 x = checkpoint(block, x, self.tables, use_reentrant=False)
@@ -240,13 +240,12 @@ class Stage(nn.Module):
 
 
 class VideoSwin(nn.Module):
-    """A Video Swin Transformer of any sizes, for clips of any T, H, W from 1 on.
+    """A Video Swin Transformer of any sizes, for clips of any T, H, W of at least 1.
 
     Args:
         sizes: what to build.
-        drop_path: the rate at which the last block's branches are left out while training; it rises from 0 at
-        the
-            first block. The official recipes use 0.1 for T, 0.2 for S, 0.3 for B.
+        drop_path: the rate at which branches of the last block are dropped in training. It rises from 0 at the
+            first block. The official recipes use 0.1 for T, 0.2 for S and 0.3 for B.
     """
 
     def __init__(self, sizes: SwinSizes, *, drop_path: float = 0.0) -> None:
@@ -275,7 +274,7 @@ class VideoSwin(nn.Module):
         return self.head(self.forward_features(clips))
 
     def no_weight_decay(self) -> frozenset[str]:
-        """Parameters that training must not pull to zero: biases, norms and the position tables."""
+        """Names of the parameters without weight decay: biases, norms and the position tables."""
         return frozenset(
             name
             for name, parameter in self.named_parameters()
@@ -284,7 +283,7 @@ class VideoSwin(nn.Module):
 
     @classmethod
     def from_arrays(cls, sizes: SwinSizes, tensors: Mapping[str, NDArray[np.float32]]) -> VideoSwin:
-        """A model with these weights, for inference: nothing is drawn at random first, nothing copied twice."""
+        """A model with these weights, in eval mode. It skips the random initialisation."""
         with torch.device("meta"):
             model = cls(sizes)
         weights = {name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
@@ -292,12 +291,12 @@ class VideoSwin(nn.Module):
         return model.eval()
 
     def load_arrays(self, tensors: Mapping[str, NDArray[np.float32]]) -> VideoSwin:
-        """Take over weights under our names (a Checkpoint's `tensors`), all of them; returns the module."""
+        """Load all weights of a Checkpoint's `tensors`. Returns the module."""
         self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
         return self
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Copies of the weights, float32, under our names: what a Checkpoint holds."""
+        """Copies of the weights in float32, named as in a Checkpoint's `tensors`."""
         return {
             name: tensor.detach().to("cpu", torch.float32).numpy().copy()
             for name, tensor in self.state_dict().items()
@@ -315,7 +314,7 @@ def _alternate(even: Size, odd: Size) -> Iterator[Size]:
 
 
 def _initialise(module: nn.Module) -> None:
-    """As the official repository begins: matrices and tables truncated normal of 0.02, biases zero."""
+    """Initialise as the official repository: matrices and tables truncated normal of 0.02, biases zero."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

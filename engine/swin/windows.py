@@ -1,6 +1,6 @@
-"""Window work of a Video Swin, as plain functions: sizes, partition, and the two tables of what may look where.
+"""Windows of a Video Swin as plain functions: sizes, partition, position index and shift mask.
 
-Everything here is in T, H, W order. The tables are arithmetic over sizes; the module keeps them.
+All sizes are in T, H, W order. The tables follow from sizes alone; the modules cache them.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from torch.nn import functional as F
 
 Size = tuple[int, int, int]
 
-BLOCKED = -100.0  # what the references add between tokens that are no neighbours; not minus infinity
+BLOCKED = -100.0  # the references add this to masked scores, not minus infinity
 
 
 def fit_window(size: Size, window: Size, shift: Size) -> tuple[Size, Size]:
-    """The window and shift for a feature map: an axis no longer than its window is one, unshifted."""
+    """The window and shift for a feature map. An axis that is not longer than its window is one unshifted window."""
     fitted = [(s, 0) if s <= w else (w, d) for s, w, d in zip(size, window, shift, strict=True)]
     return _size(w for w, _ in fitted), _size(d for _, d in fitted)
 
 
 def padded_size(size: Size, multiple: Size) -> Size:
-    """`size`, each axis rounded up to its multiple."""
+    """`size` with each axis rounded up to a multiple of `multiple`."""
     return _size(-(-s // m) * m for s, m in zip(size, multiple, strict=True))
 
 
 def pad_to(x: Tensor, size: Size) -> Tensor:
-    """[B, T, H, W, C] with zeros at the end of each axis, up to `size`."""
-    t, h, w = (wanted - have for wanted, have in zip(size, x.shape[1:4], strict=True))
+    """[B, T, H, W, C] with zeros appended to each axis, up to `size`."""
+    t, h, w = (target - length for target, length in zip(size, x.shape[1:4], strict=True))
     return F.pad(x, (0, 0, 0, w, 0, h, 0, t)) if t or h or w else x
 
 
 def partition(x: Tensor, window: Size) -> Tensor:
-    """[B, T, H, W, C] -> [B, windows, tokens, C]; every axis is a multiple of its window."""
+    """[B, T, H, W, C] -> [B, windows, tokens, C]. Each axis must be a multiple of its window."""
     b, t, h, w, c = x.shape
     wt, wh, ww = window
     x = x.reshape(b, t // wt, wt, h // wh, wh, w // ww, ww, c)
@@ -54,8 +54,8 @@ def join(windows: Tensor, window: Size, size: Size) -> Tensor:
 def relative_position_index(window: Size, tokens: int) -> NDArray[np.int64]:
     """Rows of the bias table for each pair of the first `tokens` tokens of a full window, [tokens, tokens].
 
-    A shrunken window takes the corner [:N, :N] of the full window's index. Where H or W shrank these are not
-    the pairs' true offsets, but the references do so and the published weights were trained with it.
+    A smaller window takes the corner [:N, :N] of the full window's index. If H or W is smaller, these are not the
+    true offsets of the pairs. The references do the same, and the published weights were trained with it.
     """
     grid = np.stack(np.unravel_index(np.arange(tokens), window))
     offset = grid[:, :, None] - grid[:, None, :]
@@ -67,10 +67,10 @@ def relative_position_index(window: Size, tokens: int) -> NDArray[np.int64]:
 
 
 def shift_mask(size: Size, window: Size, shift: Size) -> NDArray[np.bool_]:
-    """Which pairs of a window must not see each other after a cyclic shift: bool [windows, tokens, tokens].
+    """Pairs of tokens that must not attend to each other after a cyclic shift: bool [windows, tokens, tokens].
 
-    `size` is the padded feature map. After the roll, the last window of a shifted axis holds the map's end and
-    its beginning side by side. Padding is not masked: the references do not mask it.
+    `size` is the padded feature map. After the roll, the last window of a shifted axis contains both the end and the
+    beginning of the map. Padding is not masked, as in the references.
     """
     region = np.zeros(size, np.int64)
     for axis in range(3):

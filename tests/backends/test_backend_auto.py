@@ -69,22 +69,22 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_cache, "require_exporter", exporting)
 
 
-def kept(home: Path) -> dict[str, dict[str, object]]:
-    said: dict[str, dict[str, object]] = json.loads((home / "cache" / "backends.json").read_text())
-    return said
+def read_cache(home: Path) -> dict[str, dict[str, object]]:
+    entries: dict[str, dict[str, object]] = json.loads((home / "cache" / "backends.json").read_text())
+    return entries
 
 
-def keep(home: Path, **told: object) -> None:
+def change_cache(home: Path, **changes: object) -> None:
     """Change what was measured."""
-    ((key, said),) = kept(home).items()
-    (home / "cache" / "backends.json").write_text(json.dumps({key: {**said, **told}}))
+    ((key, entry),) = read_cache(home).items()
+    (home / "cache" / "backends.json").write_text(json.dumps({key: {**entry, **changes}}))
 
 
 def clips() -> np.ndarray:
     return np.stack(wave_clips(CLIP, 3))
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+def user_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What a user would be told; torch's exporter logs for its developers beside."""
     return [record.getMessage() for record in caplog.records if record.name.startswith("vtag")]
 
@@ -103,10 +103,10 @@ def test_the_faster_one_is_faster_in_most_pairs_whatever_their_order(
 ) -> None:
     clearly = autotune.clearly_faster(pairs)
     assert clearly == autotune.clearly_faster(pairs[::-1])
-    assert not (clearly and autotune.clearly_faster([(other, took) for took, other in pairs]))
-    if all(other > took for took, other in pairs):
+    assert not (clearly and autotune.clearly_faster([(second, first) for first, second in pairs]))
+    if all(second > first for first, second in pairs):
         assert not clearly
-    if all(other < took / 2 for took, other in pairs):
+    if all(second < first / 2 for first, second in pairs):
         assert clearly
 
 
@@ -130,27 +130,27 @@ def test_answers_are_the_same_within_float32s_rounding_and_never_where_there_are
 def test_the_first_use_of_onnx_exports_and_measures_and_the_second_does_neither(
     model: Checkpoint, used: Path, no_export: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (said,) = kept(used).values()
-    assert said["model"] == "sample" and said["clip"] == "8x32x32" and said["backend"] in ("torch", "onnx")
-    assert all(isinstance(said[key], float) and said[key] > 0 for key in ("torch_s", "onnx_s"))  # type: ignore[operator]
-    before = (used / "cache" / "backends.json").read_bytes()
+    (entry,) = read_cache(used).values()
+    assert entry["model"] == "sample" and entry["clip"] == "8x32x32" and entry["backend"] in ("torch", "onnx")
+    assert all(isinstance(entry[key], float) and entry[key] > 0 for key in ("torch_s", "onnx_s"))  # type: ignore[operator]
+    content = (used / "cache" / "backends.json").read_bytes()
     assert open_backend(model, backend="onnx", device="cpu").name == "onnx"
-    assert (used / "cache" / "backends.json").read_bytes() == before and not told(caplog)
+    assert (used / "cache" / "backends.json").read_bytes() == content and not user_messages(caplog)
     (line,) = backends_in_doctor()
-    assert line.startswith(f"sample 8x32x32: {said['backend']} (torch ")
+    assert line.startswith(f"sample 8x32x32: {entry['backend']} (torch ")
 
 
 def test_auto_without_an_export_is_torch_and_leaves_nothing_behind(
     model: Checkpoint, vtag_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
-    assert not list(vtag_home.iterdir()) and not told(caplog)
+    assert not list(vtag_home.iterdir()) and not user_messages(caplog)
 
 
 def test_auto_is_onnx_where_that_was_faster_and_torch_would_compute_the_same(
     model: Checkpoint, used: Path, no_export: None
 ) -> None:
-    keep(used, backend="onnx")
+    change_cache(used, backend="onnx")
     torchs = open_backend(model, backend="torch", device="cpu", precision="fp32")
     for precision in ("fp32", None):
         chosen = open_backend(model, device="cpu", precision=precision)
@@ -159,12 +159,12 @@ def test_auto_is_onnx_where_that_was_faster_and_torch_would_compute_the_same(
     automatic = open_backend(model, device="cpu")
     assert automatic.precision == ("fp32" if automatic.name == "onnx" else "bf16")
     assert open_backend(model, device="cpu", precision="fp32", sizes_vary=True).name == "torch"
-    keep(used, backend="torch")
+    change_cache(used, backend="torch")
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
 
 
 def test_another_head_on_the_backbone_is_the_models_own(model: Checkpoint, used: Path) -> None:
-    keep(used, backend="onnx")
+    change_cache(used, backend="onnx")
     tensors = {**model.tensors, "head.bias": model.tensors["head.bias"] + np.arange(3, dtype=np.float32)}
     taught = Checkpoint(model.spec, tensors)
     chosen = open_backend(taught, device="cpu", precision="fp32")
@@ -174,18 +174,18 @@ def test_another_head_on_the_backbone_is_the_models_own(model: Checkpoint, used:
 
 
 def test_what_was_measured_with_other_versions_holds_no_more(model: Checkpoint, used: Path) -> None:
-    keep(used, backend="onnx")
-    ((key, said),) = kept(used).items()
+    change_cache(used, backend="onnx")
+    ((key, entry),) = read_cache(used).items()
     old = key.replace(" torch ", " torch 1.0.")
-    (used / "cache" / "backends.json").write_text(json.dumps({old: said}))
+    (used / "cache" / "backends.json").write_text(json.dumps({old: entry}))
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
     assert not backends_in_doctor()
     open_backend(model, backend="onnx", device="cpu")
-    assert set(kept(used)) == {old, key}, "and is measured anew by --backend onnx, beside the others"
+    assert set(read_cache(used)) == {old, key}, "and is measured anew by --backend onnx, beside the others"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "content",
     [
         "",
         "[]",
@@ -197,28 +197,30 @@ def test_what_was_measured_with_other_versions_holds_no_more(model: Checkpoint, 
         None,
     ],
 )
-def test_a_file_that_is_not_sound_is_as_good_as_none(model: Checkpoint, used: Path, said: str | None) -> None:
+def test_a_file_that_is_not_sound_is_as_good_as_none(
+    model: Checkpoint, used: Path, content: str | None
+) -> None:
     file = used / "cache" / "backends.json"
-    ((key, _),) = kept(used).items()
-    if said is None:
+    ((key, _),) = read_cache(used).items()
+    if content is None:
         file.unlink()
         file.mkdir()
     else:
-        file.write_text(said.replace("KEY", key))
+        file.write_text(content.replace("KEY", key))
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
     assert not backends_in_doctor()
     assert open_backend(model, backend="onnx", device="cpu").name == "onnx", "it runs, kept or not"
-    assert said is None or kept(used)[key]["backend"] in ("torch", "onnx")
+    assert content is None or read_cache(used)[key]["backend"] in ("torch", "onnx")
 
 
 def test_a_name_that_would_draw_on_the_terminal_is_shown_as_text(
     used: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keep(used, model="\x1b[2Jx")
+    change_cache(used, model="\x1b[2Jx")
     with contextlib.suppress(typer.Exit):
         doctor()
-    shown = capsys.readouterr().out
-    assert "\x1b" not in shown and "x 8x32x32: " in shown
+    output = capsys.readouterr().out
+    assert "\x1b" not in output and "x 8x32x32: " in output
 
 
 def test_a_home_that_cannot_be_written_costs_auto_nothing_and_is_said_of_onnx(
@@ -243,12 +245,12 @@ def test_a_size_is_exported_once_when_it_first_comes_and_gives_torchvisions_stor
     assert not list(vtag_home.iterdir()), "nobody knows the size yet"
     pixels = formula((1, 3, 5, 9, 12)).transpose(0, 2, 3, 4, 1)
     backend.run(pixels[:0])
-    assert told(caplog) == ["exporting the model to ONNX for clips of 5x9x12, once"]
-    wanted = np.load(golden / "small_swin_logits.npz")["1x3x5x9x12"]
-    np.testing.assert_allclose(backend.run(pixels).logits, wanted, rtol=0, atol=1e-5)
+    assert user_messages(caplog) == ["exporting the model to ONNX for clips of 5x9x12, once"]
+    expected = np.load(golden / "small_swin_logits.npz")["1x3x5x9x12"]
+    np.testing.assert_allclose(backend.run(pixels).logits, expected, rtol=0, atol=1e-5)
     again = open_backend(small, backend="onnx", device="cpu", sizes_vary=True)
     assert np.array_equal(again.run(pixels).features, backend.run(pixels).features)
-    assert len(told(caplog)) == 1
+    assert len(user_messages(caplog)) == 1
 
 
 @pytest.mark.slow  # exports six graphs
@@ -272,51 +274,51 @@ def test_a_scan_of_whole_frames_runs_a_graph_for_each_shape_and_keeps_few_ready(
     torchs = open_backend(checkpoint, backend="torch", device="cpu", precision="fp32")
     sizes = [tuple(map(int, p.name.split("-")[1].split("x"))) for p in (vtag_home / "cache/onnx").iterdir()]
     for t, h, w in [*sizes, (8, 32, 32), (8, 32, 40), *sizes]:
-        some = np.stack(wave_clips((t, h, w), 2))
-        assert autotune.same_answers(torchs.run(some), backend.run(some))
+        pixels = np.stack(wave_clips((t, h, w), 2))
+        assert autotune.same_answers(torchs.run(pixels), backend.run(pixels))
         assert isinstance(backend, OnnxBackend) and len(backend._sessions) <= 4
 
 
 # --- twins that are not what they were --------------------------------------------------------------------------
 
 
-def spoil(place: Path) -> None:
-    with open(place / "model" / "model.onnx", "ab") as file:
+def spoil(folder: Path) -> None:
+    with open(folder / "model" / "model.onnx", "ab") as file:
         file.write(b"x")
-    (place / ".model.left").mkdir()  # by a process that was killed
+    (folder / ".model.left").mkdir()  # by a process that was killed
 
 
 def test_auto_leaves_a_broken_export_alone(model: Checkpoint, used: Path, no_export: None) -> None:
-    keep(used, backend="onnx")
-    (place,) = (used / "cache" / "onnx").iterdir()
-    spoil(place)
+    change_cache(used, backend="onnx")
+    (folder,) = (used / "cache" / "onnx").iterdir()
+    spoil(folder)
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
-    for entry in place.iterdir():
+    for entry in folder.iterdir():
         shutil.rmtree(entry)
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
 
 
 @pytest.mark.slow  # exports
 def test_onnx_mends_a_broken_export(model: Checkpoint, used: Path) -> None:
-    keep(used, backend="onnx")
-    (place,) = (used / "cache" / "onnx").iterdir()
-    spoil(place)
+    change_cache(used, backend="onnx")
+    (folder,) = (used / "cache" / "onnx").iterdir()
+    spoil(folder)
     assert open_backend(model, backend="onnx", device="cpu").name == "onnx"
-    assert [entry.name for entry in place.iterdir()] == ["model"]
+    assert [entry.name for entry in folder.iterdir()] == ["model"]
     assert open_backend(model, device="cpu", precision="fp32").name == "onnx"
 
 
 def test_an_export_that_answers_otherwise_is_never_chosen(model: Checkpoint, used: Path) -> None:
-    (place,) = (used / "cache" / "onnx").iterdir()
-    stored = onnx.load(place / "model" / "model.onnx")
+    (folder,) = (used / "cache" / "onnx").iterdir()
+    stored = onnx.load(folder / "model" / "model.onnx")
     mean = next(w for w in stored.graph.initializer if w.name == "mean")
     mean.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(mean) + 1, "mean"))
-    onnx.save(stored, place / "model" / "model.onnx")
-    said = json.loads((place / "model" / "model.json").read_text())
-    (place / "model" / "model.json").write_text(json.dumps({**said, "sha256": ""}))
+    onnx.save(stored, folder / "model" / "model.onnx")
+    entry = json.loads((folder / "model" / "model.json").read_text())
+    (folder / "model" / "model.json").write_text(json.dumps({**entry, "sha256": ""}))
     (used / "cache" / "backends.json").unlink()
     open_backend(model, backend="onnx", device="cpu")
-    (choice,) = kept(used).values()
+    (choice,) = read_cache(used).values()
     assert choice["backend"] == "torch" and choice["onnx_s"] is None
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
     (line,) = backends_in_doctor()
@@ -326,25 +328,25 @@ def test_an_export_that_answers_otherwise_is_never_chosen(model: Checkpoint, use
 def test_who_finds_another_exporting_waits_and_takes_what_that_one_made(
     model: Checkpoint, used: Path, no_export: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (place,) = (used / "cache" / "onnx").iterdir()
-    (place / "model").rename(place / "aside")
-    found: list[object] = []
+    (folder,) = (used / "cache" / "onnx").iterdir()
+    (folder / "model").rename(folder / "aside")
+    graphs: list[object] = []
 
     def wait() -> None:
-        found.append(onnx_cache.export_once(model, CLIP))
+        graphs.append(onnx_cache.export_once(model, CLIP))
 
     waiting = threading.Thread(target=wait)
-    with pytest.MonkeyPatch.context() as patch, lock_file(place.with_name(place.name + ".lock")):
+    with pytest.MonkeyPatch.context() as patch, lock_file(folder.with_name(folder.name + ".lock")):
         patch.setattr(onnx_cache, "require_exporter", lambda: None)
         waiting.start()
-        ends = time.monotonic() + 180
-        while "waiting for it" not in caplog.text and time.monotonic() < ends:
+        deadline = time.monotonic() + 180
+        while "waiting for it" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert not found
-        (place / "aside").rename(place / "model")
+        assert not graphs
+        (folder / "aside").rename(folder / "model")
     waiting.join(180)
-    assert found == [onnx_cache.cached_graph(model, CLIP)] and found[0]
-    assert told(caplog) == ["another vtag is exporting this model to ONNX: waiting for it"]
+    assert graphs == [onnx_cache.cached_graph(model, CLIP)] and graphs[0]
+    assert user_messages(caplog) == ["another vtag is exporting this model to ONNX: waiting for it"]
 
 
 # --- pinned -----------------------------------------------------------------------------------------------------
@@ -353,16 +355,16 @@ def test_who_finds_another_exporting_waits_and_takes_what_that_one_made(
 def test_what_the_user_says_goes_before_what_was_measured(
     model: Checkpoint, used: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep(used, backend="torch")
+    change_cache(used, backend="torch")
     monkeypatch.setenv("VTAG_BACKEND", "onnx")
     assert open_backend(model, device="cpu").name == "onnx"
     assert "auto is onnx: VTAG_BACKEND says so" in backends_in_doctor()
     assert open_backend(model, backend="torch", device="cpu").name == "torch", "what is asked for goes first"
-    keep(used, backend="onnx")
+    change_cache(used, backend="onnx")
     monkeypatch.setenv("VTAG_BACKEND", "torch")
     assert open_backend(model, device="cpu", precision="fp32").name == "torch"
-    (place,) = (used / "cache" / "onnx").iterdir()
-    assert open_backend(place / "model", device="cpu", precision="fp32").name == "torch"
+    (folder,) = (used / "cache" / "onnx").iterdir()
+    assert open_backend(folder / "model", device="cpu", precision="fp32").name == "torch"
     monkeypatch.setenv("VTAG_BACKEND", "tpu")
     with pytest.raises(ModelError, match="set it to torch or onnx, or unset it"):
         open_backend(model)
@@ -373,7 +375,7 @@ def test_what_the_user_says_goes_before_what_was_measured(
 
 
 def test_without_the_onnx_packages_all_else_works(used: Path, tmp_path: Path) -> None:
-    keep(used, backend="onnx")
+    change_cache(used, backend="onnx")
     folder = make_model(tmp_path / "sample")
     video = make_video(tmp_path / "a.mp4", seconds=1)
 
@@ -400,18 +402,18 @@ def test_a_killed_export_and_two_at_once_leave_one_sound_export(
     command = [sys.executable, "-m", "vtag.app", "predict", video, "--model", folder, "--backend", "onnx"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     killed = subprocess.Popen(command, **quiet)
-    ends = time.monotonic() + 180
-    while not list((vtag_home / "cache" / "onnx").glob("*/.model.*")) and time.monotonic() < ends:
+    deadline = time.monotonic() + 180
+    while not list((vtag_home / "cache" / "onnx").glob("*/.model.*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     both = [subprocess.Popen(command, **quiet) for _ in range(2)]
-    said = [process.communicate(timeout=240)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum("exporting the model" in text for text in said) == 1, said
-    (place,) = (vtag_home / "cache" / "onnx").iterdir()
-    assert [entry.name for entry in place.iterdir()] == ["model"]
+    messages = [process.communicate(timeout=240)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], messages
+    assert sum("exporting the model" in text for text in messages) == 1, messages
+    (folder,) = (vtag_home / "cache" / "onnx").iterdir()
+    assert [entry.name for entry in folder.iterdir()] == ["model"]
     scanned = vtag("scan", tmp_path / "videos", "--model", folder, "--precision", "fp32")
-    (choice,) = kept(vtag_home).values()
+    (choice,) = read_cache(vtag_home).values()
     assert f"with {choice['backend']}, fp32" in scanned.stderr
     assert f"sample 8x32x32: {choice['backend']} (torch" in vtag("doctor").stdout

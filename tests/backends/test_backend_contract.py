@@ -148,8 +148,8 @@ def test_what_runs_is_what_was_asked_for_and_knows_the_models_words(
 def test_any_number_of_clips_is_answered_as_torch_does_in_float32(
     case: Case, backend: Backend, torchs: Backend, count: int
 ) -> None:
-    found, wanted = backend.run(clips(count)), torchs.run(clips(count))
-    for ours, theirs in ((found.features, wanted.features), (found.logits, wanted.logits)):
+    actual, expected = backend.run(clips(count)), torchs.run(clips(count))
+    for ours, theirs in ((actual.features, expected.features), (actual.logits, expected.logits)):
         assert ours.dtype == np.float32 and ours.shape == theirs.shape
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=case.within)
         if count and case.precision != "fp32":
@@ -165,9 +165,9 @@ def test_the_answer_to_a_clip_is_the_same_again_and_whatever_clips_it_comes_with
 
 
 def test_the_logits_are_the_head_of_the_features(backend: Backend) -> None:
-    head, found = wild().tensors, backend.run(clips(3))
-    wanted = found.features @ head["head.weight"].T + head["head.bias"]
-    np.testing.assert_allclose(found.logits, wanted, rtol=0, atol=1e-5)
+    head, actual = wild().tensors, backend.run(clips(3))
+    expected = actual.features @ head["head.weight"].T + head["head.bias"]
+    np.testing.assert_allclose(actual.logits, expected, rtol=0, atol=1e-5)
 
 
 def test_normalised_clips_get_the_same_logits(case: Case, backend: Backend) -> None:
@@ -197,11 +197,14 @@ def test_an_export_of_less_than_float32_says_what_it_is_and_stays_it(
     case: Case, model: Path | Checkpoint, backend: Backend
 ) -> None:
     assert isinstance(model, Path)
-    said = json.loads((model / "model.json").read_text())["onnx"]
-    assert said["precision"] == case.precision and said["compared"]["top1"] >= MIN_AGREEMENT
-    for asked, told in (({"backend": "torch"}, "--backend onnx"), ({"precision": "fp32"}, "computes in")):
-        with pytest.raises(ModelError, match=told):
-            open_backend(model, **asked)
+    details = json.loads((model / "model.json").read_text())["onnx"]
+    assert details["precision"] == case.precision and details["compared"]["top1"] >= MIN_AGREEMENT
+    for arguments, message in (
+        ({"backend": "torch"}, "--backend onnx"),
+        ({"precision": "fp32"}, "computes in"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            open_backend(model, **arguments)
     turned = {name: -array if name == "head.weight" else array for name, array in wild().tensors.items()}
     with pytest.raises(ModelError, match=r"int8 is refused: it agrees .* on 0 of 3|does not answer as Torch"):
         compare(Checkpoint(wild().spec, turned), load_checkpoint(model), clips(3), case.precision)
@@ -233,10 +236,10 @@ def test_an_export_of_paddles_file_predicts_the_references_top_five(shared: Path
     backend = open_backend(tmp_path / "mini", device="cpu")
     assert backend.name == "onnx"
     for protocol, stored in (("clip", "predict"), ("test", "test")):
-        found = predict(video, backend, protocol=protocol)
-        assert [c.index for c in found] == [index for index, _ in golden[stored]["top5"]]
-        wanted = [score for _, score in golden[stored]["top5"]]
-        np.testing.assert_allclose([c.score for c in found], wanted, rtol=0, atol=1e-5)
+        actual = predict(video, backend, protocol=protocol)
+        assert [c.index for c in actual] == [index for index, _ in golden[stored]["top5"]]
+        expected = [score for _, score in golden[stored]["top5"]]
+        np.testing.assert_allclose([c.score for c in actual], expected, rtol=0, atol=1e-5)
 
 
 # --- on real windows --------------------------------------------------------------------------------------------

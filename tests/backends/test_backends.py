@@ -61,8 +61,8 @@ def test_mean_and_std_are_the_specs() -> None:
     spec = replace(checkpoint.spec, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     backend = vtag.engine.open_backend(replace(checkpoint, spec=spec), device="cpu", precision="fp32")
     clip = pixels("1x3x5x9x12")
-    wanted = backend.logits(clip.transpose(0, 4, 1, 2, 3).astype(np.float32))
-    np.testing.assert_allclose(backend.run(clip).logits, wanted, rtol=0, atol=1e-6)
+    expected = backend.logits(clip.transpose(0, 4, 1, 2, 3).astype(np.float32))
+    np.testing.assert_allclose(backend.run(clip).logits, expected, rtol=0, atol=1e-6)
 
 
 def test_no_clips_give_no_answers() -> None:
@@ -75,13 +75,13 @@ def test_no_clips_give_no_answers() -> None:
 def test_clips_that_are_read_only_or_turned_are_taken_without_a_warning() -> None:
     backend = vtag.engine.open_backend(MODEL, device="cpu")
     clip = pixels("1x3x5x9x12")
-    wanted = backend.run(clip).logits
+    expected = backend.run(clip).logits
     fixed = np.ascontiguousarray(clip)
     fixed.flags.writeable = False
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert np.array_equal(backend.run(fixed).logits, wanted)
-        assert np.array_equal(backend.run(np.asfortranarray(clip)).logits, wanted)
+        assert np.array_equal(backend.run(fixed).logits, expected)
+        assert np.array_equal(backend.run(np.asfortranarray(clip)).logits, expected)
         backend.run(clip[:, ::-1, ::-1])
 
 
@@ -103,7 +103,7 @@ def test_other_types_and_shapes_are_refused(clips: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "message"),
     [
         ({"backend": "onnx", "precision": "int8"}, "vtag models export"),
         ({"backend": "tensorrt"}, "auto, torch, onnx"),
@@ -114,9 +114,9 @@ def test_other_types_and_shapes_are_refused(clips: np.ndarray) -> None:
         ({"device": "cpu", "precision": "fp16"}, "fp16 needs a GPU"),
     ],
 )
-def test_what_is_not_there_is_said(asked: dict[str, str], said: str) -> None:
-    with pytest.raises(ModelError, match=said):
-        vtag.engine.open_backend(MODEL, **asked)
+def test_what_is_not_there_is_said(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        vtag.engine.open_backend(MODEL, **arguments)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card")
@@ -137,10 +137,10 @@ def test_bf16_on_a_processor_only_where_it_has_the_units() -> None:
         return
     backend = vtag.engine.open_backend(MODEL, device="cpu", precision="bf16")
     out = backend.run(pixels())
-    wanted = np.load(ANSWERS)["2x3x7x61x75"]
+    expected = np.load(ANSWERS)["2x3x7x61x75"]
     assert backend.precision == "bf16"
     assert out.features.dtype == np.float32
-    assert 1e-5 < np.abs(out.logits - wanted).max() < 0.1
+    assert 1e-5 < np.abs(out.logits - expected).max() < 0.1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
@@ -176,19 +176,19 @@ def test_a_batch_that_memory_does_not_hold_is_halved_once_and_for_all(
     """No card is at hand: what its memory says is said here for three clips and more."""
     backend = TorchBackend(load_checkpoint(MODEL), device="cpu", precision="fp32")
     clips = pixels("5x3x7x61x75")
-    wanted = backend.run(clips).features
+    expected = backend.run(clips).features
     sizes = []
-    whole = backend._model.forward_features
+    forward_features = backend._model.forward_features
 
-    def short(some: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(some))
-        if len(some) > 2:
+    def short(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 2:
             raise torch.OutOfMemoryError
-        return whole(some)
+        return forward_features(batch)
 
     monkeypatch.setattr(backend, "_clip_threads", None)  # as on a card
     monkeypatch.setattr(backend._model, "forward_features", short)
-    np.testing.assert_allclose(backend.run(clips).features, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(backend.run(clips).features, expected, rtol=1e-4, atol=1e-5)
     assert [record.getMessage() for record in caplog.records] == [
         "the memory of cpu holds no 5 clips: 2 at once"
     ]

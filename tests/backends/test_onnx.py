@@ -82,11 +82,11 @@ def test_the_graph_pads_rolls_and_cuts_as_the_network_does(
     t, h, w = clip
     graph = Graph(network, frames=t, height=h, width=w, mean=spec.mean, std=spec.std)
     pixels = clips(3, clip)
-    wanted = open_backend(checkpoint, device="cpu", precision="fp32").run(pixels)
+    expected = open_backend(checkpoint, device="cpu", precision="fp32").run(pixels)
     with torch.no_grad():
         features, logits = graph(torch.from_numpy(pixels))
-    np.testing.assert_allclose(features, wanted.features, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(logits, wanted.logits, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(features, expected.features, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(logits, expected.logits, rtol=0, atol=1e-5)
 
 
 def test_a_file_of_a_fixed_batch_takes_any_number_of_clips(model: Path, tmp_path: Path) -> None:
@@ -98,10 +98,10 @@ def test_a_file_of_a_fixed_batch_takes_any_number_of_clips(model: Path, tmp_path
 
 
 def test_the_folder_is_the_same_model(model: Path, exported: Path) -> None:
-    original, kept = load_checkpoint(model), load_checkpoint(exported)
-    assert kept.spec.backbone_hash == original.spec.backbone_hash
-    assert kept.spec.head_hash == original.spec.head_hash
-    assert {name: array.tobytes() for name, array in kept.tensors.items()} == {
+    original, loaded = load_checkpoint(model), load_checkpoint(exported)
+    assert loaded.spec.backbone_hash == original.spec.backbone_hash
+    assert loaded.spec.head_hash == original.spec.head_hash
+    assert {name: array.tobytes() for name, array in loaded.tensors.items()} == {
         name: array.tobytes() for name, array in original.tensors.items()
     }
     torchs = open_backend(exported, backend="torch", device="cpu", precision="fp32")
@@ -116,9 +116,11 @@ def test_the_file_holds_its_weights_once_and_says_what_it_is(exported: Path) -> 
     index = 4 * 32 * 32  # of the pairs of a window's tokens
     limit = 4 * spec.sizes.parameter_count + index + 60_000
     assert (exported / "model.onnx").stat().st_size < limit
-    said = json.loads({entry.key: entry.value for entry in stored.metadata_props}["vtag"])
-    assert said["labels"] == list(LABELS) and said["mean"] == list(spec.mean) and said["frames"] == 8
-    assert said["backbone_hash"] == spec.backbone_hash
+    metadata = json.loads({entry.key: entry.value for entry in stored.metadata_props}["vtag"])
+    assert (
+        metadata["labels"] == list(LABELS) and metadata["mean"] == list(spec.mean) and metadata["frames"] == 8
+    )
+    assert metadata["backbone_hash"] == spec.backbone_hash
     assert str(Path(__file__).parents[2]) not in str(stored), "no path of this machine is in the file"
 
 
@@ -145,8 +147,8 @@ def changed(exported: Path, folder: Path, change: Callable[[onnx.ModelProto], ob
     stored = onnx.load(exported / "model.onnx")
     change(stored)
     (folder / "model.onnx").write_bytes(stored.SerializeToString())
-    said = json.loads((exported / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**said, "sha256": ""}))
+    spec_json = json.loads((exported / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**spec_json, "sha256": ""}))
     return folder
 
 
@@ -194,7 +196,7 @@ def lose_a_weight(stored: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (drop_a_class, "gives 2 classes, but there are 3 labels"),
         (swell, "more memory than any model needs"),
@@ -206,9 +208,9 @@ def lose_a_weight(stored: onnx.ModelProto) -> None:
     ],
 )
 def test_a_file_that_is_not_such_as_vtag_exports_is_refused_before_it_runs(
-    exported: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], said: str
+    exported: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         load_checkpoint(changed(exported, tmp_path / "other", change))
 
 
@@ -222,19 +224,19 @@ def test_a_file_that_was_exchanged_is_refused(exported: Path, tmp_path: Path) ->
 
 def test_another_model_json_is_refused(exported: Path, tmp_path: Path) -> None:
     folder = changed(exported, tmp_path / "other", lambda stored: None)
-    said = json.loads((folder / "model.json").read_text())
-    for key, value, told in (
+    spec_json = json.loads((folder / "model.json").read_text())
+    for key, value, expected_message in (
         ("labels", ["a", "b"], "3 classes but 2 labels"),
         ("sha256", "0" * 64, "another SHA-256"),
         ("onnx", {}, "in which precision"),
     ):
-        (folder / "model.json").write_text(json.dumps({**said, key: value}))
-        with pytest.raises(ModelError, match=told):
+        (folder / "model.json").write_text(json.dumps({**spec_json, key: value}))
+        with pytest.raises(ModelError, match=expected_message):
             load_checkpoint(folder)
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("arguments", "message"),
     [
         ({"precision": "int8"}, "computes in fp32"),
         ({"precision": "bf16"}, "no bf16"),
@@ -242,9 +244,9 @@ def test_another_model_json_is_refused(exported: Path, tmp_path: Path) -> None:
         ({"device": "cuda:x"}, "auto, cpu, cuda, tensorrt"),
     ],
 )
-def test_what_is_not_there_is_said(exported: Path, asked: dict[str, str], said: str) -> None:
-    with pytest.raises(ModelError, match=said):
-        open_backend(exported, **asked)
+def test_what_is_not_there_is_said(exported: Path, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        open_backend(exported, **arguments)
 
 
 @pytest.mark.skipif(cuda_cards() > 0, reason="there is a CUDA card")
@@ -258,11 +260,13 @@ def test_a_card_that_is_not_there_is_refused_and_not_replaced(exported: Path, de
 def test_a_file_that_does_not_answer_as_torch_does_is_told(model: Path, exported: Path) -> None:
     original = load_checkpoint(model)
     table = "stages.0.blocks.0.attn.relative_position_bias_table"
-    other = Checkpoint(
+    changed_checkpoint = Checkpoint(
         original.spec, {**original.tensors, table: original.tensors[table] + 0.01 * np.arange(1)}
     )
     spoiled = {**original.tensors, table: original.tensors[table][::-1].copy()}
-    compare(other, load_checkpoint(exported), clips(2), "fp32")  # a bias for all pairs changes nothing
+    compare(
+        changed_checkpoint, load_checkpoint(exported), clips(2), "fp32"
+    )  # a bias for all pairs changes nothing
     with pytest.raises(ModelError, match="does not answer as Torch does"):
         compare(Checkpoint(original.spec, spoiled), load_checkpoint(exported), clips(2), "fp32")
 
@@ -294,7 +298,7 @@ def test_export_scan_and_predict_from_the_command_line(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "code"),
+    ("arguments", "message", "code"),
     [
         (["--batch", "many"], "neither dynamic nor", 2),
         (["--opset", "11"], "none of 18 to", 1),
@@ -306,11 +310,11 @@ def test_a_wrong_argument_is_said_in_a_line(
     model: Path,
     tmp_path: Path,
     arguments: list[str],
-    said: str,
+    message: str,
     code: int,
 ) -> None:
     done = vtag("models", "export", "--model", model, "-o", tmp_path / "out", *arguments)
-    assert done.returncode == code and said in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -318,10 +322,10 @@ def python_without_torch(folder: Path) -> Path:
     """An environment that has all that this one has, but torch and what only torch's exporter needs."""
     packages = folder / "packages"
     packages.mkdir()
-    for place in map(Path, sys.path):
-        if place.name != "site-packages":
+    for folder in map(Path, sys.path):
+        if folder.name != "site-packages":
             continue
-        for entry in place.iterdir():
+        for entry in folder.iterdir():
             left_out = entry.name.startswith(("torch", "functorch", "onnxscript", "__editable__", "vtag"))
             if not left_out and entry.suffix != ".pth" and not (packages / entry.name).exists():
                 (packages / entry.name).symlink_to(entry)

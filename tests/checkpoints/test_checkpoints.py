@@ -58,11 +58,11 @@ def paddle_file(path: Path, protocol: int = 4, order: str = "C") -> Path:
     return path
 
 
-def assert_same(found: Checkpoint, tensors: dict[str, np.ndarray] = TENSORS) -> None:
-    assert found.tensors.keys() == tensors.keys()
+def assert_same(loaded: Checkpoint, tensors: dict[str, np.ndarray] = TENSORS) -> None:
+    assert loaded.tensors.keys() == tensors.keys()
     for name, array in tensors.items():
-        assert found.tensors[name].dtype == np.float32
-        assert np.array_equal(found.tensors[name], array), name
+        assert loaded.tensors[name].dtype == np.float32
+        assert np.array_equal(loaded.tensors[name], array), name
 
 
 @pytest.mark.parametrize("naming", [TORCHVISION, OFFICIAL], ids=lambda n: n.name)
@@ -71,36 +71,36 @@ def test_torch_files_come_in(tmp_path: Path, naming: Naming, zipped: bool) -> No
     path = torch_file(tmp_path / "x.pth", naming)
     if not zipped:
         torch.save(torch.load(path, weights_only=True), path, _use_new_zipfile_serialization=False)
-    found = load_checkpoint(path, window_size=(4, 3, 2))
-    assert found.spec.sizes == SIZES
-    assert_same(found)
+    loaded = load_checkpoint(path, window_size=(4, 3, 2))
+    assert loaded.spec.sizes == SIZES
+    assert_same(loaded)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_paddle_files_come_in(tmp_path: Path, protocol: int, order: str) -> None:
-    found = load_checkpoint(paddle_file(tmp_path / "x.pdparams", protocol, order), window_size=(4, 3, 2))
-    assert found.spec.sizes == SIZES
-    assert_same(found)
+    loaded = load_checkpoint(paddle_file(tmp_path / "x.pdparams", protocol, order), window_size=(4, 3, 2))
+    assert loaded.spec.sizes == SIZES
+    assert_same(loaded)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_other_floats_become_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     state = {name: tensor.to(dtype) for name, tensor in torchvision_state(TENSORS).items()}
     torch.save(state, tmp_path / "x.pth")
-    found = load_checkpoint(tmp_path / "x.pth", window_size=(4, 3, 2))
-    wanted = {name: torch.from_numpy(array).to(dtype).float().numpy() for name, array in TENSORS.items()}
-    assert_same(found, wanted)
+    loaded = load_checkpoint(tmp_path / "x.pth", window_size=(4, 3, 2))
+    expected = {name: torch.from_numpy(array).to(dtype).float().numpy() for name, array in TENSORS.items()}
+    assert_same(loaded, expected)
 
 
 def test_views_into_a_shared_storage_and_parameters_come_in(tmp_path: Path) -> None:
     """A state dict may hold slices of one long tensor, turned ones, and Parameters."""
-    state, long, place = {}, torch.zeros(sum(a.size for a in TENSORS.values()) + 9), 9
+    state, long, offset = {}, torch.zeros(sum(a.size for a in TENSORS.values()) + 9), 9
     for name, tensor in torchvision_state(TENSORS).items():
-        slot = long[place : place + tensor.numel()].view(tensor.shape[::-1])
+        slot = long[offset : offset + tensor.numel()].view(tensor.shape[::-1])
         state[name] = slot.permute(*reversed(range(tensor.ndim)))
         state[name].copy_(tensor)
-        place += tensor.numel()
+        offset += tensor.numel()
     state["head.bias"] = torch.nn.Parameter(state["head.bias"])
     torch.save(state, tmp_path / "x.pth")
     assert_same(load_checkpoint(tmp_path / "x.pth", window_size=(4, 3, 2)))
@@ -118,19 +118,19 @@ def test_every_golden_file_reads_as_its_own_library_reads_it(shared: Path) -> No
     for path in sorted((shared / "golden").glob("*.pth")):
         if path.name.startswith("image_"):
             continue
-        found = load_checkpoint(path)
+        loaded = load_checkpoint(path)
         state = torch.load(path, weights_only=True)
         state = state.get("state_dict", state)
         naming = OFFICIAL if path.name.startswith("official") else TORCHVISION
         read = {naming.to_vtag(name): t.numpy() for name, t in state.items() if "position_index" not in name}
-        assert_same(found, read)
+        assert_same(loaded, read)
     for path in sorted((shared / "golden").glob("*.pdparams")):
-        found = load_checkpoint(path)
+        loaded = load_checkpoint(path)
         for name, array in pickle.loads(path.read_bytes()).items():
             if "@@" in name or "position_index" in name:
                 continue
             turned = array.T if array.ndim == 2 and name.endswith(".weight") else array
-            assert np.array_equal(found.tensors[PADDLE.to_vtag(name)], turned), name
+            assert np.array_equal(loaded.tensors[PADDLE.to_vtag(name)], turned), name
 
 
 def test_the_same_weights_have_the_same_hashes_in_every_container(shared: Path) -> None:
@@ -143,20 +143,20 @@ def test_the_same_weights_have_the_same_hashes_in_every_container(shared: Path) 
 def test_a_backbone_is_all_but_the_head_and_a_head_is_the_layer_and_its_labels() -> None:
     spec = load_checkpoint(DATA / "control_ok.pth").spec
     tensors = dict(load_checkpoint(DATA / "control_ok.pth").tensors)
-    before = with_hashes(spec, tensors).spec
+    original = with_hashes(spec, tensors).spec
     head = with_hashes(spec, tensors | {"head.bias": tensors["head.bias"] + 1}).spec
-    assert head.backbone_hash == before.backbone_hash and head.head_hash != before.head_hash
+    assert head.backbone_hash == original.backbone_hash and head.head_hash != original.head_hash
     labelled = with_hashes(replace(spec, labels=("a", "b", "c")), tensors).spec
-    assert labelled.backbone_hash == before.backbone_hash and labelled.head_hash != before.head_hash
+    assert labelled.backbone_hash == original.backbone_hash and labelled.head_hash != original.head_hash
     for changed in (
         with_hashes(spec, tensors | {"norm.bias": tensors["norm.bias"] + 1}),
         with_hashes(replace(spec, mean=(0.0, 0.0, 0.0)), tensors),
         with_hashes(replace(spec, sizes=replace(spec.sizes, window_size=(2, 2, 3))), tensors),
     ):
-        assert changed.spec.backbone_hash != before.backbone_hash
-        assert changed.spec.head_hash == before.head_hash
-    other = with_hashes(replace(spec, name="other", threshold=0.5, frames=16), tensors).spec
-    assert (other.backbone_hash, other.head_hash) == (before.backbone_hash, before.head_hash)
+        assert changed.spec.backbone_hash != original.backbone_hash
+        assert changed.spec.head_hash == original.head_hash
+    renamed = with_hashes(replace(spec, name="other", threshold=0.5, frames=16), tensors).spec
+    assert (renamed.backbone_hash, renamed.head_hash) == (original.backbone_hash, original.head_hash)
     many = SwinSizes(2, (1,), (1,), 2), SwinSizes(2, (1,), (1,), 9)
     assert len({backbone_hash(s, (0, 0, 0), (1, 1, 1), random_tensors(many[0])) for s in many}) == 1
     assert len(head_hash(("a",), {})) == 64
@@ -176,7 +176,7 @@ def test_four_hundred_classes_are_kinetics_and_others_have_numbers(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"stages__1__blocks__0__attn__qkv__bias": None}, "lacks the tensor 'features.2.0.attn.qkv.bias'"),
         ({"stages__0__downsample__norm__weight": None}, "lacks the tensor 'features.1.norm.weight'"),
@@ -194,9 +194,9 @@ def test_four_hundred_classes_are_kinetics_and_others_have_numbers(tmp_path: Pat
         ({"patch_embed__proj__weight": torch.ones(4, 3, 3, 4)}, "an image Swin"),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_a_tensor_that_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = torch_file(tmp_path / "x.pth", **changes)
-    with pytest.raises(ModelError, match=said) as refused:
+    with pytest.raises(ModelError, match=message) as refused:
         load_checkpoint(path, window_size=(4, 3, 2))
     assert str(refused.value).startswith(f"{path}: ")
     assert "\n" not in str(refused.value)
@@ -214,11 +214,11 @@ def test_an_index_in_a_file_is_never_indexed_with(tmp_path: Path) -> None:
 def test_the_window_is_told_by_the_files_index(window: tuple[int, int, int]) -> None:
     rows = int(np.prod([2 * size - 1 for size in window]))
     tokens = int(np.prod(window))
-    found = find_window(rows, relative_position_index(window, tokens))
+    loaded = find_window(rows, relative_position_index(window, tokens))
     if sorted(window)[:2] == [1, 1]:  # one long axis: the index is the same whichever it is
-        assert sorted(found) == sorted(window)
+        assert sorted(loaded) == sorted(window)
     else:
-        assert found == window
+        assert loaded == window
 
 
 def test_without_an_index_the_published_and_the_plausible_windows_come_first() -> None:
@@ -255,15 +255,15 @@ SPEC = ModelSpec(
 
 
 def test_a_model_folder_comes_back_as_it_was(tmp_path: Path) -> None:
-    kept = with_hashes(SPEC, TENSORS)
-    save_model_folder(kept, tmp_path / "mine")
+    checkpoint = with_hashes(SPEC, TENSORS)
+    save_model_folder(checkpoint, tmp_path / "mine")
     assert sorted(f.name for f in tmp_path.iterdir()) == ["mine"]
     assert sorted(f.name for f in (tmp_path / "mine").iterdir()) == ["model.json", "model.safetensors"]
     for path in (tmp_path / "mine", tmp_path / "mine" / "model.safetensors"):
-        found = load_checkpoint(path)
-        assert_same(found)
-        assert len(found.spec.sha256) == 64
-        assert replace(found.spec, sha256="") == kept.spec
+        loaded = load_checkpoint(path)
+        assert_same(loaded)
+        assert len(loaded.spec.sha256) == 64
+        assert replace(loaded.spec, sha256="") == checkpoint.spec
         assert load_checkpoint(path, name="other").spec.name == "other"
 
 
@@ -274,14 +274,16 @@ def test_a_model_folder_with_another_window_than_its_tables_suggest_comes_back(t
 
 
 def test_half_the_size_is_a_model_of_its_own(tmp_path: Path) -> None:
-    kept = with_hashes(SPEC, TENSORS)
-    save_model_folder(kept, tmp_path / "whole")
-    save_model_folder(kept, tmp_path / "half", dtype=np.float16)
-    whole, half = ((tmp_path / n / "model.safetensors").stat().st_size for n in ("whole", "half"))
-    assert half < 0.7 * whole
-    found = load_checkpoint(tmp_path / "half")
-    assert_same(found, {name: array.astype(np.float16).astype(np.float32) for name, array in TENSORS.items()})
-    assert found.spec.backbone_hash != kept.spec.backbone_hash
+    checkpoint = with_hashes(SPEC, TENSORS)
+    save_model_folder(checkpoint, tmp_path / "whole")
+    save_model_folder(checkpoint, tmp_path / "half", dtype=np.float16)
+    saved, half = ((tmp_path / n / "model.safetensors").stat().st_size for n in ("whole", "half"))
+    assert half < 0.7 * saved
+    loaded = load_checkpoint(tmp_path / "half")
+    assert_same(
+        loaded, {name: array.astype(np.float16).astype(np.float32) for name, array in TENSORS.items()}
+    )
+    assert loaded.spec.backbone_hash != checkpoint.spec.backbone_hash
     big = with_hashes(SPEC, TENSORS | {"norm.bias": TENSORS["norm.bias"] * np.float32(1e6)})
     with pytest.raises(ModelError, match=r"norm\.bias do not fit float16"):
         save_model_folder(big, tmp_path / "big", dtype=np.float16)
@@ -289,8 +291,8 @@ def test_half_the_size_is_a_model_of_its_own(tmp_path: Path) -> None:
 
 
 def test_saving_replaces_a_model_and_nothing_else(tmp_path: Path) -> None:
-    kept = with_hashes(SPEC, TENSORS)
-    save_model_folder(kept, tmp_path / "a" / "mine")
+    checkpoint = with_hashes(SPEC, TENSORS)
+    save_model_folder(checkpoint, tmp_path / "a" / "mine")
     changed = with_hashes(replace(SPEC, threshold=0.75), TENSORS)
     save_model_folder(changed, tmp_path / "a" / "mine")
     assert load_checkpoint(tmp_path / "a" / "mine").spec.threshold == 0.75
@@ -298,7 +300,7 @@ def test_saving_replaces_a_model_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "letter.txt").write_text("dear")
     with pytest.raises(ModelError, match="holds no model"):
-        save_model_folder(kept, tmp_path / "b")
+        save_model_folder(checkpoint, tmp_path / "b")
     assert [f.name for f in (tmp_path / "b").iterdir()] == ["letter.txt"]
 
 
@@ -327,9 +329,9 @@ def test_weights_that_are_not_those_of_the_folder_are_refused(tmp_path: Path) ->
 
 
 def test_tensors_cannot_be_changed_by_accident(tmp_path: Path) -> None:
-    found = load_checkpoint(DATA / "control_ok.pdparams")
+    loaded = load_checkpoint(DATA / "control_ok.pdparams")
     with pytest.raises(ValueError, match="read-only"):
-        found.tensors["norm.bias"][0] = 1
+        loaded.tensors["norm.bias"][0] = 1
 
 
 def _open_pipe(folder: Path) -> Path:
@@ -342,7 +344,7 @@ def _open_pipe(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda folder: folder / "none.pth", "there is no such file"),
         (lambda folder: folder, "without model.json"),
@@ -350,9 +352,9 @@ def _open_pipe(folder: Path) -> Path:
     ],
 )
 def test_a_path_that_is_no_checkpoint_is_said_at_once(
-    tmp_path: Path, make: Callable[[Path], Path], said: str
+    tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         load_checkpoint(make(tmp_path))
 
 
@@ -376,13 +378,13 @@ def test_a_name_with_control_characters_reaches_no_message(tmp_path: Path) -> No
 def test_whatever_torch_saves_is_read_as_torch_reads_it(value: dict[str, Any], zipped: bool) -> None:
     from vtag.engine.checkpoints.formats.torch_files import read_torch_legacy, read_torch_zip
 
-    whole = {"tensor": torch.arange(6.0).reshape(2, 3).T, "rest": value}
+    saved = {"tensor": torch.arange(6.0).reshape(2, 3).T, "rest": value}
     buffer = io.BytesIO()
-    torch.save(whole, buffer, _use_new_zipfile_serialization=zipped)
+    torch.save(saved, buffer, _use_new_zipfile_serialization=zipped)
     read = read_torch_zip if zipped else read_torch_legacy
-    found = read(buffer, len(buffer.getvalue())) if zipped else None
+    loaded = read(buffer, len(buffer.getvalue())) if zipped else None
     if not zipped:
         buffer.seek(0)
-        found = read(buffer, len(buffer.getvalue()))
-    assert np.array_equal(found["tensor"].read(), whole["tensor"].numpy())
-    assert repr(found["rest"]) == repr(value)
+        loaded = read(buffer, len(buffer.getvalue()))
+    assert np.array_equal(loaded["tensor"].read(), saved["tensor"].numpy())
+    assert repr(loaded["rest"]) == repr(value)

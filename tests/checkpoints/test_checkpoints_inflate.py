@@ -48,13 +48,13 @@ def test_every_inflated_tensor_is_the_references(
 ) -> None:
     golden = np.load(shared / "golden" / f"golden_{name}.npz")
     tensors = inflate(shared / "golden" / f"{name}.pth", window_size=window).tensors
-    told = [key.partition(".")[2] for key in golden if key.startswith("moments.")]
-    compared = {as_ours(key) for key in told if as_ours(key) in tensors}
+    golden_names = [key.partition(".")[2] for key in golden if key.startswith("moments.")]
+    compared = {as_ours(key) for key in golden_names if as_ours(key) in tensors}
     assert compared == set(tensors)
-    for key in told:
+    for key in golden_names:
         if as_ours(key) in tensors:
-            found = moments(tensors[as_ours(key)])
-            np.testing.assert_allclose(found, golden[f"moments.{key}"], rtol=1e-5, atol=1e-5, err_msg=key)
+            actual = moments(tensors[as_ours(key)])
+            np.testing.assert_allclose(actual, golden[f"moments.{key}"], rtol=1e-5, atol=1e-5, err_msg=key)
     for key in golden:
         if key.startswith("tensor.") and as_ours(key.partition(".")[2]) in tensors:
             np.testing.assert_allclose(tensors[as_ours(key.partition(".")[2])], golden[key], atol=1e-6)
@@ -76,8 +76,8 @@ def test_the_features_of_the_inflated_backbone_are_the_references(
     for key in inputs:
         x = torch.from_numpy(normalised(golden_input(key, manifest, stored))).permute(0, 2, 3, 4, 1)
         with torch.inference_mode():
-            found = model.forward_features(x).numpy()
-        assert np.abs(found - golden[f"feature.{key}"]).max() <= 1e-5, key
+            actual = model.forward_features(x).numpy()
+        assert np.abs(actual - golden[f"feature.{key}"]).max() <= 1e-5, key
 
 
 @pytest.mark.parametrize("window", [(4, 3, 3), (2, 5, 4)])
@@ -120,7 +120,7 @@ def test_an_image_swin_is_no_model_to_tag_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"layers.1.blocks.0.mlp.fc1.bias": None}, "lacks the tensor 'layers.1.blocks.0.mlp.fc1.bias'"),
         ({"norm.bias": np.ones(5, np.float32)}, "'norm.bias' is 5"),
@@ -131,8 +131,8 @@ def test_an_image_swin_is_no_model_to_tag_with(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ModelError, match=said):
+def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
         inflate(save_checkpoint(tmp_path / "x.pth", image_state(**changes)), window_size=(2, 3, 3))
 
 

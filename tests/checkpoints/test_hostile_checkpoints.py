@@ -30,7 +30,7 @@ HOSTILE = DATA / "hostile"
 MARKER = Path("/tmp/vtag_hostile_marker")  # what the payloads of these files would make
 
 # What a person has to be told about some of them; the others have to be refused.
-SAID = {
+MESSAGES = {
     "html_page.pth": "a web page",
     "git_lfs_pointer.pth": "Git LFS pointer",
     "empty.pth": "empty",
@@ -105,10 +105,10 @@ def in_a_bounded_process(paths: list[Path]) -> dict[str, str | None]:
         env={"OPENBLAS_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
     )
     assert run.returncode == 0, run.stderr
-    told = json.loads(run.stdout)
-    assert told["peak"] < 150
-    assert not told["torch"]
-    came: dict[str, str | None] = told["came"]
+    report = json.loads(run.stdout)
+    assert report["peak"] < 150
+    assert not report["torch"]
+    came: dict[str, str | None] = report["came"]
     return came
 
 
@@ -119,7 +119,7 @@ def check(came: dict[str, str | None]) -> None:
             continue
         assert message is not None, f"{name} was loaded"
         assert name in message and message.isprintable() and len(message) < 600
-        assert SAID.get(name, "") in message, message
+        assert MESSAGES.get(name, "") in message, message
 
 
 def test_the_committed_files_are_refused_in_little_memory() -> None:
@@ -131,7 +131,7 @@ def test_the_committed_files_are_refused_in_little_memory() -> None:
 def test_all_hostile_files_do_what_their_readme_says(shared: Path) -> None:
     paths = sorted(p for p in (shared / "hostile").iterdir() if p.name != "README.md")
     came = in_a_bounded_process(paths)
-    assert set(SAID) | SOUND <= set(came)
+    assert set(MESSAGES) | SOUND <= set(came)
     check(came)
 
 
@@ -143,7 +143,7 @@ def test_an_index_out_of_range_loads_as_the_control_does(shared: Path) -> None:
 
 def test_truncated_and_html_are_told_apart_whatever_the_file_is_called(tmp_path: Path) -> None:
     sound = (DATA / "golden" / "control_ok.pth").read_bytes()
-    for name, data, said in (
+    for name, data, expected_message in (
         ("a.pdparams", sound[:-40], "cut short"),
         ("b.safetensors", sound[:12000], "cut short"),
         ("c.onnx", b"\n\n<HTML><body>sign in to the hotel's network", "web page"),
@@ -152,7 +152,7 @@ def test_truncated_and_html_are_told_apart_whatever_the_file_is_called(tmp_path:
         ("f.pth", (HOSTILE / "onnx_other_task.onnx").read_bytes(), "ONNX"),
     ):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ModelError, match=said):
+        with pytest.raises(ModelError, match=expected_message):
             load_checkpoint(tmp_path / name)
     (tmp_path / "sound.txt").write_bytes(sound)
     assert load_checkpoint(tmp_path / "sound.txt").spec.sizes.num_classes == 3
@@ -161,11 +161,11 @@ def test_truncated_and_html_are_told_apart_whatever_the_file_is_called(tmp_path:
 def test_a_flipped_bit_of_a_weight_is_seen_by_the_zips_checksum(tmp_path: Path) -> None:
     sound = DATA / "golden" / "control_ok.pth"
     with zipfile.ZipFile(sound) as archive:
-        place = archive.getinfo("control_ok/data/3").header_offset
+        offset = archive.getinfo("control_ok/data/3").header_offset
     data = bytearray(sound.read_bytes())
     with zipfile.ZipFile(sound) as archive:
         weights = archive.read("control_ok/data/3")
-    data[data.index(weights, place)] ^= 1
+    data[data.index(weights, offset)] ^= 1
     (tmp_path / "x.pth").write_bytes(data)
     assert torch.load(tmp_path / "x.pth", weights_only=True)  # torch does not notice
     with pytest.raises(ModelError, match="a checksum in it does not fit"):
@@ -218,14 +218,14 @@ def test_a_directory_of_a_million_entries_is_not_read(tmp_path: Path) -> None:
 def test_weights_that_share_their_values_cannot_swell(tmp_path: Path) -> None:
     """One array under the names of sixty blocks: legal in torch, and 60 times the file in memory."""
     tensors = random_tensors(SwinSizes(256, (1,), (1,), 2, (1, 1, 1), (1, 1, 1)))
-    whole = {
+    arrays = {
         name: tensors[name.replace(f"blocks.{j}.", "blocks.0.")]
         for j in range(60)
         for name in [n.replace("blocks.0.", f"blocks.{j}.") for n in tensors]
     }
     cache: dict[int, torch.Tensor] = {}
     state = {}
-    for name, array in whole.items():
+    for name, array in arrays.items():
         tensor = cache.setdefault(id(array), torch.from_numpy(array))
         state.update({key: tensor for key in torchvision_state({name: array})})
     torch.save(state, tmp_path / "x.pth")
@@ -292,9 +292,9 @@ def test_values_that_weights_do_not_have_are_refused(tmp_path: Path, value: obje
     ],
 )
 def test_a_spec_with_impossible_sizes_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    said = json.loads((HOSTILE / "model_embed_1e9" / "model.json").read_text())
-    said["spec"] |= {"embed_dim": 2} | change
-    (tmp_path / "model.json").write_text(json.dumps(said))
+    spec_json = json.loads((HOSTILE / "model_embed_1e9" / "model.json").read_text())
+    spec_json["spec"] |= {"embed_dim": 2} | change
+    (tmp_path / "model.json").write_text(json.dumps(spec_json))
     with pytest.raises(ModelError, match=str(tmp_path)):
         load_checkpoint(tmp_path)
 
@@ -328,8 +328,8 @@ def test_a_spec_with_impossible_sizes_is_refused(tmp_path: Path, change: dict[st
 def test_a_model_json_with_impossible_values_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     save_model_folder(load_checkpoint(DATA / "golden" / "control_ok.pth"), tmp_path / "m")
     file = tmp_path / "m" / "model.json"
-    said = json.loads(file.read_text()) | change
-    file.write_text(json.dumps(said))
+    spec_json = json.loads(file.read_text()) | change
+    file.write_text(json.dumps(spec_json))
     with pytest.raises(ModelError, match=str(tmp_path)):
         load_checkpoint(tmp_path / "m")
 
@@ -391,14 +391,14 @@ def test_a_damaged_file_is_refused_or_sound(
     damaged = bytearray(sound)
     for _ in range(data.draw(st.integers(0, 3))):
         # the structure lies at both ends: try there as often as in the middle
-        place = data.draw(st.integers(0, 400) | st.integers(-400, -1) | st.integers(0, len(sound) - 1))
-        damaged[place % len(sound)] = data.draw(st.integers(0, 255))
+        offset = data.draw(st.integers(0, 400) | st.integers(-400, -1) | st.integers(0, len(sound) - 1))
+        damaged[offset % len(sound)] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
         del damaged[data.draw(st.integers(0, len(sound))) :]
     path.write_bytes(damaged)
     try:
-        found = load_checkpoint(path)
-        assert all(np.isfinite(array).all() for array in found.tensors.values())
+        loaded = load_checkpoint(path)
+        assert all(np.isfinite(array).all() for array in loaded.tensors.values())
     except ModelError as error:
         assert str(error).isprintable() and len(str(error)) < 700
     finally:

@@ -64,10 +64,10 @@ def test_any_sizes_and_clips_equal_the_plain_module(
 ) -> None:
     clips = torch.from_numpy(np.random.default_rng(seed).normal(size=(*shape, 3)).astype(np.float32))
     with torch.inference_mode():
-        wanted = VideoSwin.from_arrays(sizes, random_tensors(sizes, seed))(clips)
+        expected = VideoSwin.from_arrays(sizes, random_tensors(sizes, seed))(clips)
         for name, config in EXACT.items():
-            found = fast(sizes, config, seed)(clips)
-            assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
+            actual = fast(sizes, config, seed)(clips)
+            assert (actual - expected).abs().max() <= 1e-4 * expected.abs().max(), name
 
 
 @pytest.mark.parametrize("config", ["plain", "cpu", "exp2"])
@@ -93,12 +93,12 @@ def test_the_published_size_equals_the_plain_module() -> None:
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 32, 224, 224, 3), np.uint8))
     tensors = random_tensors(sizes)
     with torch.inference_mode():
-        wanted = VideoSwin.from_arrays(sizes, tensors)(
+        expected = VideoSwin.from_arrays(sizes, tensors)(
             torch.from_numpy(normalised(pixels.permute(0, 4, 1, 2, 3).numpy())).permute(0, 2, 3, 4, 1)
         )
         for name in ("plain", "cpu", "exp2"):
-            found = FastSwin(VideoSwin.from_arrays(sizes, tensors), EXACT[name])(pixels)
-            assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max(), name
+            actual = FastSwin(VideoSwin.from_arrays(sizes, tensors), EXACT[name])(pixels)
+            assert (actual - expected).abs().max() <= 1e-4 * expected.abs().max(), name
 
 
 @pytest.mark.parametrize("config", [FLOAT32_CPU, EXP2])
@@ -107,18 +107,18 @@ def test_threads_share_the_chunks_of_one_clip(config: ComputeConfig, threads: in
     clips = torch.randn(1, 9, 40, 31, 3, generator=torch.Generator().manual_seed(0))
     tensors = random_tensors(SMALL)
     model = FastSwin(VideoSwin.from_arrays(SMALL, tensors), dataclasses.replace(config, threads=threads))
-    taken = []
+    chunk_counts = []
     with ThreadPoolExecutor(threads) as pool, torch.inference_mode():
 
-        def each(work: Callable[[Any], Any], parts: Sequence[Any]) -> Iterable[Any]:
-            taken.append(len(parts))
+        def parallel_map(work: Callable[[Any], Any], parts: Sequence[Any]) -> Iterable[Any]:
+            chunk_counts.append(len(parts))
             return pool.map(torch.inference_mode()(work), parts)
 
-        found = model.forward_features(clips, each)
-        assert torch.equal(found, model.forward_features(clips))  # whichever thread took a chunk
-        wanted = VideoSwin.from_arrays(SMALL, tensors)(clips)
-    assert (model.head(found) - wanted).abs().max() <= 1e-4 * wanted.abs().max()
-    assert all(count >= threads for count in taken[:2])
+        actual = model.forward_features(clips, parallel_map)
+        assert torch.equal(actual, model.forward_features(clips))  # whichever thread took a chunk
+        expected = VideoSwin.from_arrays(SMALL, tensors)(clips)
+    assert (model.head(actual) - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert all(count >= threads for count in chunk_counts[:2])
 
 
 def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:
@@ -130,10 +130,10 @@ def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:
                 tensors[name] += np.float32(offset)
         clips = torch.randn(1, 6, 13, 11, 3, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            wanted = VideoSwin.from_arrays(SMALL, tensors)(clips)
-            found = FastSwin(VideoSwin.from_arrays(SMALL, tensors), EXP2)(clips)
-        assert torch.isfinite(wanted).all()
-        assert (found - wanted).abs().max() <= 1e-4 * wanted.abs().max()
+            expected = VideoSwin.from_arrays(SMALL, tensors)(clips)
+            actual = FastSwin(VideoSwin.from_arrays(SMALL, tensors), EXP2)(clips)
+        assert torch.isfinite(expected).all()
+        assert (actual - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
 def test_more_sizes_than_are_kept_and_back_again() -> None:
@@ -191,10 +191,10 @@ def test_every_token_is_in_one_window_and_no_part_of_a_split_one_is_masked(
 def test_bf16_stays_near_float32() -> None:
     clips = torch.randn(2, 6, 13, 11, 3, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        wanted = fast(SMALL, FLOAT32_CPU)(clips)
-        found = fast(SMALL, BFLOAT16_CPU)(clips)
-    assert found.dtype == torch.float32
-    assert 0 < (found - wanted).abs().max() <= 0.05 * wanted.abs().max()
+        expected = fast(SMALL, FLOAT32_CPU)(clips)
+        actual = fast(SMALL, BFLOAT16_CPU)(clips)
+    assert actual.dtype == torch.float32
+    assert 0 < (actual - expected).abs().max() <= 0.05 * expected.abs().max()
 
 
 @needs_bf16
@@ -243,19 +243,19 @@ def test_a_scan_computes_as_the_one_before_it_however_busy_the_machine_is(
 ) -> None:
     monkeypatch.setattr(bf16, "processor_has_bf16", lambda: True)
     assert bf16._measured_gain() > 0
-    for gain, wanted in ((2.0, "bf16"), (0.9, "fp32")):
+    for gain, expected in ((2.0, "bf16"), (0.9, "fp32")):
         monkeypatch.setattr(bf16, "_measured_gain", lambda gain=gain: gain)
-        assert choose_precision("auto", torch.device("cpu")) == wanted
+        assert choose_precision("auto", torch.device("cpu")) == expected
         monkeypatch.setattr(bf16, "_measured_gain", lambda: 1 / 0)  # it is not measured again
-        assert choose_precision("auto", torch.device("cpu")) == wanted
-        (kept,) = (vtag_home / "cache").iterdir()
-        kept.unlink()
+        assert choose_precision("auto", torch.device("cpu")) == expected
+        (gain_file,) = (vtag_home / "cache").iterdir()
+        gain_file.unlink()
 
 
 def test_a_way_without_packing_answers_the_same() -> None:
     """What runs where this torch has no packed layers."""
     clips = torch.ones(1, 4, 12, 12, 3)
     with torch.inference_mode():
-        wanted = fast(SMALL, FLOAT32_CPU)(clips)
-        found = fast(SMALL, dataclasses.replace(FLOAT32_CPU, packed=False))(clips)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+        expected = fast(SMALL, FLOAT32_CPU)(clips)
+        actual = fast(SMALL, dataclasses.replace(FLOAT32_CPU, packed=False))(clips)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)

@@ -77,16 +77,16 @@ def test_every_stage_equals_the_references(file: str, golden: tuple[Path, dict[s
     folder, manifest = golden
     answers = np.load(folder / f"golden_{file.partition('.')[0]}.npz")
     model = module(folder / file)
-    seen: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     for part in (model.patch_embed, *(stage.blocks[-1] for stage in model.stages)):
-        part.register_forward_hook(lambda _, __, out: seen.append(out))
+        part.register_forward_hook(lambda _, __, out: outputs.append(out))
     with torch.inference_mode():
         model(clips(golden_input("a_8x56x56", manifest, np.load(folder / "inputs.npz"))))
-    for i, out in enumerate(seen):
-        wanted = answers[f"stage{i}" if f"stage{i}" in answers else f"stage{i}.a_8x56x56"]
-        assert out.shape == wanted.shape
-        assert np.abs(out.numpy() - wanted).max() <= 2 * BOUND, f"stage {i}"
-    assert len(seen) == 5
+    for i, out in enumerate(outputs):
+        expected = answers[f"stage{i}" if f"stage{i}" in answers else f"stage{i}.a_8x56x56"]
+        assert out.shape == expected.shape
+        assert np.abs(out.numpy() - expected).max() <= 2 * BOUND, f"stage {i}"
+    assert len(outputs) == 5
 
 
 def test_logits_equal_torchvisions_on_a_window_with_three_different_sides() -> None:
@@ -111,9 +111,9 @@ def test_any_sizes_and_clips_equal_torchvision(sizes: SwinSizes, shape: tuple[in
     b, t, h, w = shape
     x = torch.from_numpy(np.random.default_rng(seed).normal(size=(b, 3, t, h, w)))
     with torch.inference_mode():
-        wanted = reference.double()(x)
-        found = VideoSwin(sizes).load_arrays(tensors).double().eval()(x.permute(0, 2, 3, 4, 1))
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+        expected = reference.double()(x)
+        actual = VideoSwin(sizes).load_arrays(tensors).double().eval()(x.permute(0, 2, 3, 4, 1))
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_published_sizes_have_the_published_number_of_parameters() -> None:
@@ -194,23 +194,23 @@ def test_biases_norms_and_position_tables_take_no_weight_decay() -> None:
 
 def test_arrays_go_in_and_come_out_unchanged() -> None:
     tensors = random_tensors(SMALL)
-    found = VideoSwin(SMALL).load_arrays(tensors).arrays()
-    assert found.keys() == tensors.keys()
-    assert all(np.array_equal(found[name], tensors[name]) for name in tensors)
+    actual = VideoSwin(SMALL).load_arrays(tensors).arrays()
+    assert actual.keys() == tensors.keys()
+    assert all(np.array_equal(actual[name], tensors[name]) for name in tensors)
 
 
 def test_tables_are_made_once_and_only_those_of_the_last_sizes_are_kept() -> None:
     model = VideoSwin(SMALL).eval()
-    kept = model.stages[0].tables._kept
+    cache = model.stages[0].tables._tables
     with torch.inference_mode():
         model(torch.zeros(1, 8, 12, 12, 3))
-        made = {key: id(table) for key, table in kept.items()}
+        table_ids = {key: id(table) for key, table in cache.items()}
         model(torch.zeros(1, 8, 12, 12, 3))
-        assert {key: id(table) for key, table in kept.items()} == made
+        assert {key: id(table) for key, table in cache.items()} == table_ids
         for width in range(20, 160, 2):
             model(torch.zeros(1, 8, 12, width, 3))
-    assert made and not set(made) & {key for key in kept if len(key) == 4}
-    assert len(kept) <= 24
+    assert table_ids and not set(table_ids) & {key for key in cache if len(key) == 4}
+    assert len(cache) <= 24
     assert model.stages[0].tables is model.stages[1].tables
 
 
@@ -218,8 +218,8 @@ def test_a_model_for_inference_is_the_model_with_its_weights() -> None:
     tensors = random_tensors(SMALL)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 5, 13, 11, 3)).astype(np.float32))
     with torch.inference_mode():
-        found, wanted = (
+        actual, expected = (
             VideoSwin.from_arrays(SMALL, tensors)(x),
             VideoSwin(SMALL).load_arrays(tensors).eval()(x),
         )
-    assert torch.equal(found, wanted)
+    assert torch.equal(actual, expected)

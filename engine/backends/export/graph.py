@@ -1,15 +1,16 @@
-"""A Video Swin as an ONNX graph is made of: fixed T, H, W, plain operators, pixels in, features and logits out.
+"""The Video Swin as exported to ONNX: fixed T, H, W, plain operators, pixels in, features and logits out.
 
-The same weights and the same numbers as `engine.swin.architecture`, in another order of work. What a graph does
-badly is done by tables: padding, rolling and cutting into windows are one gather of tokens, and so is the way back.
-Windows lie sorted by what the shift mask hides from them, so that each kind of window adds one bias to all of its
-scores; a bias is gathered from the model's own table, and no mask is stored.
+It has the weights and the results of `engine.swin.architecture`, with another order of work. ONNX graphs are slow at
+padding, rolling and cutting into windows. One gather of tokens replaces all three, and another gather reverses it.
+Windows are sorted by the pairs that the shift mask blocks, so that each kind of window adds one bias to its scores.
+The bias is gathered from the model's own table, and no mask is stored.
 """
 
 from __future__ import annotations
 
 # mypy: disable-error-code="no-any-return"
-# torch does not say what calling a module returns
+# torch does not type the result of calling a module
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,7 +33,7 @@ from vtag.engine.swin.windows import (
 
 
 class Graph(nn.Module):
-    """`network` for clips uint8 [B, T, H, W, 3] of one T, H, W: features [B, D] and logits [B, K].
+    """Features [B, D] and logits [B, K] of clips uint8 [B, T, H, W, 3], for one T, H, W.
 
     Args:
         network: the weights, in eval mode.
@@ -41,7 +42,7 @@ class Graph(nn.Module):
         width: W.
         mean: of each channel of the pixels, 0..255.
         std: the same.
-        dtype: of the blocks' matrices; norms, softmax, sums and head stay in float32. They are cast in place.
+        dtype: of the blocks' matrices, which are cast in place. Norms, softmax, sums and head stay in float32.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Graph(nn.Module):
         sizes = network.sizes
         self.tables = nn.ModuleDict()
         patch = sizes.patch_size
-        size = _over(padded_size((frames, height, width), patch), patch)
+        size = _divide(padded_size((frames, height, width), patch), patch)
         self.maps = []
         for stage in _stages(network):
             self.maps.append(size)
@@ -77,11 +78,11 @@ class Graph(nn.Module):
                 kind = _kind(size, block)
                 if kind not in self.tables:
                     self.tables[kind] = tables = _WindowTables(size, block)
-                    index = f"index{tables.tokens}"  # the same for all maps, and larger than all else
+                    index = f"index{tables.tokens}"  # shared by all maps, since it is large
                     if not hasattr(self, index):
                         rows = relative_position_index(block.window, tables.tokens)
                         self.register_buffer(index, torch.from_numpy(rows.astype(np.int32)))
-            size = _over(padded_size(size, (1, 2, 2)), (1, 2, 2))
+            size = _divide(padded_size(size, (1, 2, 2)), (1, 2, 2))
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         x = (clips.to(torch.float32) - self.mean) / self.std
@@ -94,22 +95,22 @@ class Graph(nn.Module):
                 tokens = self._block(tokens, block, tables)
             x = tokens.unflatten(1, size)
             if stage.downsample is not None:
-                x = _merged(x, stage.downsample)
+                x = _merge(x, stage.downsample)
         features = self.network.norm(x).mean((1, 2, 3))
-        head = self.network.head  # written out: as one operator its weight would be quantised
+        head = self.network.head  # as a Gemm operator its weight would be quantised
         return features, features @ head.weight.t() + head.bias
 
     def _block(self, x: Tensor, block: SwinBlock, tables: _WindowTables) -> Tensor:
         """[B, T*H*W, C] -> the same."""
-        windows = tables.into_windows(block.norm1(x).to(self.dtype))
+        x_windows = tables.into_windows(block.norm1(x).to(self.dtype))
         heads = block.attn.heads
-        qkv = block.attn.qkv(windows).unflatten(-1, (3, heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        qkv = block.attn.qkv(x_windows).unflatten(-1, (3, heads, -1)).permute(3, 0, 1, 4, 2, 5)
         q, k, v = qkv.unbind(0)  # [B, windows, heads, tokens, d]
         q = q * q.shape[-1] ** -0.5
         bias = block.attn.bias(getattr(self, f"index{tables.tokens}")).to(self.dtype)
         parts = [
-            self._attend(q[:, of], k[:, of], v[:, of], tables.seen(bias, number))
-            for number, of in enumerate(tables.kinds)
+            self._attend(q[:, windows], k[:, windows], v[:, windows], tables.masked_bias(bias, number))
+            for number, windows in enumerate(tables.kinds)
         ]
         out = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         out = block.attn.proj(out.transpose(2, 3).flatten(3))
@@ -122,62 +123,62 @@ class Graph(nn.Module):
 
 
 class _WindowTables(nn.Module):
-    """Where each token of a map goes, and what its windows hide; one for all blocks of a stage with the same shift.
+    """The gathers into windows and back, and the masks of the windows. Blocks with the same shift share it.
 
-    Windows that hide the same pairs lie side by side; `kinds` are their ranges.
+    Windows that block the same pairs are adjacent. `kinds` are their ranges.
     """
 
-    there: Tensor
-    back: Tensor
+    tokens_of_windows: Tensor
+    rows_of_tokens: Tensor
 
     def __init__(self, size: Size, block: SwinBlock) -> None:
         super().__init__()
         window, shift = fit_window(size, block.window, block.shift)
         padded = padded_size(size, window)
-        there = _windows_of(size, padded, window, shift)
-        self.kinds = [slice(0, len(there))]
-        hidden = np.zeros((1, 1, 1), np.bool_)
+        window_tokens = _window_tokens(size, padded, window, shift)
+        self.kinds = [slice(0, len(window_tokens))]
+        blocked = np.zeros((1, 1, 1), np.bool_)
         if any(shift):
             masks = shift_mask(padded, window, shift)
-            hidden, kind = np.unique(masks, axis=0, return_inverse=True)
+            blocked, kind = np.unique(masks, axis=0, return_inverse=True)
             order = np.argsort(kind.ravel(), kind="stable")
-            there = there[order]
-            ends = np.cumsum(np.bincount(kind.ravel())).tolist()
-            self.kinds = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-        count, self.tokens = there.shape
-        flat = there.ravel()
-        back = np.zeros(int(np.prod(size)), np.int64)
-        back[flat[flat < len(back)]] = np.flatnonzero(flat < len(back))
+            window_tokens = window_tokens[order]
+            bounds = [0, *np.cumsum(np.bincount(kind.ravel())).tolist()]
+            self.kinds = [slice(start, end) for start, end in itertools.pairwise(bounds)]
+        count, self.tokens = window_tokens.shape
+        flat = window_tokens.ravel()
+        token_rows = np.zeros(int(np.prod(size)), np.int64)
+        token_rows[flat[flat < len(token_rows)]] = np.flatnonzero(flat < len(token_rows))
         self.padding = padded != size
         self.windows = count
-        self.hides = [bool(mask.any()) for mask in hidden]
-        self.register_buffer("there", torch.from_numpy(flat))
-        self.register_buffer("back", torch.from_numpy(back))
-        for number, mask in enumerate(hidden):
-            if self.hides[number]:
+        self.is_masked = [bool(mask.any()) for mask in blocked]
+        self.register_buffer("tokens_of_windows", torch.from_numpy(flat))
+        self.register_buffer("rows_of_tokens", torch.from_numpy(token_rows))
+        for number, mask in enumerate(blocked):
+            if self.is_masked[number]:
                 regions = torch.from_numpy(_regions(mask))
                 self.register_buffer(f"regions{number}", regions)
 
     def into_windows(self, x: Tensor) -> Tensor:
-        """[B, T*H*W, C] -> [B, windows, tokens, C]; tokens of padding are zero."""
+        """[B, T*H*W, C] -> [B, windows, tokens, C]; padding is zero."""
         if self.padding:
             x = F.pad(x, (0, 0, 0, 1))
-        return x.index_select(1, self.there).unflatten(1, (self.windows, self.tokens))
+        return x.index_select(1, self.tokens_of_windows).unflatten(1, (self.windows, self.tokens))
 
     def out_of_windows(self, x: Tensor) -> Tensor:
         """The inverse of `into_windows`."""
-        return x.flatten(1, 2).index_select(1, self.back)
+        return x.flatten(1, 2).index_select(1, self.rows_of_tokens)
 
-    def seen(self, bias: Tensor, number: int) -> Tensor:
-        """`bias` [heads, tokens, tokens], with pairs blocked that windows of this kind hide from each other."""
-        if not self.hides[number]:
+    def masked_bias(self, bias: Tensor, number: int) -> Tensor:
+        """`bias` [heads, tokens, tokens] with the mask of the windows of kind `number`."""
+        if not self.is_masked[number]:
             return bias
         regions = getattr(self, f"regions{number}")
         return bias + (regions[:, None] != regions[None, :]).to(bias.dtype) * BLOCKED
 
 
-def _windows_of(size: Size, padded: Size, window: Size, shift: Size) -> NDArray[np.int64]:
-    """Which token of the map lies where in which window: [windows, tokens]; one past the last is padding."""
+def _window_tokens(size: Size, padded: Size, window: Size, shift: Size) -> NDArray[np.int64]:
+    """Token numbers of each window, [windows, tokens]. Padding has the number after the last token."""
     number = np.full(padded, int(np.prod(size)), np.int64)
     number[: size[0], : size[1], : size[2]] = np.arange(int(np.prod(size))).reshape(size)
     rolled = np.roll(number, [-s for s in shift], (0, 1, 2))
@@ -185,8 +186,8 @@ def _windows_of(size: Size, padded: Size, window: Size, shift: Size) -> NDArray[
 
 
 def _regions(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A number for each token [tokens], so that `mask` is where two of them differ."""
-    return np.argmin(mask, axis=1).astype(np.float32)  # the first token that it sees
+    """A region number for each token [tokens]. `mask` blocks the pairs of different regions."""
+    return np.argmin(mask, axis=1).astype(np.float32)  # the first token that is not blocked
 
 
 def _stages(network: VideoSwin) -> list[Stage]:
@@ -197,7 +198,7 @@ def _blocks(stage: Stage) -> list[SwinBlock]:
     return [block for block in stage.blocks if isinstance(block, SwinBlock)]
 
 
-def _merged(x: Tensor, merging: PatchMerging) -> Tensor:
+def _merge(x: Tensor, merging: PatchMerging) -> Tensor:
     """PatchMerging by one transposition: [B, T, H, W, C] -> [B, T, H/2, W/2, 2C]."""
     x = pad_to(x, padded_size((x.shape[1], x.shape[2], x.shape[3]), (1, 2, 2)))
     t, h, w, c = x.shape[1:]
@@ -211,6 +212,6 @@ def _kind(size: Size, block: SwinBlock) -> str:
     return "_".join(map(str, (*size, *window, *shift)))
 
 
-def _over(size: Size, by: Size) -> Size:
-    t, h, w = (s // b for s, b in zip(size, by, strict=True))
+def _divide(size: Size, divisor: Size) -> Size:
+    t, h, w = (s // b for s, b in zip(size, divisor, strict=True))
     return t, h, w

@@ -1,8 +1,8 @@
-"""ONNX files that vtag exported: held against what an export looks like before any runtime sees them.
+"""Reads ONNX files that vtag exported, and checks them before any runtime opens them.
 
-A graph is a program: it names other files, asks for operators out of libraries, allocates what it likes. So what is
-believed is a list of plain operators, values whose sizes follow from the clip's, weights inside the file, one input
-and two outputs of known shapes. The file is parsed by the onnx package, and nothing in it is run here.
+A graph is a program: it can name other files, load operators from libraries, and allocate any memory. So a file may
+contain only plain operators, values with sizes that follow from the clip's, weights inside of the file, and one input
+and two outputs of known shapes. The onnx package parses the file. Nothing in it is executed here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from vtag.engine.swin.weight_names import is_head, parameter_shapes
 from vtag.engine.text import printable
 
 CLIPS, FEATURES, LOGITS = "clips", "features", "logits"
-BATCH = "batch"  # what the first dimension of all three is called where it is free
-METADATA = "vtag"  # the key under which the file carries its model.json
+BATCH = "batch"  # the name of their first dimension if it is dynamic
+METADATA = "vtag"  # the metadata key with the model.json
 PRECISIONS = ("fp32", "fp16", "int8")
 
 _MAX_BYTES = (2 << 30) - 1  # of a protobuf
@@ -40,7 +40,7 @@ _OPERATORS = frozenset(
     Add Cast Concat Constant Conv Div DynamicQuantizeLinear Equal Erf Gather Gelu Gemm Identity
     LayerNormalization MatMul MatMulInteger Mul Not Pad ReduceMean Reshape Shape Slice Softmax Split Sqrt Squeeze
     Sub Transpose Unsqueeze Where
-    """.split()  # noqa: SIM905 -- a word for each would be forty lines
+    """.split()  # noqa: SIM905 -- a string for each would take forty lines
 )
 
 
@@ -61,7 +61,7 @@ class _Tensor:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What an ONNX file holds: its weights by name, its shapes, and the words that it carries about itself."""
+    """A parsed ONNX file: its weights by name, its shapes, and its metadata."""
 
     tensors: Mapping[str, _Tensor]
     size: tuple[int, int, int]  # T, H, W of the clips that it takes
@@ -72,7 +72,7 @@ class OnnxFile:
 
 
 def read_onnx(handle: BinaryIO, size: int) -> OnnxFile:
-    """The parsed file. Raises ModelError for one that is not such as vtag exports, and says why."""
+    """The parsed file. Raises ModelError, with the reason, for a file that vtag would not export."""
     if size > _MAX_BYTES:
         raise ModelError("an ONNX file of more than 2 GB, which none of vtag's is")
     handle.seek(0)
@@ -98,8 +98,10 @@ def read_onnx(handle: BinaryIO, size: int) -> OnnxFile:
     )
 
 
-def graph_of(file: OnnxFile, sizes: SwinSizes, path: Path, told: Mapping[str, Any], sha256: str) -> OnnxGraph:
-    """The graph of a model of these sizes; `told` is its model.json. Raises ModelError where they differ."""
+def graph_of(
+    file: OnnxFile, sizes: SwinSizes, path: Path, spec_json: Mapping[str, Any], sha256: str
+) -> OnnxGraph:
+    """The graph of a model of these sizes. `spec_json` is its model.json. Raises ModelError if they do not fit."""
     if file.classes != sizes.num_classes:
         raise ModelError(
             f"its network gives {file.classes} classes, but there are {sizes.num_classes} labels"
@@ -108,19 +110,19 @@ def graph_of(file: OnnxFile, sizes: SwinSizes, path: Path, told: Mapping[str, An
         raise ModelError(
             f"its network gives {file.feature_dim} features, but model.json says {sizes.feature_dim}"
         )
-    about = told.get("onnx")
-    precision = about.get("precision") if isinstance(about, dict) else None
+    details = spec_json.get("onnx")
+    precision = details.get("precision") if isinstance(details, dict) else None
     if precision not in PRECISIONS:
         raise ModelError("its model.json does not say in which precision its network computes")
     return OnnxGraph(path, precision, file.size, file.batch, sha256)
 
 
-def graph_weights(file: OnnxFile, sizes: SwinSizes, *, head_alone: bool) -> dict[str, _Tensor]:
-    """The model's weights in the file under our names: all, or the head's."""
+def graph_weights(file: OnnxFile, sizes: SwinSizes, *, only_head: bool) -> dict[str, _Tensor]:
+    """The model's weights in the file under vtag's names: all, or only the head's."""
     return {
         name: file.tensors[name]
         for name in parameter_shapes(sizes)
-        if name in file.tensors and (is_head(name) or not head_alone)
+        if name in file.tensors and (is_head(name) or not only_head)
     }
 
 
@@ -164,7 +166,7 @@ def _all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def _interface(model: onnx.ModelProto) -> tuple[tuple[int, int, int], int | None]:
-    """T, H, W and batch of the only input."""
+    """T, H, W and batch of the only input. Raises ModelError for other inputs or outputs."""
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     outputs = [value.name for value in model.graph.output]
@@ -185,7 +187,7 @@ def _interface(model: onnx.ModelProto) -> tuple[tuple[int, int, int], int | None
 
 
 def _shapes(model: onnx.ModelProto) -> Mapping[str, list[int | str]]:
-    """The shape of every value, inferred anew: none may be larger than a clip of that size asks for."""
+    """The inferred shape of every value. Raises ModelError if one is dynamic or too large."""
     try:
         inferred = shape_inference.infer_shapes(
             _without_weights(model), check_type=True, strict_mode=True, data_prop=True
@@ -195,8 +197,8 @@ def _shapes(model: onnx.ModelProto) -> Mapping[str, list[int | str]]:
     shapes = {v.name: _dims(v) for v in (*inferred.graph.value_info, *inferred.graph.output)}
     for node in model.graph.node:
         for name in filter(None, node.output):
-            free = [dim for dim in shapes.get(name, ["", ""]) if not isinstance(dim, int)]
-            if len(free) > 1:
+            dynamic_dims = [dim for dim in shapes.get(name, ["", ""]) if not isinstance(dim, int)]
+            if len(dynamic_dims) > 1:
                 raise ModelError("an ONNX file with a value whose size cannot be told before it runs")
             if 4 * math.prod(dim for dim in shapes[name] if isinstance(dim, int)) > _MAX_VALUE_BYTES:
                 raise ModelError("an ONNX file that would ask for more memory than any model needs")
@@ -204,22 +206,22 @@ def _shapes(model: onnx.ModelProto) -> Mapping[str, list[int | str]]:
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The network with its large weights as inputs, and without what it claims of its own shapes."""
-    bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    bare.graph.name = "network"
-    bare.graph.node.extend(model.graph.node)
-    bare.graph.input.extend(model.graph.input)
+    """The network with its large weights as inputs, and without the shapes that it claims."""
+    stripped = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    stripped.graph.name = "network"
+    stripped.graph.node.extend(model.graph.node)
+    stripped.graph.input.extend(model.graph.input)
     for weight in model.graph.initializer:
-        if weight.ByteSize() <= _SMALL_BYTES:  # a shape, perhaps
-            bare.graph.initializer.append(weight)
+        if weight.ByteSize() <= _SMALL_BYTES:  # it may be a shape, which inference needs
+            stripped.graph.initializer.append(weight)
         else:
             value = onnx.helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims))
-            bare.graph.input.append(value)
+            stripped.graph.input.append(value)
     for output in model.graph.output:
-        value = bare.graph.output.add()
+        value = stripped.graph.output.add()
         value.CopyFrom(output)
         value.type.tensor_type.ClearField("shape")
-    return bare
+    return stripped
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | str]:
@@ -245,7 +247,7 @@ def _tensor(stored: onnx.TensorProto) -> _Tensor:
 def _metadata(model: onnx.ModelProto) -> Mapping[str, Any]:
     for entry in model.metadata_props:
         if entry.key == METADATA:
-            said = read_json(entry.value.encode(), "its metadata")
-            if isinstance(said, dict):
-                return said
+            metadata = read_json(entry.value.encode(), "its metadata")
+            if isinstance(metadata, dict):
+                return metadata
     raise ModelError("an ONNX file that vtag did not export: it does not say which labels it knows")

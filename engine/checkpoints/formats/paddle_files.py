@@ -1,4 +1,4 @@
-"""PaddlePaddle's `.pdparams`: a pickle of NumPy arrays, read without Paddle and without unpickling."""
+"""Reads PaddlePaddle's `.pdparams`, a pickle of NumPy arrays, without Paddle and without unpickling."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _NOT_TENSORS = "StructuredToParameterName@@"  # Paddle's own names of the tensor
 
 
 class _Dtype(Buildable):
-    """`numpy.dtype('f4')` and the state that tells its byte order."""
+    """`numpy.dtype('f4')` and the state with its byte order."""
 
     def __init__(self, kind: str) -> None:
         self.numpy = np.dtype(kind)
 
     def build(self, state: Any) -> None:
-        plain = isinstance(state, tuple) and len(state) >= 5 and state[2:5] == (None, None, None)
-        if not plain or state[1] not in ("<", ">", "|", "="):
+        is_plain = isinstance(state, tuple) and len(state) >= 5 and state[2:5] == (None, None, None)
+        if not is_plain or state[1] not in ("<", ">", "|", "="):
             raise ModelError("an array in it is not of plain numbers")
         self.numpy = self.numpy.newbyteorder(state[1])
 
 
 class PickledArray(Buildable):
-    """An array as a pickle describes it; the values stay the file's bytes until they are asked for."""
+    """An array in a pickle. Its values stay bytes until they are read."""
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
@@ -43,8 +43,8 @@ class PickledArray(Buildable):
         if not isinstance(state, tuple) or len(state) != 5:
             raise ModelError("an array in it is damaged")
         _, shape, dtype, is_fortran, data = state
-        sound = isinstance(shape, tuple) and len(shape) <= _MAX_DIMENSIONS
-        if not sound or not all(type(size) is int and size >= 0 for size in shape):
+        is_shape = isinstance(shape, tuple) and len(shape) <= _MAX_DIMENSIONS
+        if not is_shape or not all(type(size) is int and size >= 0 for size in shape):
             raise ModelError("an array in it has an impossible shape")
         if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
             raise ModelError("an array in it is not of plain numbers")
@@ -65,23 +65,23 @@ class PickledArray(Buildable):
 
 
 def read_paddle(handle: BinaryIO, size: int) -> dict[str, Any]:
-    """Name -> PickledArray (or whatever else stood there) of the `.pdparams` in `handle`, from its start.
+    """Name -> PickledArray, or another value, of the `.pdparams` in `handle`.
 
-    Raises ModelError for a pickle that is no such file.
+    Raises ModelError for other pickles.
     """
-    left = size  # what `encode` may still produce: each array's text once, not the same text again and again
+    remaining = size  # bytes that `encode` may still return: a file could name the same text again and again
 
     def encode(arguments: tuple[Any, ...]) -> bytes:
-        nonlocal left
+        nonlocal remaining
         if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
             raise ModelError("an array in it is damaged")
-        left -= len(arguments[0])
-        if left < 0:
+        remaining -= len(arguments[0])
+        if remaining < 0:
             raise ModelError("its arrays would be larger than the file")
         return arguments[0].encode("latin-1")
 
     tree = read_pickle(
-        BoundedReader(handle, size), _ADMITTED | {"_codecs encode": AllowedName("encode", encode)}
+        BoundedReader(handle, size), _ALLOWED | {"_codecs encode": AllowedName("encode", encode)}
     )
     if not isinstance(tree, dict):
         raise ModelError("a pickle, but not of named weights")
@@ -101,7 +101,7 @@ def _array(arguments: tuple[Any, ...]) -> PickledArray:
     return PickledArray()
 
 
-_ADMITTED = {
+_ALLOWED = {
     "numpy.core.multiarray _reconstruct": AllowedName("_reconstruct", _array),
     "numpy._core.multiarray _reconstruct": AllowedName("_reconstruct", _array),
     "numpy ndarray": AllowedName("ndarray"),

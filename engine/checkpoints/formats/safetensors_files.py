@@ -1,4 +1,4 @@
-"""safetensors files: the header held against the file before any value is read."""
+"""Reads safetensors files. The header is checked against the file before any value is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 
 @dataclass(frozen=True)
 class SafeTensor:
-    """A tensor at its place in a safetensors file."""
+    """A tensor in a safetensors file, at `start`, of `bytes` bytes."""
 
     handle: BinaryIO
     start: int
@@ -41,14 +41,14 @@ def looks_like_safetensors(head: bytes, size: int) -> bool:
 
 
 def read_safetensors(handle: BinaryIO, size: int) -> dict[str, SafeTensor]:
-    """Name -> SafeTensor, which reads from `handle`.
+    """Name -> SafeTensor, which reads from `handle` later.
 
-    Raises ModelError where the header is no header, or its tensors do not fill the file exactly.
+    Raises ModelError if the header is damaged, or its tensors do not fill the file exactly.
     """
     handle.seek(0)
     reader = BoundedReader(handle, size)
     length = struct.unpack("<Q", reader.read(8))[0]
-    if length > min(reader.left, _MAX_HEADER_BYTES):
+    if length > min(reader.remaining, _MAX_HEADER_BYTES):
         raise ModelError("the file is cut short, or its header claims an absurd length")
     header = read_json(reader.read(length), "its header")
     if not isinstance(header, dict):
@@ -56,28 +56,28 @@ def read_safetensors(handle: BinaryIO, size: int) -> dict[str, SafeTensor]:
     header.pop("__metadata__", None)
     start = 8 + length
     tensors = {name: _tensor(handle, start, entry) for name, entry in header.items()}
-    place = start
+    end = start
     for tensor in sorted(tensors.values(), key=lambda t: (t.start, t.bytes)):
-        if tensor.start != place:
+        if tensor.start != end:
             raise ModelError("its tensors overlap or leave a hole: the file is damaged")
-        place += tensor.bytes
-    if place != size:
+        end += tensor.bytes
+    if end != size:
         raise ModelError("its tensors do not fill the file: it is cut short or damaged")
     return tensors
 
 
-def read_json(data: bytes, what: str) -> Any:
-    """Parsed JSON. Raises ModelError for no JSON, absurd nesting, NaN, or a key that stands there twice."""
+def read_json(data: bytes, source: str) -> Any:
+    """Parsed JSON. Raises ModelError for other text, absurd nesting, NaN or a duplicate key."""
     try:
-        return json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+        return json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{what} is not sound JSON") from error
+        raise ModelError(f"{source} is not sound JSON") from error
 
 
 def _tensor(handle: BinaryIO, start: int, entry: Any) -> SafeTensor:
     entry = entry if isinstance(entry, dict) else {}
     shape, offsets, dtype = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
-    if not _whole_numbers(shape) or not _whole_numbers(offsets) or len(offsets) != 2:
+    if not _is_integer_list(shape) or not _is_integer_list(offsets) or len(offsets) != 2:
         raise ModelError("a tensor in its header has an impossible shape or place")
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise ModelError("a tensor in it is not of floats")
@@ -87,16 +87,16 @@ def _tensor(handle: BinaryIO, start: int, entry: Any) -> SafeTensor:
     return SafeTensor(handle, start + begin, end - begin, tuple(shape), _DTYPES[dtype])
 
 
-def _whole_numbers(value: object) -> bool:
+def _is_integer_list(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key stands there twice")
     return value
 
 
-def _no_constant(name: str) -> float:
+def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")

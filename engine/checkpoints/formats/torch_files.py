@@ -1,9 +1,8 @@
-"""Torch's `.pth` files, both containers (zip, and the older row of pickles), read without torch.
+"""Reads torch's `.pth` files, both containers (zip, and the older series of pickles), without torch.
 
-`torch.load(weights_only=True)` runs nothing either, but it believes what a file claims: it inflates
-compressed entries, checks no CRC, and makes views of any size over a single value. Here the pickle is read as
-data (`pickles.py`), a view has to lie in its storage and be no larger than it, and values are read when they
-are needed.
+`torch.load(weights_only=True)` executes nothing either, but it trusts the file: it inflates compressed entries,
+checks no CRC, and makes views of any size over a single value. Here the pickle is read as data (`pickle_reader.py`),
+a view must be inside its storage and no larger than it, and values are read only on request.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from vtag.engine.checkpoints.pickle_reader import AllowedName, BoundedReader, re
 from vtag.engine.errors import ModelError
 from vtag.engine.text import printable
 
-MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what the older container begins with, itself a pickle
+MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the start of the older container, itself a pickle
 _OLD_PROTOCOL = 1001
 
 _MAX_DIRECTORY_BYTES = 4 << 20  # of a zip; Swin-B's takes 60 kB
@@ -56,7 +55,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class TorchTensor:
-    """A view into a storage of the file; checked to lie in it, and to be no larger than it."""
+    """A view into a storage of the file. It is checked to be inside the storage and no larger than it."""
 
     storage: _Storage
     offset: int
@@ -90,10 +89,9 @@ class TorchTensor:
 
 
 def read_torch_zip(handle: BinaryIO, size: int) -> Any:
-    """What `torch.save` wrote into the zip in `handle`: plain values and TorchTensors, which read from
-    `handle`.
+    """The object that `torch.save` wrote into the zip in `handle`: plain values and TorchTensors.
 
-    Raises ModelError for a zip that is damaged, or is no plain torch file.
+    The tensors read from `handle` later. Raises ModelError for a zip that is damaged or not a plain torch file.
     """
     _check_directory(handle, size)
     with _zip_errors():
@@ -112,61 +110,61 @@ def read_torch_zip(handle: BinaryIO, size: int) -> Any:
         with _zip_errors():
             return _read(archive, info, storage.numel * item_bytes(storage.dtype))
 
-    known: dict[str, _Storage] = {}
+    storages: dict[str, _Storage] = {}
 
     def storage_of(identity: Any) -> _Storage:
-        storage = _storage(identity, known, fields=5)
+        storage = _storage(identity, storages, fields=5)
         info = members.get(f"data/{storage.key}")
         if info is None or info.file_size != storage.numel * item_bytes(storage.dtype):
             raise ModelError(f"its storage {printable(storage.key)[:40]} is missing or of another size")
         return storage
 
     with _zip_errors(), archive.open(pickled) as stream:
-        tree = read_pickle(BoundedReader(stream, pickled.file_size), _admitted(fetch), storage_of)
-        stream.read()  # to its end, where the CRC is compared
+        tree = read_pickle(BoundedReader(stream, pickled.file_size), _allowed_names(fetch), storage_of)
+        stream.read()  # zipfile compares the CRC at the end
         return tree
 
 
 def read_torch_legacy(handle: BinaryIO, size: int) -> Any:
-    """What `torch.save` wrote before 1.6: five pickles (magic, protocol, machine, values, keys), then
-    storages.
+    """The object that `torch.save` wrote before torch 1.6.
 
+    The file has five pickles (magic, protocol, machine, values, keys), then the storages.
     Raises ModelError for a file that is damaged or cut short.
     """
     stream = BoundedReader(handle, size)
-    places: dict[str, int] = {}
+    offsets: dict[str, int] = {}
 
     def fetch(storage: _Storage) -> bytes:
-        handle.seek(places[storage.key])
-        return BoundedReader(handle, size - places[storage.key]).read(
+        handle.seek(offsets[storage.key])
+        return BoundedReader(handle, size - offsets[storage.key]).read(
             storage.numel * item_bytes(storage.dtype)
         )
 
-    known: dict[str, _Storage] = {}
+    storages: dict[str, _Storage] = {}
     stream.read(len(MAGIC))
     if read_pickle(stream, {}) != _OLD_PROTOCOL:
         raise ModelError("a torch file of a format that is not known")
     machine = read_pickle(stream, {})
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
         raise ModelError("it was written on a big-endian machine, which is not supported")
-    tree = read_pickle(stream, _admitted(fetch), lambda identity: _storage(identity, known, fields=6))
+    tree = read_pickle(stream, _allowed_names(fetch), lambda identity: _storage(identity, storages, fields=6))
     keys = read_pickle(stream, {})
-    sound = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
-    if not sound or sorted(keys) != sorted(known):
+    is_list = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not is_list or sorted(keys) != sorted(storages):
         raise ModelError("its list of storages does not fit its tensors")
     for key in keys:
-        storage = known[key]
+        storage = storages[key]
         if struct.unpack("<q", stream.read(8))[0] != storage.numel:
             raise ModelError(f"its storage {printable(storage.key)[:40]} is not of the size that is claimed")
-        places[storage.key] = size - stream.left
+        offsets[storage.key] = size - stream.remaining
         stream.skip(storage.numel * item_bytes(storage.dtype))
-    if stream.left:
-        raise ModelError(f"{stream.left} bytes follow its last storage: the file is damaged")
+    if stream.remaining:
+        raise ModelError(f"{stream.remaining} bytes follow its last storage: the file is damaged")
     return tree
 
 
-def _admitted(fetch: Callable[[_Storage], bytes]) -> dict[str, AllowedName]:
-    """The names that a state dict asks for, and what they stand for here."""
+def _allowed_names(fetch: Callable[[_Storage], bytes]) -> dict[str, AllowedName]:
+    """The names in a state dict's pickle, with the functions that replace them."""
 
     def tensor(arguments: tuple[Any, ...]) -> TorchTensor:
         if len(arguments) not in (6, 7) or not isinstance(arguments[0], _Storage):
@@ -194,8 +192,8 @@ def _admitted(fetch: Callable[[_Storage], bytes]) -> dict[str, AllowedName]:
     }
 
 
-def _storage(identity: Any, known: dict[str, _Storage], *, fields: int) -> _Storage:
-    """A storage from its persistent id ('storage', type, key, place, numel[, None for no view])."""
+def _storage(identity: Any, storages: dict[str, _Storage], *, fields: int) -> _Storage:
+    """The storage of a persistent id ('storage', type, key, device, numel[, None for no view])."""
     if not isinstance(identity, tuple) or len(identity) != fields or identity[0] != "storage":
         raise ModelError("a storage in it is damaged")
     kind, key, numel = identity[1], identity[2], identity[4]
@@ -206,14 +204,14 @@ def _storage(identity: Any, known: dict[str, _Storage], *, fields: int) -> _Stor
     if type(numel) is not int or numel < 0 or (fields == 6 and identity[5] is not None):
         raise ModelError("a storage in it has an impossible size")
     storage = _Storage(key, _STORAGES[kind.name], numel)
-    if known.setdefault(key, storage) != storage:
+    if storages.setdefault(key, storage) != storage:
         raise ModelError(f"its storage {key[:40]} is claimed twice, with different sizes")
     return storage
 
 
 @contextmanager
 def _zip_errors() -> Iterator[None]:
-    """Whatever zipfile says of a broken zip, as a ModelError."""
+    """Turn zipfile's errors for a broken zip into a ModelError."""
     try:
         yield
     except (
@@ -224,12 +222,15 @@ def _zip_errors() -> Iterator[None]:
         RuntimeError,
         struct.error,
     ) as error:
-        what = "a checksum in it does not fit" if "CRC" in str(error) else "its zip container is broken"
-        raise ModelError(f"the file is damaged: {what}") from error
+        reason = "a checksum in it does not fit" if "CRC" in str(error) else "its zip container is broken"
+        raise ModelError(f"the file is damaged: {reason}") from error
 
 
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The entries by their name below the archive's folder; only what torch writes, stored, each once."""
+    """The entries by their name in the archive's folder.
+
+    Raises ModelError for entries that torch does not write, compressed ones and duplicates.
+    """
     entries = archive.infolist()
     names = [info.filename.partition("/")[2] for info in entries]
     if "data.pkl" not in names:
@@ -252,7 +253,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, count: int) -> bytes:
-    """The `count` bytes of an entry; read to its end, where zipfile compares the CRC."""
+    """The `count` bytes of an entry, read to its end, where zipfile compares the CRC."""
     with archive.open(info) as stream:
         data = stream.read(count)
         if len(data) != info.file_size or stream.read(1):
@@ -261,7 +262,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, count: int) -> bytes:
 
 
 def _check_directory(handle: BinaryIO, size: int) -> None:
-    """Raise ModelError where the zip's directory is absent or absurdly long: zipfile reads it whole."""
+    """Raise ModelError if the zip's directory is missing or absurdly long, since zipfile reads all of it."""
     start = max(0, size - (1 << 16) - 22)
     handle.seek(start)
     tail = handle.read(size - start)
