@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 from fractions import Fraction
@@ -135,6 +136,37 @@ def test_a_wrong_duration_in_the_header_of_a_large_file_is_ignored(
         path.write_bytes(data)
         monkeypatch.setattr("vtag.engine.video.read.probe.FULL_READ_BYTES", 1000)
         assert abs(probe(path).duration_ms - 20_000) <= 34
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv", "webm", "avi", "flv", "nut", "ogv", "mxf"])
+def test_the_date_of_every_container_is_read(tmp_path: Path, suffix: str) -> None:
+    codec = {"webm": "libvpx", "ogv": "libvpx", "mxf": "mpeg2video", "avi": "mpeg4", "flv": "flv"}.get(suffix)
+    tag = "creation_time=2014-03-21T00:00:00" if suffix == "mxf" else "date=2014-03-21"
+    path = tmp_path / f"dated.{suffix}"
+    source = ["-f", "lavfi", "-i", "testsrc2=s=128x96:r=25:d=1"]
+    container = ["-f", "ogg"] if suffix == "ogv" else []
+    command = ["ffmpeg", "-v", "error", *source, "-metadata", tag, "-c:v", codec or "libx264", *container]
+    subprocess.run([*command, str(path)], check=True)
+    assert (probe(path).recorded_at or "")[:10] == "2014-03-21"
+
+
+@pytest.mark.parametrize(
+    ("tags", "recorded_at"),
+    [
+        ({"DATE": "20140321"}, "20140321"),
+        ({"Date": " 2014-03-21 "}, "2014-03-21"),
+        ({"MOVIE/DATE_RECORDED": "2014-03-21", "creation_time": "2024-01-01T00:00:00Z"}, "2014-03-21"),
+        ({"DateTimeOriginal": "2014:03:21 10:11:12"}, "2014-03-21T10:11:12"),
+        ({"DATE_RECORDED": "UTC 2014-03-21 10:11:12"}, "2014-03-21 10:11:12Z"),
+        ({"IDIT": "Fri Mar 21 10:11:12 2014"}, "2014-03-21T10:11:12"),
+        ({"date": "2014/03/21"}, "2014-03-21T00:00:00"),
+        ({"DATE": "2014"}, None),  # a year alone would be a wrong day
+        ({"DATE": "UTC"}, None),
+        ({"DATE": "9999-99-99", "ICRD": "2014-03-21"}, "2014-03-21"),
+    ],
+)
+def test_a_date_is_read_however_it_is_spelt(tags: dict[str, str], recorded_at: str | None) -> None:
+    assert find_recording_time({}, tags) == recorded_at
 
 
 def test_the_recording_time_is_read(tmp_path: Path) -> None:
