@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,17 @@ from vtag.engine.scan.ignore import IGNORE_FILE, IgnoreRules, PathFilter, read_r
 from vtag.engine.text import display_path
 
 EXTENSIONS = frozenset(
-    b".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .ivf .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mod .mov "
-    b".mp4 .mpe .mpeg .mpg .mts .mxf .nut .ogm .ogv .qt .rm .rmvb .tod .ts .vob .webm .wmv .wtv".split()
+    b".360 .3g2 .3gp .3gpp .amv .asf .avi .dav .divx .dv .dvr-ms .evo .f4v .flv .gif .insv .ivf .m1v .m2p .m2t "
+    b".m2ts .m2v .m4v .mjpeg .mjpg .mk3d .mkv .mod .mov .mp4 .mp4v .mpe .mpeg .mpg .mpv .mqv .mts .mxf .nut .ogm "
+    b".ogv .qt .rm .rmvb .tod .tp .trp .ts .vob .vro .webm .wmv .wtv".split()
 )
-_PROXY_EXTENSION = b".lrv"  # GoPro's low-rate copy of every clip
+# videos that a scan leaves out and names, with the reason
+_EXCLUDED_EXTENSIONS = {
+    b".lrv": "low-rate proxy (.LRV)",  # GoPro's and Insta360's copy of every clip
+    b".lrf": "low-rate proxy (.LRF)",  # DJI's
+    **dict.fromkeys((b".264", b".265", b".h264", b".h265", b".hevc"), "raw stream, which has no times"),
+    **dict.fromkeys((b".braw", b".crm", b".nev", b".r3d"), "camera raw, which cannot be decoded"),
+}
 # folders in which photo programs keep their own copies
 _BUNDLES = (b".photoslibrary", b".photolibrary", b".aplibrary", b".migratedphotolibrary")
 _SYSTEM_FOLDERS = frozenset(
@@ -28,12 +36,27 @@ _SYSTEM_FOLDERS = frozenset(
         b"RECYCLER",
         b"System Volume Information",
         b"lost+found",
-        b"@eaDir",
-        b"#recycle",
+        b"Recycled",
         b"Trash",
         b"Trash-1000",
+        b"Network Trash Folder",
+        b"Temporary Items",
+        # of NAS systems
+        b"@eaDir",
+        b"@tmp",
+        b"#recycle",
+        b"@Recycle",
+        b"#snapshot",
+        b"@Recently-Snapshot",
+        b"@.thumb",
+        b"~snapshot",
+        # Time Machine
+        b"Backups.backupdb",
     )
 )
+_BACKUP_BUNDLES = (b".sparsebundle", b".backupbundle")  # Time Machine on a network disk
+_TIME_MACHINE = re.compile(rb"\d{4}-\d\d-\d\d-\d{6}\.(backup|previous|inprogress)")  # on a disk of its own
+_CHKDSK = re.compile(rb"found\.\d{3}")  # remains of files that Windows found on a damaged disk
 _SF_DATALESS = 0x40000000  # macOS: the file's data is in the cloud
 _WINDOWS_CLOUD = 0x1000 | 0x40000 | 0x400000  # offline, recall on open, recall on data access
 _TS_PACKET = 188  # bytes of a transport stream's packet
@@ -153,7 +176,11 @@ def _folder_exclusion(name: bytes) -> str | None:
     """Why a folder of this name is not entered; None if it is."""
     lower = name.lower()
     if lower in _SYSTEM_FOLDERS or lower.startswith(b".trash"):
-        return "system or trash folder"
+        return "system, snapshot or trash folder"
+    if lower.endswith(_BACKUP_BUNDLES) or _TIME_MACHINE.fullmatch(lower):
+        return "backup of Time Machine"
+    if _CHKDSK.fullmatch(lower):
+        return "remains of damaged files"
     if name.startswith(b"."):
         return "hidden folder"
     return "photo library" if lower.endswith(_BUNDLES) else None
@@ -162,8 +189,8 @@ def _folder_exclusion(name: bytes) -> str | None:
 def _is_candidate(entry: os.DirEntry[bytes], discovery: Discovery) -> bool:
     """Whether a file may be a video to scan. Adds the reason to `discovery.excluded` if it is another video."""
     extension = os.path.splitext(entry.name)[1].lower()
-    if extension == _PROXY_EXTENSION:
-        discovery.excluded.append((entry.path, "low-rate proxy (.LRV)"))
+    if extension in _EXCLUDED_EXTENSIONS:
+        discovery.excluded.append((entry.path, _EXCLUDED_EXTENSIONS[extension]))
         return False
     if extension not in EXTENSIONS or not entry.is_file():
         return False

@@ -55,6 +55,41 @@ def test_hidden_system_and_proxy_files_are_left_out_and_counted(tmp_path: Path) 
     assert all(left_out.values())
 
 
+def test_what_cameras_write_is_looked_at_or_named(tmp_path: Path) -> None:
+    videos = ("A.insv", "B.360", "C.dav", "D.MQV", "E.vro", "F.trp", "G.dvr-ms", "H.3gpp")
+    for name in (*videos, "DJI_1.LRF", "GX1.LRV", "cam.h264", "cam.265", "A001.R3D", "A002.braw", "A003.crm"):
+        touch(tmp_path / name)
+    assert file_names(tmp_path) == sorted(videos)
+    named = {os.path.basename(p) for p, why in discover([os.fsencode(tmp_path)]).excluded if why}
+    assert named == {
+        b"DJI_1.LRF",
+        b"GX1.LRV",
+        b"cam.h264",
+        b"cam.265",
+        b"A001.R3D",
+        b"A002.braw",
+        b"A003.crm",
+    }
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "@Recycle", "@Recently-Snapshot", "#snapshot", "#recycle", "~snapshot", ".snapshot", ".zfs",
+        "$RECYCLE.BIN", "$Recycle.Bin", "RECYCLER", ".Trash", ".Trash-1000", ".Trashes", "Network Trash Folder",
+        "System Volume Information", "lost+found", "found.000", "Backups.backupdb", "Mac.sparsebundle",
+        "Mac.backupbundle", "2026-01-02-030405.backup", "2026-01-02-030405.previous", ".MobileBackups",
+    ],
+)  # fmt: skip
+def test_bins_snapshots_and_backups_are_not_scanned(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path / "nas" / folder / "deep" / "gone.mp4")
+    touch(tmp_path / "nas" / "2026-01-02" / "kept.mp4")
+    assert file_names(tmp_path) == ["kept.mp4"]
+    ((path, reason),) = discover([os.fsencode(tmp_path)]).excluded
+    assert os.path.basename(path) == os.fsencode(folder) and reason
+    assert file_names(tmp_path / "nas" / folder) == ["gone.mp4"]  # if it is named itself
+
+
 def test_a_typescript_source_is_not_a_transport_stream(tmp_path: Path) -> None:
     touch(tmp_path / "index.ts", b"export const answer = 42;\n" * 40)
     touch(tmp_path / "stream.ts", (b"\x47" + bytes(187)) * 4)
