@@ -1,1 +1,1 @@
-"""One file a runtime, behind one protocol."""
+"""Runs models with Torch or ONNX Runtime behind one protocol. Imports models, checkpoints, swin and system."""

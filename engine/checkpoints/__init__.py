@@ -1,1 +1,1 @@
-"""Published model files and our model folder, read as data: nothing in a file is executed. Imports swin.config."""
+"""Reads and writes model files as data: nothing in a file is executed. Imports swin and system."""

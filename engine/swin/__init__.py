@@ -1,1 +1,1 @@
-"""Video Swin Transformer: sizes, module, and the published checkpoint formats."""
+"""Video Swin Transformer: sizes, the trainable network and names of weights. Imports errors; no other room."""

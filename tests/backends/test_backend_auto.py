@@ -1,4 +1,4 @@
-"""`--backend auto`: another runtime than Torch only where that was measured, and never at the cost of a scan."""
+"""`--backend auto` uses another runtime than Torch only if it was measured as faster, and never delays a scan."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from vtag.engine.doctor import run_checks
 from vtag.engine.errors import ModelError
 from vtag.engine.system.locks import lock_file
 
-CLIP = (8, 32, 32)  # what the sample model sees
+CLIP = (8, 32, 32)  # the sample model's clip size
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -46,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def used_home(model: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home in which the model ran with `--backend onnx` once."""
+    """A home in which the model has run with `--backend onnx` once."""
     home = tmp_path_factory.mktemp("used")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VTAG_HOME", str(home))
@@ -56,7 +56,7 @@ def used_home(model: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture
 def used(used_home: Path, vtag_home: Path) -> Path:
-    """A copy of that home, which is this test's own."""
+    """A copy of that home for one test."""
     shutil.copytree(used_home, vtag_home, dirs_exist_ok=True)
     return vtag_home
 
@@ -75,7 +75,7 @@ def read_cache(home: Path) -> dict[str, dict[str, object]]:
 
 
 def change_cache(home: Path, **changes: object) -> None:
-    """Change what was measured."""
+    """Change the stored measurement."""
     ((key, entry),) = read_cache(home).items()
     (home / "cache" / "backends.json").write_text(json.dumps({key: {**entry, **changes}}))
 
@@ -85,7 +85,7 @@ def clips() -> np.ndarray:
 
 
 def user_messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What a user would be told; torch's exporter logs for its developers beside."""
+    """Messages for the user. torch's exporter also logs, for its developers."""
     return [record.getMessage() for record in caplog.records if record.name.startswith("vtag")]
 
 
@@ -93,7 +93,7 @@ def backends_in_doctor() -> list[str]:
     return [finding.message for finding in run_checks() if finding.subject == "backend"]
 
 
-# --- what is measured, and when ---------------------------------------------------------------------------------
+# --- measurements -----------------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
@@ -173,7 +173,7 @@ def test_another_head_on_the_backbone_is_the_models_own(model: Checkpoint, used:
     assert autotune.same_answers(torchs.run(clips()), chosen.run(clips()))
 
 
-def test_what_was_measured_with_other_versions_holds_no_more(model: Checkpoint, used: Path) -> None:
+def test_a_measurement_with_other_versions_is_not_used(model: Checkpoint, used: Path) -> None:
     change_cache(used, backend="onnx")
     ((key, entry),) = read_cache(used).items()
     old = key.replace(" torch ", " torch 1.0.")
@@ -279,7 +279,7 @@ def test_a_scan_of_whole_frames_runs_a_graph_for_each_shape_and_keeps_few_ready(
         assert isinstance(backend, OnnxBackend) and len(backend._sessions) <= 4
 
 
-# --- twins that are not what they were --------------------------------------------------------------------------
+# --- damaged exports --------------------------------------------------------------------------------------------
 
 
 def spoil(folder: Path) -> None:
@@ -325,7 +325,7 @@ def test_an_export_that_answers_otherwise_is_never_chosen(model: Checkpoint, use
     assert "onnx gives other answers" in line
 
 
-def test_who_finds_another_exporting_waits_and_takes_what_that_one_made(
+def test_a_process_waits_for_another_export_and_uses_it(
     model: Checkpoint, used: Path, no_export: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder,) = (used / "cache" / "onnx").iterdir()
@@ -352,7 +352,7 @@ def test_who_finds_another_exporting_waits_and_takes_what_that_one_made(
 # --- pinned -----------------------------------------------------------------------------------------------------
 
 
-def test_what_the_user_says_goes_before_what_was_measured(
+def test_the_users_setting_overrides_the_measurement(
     model: Checkpoint, used: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_cache(used, backend="torch")
@@ -371,7 +371,7 @@ def test_what_the_user_says_goes_before_what_was_measured(
     assert next(f.state for f in run_checks() if f.subject == "backend") == "wrong"
 
 
-# --- as a user sees it ------------------------------------------------------------------------------------------
+# --- from the command line----------------------------------------------------------------------------------------
 
 
 def test_without_the_onnx_packages_all_else_works(used: Path, tmp_path: Path) -> None:

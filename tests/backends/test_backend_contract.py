@@ -1,4 +1,4 @@
-"""One contract for all backends and precisions: the same shapes and words, and Torch's answers in float32."""
+"""One contract for all backends and precisions: the same shapes and errors, and Torch's answers in float32."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from vtag.engine.predict import predict
 from vtag.engine.scan.sample_windows import sample_windows
 from vtag.engine.swin.config import ModelSpec, SwinSizes
 
-CLIP = (7, 34, 34)  # no multiple of a patch, a window or a merging, so that all of them pad
+CLIP = (7, 34, 34)  # not a multiple of a patch, a window or a merging, so that all of them pad
 LABELS = ("archery", "riding a bike", "yoga")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A way to run the model, and how far a feature or logit of random weights may lie from Torch in float32."""
+    """A backend and precision, and the largest difference of a feature or logit from Torch in float32."""
 
     backend: str
     precision: str
@@ -54,7 +54,7 @@ class Case:
 
     @property
     def missing(self) -> str:
-        """Why it cannot run here; empty where it can."""
+        """The reason that it cannot run here; empty if it can."""
         bf16 = self.precision == "bf16" and self.device == "cpu" and not processor_has_bf16()
         return "no bf16 units" if bf16 else ""
 
@@ -75,17 +75,17 @@ ON_A_CARD = [
 ]
 if torch.cuda.is_available() and cuda_cards():
     CASES += ON_A_CARD
-SLOW = Case("onnx", "fp16", 5e-3)  # a processor computes it by way of fp32: it is for cards
+SLOW = Case("onnx", "fp16", 5e-3)  # a CPU converts it to fp32; it is for GPUs
 WAYS = [pytest.param(c, marks=pytest.mark.slow) if c == SLOW else c for c in CASES]
 
 
 def wild() -> Checkpoint:
-    """Random weights that let no mistake hide, for clips that have to be padded everywhere."""
+    """Random weights that make every mistake visible, for clips that are padded everywhere."""
     sizes = SwinSizes(8, (1, 1), (1, 2), len(LABELS), window_size=(2, 4, 4))
     frames, side = CLIP[:2]
     spec = ModelSpec("wild", sizes, LABELS, frames, 8.0, short_side=40, crop=side)
     tensors = random_tensors(sizes)
-    tensors["norm.weight"] = tensors["stages.1.blocks.0.norm1.weight"]  # exporters store what is equal once
+    tensors["norm.weight"] = tensors["stages.1.blocks.0.norm1.weight"]  # exporters store equal weights once
     return with_hashes(spec, tensors)
 
 
@@ -96,7 +96,7 @@ def clips(count: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def torchs() -> Backend:
-    """What all are held against."""
+    """The reference for all backends."""
     return open_backend(wild(), backend="torch", device="cpu", precision="fp32")
 
 
@@ -110,7 +110,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(scope="module")
 def model(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | Checkpoint]:
-    """The random model as the backend takes it: of ONNX an exported folder."""
+    """The random model for the backend: an exported folder for ONNX."""
     if case.backend == "torch":
         yield wild()
         return
@@ -218,7 +218,7 @@ def test_int8_is_not_exported_for_batches_in_which_clips_would_change_each_other
     check_options(wild(), ExportOptions("int8", batch=1))
 
 
-# --- beside stored answers of the reference ---------------------------------------------------------------------
+# --- compared with stored reference answers ---------------------------------------------------------------------
 
 
 @pytest.mark.slow  # a graph for 32 frames takes half a minute to export
@@ -260,7 +260,7 @@ def test_the_best_class_of_real_windows_is_the_same(
     assert len(windows) == MAX_WINDOWS
     options = ExportOptions(precision)
     if name != "starter" and precision == "int8":
-        # an export may be refused: of 400 random classes the best two may be nearer than int8 can tell
+        # an export may be refused: the best two of 400 random classes may be too close for int8
         assert agreement(checkpoint, write(checkpoint, tmp_path, options), windows) >= 0.9
         return
     compared = export(checkpoint, tmp_path / "out", options, windows)
@@ -269,7 +269,7 @@ def test_the_best_class_of_real_windows_is_the_same(
 
 
 def agreement(checkpoint: Checkpoint, exported: Checkpoint, windows: Sequence[np.ndarray]) -> float:
-    """The part of the windows whose best class is that of Torch in float32."""
+    """The share of windows with the best class of Torch in float32."""
     backends = open_backend(checkpoint, backend="torch", precision="fp32"), open_backend(exported)
     best = [[b.run(window[None]).logits.argmax() for window in windows] for b in backends]
     return float(np.mean(np.equal(*best)))

@@ -1,4 +1,4 @@
-"""Backends: what is asked for is there or refused with a reason, and the answers are the model's."""
+"""Backends run what is requested or refuse it with a reason, and give the model's answers."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_other_types_and_shapes_are_refused(clips: np.ndarray) -> None:
         ({"device": "cpu", "precision": "fp16"}, "fp16 needs a GPU"),
     ],
 )
-def test_what_is_not_there_is_said(arguments: dict[str, str], message: str) -> None:
+def test_an_unavailable_option_is_refused_with_a_reason(arguments: dict[str, str], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         vtag.engine.open_backend(MODEL, **arguments)
 
@@ -173,7 +173,7 @@ def test_asking_for_types_and_refusing_a_backend_imports_no_torch() -> None:
 def test_a_batch_that_memory_does_not_hold_is_halved_once_and_for_all(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No card is at hand: what its memory says is said here for three clips and more."""
+    """Without a card, the test raises the card's memory error for three clips and more."""
     backend = TorchBackend(load_checkpoint(MODEL), device="cpu", precision="fp32")
     clips = pixels("5x3x7x61x75")
     expected = backend.run(clips).features

@@ -1,4 +1,4 @@
-"""ONNX models: exported once, the same answers as Torch, run without torch, and refused where anything is off."""
+"""ONNX models give the answers of Torch, run without torch, and are refused if anything is wrong with them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from vtag.engine.swin.architecture import VideoSwin
 from vtag.engine.swin.config import ModelSpec, SwinSizes
 from vtag.engine.swin.weight_names import parameter_shapes
 
-CLIP = (8, 32, 32)  # what the sample model sees
+CLIP = (8, 32, 32)  # the sample model's clip size
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +138,11 @@ def test_it_is_brought_in_listed_and_verified_as_any_model(exported: Path) -> No
     assert open_backend("mine").name == "onnx"
 
 
-# --- what is refused --------------------------------------------------------------------------------------------
+# --- refused files ----------------------------------------------------------------------------------------------
 
 
 def changed(exported: Path, folder: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
-    """The exported folder with another file in it, and no hash to hold it against."""
+    """The exported folder with a changed file, and without its hash."""
     folder.mkdir()
     stored = onnx.load(exported / "model.onnx")
     change(stored)
@@ -160,7 +160,7 @@ def drop_a_class(stored: onnx.ModelProto) -> None:
 
 
 def swell(stored: onnx.ModelProto) -> None:
-    """Before all else the graph makes fifty gigabytes of nothing."""
+    """The graph first allocates fifty gigabytes of zeros."""
     amounts = np.array([0, 0, 0, 0, 0, 0, 0, 200_000, 200_000, 0], np.int64)
     stored.graph.initializer.append(onnx.numpy_helper.from_array(amounts, "amounts"))
     pad = onnx.helper.make_node("Pad", ["clips", "amounts"], ["huge"])
@@ -244,7 +244,9 @@ def test_another_model_json_is_refused(exported: Path, tmp_path: Path) -> None:
         ({"device": "cuda:x"}, "auto, cpu, cuda, tensorrt"),
     ],
 )
-def test_what_is_not_there_is_said(exported: Path, arguments: dict[str, str], message: str) -> None:
+def test_an_unavailable_option_is_refused_with_a_reason(
+    exported: Path, arguments: dict[str, str], message: str
+) -> None:
     with pytest.raises(ModelError, match=message):
         open_backend(exported, **arguments)
 
@@ -264,9 +266,8 @@ def test_a_file_that_does_not_answer_as_torch_does_is_told(model: Path, exported
         original.spec, {**original.tensors, table: original.tensors[table] + 0.01 * np.arange(1)}
     )
     spoiled = {**original.tensors, table: original.tensors[table][::-1].copy()}
-    compare(
-        changed_checkpoint, load_checkpoint(exported), clips(2), "fp32"
-    )  # a bias for all pairs changes nothing
+    # the same bias for all pairs changes nothing
+    compare(changed_checkpoint, load_checkpoint(exported), clips(2), "fp32")
     with pytest.raises(ModelError, match="does not answer as Torch does"):
         compare(Checkpoint(original.spec, spoiled), load_checkpoint(exported), clips(2), "fp32")
 
@@ -319,7 +320,7 @@ def test_a_wrong_argument_is_said_in_a_line(
 
 
 def python_without_torch(folder: Path) -> Path:
-    """An environment that has all that this one has, but torch and what only torch's exporter needs."""
+    """An environment with all packages of this one except torch and those that only its exporter needs."""
     packages = folder / "packages"
     packages.mkdir()
     for folder in map(Path, sys.path):

@@ -91,7 +91,7 @@ def with_onnx(plain: VideoSwin, pixels: torch.Tensor, rounds: int) -> dict[str, 
 
 
 def on_the_processor(size: str, rounds: int) -> list[list[object]]:
-    """Rows of one model: way, seconds a clip, times the floor, times as fast as torchvision as installed."""
+    """Rows of one model: configuration, seconds a clip, times the floor, times as fast as installed torchvision."""
     rates = {"fp32": matrix_rate(torch.float32)}
     if processor_has_bf16():
         rates["bf16"] = matrix_rate(torch.bfloat16)
@@ -133,7 +133,7 @@ def on_the_processor(size: str, rounds: int) -> list[list[object]]:
 
 
 def on_the_card(size: str, rounds: int) -> list[list[object]]:
-    """Rows of one model on a CUDA card, bf16: way, clips a second, share of the card's matrix rate."""
+    """Rows of one model on a CUDA card, bf16: configuration, clips a second, share of the card's matrix rate."""
     rate, batch = matrix_rate(torch.bfloat16, "cuda"), 16
     plain = VideoSwin(SIZES[size]).eval().cuda()
     fast = FastSwin(plain, ComputeConfig(torch.bfloat16))

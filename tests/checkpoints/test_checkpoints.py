@@ -1,4 +1,4 @@
-"""Published checkpoints come in whole, whatever they are called and however they lie; ours go out and come back."""
+"""Published checkpoints load completely, with any name and tensor layout; vtag's own survive saving and loading."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TENSORS = random_tensors(SIZES, 3)
 
 
 def torch_file(path: Path, naming: Naming = TORCHVISION, **changes: Any) -> Path:
-    """The test's weights in a `.pth`; `changes` by our names, None leaves a tensor out."""
+    """The test's weights in a `.pth`. `changes` are by vtag's names; None omits a tensor."""
     state = {naming.to_file(name): torch.from_numpy(array.copy()) for name, array in TENSORS.items()}
     for name, value in changes.items():
         key = naming.to_file(name.replace("__", "."))
@@ -48,7 +48,7 @@ def torch_file(path: Path, naming: Naming = TORCHVISION, **changes: Any) -> Path
 
 
 def paddle_file(path: Path, protocol: int = 4, order: str = "C") -> Path:
-    """The test's weights as `paddle.save` writes them: NumPy arrays, matrices turned."""
+    """The test's weights as `paddle.save` writes them: NumPy arrays with transposed matrices."""
     state: dict[str, Any] = {}
     for name, array in TENSORS.items():
         turned = array.T if array.ndim == 2 and name.endswith(".weight") else array
@@ -94,7 +94,7 @@ def test_weights_of_other_floats_become_float32(tmp_path: Path, dtype: torch.dty
 
 
 def test_views_into_a_shared_storage_and_parameters_come_in(tmp_path: Path) -> None:
-    """A state dict may hold slices of one long tensor, turned ones, and Parameters."""
+    """A state dict may contain slices of one long tensor, transposed tensors, and Parameters."""
     state, long, offset = {}, torch.zeros(sum(a.size for a in TENSORS.values()) + 9), 9
     for name, tensor in torchvision_state(TENSORS).items():
         slot = long[offset : offset + tensor.numel()].view(tensor.shape[::-1])
@@ -215,7 +215,7 @@ def test_the_window_is_told_by_the_files_index(window: tuple[int, int, int]) -> 
     rows = int(np.prod([2 * size - 1 for size in window]))
     tokens = int(np.prod(window))
     loaded = find_window(rows, relative_position_index(window, tokens))
-    if sorted(window)[:2] == [1, 1]:  # one long axis: the index is the same whichever it is
+    if sorted(window)[:2] == [1, 1]:  # only one axis is longer than 1: the index is the same for all three
         assert sorted(loaded) == sorted(window)
     else:
         assert loaded == window

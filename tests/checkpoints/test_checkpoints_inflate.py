@@ -1,4 +1,4 @@
-"""An image Swin starts a video model as the official repository's inflating does it."""
+"""An image Swin becomes the start of a video model, as in the official repository."""
 
 from __future__ import annotations
 

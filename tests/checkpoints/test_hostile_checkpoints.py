@@ -1,4 +1,4 @@
-"""Model files that try to run code, take the memory, or pretend: refused, nothing run, nothing believed."""
+"""Model files that try to run code or exhaust memory, or that lie about their content, are refused."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from vtag.engine.swin.config import SwinSizes
 
 DATA = Path(__file__).parents[1] / "data"
 HOSTILE = DATA / "hostile"
-MARKER = Path("/tmp/vtag_hostile_marker")  # what the payloads of these files would make
+MARKER = Path("/tmp/vtag_hostile_marker")  # the payloads of these files would create it
 
-# What a person has to be told about some of them; the others have to be refused.
+# Messages that some of the files must give. All others only have to be refused.
 MESSAGES = {
     "html_page.pth": "a web page",
     "git_lfs_pointer.pth": "Git LFS pointer",
@@ -66,7 +66,7 @@ MESSAGES = {
 }
 SOUND = {"control_ok.pth", "control_ok.pdparams", "index_out_of_range.pth"}
 
-# Loads each file in one process whose address space is bounded; prints what came of it, and the peak in MB.
+# Loads each file in one process with limited memory. Prints the result for each, and the peak in MB.
 BOUNDED = """
 import json, resource, sys
 from pathlib import Path
@@ -80,7 +80,7 @@ for path in map(Path, sys.argv[1:]):
         came[path.name] = None
     except ModelError as error:
         came[path.name] = str(error)
-status = Path("/proc/self/status")  # ru_maxrss would begin with the parent's
+status = Path("/proc/self/status")  # ru_maxrss would include the parent's peak
 high = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
 peak = int(high[0].split()[1]) // 1024 if high else 0
 print(json.dumps({"came": came, "peak": peak, "torch": "torch" in sys.modules}))
@@ -95,7 +95,7 @@ def nothing_was_run() -> Iterator[None]:
 
 
 def in_a_bounded_process(paths: list[Path]) -> dict[str, str | None]:
-    """What came of loading each, in a process that can have 1.2 GB at most and should need far less."""
+    """The error of loading each file (None: it loads), in a process limited to 1.2 GB, which should need far less."""
     pytest.importorskip("resource", reason="Windows has no such limits")
     run = subprocess.run(
         [sys.executable, "-c", BOUNDED, *map(str, paths)],
@@ -173,7 +173,7 @@ def test_a_flipped_bit_of_a_weight_is_seen_by_the_zips_checksum(tmp_path: Path) 
 
 
 def rewritten(path: Path, **options: object) -> Path:
-    """The control's zip written again, with zipfile's options."""
+    """The control's zip, rewritten with zipfile's options."""
     with (
         zipfile.ZipFile(DATA / "golden" / "control_ok.pth") as old,
         zipfile.ZipFile(path, "w", **options) as new,
@@ -190,7 +190,7 @@ def test_compressed_entries_are_refused(tmp_path: Path) -> None:
 
 
 def test_entries_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
-    """A hundred entries over the same megabyte: the directory claims more than the file has."""
+    """A hundred entries share one megabyte, so the directory claims more bytes than the file has."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("x/data.pkl", pickle.dumps({}))
@@ -216,7 +216,7 @@ def test_a_directory_of_a_million_entries_is_not_read(tmp_path: Path) -> None:
 
 
 def test_weights_that_share_their_values_cannot_swell(tmp_path: Path) -> None:
-    """One array under the names of sixty blocks: legal in torch, and 60 times the file in memory."""
+    """One array has the names of sixty blocks. torch allows that, and it takes 60 times the file's size in memory."""
     tensors = random_tensors(SwinSizes(256, (1,), (1,), 2, (1, 1, 1), (1, 1, 1)))
     arrays = {
         name: tensors[name.replace(f"blocks.{j}.", "blocks.0.")]
@@ -235,7 +235,7 @@ def test_weights_that_share_their_values_cannot_swell(tmp_path: Path) -> None:
 
 
 def test_text_that_is_encoded_again_and_again_is_bounded(tmp_path: Path) -> None:
-    """A megabyte of text, and a thousand calls that make bytes of it."""
+    """A megabyte of text, with a thousand calls that encode it."""
     text = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\x00"
     call = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
     body = b"\x80\x02]" + text + b"a" + b"".join(b"(" + call + b"t" for _ in range(1000)) + b"."
@@ -367,7 +367,7 @@ def test_weights_of_a_folder_that_are_not_sound_are_refused(tmp_path: Path, data
 
 @pytest.fixture(scope="module")
 def sound_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, bytes]]:
-    """A sound model in each format: the path to write to, and the bytes."""
+    """A sound model in each format: the path for it, and its bytes."""
     folder = tmp_path_factory.mktemp("sound")
     sizes = SwinSizes(2, (2,), (1,), 2, (2, 2, 2), (1, 2, 2), 1.0)
     state = torchvision_state(random_tensors(sizes))
@@ -386,11 +386,11 @@ def sound_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Pat
 def test_a_damaged_file_is_refused_or_sound(
     sound_files: dict[str, tuple[Path, bytes]], data: st.DataObject
 ) -> None:
-    """Cut anywhere, or with some bytes changed: never anything but ModelError, or weights that are numbers."""
+    """A file that is cut or has changed bytes gives a ModelError, or weights that are finite numbers."""
     path, sound = sound_files[data.draw(st.sampled_from(sorted(sound_files)))]
     damaged = bytearray(sound)
     for _ in range(data.draw(st.integers(0, 3))):
-        # the structure lies at both ends: try there as often as in the middle
+        # the structure is at both ends, so change these as often as the middle
         offset = data.draw(st.integers(0, 400) | st.integers(-400, -1) | st.integers(0, len(sound) - 1))
         damaged[offset % len(sound)] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
@@ -443,7 +443,7 @@ NESTED = st.recursive(
 )
 
 
-@given(NESTED, st.integers(3, 4))  # in protocol 2 bytes travel through a call, which only arrays may make
+@given(NESTED, st.integers(3, 4))  # in protocol 2 bytes need a call, which is only allowed in arrays
 def test_plain_values_are_read_as_python_reads_them(value: object, protocol: int) -> None:
     data = pickle.dumps(value, protocol=protocol)
     assert repr(read_pickle(BoundedReader(io.BytesIO(data), len(data)), {})) == repr(pickle.loads(data))

@@ -1,4 +1,4 @@
-"""The fast forward equals the plain module: on any sizes, on the golden files, and in bfloat16 on real windows."""
+"""The fast network equals the plain one: on any sizes, on the golden files, and in bfloat16 on real windows."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_logits_and_features_equal_the_references(file: str, config: str, shared
 
 
 def test_the_published_size_equals_the_plain_module() -> None:
-    """Depth and width of a small model, but the clip, window and patch that everybody uses: every border is met."""
+    """A small model with the published clip, window and patch sizes, so that all kinds of borders occur."""
     sizes = SwinSizes(16, (2, 2, 2, 1), (1, 2, 2, 4), 3)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 32, 224, 224, 3), np.uint8))
     tensors = random_tensors(sizes)
@@ -122,7 +122,7 @@ def test_threads_share_the_chunks_of_one_clip(config: ComputeConfig, threads: in
 
 
 def test_scores_beyond_the_range_of_floats_are_taken_in_the_usual_way() -> None:
-    """Powers of two of such scores are zero or infinite; the softmax of them is not."""
+    """Powers of two of such scores are zero or infinite, but their softmax is finite."""
     for offset in (-300.0, 300.0):
         tensors = random_tensors(SMALL)
         for name in tensors:
@@ -160,7 +160,7 @@ def test_pixels_are_normalised_as_the_spec_says() -> None:
 def test_the_plain_way_can_be_exported() -> None:
     model = fast(SMALL, PLAIN_OPERATORS)
     clips = torch.randn(2, 6, 13, 11, 3)
-    model(clips)  # the tables of this size have to be there
+    model(clips)  # makes the tables of this size
     program = torch.export.export(model, (clips,))
     with torch.inference_mode():
         torch.testing.assert_close(program.module()(clips), model(clips))
@@ -219,7 +219,7 @@ def test_bf16_says_the_same_of_real_windows_with_the_golden_models(file: str, sh
 
 
 def _compared(checkpoint: object, files: list[Path]) -> tuple[float, float, int]:
-    """How often the best class is the same, how far a probability is off at most, and of how many windows."""
+    """The share of windows with the same best class, the largest difference of a probability, and their number."""
     exact = open_backend(checkpoint, device="cpu", precision="fp32")
     quick = open_backend(checkpoint, device="cpu", precision="bf16")
     spec = exact.spec
@@ -252,8 +252,8 @@ def test_a_scan_computes_as_the_one_before_it_however_busy_the_machine_is(
         gain_file.unlink()
 
 
-def test_a_way_without_packing_answers_the_same() -> None:
-    """What runs where this torch has no packed layers."""
+def test_without_packing_the_answers_are_the_same() -> None:
+    """The configuration without oneDNN's packed layers."""
     clips = torch.ones(1, 4, 12, 12, 3)
     with torch.inference_mode():
         expected = fast(SMALL, FLOAT32_CPU)(clips)

@@ -27,7 +27,7 @@ from vtag.engine.swin.config import SwinSizes
 from vtag.engine.swin.weight_names import parameter_shapes
 
 DATA = Path(__file__).parents[1] / "data" / "golden"
-BOUND = 1e-5  # what float32 may differ by; LayerNorm's eps alone, set wrongly, moves a logit by 2e-5
+BOUND = 1e-5  # float32's rounding; a wrong eps of LayerNorm changes a logit by 2e-5
 SMALL = SwinSizes(8, (2, 1), (2, 4), 3, (2, 3, 2), (2, 2, 2))
 MODELS = [
     "torchvision_mini.pth",
@@ -45,7 +45,7 @@ def module(path: Path) -> VideoSwin:
 
 
 def clips(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 [N, 3, T, H, W] -> what the module takes."""
+    """uint8 [N, 3, T, H, W] -> normalised [N, T, H, W, 3], the module's input."""
     return torch.from_numpy(normalised(pixels)).permute(0, 2, 3, 4, 1)
 
 
@@ -145,8 +145,8 @@ def test_a_clip_of_a_batch_answers_as_it_does_alone() -> None:
 
 
 def test_training_after_inference_on_the_same_sizes_works() -> None:
-    """The tables that inference keeps have to serve the gradient too."""
-    model = VideoSwin(SMALL)  # no drop path: a block that is left out by chance has no gradient
+    """Tables that inference cached also work in training."""
+    model = VideoSwin(SMALL)  # no drop path: a dropped block has no gradient
     x = torch.randn(2, 4, 12, 12, 3)
     with torch.inference_mode():
         model.eval()(x)

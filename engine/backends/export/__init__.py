@@ -1,1 +1,1 @@
-"""A model written as an ONNX file, compared with Torch before it gets its name. Imports the backends."""
+"""Exports a model as an ONNX file, which is compared with Torch before it gets its name. Imports backends."""

@@ -1,1 +1,1 @@
-"""One module a file format; each returns named tensors as data. Imports only its parent."""
+"""A module for each file format, which returns named tensors as data. Imports only checkpoints and swin."""

@@ -1,6 +1,6 @@
 """The Video Swin for inference only: the answers of `architecture.py`, as fast as the device allows.
 
-The tables of `layout.py` are made once for each size of clip. They replace the work of the plain blocks:
+The tables of `plan.py` are made once for each size of clip. They replace the work of the plain blocks:
 
 - One gather a block puts the tokens of each window next to each other. Nothing is padded, rolled, cut or restored.
 - Border windows are split into parts instead of masked, which saves 21 % of Swin-T's attention.
@@ -22,14 +22,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vtag.engine.swin.architecture import PatchMerging, Stage, SwinBlock, VideoSwin
 from vtag.engine.swin.config import IMAGENET_MEAN, IMAGENET_STD
 from vtag.engine.swin.fast.attention import exp2_attention, fused_attention
-from vtag.engine.swin.fast.layout import PADDING, Group, group_cells, group_windows, merged_cells, token_rows
+from vtag.engine.swin.fast.layout import Group, group_cells, group_windows, merged_cells, token_rows
+from vtag.engine.swin.fast.plan import (
+    BlockPlan,
+    Chunk,
+    StagePlan,
+    WindowRun,
+    even_rows,
+    gather,
+    plan_block,
+    select_rows,
+)
 from vtag.engine.swin.windows import BLOCKED, Size, pad_to, padded_size
 
 _NORM_EPS = 1e-5
@@ -89,7 +98,7 @@ class FastSwin(nn.Module):
             if isinstance(stage, Stage) and stage.downsample is not None
         )
         self.norm, self.head = model.norm, model.head
-        self._plans: dict[Size, tuple[_StagePlan, ...]] = {}
+        self._plans: dict[Size, tuple[StagePlan, ...]] = {}
         self.requires_grad_(False).eval()
 
     def forward_features(self, clips: Tensor, parallel_map: ParallelMap = map) -> Tensor:
@@ -101,7 +110,7 @@ class FastSwin(nn.Module):
         for number, stage in enumerate(self.plan(size)):
             for index, block in enumerate(_as_list(self.blocks[number])):
                 x = block(x, stage.blocks[index], parallel_map)
-            x = _gather(x, stage.output)
+            x = gather(x, stage.output)
             if number < len(self.merging):
                 x = self.merging[number](x)
         return _norm(x, self.norm).mean(1)
@@ -132,7 +141,7 @@ class FastSwin(nn.Module):
         x = self.embed(x.reshape(b, -1, pt * ph * pw * colours))
         return _norm(x.float(), self.embed_norm)
 
-    def plan(self, size: Size) -> tuple[_StagePlan, ...]:
+    def plan(self, size: Size) -> tuple[StagePlan, ...]:
         """The tables for a map of `size` tokens, from a cache of the last sizes."""
         plan = self._plans.get(size)
         if plan is None:
@@ -145,7 +154,7 @@ class FastSwin(nn.Module):
                 plan = self._plans[size] = self._make_plan(size)
         return plan
 
-    def _make_plan(self, size: Size) -> tuple[_StagePlan, ...]:
+    def _make_plan(self, size: Size) -> tuple[StagePlan, ...]:
         stages = []
         for number, blocks in enumerate(map(_as_list, self.blocks)):
             is_last = number + 1 == len(self.blocks)
@@ -221,7 +230,7 @@ class FastBlock(nn.Module):
         aligned = padded[..., :tokens] if bias.is_cuda else padded.new_empty(bias.shape)
         return aligned.copy_(bias)
 
-    def forward(self, x: Tensor, plan: _BlockPlan, parallel_map: ParallelMap) -> Tensor:
+    def forward(self, x: Tensor, plan: BlockPlan, parallel_map: ParallelMap) -> Tensor:
         if len(plan.chunks) == 1:
             return self._compute_chunk(x, plan.chunks[0], None)
         out = x.new_empty((x.shape[0], plan.rows, x.shape[2]))
@@ -234,9 +243,9 @@ class FastBlock(nn.Module):
             pass
         return out
 
-    def _compute_chunk(self, x: Tensor, chunk: _Chunk, out: Tensor | None) -> Tensor:
+    def _compute_chunk(self, x: Tensor, chunk: Chunk, out: Tensor | None) -> Tensor:
         """Both residual branches for the windows of one chunk."""
-        x = _gather(x, chunk.source)
+        x = gather(x, chunk.source)
         h = _norm(x, self.norm1).to(self.config.dtype)
         if (
             chunk.source.padding is not None
@@ -246,7 +255,7 @@ class FastBlock(nn.Module):
         h = self.fc1(_norm(x, self.norm2), gelu=True)
         return torch.add(x, self.fc2(h), out=out)
 
-    def _attend(self, qkv: Tensor, runs: Sequence[_WindowRun]) -> Tensor:
+    def _attend(self, qkv: Tensor, runs: Sequence[WindowRun]) -> Tensor:
         """[B, rows, 3C] -> [B, rows, C]"""
         b, _, width = qkv.shape
         attend = exp2_attention if self.config.exp2_attention else fused_attention
@@ -290,57 +299,7 @@ def can_pack(dtype: torch.dtype) -> bool:
     return bool((product == 1).all())
 
 
-# --- tables on the device -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _RowSelection:
-    """Rows to gather: their numbers, or a slice of adjacent rows; `padding` are the positions of padding in them."""
-
-    rows: Tensor | slice
-    padding: Tensor | None
-
-
-@dataclass(frozen=True)
-class _WindowRun:
-    """Windows of one group in a chunk: `windows` x `tokens` rows from `start` on. `key` names their bias."""
-
-    start: int
-    windows: int
-    tokens: int
-    key: str
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Rows [start, end) of a block's output, and the rows of its input that they are computed from."""
-
-    start: int
-    end: int
-    source: _RowSelection
-    runs: tuple[_WindowRun, ...]
-
-
-@dataclass(frozen=True)
-class _BlockPlan:
-    """The number of rows of a block's output, padding included, and the chunks that compute them."""
-
-    rows: int
-    chunks: tuple[_Chunk, ...]
-
-
-@dataclass(frozen=True)
-class _StagePlan:
-    """A plan for each block of a stage.
-
-    `output` selects rows of the last block: groups of four for merging, or in the last stage all tokens of the map.
-    """
-
-    blocks: tuple[_BlockPlan, ...]
-    output: _RowSelection
-
-
-def _plan_stage(size: Size, blocks: list[FastBlock], is_last: bool, config: ComputeConfig) -> _StagePlan:
+def _plan_stage(size: Size, blocks: list[FastBlock], is_last: bool, config: ComputeConfig) -> StagePlan:
     tokens = math.prod(size)
     device = blocks[0].table.device
     row = np.arange(tokens)  # the row of each token
@@ -351,68 +310,12 @@ def _plan_stage(size: Size, blocks: list[FastBlock], is_last: bool, config: Comp
             block.add_bias(group)
         widest = block.fc1.width * (2 if config.dtype == torch.bfloat16 else 4)
         max_rows = (
-            _even_rows(tokens, config.chunk_bytes // widest, config.threads) if config.chunk_bytes else None
+            even_rows(tokens, config.chunk_bytes // widest, config.threads) if config.chunk_bytes else None
         )
-        plans.append(_plan_block(groups, row, max_rows, device))
+        plans.append(plan_block(groups, row, max_rows, device))
         row = token_rows(group_cells(groups), tokens)
     output = np.arange(tokens) if is_last else merged_cells(size).ravel()
-    return _StagePlan(tuple(plans), _select_rows(row, output, device))
-
-
-def _even_rows(rows: int, max_rows: int, threads: int) -> int:
-    """Rows in a chunk, at most `max_rows`, so that all `threads` get an equal share."""
-    chunks = -(-rows // max(1, max_rows))
-    return -(-rows // (-(-chunks // threads) * threads))
-
-
-def _plan_block(
-    groups: Sequence[Group], row: NDArray[np.int64], max_rows: int | None, device: torch.device
-) -> _BlockPlan:
-    """Whole windows, group after group, in chunks of about `max_rows` rows."""
-    cells = group_cells(groups)
-    chunks: list[_Chunk] = []
-    runs: list[_WindowRun] = []
-    start = end = 0  # of the chunk in work
-
-    def close() -> None:
-        nonlocal start
-        if end > start:
-            source = _select_rows(row, cells[start:end], device)
-            chunks.append(_Chunk(start, end, source, tuple(runs)))
-            runs.clear()
-            start = end
-
-    for group in groups:
-        windows, tokens = group.cells.shape
-        while windows:
-            room = windows if max_rows is None else (max_rows - (end - start)) // tokens
-            if room < 1 and end > start:
-                close()
-                continue
-            count = min(windows, max(1, room))
-            runs.append(_WindowRun(end - start, count, tokens, group.key))
-            end += count * tokens
-            windows -= count
-    close()
-    return _BlockPlan(len(cells), tuple(chunks))
-
-
-def _select_rows(row: NDArray[np.int64], cells: NDArray[np.int64], device: torch.device) -> _RowSelection:
-    """The rows that hold the tokens `cells`. Padding takes row 0, which `_gather` sets to zero."""
-    is_padding = cells == PADDING
-    rows = np.where(is_padding, 0, row[np.where(is_padding, 0, cells)])
-    if not is_padding.any() and (np.diff(rows) == 1).all():
-        return _RowSelection(slice(int(rows[0]), int(rows[-1]) + 1), None)
-    padding = torch.from_numpy(np.flatnonzero(is_padding)).to(device) if is_padding.any() else None
-    return _RowSelection(torch.from_numpy(rows).to(device), padding)
-
-
-def _gather(x: Tensor, selection: _RowSelection) -> Tensor:
-    """[B, rows, C] -> the selected rows; padding is zero."""
-    if isinstance(selection.rows, slice):
-        return x[:, selection.rows]
-    x = x.index_select(1, selection.rows)
-    return x if selection.padding is None else x.index_fill(1, selection.padding, 0)
+    return StagePlan(tuple(plans), select_rows(row, output, device))
 
 
 def _as_list(blocks: nn.Module) -> nn.ModuleList:
