@@ -61,8 +61,8 @@ def export_model(
         MAX_WINDOWS,
         ExportOptions,
         check_options,
-        export,
-        spec_for,
+        export_onnx,
+        spec_for_clip,
     )
 
     library = library_path(db)
@@ -72,9 +72,9 @@ def export_model(
     check_options(checkpoint, options)
     max_windows = MAX_WINDOWS if precision == "int8" else _FEW_WINDOWS
     paths = list(clips) or library_videos(library, max_windows)
-    spec = spec_for(checkpoint.spec, clip)
+    spec = spec_for_clip(checkpoint.spec, clip)
     windows = sample_windows(paths, spec, max_windows) if paths else []
-    compared = export(replace(checkpoint, onnx=None), folder, options, windows)
+    compared = export_onnx(replace(checkpoint, onnx=None), folder, options, windows)
     return ExportedModel(spec.name, (folder / ONNX_FILE).stat().st_size, compared)
 
 

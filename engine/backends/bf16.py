@@ -32,12 +32,12 @@ def is_bf16_faster() -> bool:
         return False
     gain = read_bf16_gain(torch.__version__)
     if gain is None:
-        gain = _measured_gain()
+        gain = _measure_gain()
         save_bf16_gain(torch.__version__, gain)
     return gain > _MIN_GAIN
 
 
-def _measured_gain() -> float:
+def _measure_gain() -> float:
     """How many times as fast bf16 is: the best of 16 rounds of each, in turn. Takes about 50 ms."""
     products = []
     for dtype in (torch.float32, torch.bfloat16):

@@ -49,7 +49,7 @@ def open_backend(
             "torch is not installed here: `pip install torch`, or give an ONNX model that `vtag models export` "
             "made on another machine"
         )
-    if not checkpoint.is_whole:
+    if not checkpoint.has_backbone:
         raise ModelError("this model's network is an ONNX file of less than float32: use --backend onnx")
     with delay_interrupts():
         from vtag.engine.backends.torch_backend import TorchBackend
@@ -63,7 +63,7 @@ def _choose_runtime(
     """The checkpoint, with the graph to run if there is one, and the runtime that `auto` uses."""
     from vtag.engine.backends import autotune
 
-    if checkpoint.is_whole and (pinned := autotune.pinned_backend()):
+    if checkpoint.has_backbone and (pinned := autotune.pinned_backend()):
         return checkpoint, pinned
     if checkpoint.onnx:
         return checkpoint, "onnx"

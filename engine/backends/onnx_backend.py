@@ -46,7 +46,7 @@ class OnnxBackend:
         """
         self.spec: ModelSpec = checkpoint.spec
         self._checkpoint = checkpoint
-        self.precision = _precision(checkpoint, precision)
+        self.precision = _check_precision(checkpoint, precision)
         if device not in DEVICES and not re.fullmatch(r"cuda:\d{1,2}", device):
             choices = ", ".join(DEVICES)
             raise ModelError(
@@ -114,7 +114,7 @@ class OnnxBackend:
         graph = self._checkpoint.onnx
         if graph and graph.size == size:
             return graph
-        if graph and not self._checkpoint.is_whole:
+        if graph and not self._checkpoint.has_backbone:
             raise ModelError(
                 f"this ONNX model takes clips of {_format_size(graph.size)} alone, not {_format_size(size)}: "
                 "use --view center, or export the original with --size"
@@ -122,7 +122,7 @@ class OnnxBackend:
         return onnx_cache.export_once(self._checkpoint, size)
 
 
-def _precision(checkpoint: Checkpoint, precision: str) -> str:
+def _check_precision(checkpoint: Checkpoint, precision: str) -> str:
     """The precision of the graph. Raises ModelError if another one is requested."""
     graph_precision = checkpoint.onnx.precision if checkpoint.onnx else "fp32"
     if precision in ("auto", graph_precision):

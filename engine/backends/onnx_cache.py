@@ -33,7 +33,7 @@ def export_once(checkpoint: Checkpoint, size: tuple[int, int, int]) -> OnnxGraph
     if graph := cached_graph(checkpoint, size):
         return graph
     require_exporter()
-    from vtag.engine.backends.export.onnx_writer import ExportOptions, export
+    from vtag.engine.backends.export.onnx_writer import ExportOptions, export_onnx
 
     folder = _folder(checkpoint, size)
     with _export_lock(folder):
@@ -44,7 +44,7 @@ def export_once(checkpoint: Checkpoint, size: tuple[int, int, int]) -> OnnxGraph
             if folder.is_dir():  # damaged, or from a process that was killed
                 shutil.rmtree(folder)
             folder.mkdir(mode=0o700)
-        export(replace(checkpoint, onnx=None), folder / "model", ExportOptions(clip=size), [])
+        export_onnx(replace(checkpoint, onnx=None), folder / "model", ExportOptions(clip=size), [])
         if graph := cached_graph(checkpoint, size):
             return graph
         raise ModelError(f"the exported graph in {display_path(folder)} cannot be read")

@@ -118,7 +118,7 @@ def apply_head(checkpoint: Checkpoint, features: NDArray[np.float32]) -> Output:
 def import_runtime() -> ModuleType:
     """The onnxruntime module. Raises ModelError if it is not installed or broken."""
     try:
-        with quiet():
+        with suppress_output():
             import onnxruntime
     except ImportError as error:
         raise ModelError(
@@ -130,7 +130,7 @@ def import_runtime() -> ModuleType:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def suppress_output() -> Iterator[None]:
     """Discard what libraries write to stdout and stderr within, even below Python."""
     sys.stdout.flush()
     sys.stderr.flush()
@@ -164,7 +164,7 @@ def cuda_cards() -> int:
 def missing_cuda_libraries() -> list[str]:
     """Names of the libraries that the CUDA provider needs and that cannot be loaded."""
     ort = import_runtime()
-    with quiet():
+    with suppress_output():
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()
     return [name for name in _CUDA_LIBRARIES if not _loads(name)]
@@ -212,7 +212,7 @@ def _session(model: bytes, device: str, providers: list[tuple[str, dict[str, Any
             "`vtag doctor` says what to do"
         )
     try:
-        with quiet():
+        with suppress_output():
             if device != "cpu" and hasattr(ort, "preload_dlls"):
                 ort.preload_dlls()  # loads the CUDA libraries of torch or from pip
             session = ort.InferenceSession(model, options, providers=providers)

@@ -146,7 +146,7 @@ def infer_sizes(
     )
 
 
-def read_all(weights: Weights, sizes: SwinSizes) -> dict[str, NDArray[np.float32]]:
+def read_tensors(weights: Weights, sizes: SwinSizes) -> dict[str, NDArray[np.float32]]:
     """All weights of a model of these sizes. Raises ModelError, which names a missing, extra or misshapen one."""
     shapes = parameter_shapes(sizes)
     for name in shapes:

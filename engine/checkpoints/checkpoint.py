@@ -44,7 +44,7 @@ class Checkpoint:
     onnx: OnnxGraph | None = None
 
     @property
-    def is_whole(self) -> bool:
+    def has_backbone(self) -> bool:
         """Whether the backbone's weights are among the tensors."""
         return not all(is_head(name) for name in self.tensors)
 
@@ -52,7 +52,7 @@ class Checkpoint:
 def with_hashes(spec: ModelSpec, tensors: Tensors, onnx: OnnxGraph | None = None) -> Checkpoint:
     """A checkpoint with the hashes of its weights in its spec. A backbone without weights has its file's hash."""
     checkpoint = Checkpoint(spec, tensors, onnx)
-    if checkpoint.is_whole or onnx is None:
+    if checkpoint.has_backbone or onnx is None:
         backbone = backbone_hash(spec.sizes, spec.mean, spec.std, tensors)
     else:
         backbone = hashlib.sha256(f"onnx {onnx.sha256}".encode()).hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vtag.assets import kinetics400_labels
-from vtag.engine.checkpoints.assemble import Weights, infer_video_sizes, read_all
+from vtag.engine.checkpoints.assemble import Weights, infer_video_sizes, read_tensors
 from vtag.engine.checkpoints.checkpoint import Checkpoint, backbone_hash, file_hash, head_hash, with_hashes
 from vtag.engine.checkpoints.formats.paddle_files import read_paddle
 from vtag.engine.checkpoints.formats.safetensors_files import looks_like_safetensors
@@ -78,14 +78,14 @@ def load_checkpoint(
                 return read_onnx_model(path)
             weights = read_weights(handle, size)
             sizes = infer_video_sizes(weights, window_size)
-            tensors = read_all(weights, sizes)
+            tensors = read_tensors(weights, sizes)
             sha256 = file_hash(handle)
-        named = tuple(labels) if labels is not None else labels_for(sizes.num_classes)
+        named = tuple(labels) if labels is not None else default_labels(sizes.num_classes)
         spec = ModelSpec(name=printable(name or path.stem), sizes=sizes, labels=named, sha256=sha256)
         return with_hashes(spec, tensors)
 
 
-def labels_for(num_classes: int) -> tuple[str, ...]:
+def default_labels(num_classes: int) -> tuple[str, ...]:
     """The labels of a checkpoint without labels."""
     if num_classes == _KINETICS_CLASSES:
         return kinetics400_labels()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from safetensors.numpy import save_file
 
-from vtag.engine.checkpoints.assemble import Weights, read_all
+from vtag.engine.checkpoints.assemble import Weights, read_tensors
 from vtag.engine.checkpoints.checkpoint import Checkpoint, file_hash, with_hashes
 from vtag.engine.checkpoints.formats.safetensors_files import read_json, read_safetensors
 from vtag.engine.checkpoints.safe_open import open_regular, prefix_errors
@@ -45,7 +45,7 @@ def read_model_folder(
         weights = Weights(read_safetensors(handle, size), transposed=False, file_bytes=size)
         if weights.naming is not VTAG:
             raise ModelError("the weights of a model folder have vtag's own names, these have not")
-        tensors = read_all(weights, spec.sizes)
+        tensors = read_tensors(weights, spec.sizes)
         sha256 = file_hash(handle)
     _check_hash(spec, sha256)
     return with_hashes(replace(spec, sha256=sha256), tensors)
@@ -69,7 +69,7 @@ def read_onnx_model(
         spec_json = parsed.metadata if spec_json is None else spec_json
         spec = spec or ModelSpec.from_json({**spec_json, "sha256": ""}, name=file.stem)
         _check_hash(spec, sha256)
-        graph = onnx_files.graph_of(parsed, spec.sizes, file, spec_json, sha256)
+        graph = onnx_files.matching_graph(parsed, spec.sizes, file, spec_json, sha256)
         only_head = graph.precision != "fp32"
         stored = onnx_files.graph_weights(parsed, spec.sizes, only_head=only_head)
         weights = Weights(stored, transposed=False, file_bytes=size)
@@ -77,7 +77,7 @@ def read_onnx_model(
         if only_head:
             tensors = {name: weights.read(name, shapes[name]) for name in shapes if is_head(name)}
         else:
-            tensors = read_all(weights, spec.sizes)
+            tensors = read_tensors(weights, spec.sizes)
     return with_hashes(replace(spec, sha256=sha256), tensors, graph)
 
 
@@ -184,7 +184,7 @@ def save_model_folder(
 
     Raises ModelError if the folder contains something else, cannot be written, or a weight overflows float16.
     """
-    if not checkpoint.is_whole:
+    if not checkpoint.has_backbone:
         raise ModelError("the backbone of an ONNX model cannot be taken out of its network")
     stored = {name: _convert(array, dtype, name) for name, array in checkpoint.tensors.items()}
     saved = with_hashes(checkpoint.spec, {n: a.astype(np.float32) for n, a in stored.items()})

@@ -28,14 +28,14 @@ def find_window(rows: int, index: NDArray[Any] | None) -> Size:
 
     Raises ModelError if no window fits.
     """
-    fitting = sorted(possible_windows(rows), key=_implausible)
+    fitting = sorted(possible_windows(rows), key=_plausibility_key)
     if index is not None:
         fitting = [w for w in fitting if math.prod(w) == index.shape[0]]
     if not fitting:
         raise ModelError(f"no window has {rows} relative positions: its bias tables are broken")
     if index is not None:
         for window in fitting:
-            if _is_index_of(window, index):
+            if _has_index(window, index):
                 return window
     return fitting[0]
 
@@ -53,7 +53,7 @@ def possible_windows(rows: int) -> list[Size]:
     ]
 
 
-def _is_index_of(window: Size, index: NDArray[Any]) -> bool:
+def _has_index(window: Size, index: NDArray[Any]) -> bool:
     """Whether the first row of `index`, from the first token to all tokens, is this window's."""
     grid = np.stack(np.unravel_index(np.arange(index.shape[0]), window))
     row = np.zeros(index.shape[0], np.int64)
@@ -62,6 +62,6 @@ def _is_index_of(window: Size, index: NDArray[Any]) -> bool:
     return bool(np.array_equal(index[0], row))
 
 
-def _implausible(window: Size) -> tuple[bool, bool, int, int]:
+def _plausibility_key(window: Size) -> tuple[bool, bool, int, int]:
     t, h, w = window
     return window not in PUBLISHED, h != w, abs(h - 7) + abs(w - 7), -t

@@ -117,7 +117,7 @@ _SAME = (("patch_embed.", "patch_embed."), ("norm.", "norm."))
 _BODY = (("stages.#.blocks.#.", "layers.#.blocks.#."), ("stages.#.downsample.", "layers.#.downsample."))
 
 
-def _under(prefix: str, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def _add_prefix(prefix: str, pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     return tuple((vtag_prefix, prefix + file_prefix) for vtag_prefix, file_prefix in pairs)
 
 
@@ -133,9 +133,9 @@ TORCHVISION = Naming(
     ),
 )
 OFFICIAL = Naming(
-    "the official repository", (*_under("backbone.", _BODY + _SAME), ("head.", "cls_head.fc_cls."))
+    "the official repository", (*_add_prefix("backbone.", _BODY + _SAME), ("head.", "cls_head.fc_cls."))
 )
-PADDLE = Naming("PaddleVideo", (*_under("backbone.", _BODY + _SAME), ("head.", "head.fc.")))
+PADDLE = Naming("PaddleVideo", (*_add_prefix("backbone.", _BODY + _SAME), ("head.", "head.fc.")))
 UNPREFIXED = Naming("an image Swin, or the official module alone", (*_BODY, ("head.", "head."), *_SAME))
 VTAG = Naming("vtag", tuple((p, p) for p in ("stages.", "patch_embed.", "norm.", "head.")))
 

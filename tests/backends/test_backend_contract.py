@@ -20,9 +20,9 @@ from vtag.engine.backends.export.onnx_writer import (
     MIN_WINDOWS,
     ExportOptions,
     check_options,
-    compare,
-    export,
-    write,
+    compare_with_torch,
+    export_onnx,
+    write_onnx,
 )
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.onnx_session import cuda_cards
@@ -116,7 +116,7 @@ def model(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         return
     folder = tmp_path_factory.mktemp("exported") / "wild"
     real = list(clips(MIN_WINDOWS)) if case.precision == "int8" else []
-    compared = export(wild(), folder, ExportOptions(case.precision), real)
+    compared = export_onnx(wild(), folder, ExportOptions(case.precision), real)
     assert compared.top1 >= MIN_AGREEMENT and compared.real == bool(real)
     yield folder
 
@@ -207,7 +207,7 @@ def test_an_export_of_less_than_float32_says_what_it_is_and_stays_it(
             open_backend(model, **arguments)
     turned = {name: -array if name == "head.weight" else array for name, array in wild().tensors.items()}
     with pytest.raises(ModelError, match=r"int8 is refused: it agrees .* on 0 of 3|does not answer as Torch"):
-        compare(Checkpoint(wild().spec, turned), load_checkpoint(model), clips(3), case.precision)
+        compare_with_torch(Checkpoint(wild().spec, turned), load_checkpoint(model), clips(3), case.precision)
     with pytest.raises(ModelError, match="takes clips of 7x34x34 alone"):
         backend.run(np.zeros((1, 7, 34, 66, 3), np.uint8))
 
@@ -231,7 +231,7 @@ def test_an_export_of_paddles_file_predicts_the_references_top_five(shared: Path
     video = shared / "clips" / "archery__022.avi"
     checkpoint = load_checkpoint(shared / "golden" / "paddle_mini.pdparams")
     windows = sample_windows([os.fsencode(video)], checkpoint.spec, 2)
-    compared = export(checkpoint, tmp_path / "mini", ExportOptions(), windows)
+    compared = export_onnx(checkpoint, tmp_path / "mini", ExportOptions(), windows)
     assert compared.real and compared.logits < 1e-4
     backend = open_backend(tmp_path / "mini", device="cpu")
     assert backend.name == "onnx"
@@ -261,9 +261,9 @@ def test_the_best_class_of_real_windows_is_the_same(
     options = ExportOptions(precision)
     if name != "starter" and precision == "int8":
         # an export may be refused: the best two of 400 random classes may be too close for int8
-        assert agreement(checkpoint, write(checkpoint, tmp_path, options), windows) >= 0.9
+        assert agreement(checkpoint, write_onnx(checkpoint, tmp_path, options), windows) >= 0.9
         return
-    compared = export(checkpoint, tmp_path / "out", options, windows)
+    compared = export_onnx(checkpoint, tmp_path / "out", options, windows)
     assert compared.top1 >= (MIN_AGREEMENT if precision == "int8" else 0.98)
     assert precision != "fp32" or compared.logits < 1e-4
 

@@ -19,7 +19,7 @@ from helpers.reference import random_tensors
 from helpers.small_model import LABELS, make_model
 
 from vtag.engine.backends.export.graph import Graph
-from vtag.engine.backends.export.onnx_writer import ExportOptions, compare, export
+from vtag.engine.backends.export.onnx_writer import ExportOptions, compare_with_torch, export_onnx
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.onnx_session import cuda_cards
 from vtag.engine.backends.protocol import Backend
@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample model as an ONNX folder."""
     folder = tmp_path_factory.mktemp("exported") / "sample"
-    export(load_checkpoint(model), folder, ExportOptions(), [])
+    export_onnx(load_checkpoint(model), folder, ExportOptions(), [])
     return folder
 
 
@@ -90,7 +90,7 @@ def test_the_graph_pads_rolls_and_cuts_as_the_network_does(
 
 
 def test_a_file_of_a_fixed_batch_takes_any_number_of_clips(model: Path, tmp_path: Path) -> None:
-    export(load_checkpoint(model), tmp_path / "two", ExportOptions(batch=2), [])
+    export_onnx(load_checkpoint(model), tmp_path / "two", ExportOptions(batch=2), [])
     assert load_checkpoint(tmp_path / "two").onnx.batch == 2
     torchs = open_backend(model, device="cpu", precision="fp32")
     for count in (1, 2, 5):
@@ -267,9 +267,9 @@ def test_a_file_that_does_not_answer_as_torch_does_is_told(model: Path, exported
     )
     spoiled = {**original.tensors, table: original.tensors[table][::-1].copy()}
     # the same bias for all pairs changes nothing
-    compare(changed_checkpoint, load_checkpoint(exported), clips(2), "fp32")
+    compare_with_torch(changed_checkpoint, load_checkpoint(exported), clips(2), "fp32")
     with pytest.raises(ModelError, match="does not answer as Torch does"):
-        compare(Checkpoint(original.spec, spoiled), load_checkpoint(exported), clips(2), "fp32")
+        compare_with_torch(Checkpoint(original.spec, spoiled), load_checkpoint(exported), clips(2), "fp32")
 
 
 # --- from the command line, and without torch -------------------------------------------------------------------

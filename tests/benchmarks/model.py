@@ -20,7 +20,7 @@ import torch
 from machine import facts, matrix_rate, median_s, print_table, torchvision_swin3d
 
 from vtag.engine.backends.bf16 import processor_has_bf16
-from vtag.engine.backends.export.onnx_writer import ExportOptions, write
+from vtag.engine.backends.export.onnx_writer import ExportOptions, write_onnx
 from vtag.engine.backends.onnx_backend import OnnxBackend
 from vtag.engine.backends.protocol import Backend
 from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers
@@ -83,7 +83,7 @@ def with_onnx(plain: VideoSwin, pixels: torch.Tensor, rounds: int) -> dict[str, 
         name = f"vtag onnx {precision}"
         with tempfile.TemporaryDirectory() as folder:
             backend = OnnxBackend(
-                write(checkpoint_of(plain), Path(folder), ExportOptions(precision)), device="cpu"
+                write_onnx(checkpoint_of(plain), Path(folder), ExportOptions(precision)), device="cpu"
             )
             found[name] = median_s(partial(backend.run, pixels.numpy()), rounds)
             found |= at_once(name, backend, pixels, rounds)

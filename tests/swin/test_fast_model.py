@@ -242,11 +242,11 @@ def test_a_scan_computes_as_the_one_before_it_however_busy_the_machine_is(
     monkeypatch: pytest.MonkeyPatch, vtag_home: Path
 ) -> None:
     monkeypatch.setattr(bf16, "processor_has_bf16", lambda: True)
-    assert bf16._measured_gain() > 0
+    assert bf16._measure_gain() > 0
     for gain, expected in ((2.0, "bf16"), (0.9, "fp32")):
-        monkeypatch.setattr(bf16, "_measured_gain", lambda gain=gain: gain)
+        monkeypatch.setattr(bf16, "_measure_gain", lambda gain=gain: gain)
         assert choose_precision("auto", torch.device("cpu")) == expected
-        monkeypatch.setattr(bf16, "_measured_gain", lambda: 1 / 0)  # it is not measured again
+        monkeypatch.setattr(bf16, "_measure_gain", lambda: 1 / 0)  # it is not measured again
         assert choose_precision("auto", torch.device("cpu")) == expected
         (gain_file,) = (vtag_home / "cache").iterdir()
         gain_file.unlink()

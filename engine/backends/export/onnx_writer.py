@@ -64,7 +64,7 @@ class ExportComparison:
     top1: float
 
 
-def export(
+def export_onnx(
     checkpoint: Checkpoint, folder: Path, options: ExportOptions, windows: Sequence[NDArray[np.uint8]]
 ) -> ExportComparison:
     """Write `checkpoint` to `folder` as `model.onnx` and `model.json`. The folder appears complete or not at all.
@@ -85,24 +85,26 @@ def export(
             f"{MIN_WINDOWS}: give more videos with --clips, or scan some first"
         )
     with atomic_folder(folder) as new:
-        exported = write(checkpoint, new, options)
+        exported = write_onnx(checkpoint, new, options)
         real = list(windows[:MAX_WINDOWS])
         clips = real or wave_clips(_clip_size(checkpoint, options), _WAVE_CLIPS)
-        compared = replace(compare(checkpoint, exported, clips, options.precision), real=bool(real))
+        compared = replace(
+            compare_with_torch(checkpoint, exported, clips, options.precision), real=bool(real)
+        )
         details = {**_file_details(checkpoint, options), "compared": asdict(compared)}
         write_spec(new, exported.spec, ONNX_FILE, {"onnx": details})
     return compared
 
 
-def write(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Checkpoint:
-    """Write `checkpoint` into the empty `folder` as `export` does, without the comparison; returns it as read back.
+def write_onnx(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Checkpoint:
+    """Write `checkpoint` into the empty `folder` as `export_onnx` does, but compare nothing. Returns it as read back.
 
     Raises ModelError if the file is not sound.
     """
-    spec = spec_for(checkpoint.spec, options.clip)
+    spec = spec_for_clip(checkpoint.spec, options.clip)
     model = _graph(checkpoint, _clip_size(checkpoint, options), options)
     if options.precision == "int8":
-        model = _quantised(model, folder)
+        model = _quantise(model, folder)
     _add_duplicate_weights(model, checkpoint, only_head=options.precision != "fp32")
     _describe(model, spec, options)
     onnx.checker.check_model(model, full_check=True)
@@ -115,7 +117,7 @@ def write(checkpoint: Checkpoint, folder: Path, options: ExportOptions) -> Check
 
 def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
     """Raise ModelError if a model cannot be exported with these options."""
-    if not checkpoint.is_whole:
+    if not checkpoint.has_backbone:
         raise ModelError("this model is an ONNX file of less than float32: export the one that it came from")
     if options.precision not in PRECISIONS:
         raise ModelError(
@@ -127,7 +129,7 @@ def check_options(checkpoint: Checkpoint, options: ExportOptions) -> None:
         raise ModelError(f"the opset {options.opset} is none of {OPSETS.start} to {OPSETS.stop - 1}")
 
 
-def spec_for(spec: ModelSpec, clip: tuple[int, int, int] | None) -> ModelSpec:
+def spec_for_clip(spec: ModelSpec, clip: tuple[int, int, int] | None) -> ModelSpec:
     """The spec of a model for clips T, H, W. A square is the new crop, and the short side changes in proportion."""
     if clip is None or clip[1] != clip[2] or clip[1] == spec.crop:
         return spec
@@ -224,7 +226,7 @@ def _options_json(options: ExportOptions) -> dict[str, Any]:
     }
 
 
-def _quantised(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
+def _quantise(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     """The network with matrices in int8 and activations quantised dynamically. The head stays in float32."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -269,7 +271,7 @@ def _add_duplicate_weights(model: onnx.ModelProto, checkpoint: Checkpoint, *, on
             model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
 
 
-def compare(
+def compare_with_torch(
     checkpoint: Checkpoint, exported: Checkpoint, clips: Sequence[NDArray[np.uint8]], precision: str
 ) -> ExportComparison:
     """Run Torch and `exported` on the same clips on the CPU.

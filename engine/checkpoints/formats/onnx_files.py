@@ -98,7 +98,7 @@ def read_onnx(handle: BinaryIO, size: int) -> OnnxFile:
     )
 
 
-def graph_of(
+def matching_graph(
     file: OnnxFile, sizes: SwinSizes, path: Path, spec_json: Mapping[str, Any], sha256: str
 ) -> OnnxGraph:
     """The graph of a model of these sizes. `spec_json` is its model.json. Raises ModelError if they do not fit."""

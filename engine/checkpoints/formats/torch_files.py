@@ -112,7 +112,7 @@ def read_torch_zip(handle: BinaryIO, size: int) -> Any:
 
     storages: dict[str, _Storage] = {}
 
-    def storage_of(identity: Any) -> _Storage:
+    def load_storage(identity: Any) -> _Storage:
         storage = _storage(identity, storages, fields=5)
         info = members.get(f"data/{storage.key}")
         if info is None or info.file_size != storage.numel * item_bytes(storage.dtype):
@@ -120,7 +120,7 @@ def read_torch_zip(handle: BinaryIO, size: int) -> Any:
         return storage
 
     with _zip_errors(), archive.open(pickled) as stream:
-        tree = read_pickle(BoundedReader(stream, pickled.file_size), _allowed_names(fetch), storage_of)
+        tree = read_pickle(BoundedReader(stream, pickled.file_size), _allowed_names(fetch), load_storage)
         stream.read()  # zipfile compares the CRC at the end
         return tree
 
