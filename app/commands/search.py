@@ -65,6 +65,8 @@ def search(
             videos = [[moment] for moment in rows]
         if not videos:
             complain(_explain_empty_result(reader, text))
+        for line in _everyday_notices(reader, text):
+            say(line)
         if notice := _coverage_notice(reader):
             say(notice)
     moments = [moment for video in videos for moment in video]
@@ -78,6 +80,17 @@ def search(
         results.put_moments(moments, json=json)
     if open_ and moments:
         player.play(moments[0].path, moments[0].start_ms)
+
+
+def _everyday_notices(reader: sqlite3.Connection, text: str) -> list[str]:
+    """A line for each term that is an everyday phrase: the labels that were searched, as a query to edit."""
+    from vtag.engine.library.search.moments import everyday_terms
+
+    notices = []
+    for term, labels in everyday_terms(reader, text):
+        alternatives = " OR ".join(f'"{printable(label)}"' for label in labels)
+        notices.append(f"{printable(term)}: searched as {alternatives}")
+    return notices
 
 
 def _coverage_notice(reader: sqlite3.Connection) -> str:

@@ -17,7 +17,7 @@ from vtag.engine.library import page_queries
 from vtag.engine.library.analysis import similar
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.search import labels
-from vtag.engine.library.search.moments import search
+from vtag.engine.library.search.moments import everyday_terms, search
 from vtag.engine.library.search.query import parse
 from vtag.engine.models.registry import STARTER, installed_models
 from vtag.engine.text import display_path
@@ -81,9 +81,17 @@ def show_results(library: Path, form: SearchForm, pages: int = 1) -> str:
             moments = search(reader, form.as_query(), limit=limit + 1)
         except QueryError as error:
             return note(str(error), is_error=True)
+        meanings = suggestion_rows(
+            [
+                (f"“{text}” searched as", [(label, quote_label(label)) for label in names])
+                for text, names in everyday_terms(reader, form.q)
+            ]
+        )
         if moments:
             cards = map(moment_card, moments[:limit])
-            return gallery(cards, name="Moments found", has_more=len(moments) > limit)
+            return meanings + gallery(cards, name="Moments found", has_more=len(moments) > limit)
+        if meanings:
+            return meanings + note("No moment of these labels was found.")
         similar_labels = labels.nearest_labels(reader, form.q)
         hint = f" Similar labels: {', '.join(similar_labels)}." if similar_labels else ""
         return note(f"No moment fits this search.{hint}")

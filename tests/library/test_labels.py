@@ -7,7 +7,6 @@ import sqlite3
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +21,6 @@ from vtag.engine.library.search import labels
 from vtag.engine.library.search.evaluate import label_ids_of_term
 from vtag.engine.library.search.moments import label_counts
 from vtag.engine.library.search.query import parse, terms_of
-from vtag.engine.library.store import heads
 from vtag.engine.swin.config import NONE_OF_THESE
 from vtag.engine.text import normalize_label
 from vtag.trainer.data.dataset import label_from_name
@@ -178,18 +176,3 @@ def test_a_label_has_one_form_at_every_door(library: Library, vtag_home: Path, w
 @given(st.text())
 def test_the_normal_form_of_a_label_is_its_own_normal_form(text: str) -> None:
     assert normalize_label(normalize_label(text)) == normalize_label(text)
-
-
-def test_the_labels_of_a_model_are_compared_in_their_normal_form(library: Library) -> None:
-    spec = {"labels": ["Cafe\u0301", "yoga"], "label_thresholds": {"Cafe\u0301": 0.4}}
-    weight, bias = np.zeros((2, 4), np.float32), np.zeros(2, np.float32)
-    model = heads.save_model(
-        library, name="m", source="m", backbone_hash="b", head_hash="h", spec=spec, weight=weight, bias=bias
-    )
-    head = heads.load_head(library, model)
-    assert head.labels == ("Caf\u00e9", "yoga") and head.label_thresholds == {"Caf\u00e9": 0.4}
-    assert resolve_label(library, "CAFE\u0301") == "Caf\u00e9"
-    assert [name for (name,) in library.connection.execute("SELECT name FROM labels")] == [
-        "Caf\u00e9",
-        "yoga",
-    ]

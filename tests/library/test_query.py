@@ -17,6 +17,7 @@ from vtag.engine.errors import QueryError
 from vtag.engine.library import migrations
 from vtag.engine.library.search import evaluate, query, sequence
 from vtag.engine.library.search.moments import Moment, search, search_videos
+from vtag.engine.library.search.phrases import find_meanings
 from vtag.engine.library.search.query import parse
 
 Text, Score = query.TextTerm, query.ScoreFilter
@@ -171,10 +172,12 @@ def test_a_search_agrees_with_the_brute_force(
     reader = _library(segments)
     expected = _expected_facts(tree, segments)
     moments = search(reader, text, limit=None)
-    assert [_facts(m) for m in moments] == expected
-    assert [_facts(m) for m in search(reader, text, limit=2)] == expected[:2]
+    # best first, then by the first segment; alternatives that begin with the same segment come in any order
+    assert [(-m.score, m.id) for m in moments] == sorted((-m.score, m.id) for m in moments)
+    assert sorted((-m.score, m.id, _facts(m)) for m in moments) == expected
+    assert search(reader, text, limit=2) == moments[:2]
     grouped = search_videos(reader, text, limit=None)
-    assert {_facts(m) for video in grouped for m in video} == set(expected)
+    assert {_facts(m) for video in grouped for m in video} == {facts for _, _, facts in expected}
     assert [max(m.score for m in video) for video in grouped] == sorted(
         (max(m.score for m in video) for video in grouped), reverse=True
     )
@@ -242,7 +245,8 @@ def _facts(m: Moment) -> Facts:
 Chain = tuple[int, ...]  # indices of segments
 
 
-def _expected_facts(tree: query.Node, segments: list[GeneratedSegment]) -> list[Facts]:
+def _expected_facts(tree: query.Node, segments: list[GeneratedSegment]) -> list[tuple[float, int, Facts]]:
+    """Negative score, id of the first segment, and facts of each moment, sorted."""
     chains: set[Chain] = set()
     for content in range(len(VIDEOS)):
         video = [i for i, seg in enumerate(segments) if seg.content == content]
@@ -252,7 +256,8 @@ def _expected_facts(tree: query.Node, segments: list[GeneratedSegment]) -> list[
     for chain in ordered:
         if not any(_is_duplicate(chain, other, segments) for other in distinct):
             distinct.append(chain)
-    return [_facts_of(chain, segments) for chain in distinct]
+    moments = [(_facts_of(chain, segments), chain[0] + 1) for chain in distinct]
+    return sorted((-facts[4], first_id, facts) for facts, first_id in moments)
 
 
 def _is_duplicate(a: Chain, b: Chain, segments: list[GeneratedSegment]) -> bool:
@@ -340,7 +345,9 @@ def _chains(steps: list[list[Chain]], gaps: tuple[int, ...], segments: list[Gene
 def _matches(node: query.TextTerm | query.LabelTerm, label: str) -> bool:
     if isinstance(node, query.LabelTerm):
         return label.startswith(node.pattern[:-1]) if node.pattern.endswith("*") else label == node.pattern
-    return all(text in label for text in node.texts)
+    if any(all(text in other for text in node.texts) for other in LABELS):
+        return all(text in label for text in node.texts)
+    return label in {meaning.label for meaning in find_meanings(" ".join(node.texts), LABELS)}
 
 
 def _passes(seg: GeneratedSegment, filters: list[query.Node]) -> bool:

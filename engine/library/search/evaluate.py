@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from vtag.engine.errors import QueryError
 from vtag.engine.library.search import filters, query, sequence
-from vtag.engine.library.search.labels import matching_label_ids
+from vtag.engine.library.search.labels import everyday_label_ids, matching_label_ids
 from vtag.engine.library.search.query import Node, Term
 from vtag.engine.library.search.rows import BY_SCORE, COLUMNS, Condition, Order, SegmentRow, merge_sorted
 from vtag.engine.text import normalize_label, printable
@@ -204,12 +204,13 @@ def _join_conditions(operator: str, conditions: Iterable[Condition]) -> Conditio
 def label_ids_of_term(reader: sqlite3.Connection, term: Term) -> set[int]:
     """Ids of the labels that a term matches.
 
-    `label:` matches whole names, with wildcards. If no label has such a name, it is searched as text.
+    `label:` matches whole names, with wildcards. If no label has such a name, it is searched as text. A text that no
+    name contains is taken for an everyday phrase.
     """
     if term == _ANY_LABEL:
         return {row[0] for row in reader.execute("SELECT id FROM labels")}
     if isinstance(term, query.TextTerm):
-        return matching_label_ids(reader, term.texts)
+        return matching_label_ids(reader, term.texts) or set(everyday_label_ids(reader, " ".join(term.texts)))
     pattern = re.compile(fnmatch.translate(normalize_label(term.pattern).casefold()))
     rows = reader.execute("SELECT id, name FROM labels")
     label_ids = {label_id for label_id, name in rows if pattern.match(name.casefold())}

@@ -14,6 +14,7 @@ from pathlib import Path
 from vtag.assets import asset
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
+from vtag.engine.library.search.phrases import find_meanings
 from vtag.engine.paths import home
 from vtag.engine.text import display_path, has_letters, normalize_label, printable, read_text_file
 
@@ -69,6 +70,12 @@ def matching_label_ids(reader: sqlite3.Connection, words: Sequence[str], *, phra
     if not label_ids and len(phrases) > 1:
         label_ids = set.intersection(*(_label_ids_with(reader, synonyms, [text]) for text in phrases))
     return label_ids
+
+
+def everyday_label_ids(reader: sqlite3.Connection, text: str) -> list[int]:
+    """Ids of the labels that an everyday phrase means, best first; see `phrases.find_meanings`."""
+    ids = {name: label_id for label_id, name in reader.execute("SELECT id, name FROM labels")}
+    return [ids[meaning.label] for meaning in find_meanings(normalize_text(text), ids)]
 
 
 def library_thresholds(reader: sqlite3.Connection) -> dict[str, float]:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vtag.engine.library.search.evaluate import QueryEvaluator, label_ids_of_term, model_condition
-from vtag.engine.library.search.labels import matching_label_ids, normalize_text
-from vtag.engine.library.search.query import LabelTerm, Node, Term, parse, terms_of
+from vtag.engine.library.search.labels import everyday_label_ids, matching_label_ids, normalize_text
+from vtag.engine.library.search.query import LabelTerm, Node, Term, TextTerm, parse, terms_of
 from vtag.engine.library.search.rows import (
     BY_LENGTH,
     BY_SCORE,
@@ -115,6 +115,17 @@ def _newest_first(evaluator: QueryEvaluator, node: Node, condition: Condition) -
 def match_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, bool]]:
     """The terms of a query as typed, and whether each matches any label. Raises QueryError."""
     return [(_term_text(term), bool(label_ids_of_term(reader, term))) for term in terms_of(parse(query))]
+
+
+def everyday_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, list[str]]]:
+    """The terms of a query that are everyday phrases, each with the labels that it means. Raises QueryError."""
+    names = dict(reader.execute("SELECT id, name FROM labels"))
+    phrases = []
+    for term in terms_of(parse(query)):
+        if isinstance(term, TextTerm) and not matching_label_ids(reader, term.texts):
+            label_ids = everyday_label_ids(reader, " ".join(term.texts))
+            phrases.append((_term_text(term), [names[label_id] for label_id in label_ids]))
+    return [(text, labels) for text, labels in phrases if labels]
 
 
 def _term_text(term: Term) -> str:
