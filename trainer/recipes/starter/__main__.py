@@ -15,6 +15,7 @@ from vtag.trainer.recipes.starter.finish import release
 
 STAGES = {
     "views": pipeline.views,
+    "teach": pipeline.teach,
     "imitate": pipeline.imitate,
     "tune": pipeline.tune,
     "release": release,
@@ -22,16 +23,17 @@ STAGES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the stages asked for, or all. A stage that was broken off goes on; `views` is not made twice."""
+    """Run the stages asked for, or all. A stage that was broken off goes on; footage is looked at once."""
     parser = argparse.ArgumentParser(prog="python -m vtag.trainer.recipes.starter", description=__doc__)
     parser.add_argument("stages", nargs="*", help="default: all of them, in order")
     parser.add_argument("--shared", type=Path, required=True, help="the folder that holds train and stills")
     parser.add_argument("--work", type=Path, required=True, help="for decoded footage and states (10 GB)")
     parser.add_argument("--out", type=Path, default=Path("assets/starter"), help="the model folder")
+    parser.add_argument("--pose", type=Path, help="the unpacked npm package of the teacher of motion")
     parser.add_argument("--begin", type=Path, help="an earlier starter's folder, to teach its backbone on")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: as torch finds right")
-    parser.add_argument("--imitate-minutes", type=float, default=49.0)
+    parser.add_argument("--imitate-minutes", type=float, default=150.0)
     parser.add_argument("--tune-minutes", type=float, default=96.0)
     parser.add_argument("--scale", type=int, default=1, help="batches this many times as large (8 on a GPU)")
     parser.add_argument("--seed", type=int, default=0)
@@ -45,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shared=given.shared,
         work=given.work,
         out=given.out,
+        pose=given.pose,
         begin=given.begin,
         device=torch.device(device),
         seed=given.seed,
@@ -53,8 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     plan = replace(plan, imitate_batch=plan.imitate_batch * given.scale, tune_scale=given.scale)
     for stage in given.stages or STAGES:
-        if stage == "views" and not given.stages and (plan.work / "footage.pkl").exists():
-            continue
         STAGES[stage](plan)
 
 

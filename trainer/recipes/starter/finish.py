@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,18 +20,19 @@ from vtag.engine.checkpoints.load import load_checkpoint, save_model_folder
 from vtag.engine.library.database import Library
 from vtag.engine.library.search import moments as search
 from vtag.engine.scan.model_selection import register_model
-from vtag.engine.scan.options import ScanOptions
-from vtag.engine.scan.scan import scan
+from vtag.engine.scan.scan import ScanOptions, scan
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
 from vtag.trainer.data.dataset import Dataset, LabelledClip, label_from_name
 from vtag.trainer.evaluation.evaluate import Evaluation, evaluate
-from vtag.trainer.recipes.starter.data import merged_labels
-from vtag.trainer.recipes.starter.head import Shipped, Sight, look, said_with_hindsight, ship_head
+from vtag.trainer.recipes.starter.action_head import Shipped, Sight, look, ship_head
 from vtag.trainer.recipes.starter.imitate import Imitator
+from vtag.trainer.recipes.starter.material import UNNAMED, Footage, open_footage
+from vtag.trainer.recipes.starter.measure import held_clips, held_numbers, measure_held
 from vtag.trainer.recipes.starter.optim import save_atomically
-from vtag.trainer.recipes.starter.pipeline import Material, Plan, load_material
+from vtag.trainer.recipes.starter.pipeline import Plan
 from vtag.trainer.recipes.starter.release import RATE
 from vtag.trainer.recipes.starter.student import CROP, FRAMES, Student, student_sizes
+from vtag.trainer.recipes.starter.sure import score_held, sure_table
 
 log = logging.getLogger(__name__)
 
@@ -38,27 +41,45 @@ LICENCE = "research footage and pictures of several data sets: see README.md bes
 
 def release(plan: Plan) -> None:
     """Write `plan.out` (float16 weights, model.json) and `numbers.json` with all that was measured."""
-    material = load_material(plan)
-    student = load_student(plan.work / "tune.pt", len(material.labels) + 1)
-    shipped = ship_head(student, material, sight_of(plan, student, material))
+    footage = open_footage(plan.work, seed=plan.seed)
+    student = load_student(plan.work / "tune.pt", len(footage.labels) + 1)
+    apart = measure_held(student, footage)
+    sight = sight_of(plan, student, footage)
+    shipped = ship_head(student, footage, sight)
     card = plan.out / "README.md"
     written = card.read_bytes() if card.exists() else b""
     checkpoint = to_checkpoint(student, shipped)
     save_model_folder(checkpoint, plan.out, dtype=np.float16)
     if written:  # the folder is replaced whole; a person wrote the card
         card.write_bytes(written)
-    numbers = measure_release(plan, material)
-    numbers["held_back"]["top1_with_no_label_merged"] = shipped.unmerged_top1
+    numbers = measure_release(plan, footage)
+    save_sure(plan, student, shipped, footage)
+    numbers["held_back"]["with_no_label_merged"] = asdict(apart)
+    numbers["pictures"] = {
+        label_from_name(label): {"precision_of_first_ten": first, "average_precision": mean}
+        for label, (first, mean) in sight.precision.items()
+    }
     (plan.out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     log.info("release: top-1 %.1f %%, %s", 100 * numbers["held_back"]["top1"], numbers["other_footage"])
 
 
-def sight_of(plan: Plan, student: Student, material: Material) -> Sight:
+def save_sure(plan: Plan, student: Student, shipped: Shipped, footage: Footage) -> None:
+    """Keep for each label from which score it can be trusted, beside the states: no format of a model says so yet."""
+    seeing = copy.deepcopy(student).to(torch.bfloat16)
+    found, nothing = score_held(seeing, footage, np.random.default_rng(plan.seed))
+    became = np.array([shipped.of.get(label, len(shipped.labels)) for label in [*footage.labels, ""]])
+    known = found.truth != UNNAMED
+    found.truth[known] = became[found.truth[known]]
+    table = sure_table(found, nothing, shipped.labels)
+    (plan.work / "sure.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def sight_of(plan: Plan, student: Student, footage: Footage) -> Sight:
     """What the network sees; looked at once for each state of stage 2."""
     path = plan.work / "sight.pt"
     if path.exists() and path.stat().st_mtime > (plan.work / "tune.pt").stat().st_mtime:
         return cast(Sight, torch.load(path, weights_only=False))
-    sight = look(student, material, np.random.default_rng(plan.seed))
+    sight = look(student, footage, np.random.default_rng(plan.seed))
     save_atomically(sight, path)
     return sight
 
@@ -90,9 +111,9 @@ def to_checkpoint(student: Student, shipped: Shipped) -> Checkpoint:
     return Checkpoint(spec, student.swin.arrays())
 
 
-def measure_release(plan: Plan, material: Material) -> dict[str, Any]:
+def measure_release(plan: Plan, footage: Footage) -> dict[str, Any]:
     """What `vtag eval --protocol test --among-classes` and `vtag scan` find with the model that was written."""
-    held = [item for item, out in zip(material.clips, material.held, strict=True) if out]
+    held = [footage.stores["train"].items[i] for i in held_clips(footage)]
     clips = tuple(LabelledClip(item.path, label_from_name(item.label), item.source) for item in held)
     dataset = Dataset(clips, tuple(sorted({clip.label for clip in clips})))
     backend = open_backend(plan.out, precision="fp32")
@@ -112,21 +133,18 @@ def measure_release(plan: Plan, material: Material) -> dict[str, Any]:
         },
         "held_back_scanned": check_footage(plan, [(clip.path, clip.label) for clip in clips]),
         "other_footage": check_footage(plan, other_footage(plan.shared / "clips")),
-        "teacher": measure_teacher(material),
+        "teacher": measure_teacher(plan, footage),
     }
 
 
-def measure_teacher(material: Material) -> dict[str, float]:
-    """What probes of the teacher say of clips whose sources they had not seen; labels merged as they are shipped."""
-    shipped, became = merged_labels(material.labels)
-    of, truth = np.array(became), material.truth[material.train]
-    shares = material.shares[torch.from_numpy(material.train)]
-    merged = torch.zeros(len(shares), len(shipped)).index_add_(1, torch.from_numpy(of), shares)
-    return {
-        "clips": len(truth),
-        "top1": float((merged.argmax(1).numpy() == of[truth]).mean()),
-        "said_with_hindsight": said_with_hindsight(merged, of[truth]),
-    }
+def measure_teacher(plan: Plan, footage: Footage) -> dict[str, float]:
+    """What the teacher of clips, who did not see their sources, says of those held back; labels merged as shipped."""
+    shares = torch.load(plan.work / "opinions.pt", weights_only=False).both
+    chosen, store = held_clips(footage), footage.stores["train"]
+    labels = sorted({store.items[i].label for i in chosen})
+    columns = [footage.clip_labels.index(label) for label in labels]
+    truth = np.array([labels.index(store.items[i].label) for i in chosen])
+    return asdict(held_numbers(shares[torch.from_numpy(chosen)][:, columns].numpy(), truth, labels))
 
 
 def check_footage(plan: Plan, shown: Sequence[tuple[Path, str]]) -> dict[str, Any]:

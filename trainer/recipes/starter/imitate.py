@@ -4,30 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vtag.trainer.recipes.starter.optim import Trainee, learning_rate
-from vtag.trainer.recipes.starter.student import Student
+from vtag.trainer.recipes.starter.student import Seen, Student
+from vtag.trainer.recipes.starter.views import AXES
 
-TARGET_AXES = 256  # of the teacher's 1280
+TARGET_AXES = AXES  # of the teacher's 1280
 MAP_AXES = 64  # the first of them, wanted in each place of its 7 x 7 map as well
+JOINTS = 14  # of `people`, the Leeds Sports Pose set's
 LEAST_PART = 0.35  # of a view's area
-PATCHED = 0.5  # share of the views into which a part of another is pasted: there is no end of these
+PASTED = 0.5  # share of the views into which a part of another is pasted: there is no end of these
 GREY = 0.1  # share of the clips without colours: old films have none
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @dataclass
 class Views:
-    """Pictures with their targets; the targets are scaled to a mean square of one."""
+    """Pictures with their targets; the targets are scaled to a mean square of one.
 
-    pixels: Tensor  # uint8 [N, S, S, 3]
-    maps: Tensor  # float16 [N, 7, 7, TARGET_AXES]; their means have a mean square of one
+    `follow` is the view of a later moment of the same camera, or the view itself. `joints` are places in the view,
+    0 to 1 from its left and top, NaN where nobody knows.
+    """
+
+    pixels: npt.NDArray[np.uint8]  # [N, S, S, 3], on disk
+    maps: npt.NDArray[np.float16]  # [N, 7, 7, TARGET_AXES], on disk; their means have a mean square of one
     map_scale: float  # the root mean square of the first MAP_AXES in one place
-    labels: Tensor  # int64 [N]
+    change_scale: float  # the root mean square of how the pooled answer changes from a view to what follows
+    labels: Tensor  # int64 [N], -100: no name
+    follow: Tensor  # int64 [N]
+    joints: Tensor  # float32 [N, JOINTS, 2]
 
 
 class Imitator(nn.Module):
@@ -38,7 +50,9 @@ class Imitator(nn.Module):
         self.student = student
         feature_dim = student.swin.sizes.feature_dim
         self.to_map = nn.Linear(student.middle_dim, MAP_AXES)
+        self.to_joints = nn.Linear(student.middle_dim, JOINTS)
         self.to_pooled = nn.Linear(feature_dim, TARGET_AXES)
+        self.to_change = nn.Linear(feature_dim, TARGET_AXES)
         self.to_label = nn.Linear(feature_dim, labels)
 
 
@@ -49,42 +63,82 @@ class ViewBatch:
     clips: Tensor  # bf16 [B, 2, S, S, 3]
     maps: Tensor  # [B, 7, 7, MAP_AXES], mean square one
     pooled: Tensor  # [B, TARGET_AXES], mean square about one
+    change: (
+        Tensor  # [B, TARGET_AXES], of the pooled answer from the first frame to the second; zeros for a still
+    )
+    moves: Tensor  # bool [B], whether the second frame is another one
     labels: Tensor  # int64 [B]
+    places: Tensor  # [B, JOINTS, 49], where the joints are; zeros where nobody knows
 
 
-def imitation_loss(model: Imitator, batch: ViewBatch) -> Tensor:
-    """How far the student is from the teacher on clips of one or more patches in time."""
-    seen = model.student(batch.clips)
-    places = F.mse_loss(model.to_map(seen.middle).float().mean(1), batch.maps)
+def imitation_loss(model: Imitator, batch: ViewBatch, seen: Seen) -> Tensor:
+    """How far `seen`, what the student made of the batch, is from the teacher."""
+    middle = seen.middle.mean(1)
+    in_place = F.mse_loss(model.to_map(middle).float(), batch.maps)
     answer = model.to_pooled(seen.features).float()
     whole = F.mse_loss(answer, batch.pooled) + 2 * (1 - F.cosine_similarity(answer, batch.pooled)).mean()
-    named = F.cross_entropy(model.to_label(seen.features).float(), batch.labels, label_smoothing=0.1)
-    return 0.5 * places + whole + 0.3 * named
+    change = model.to_change(seen.features).float() - batch.change
+    moved = change[batch.moves].pow(2).mean() if batch.moves.any() else 0.0
+    named = F.cross_entropy(
+        model.to_label(seen.features).float(), batch.labels, label_smoothing=0.1, reduction="sum"
+    ) / len(batch.labels)
+    where = model.to_joints(middle).float().flatten(1, 2).log_softmax(1).transpose(1, 2)
+    lost = -(where * batch.places).sum() / batch.places.sum().clamp(min=1)
+    return cast(Tensor, 0.5 * in_place + whole + 0.5 * moved + 0.3 * named + 0.1 * lost)
 
 
 def batches(
-    views: Views, size: int, generator: torch.Generator, *, crop: int, device: torch.device
+    views: Views, chosen: Tensor, size: int, generator: torch.Generator, *, crop: int, device: torch.device
 ) -> Iterator[ViewBatch]:
-    """Endless batches of still clips of two frames: a part of each view, half of them mirrored, in new colours.
+    """Endless batches of two frames: a part of each view of `chosen`, half of them mirrored, in new colours.
 
     The teacher's map is cut as the view is, so that no step needs the teacher.
     """
-    size = min(size, len(views.pixels))
+    size = min(size, len(chosen))
     while True:
-        order = torch.randperm(len(views.pixels), generator=generator)
+        order = chosen[torch.randperm(len(chosen), generator=generator)]
         for start in range(0, len(order) - size + 1, size):
-            chosen = order[start : start + size]
-            parts = random_parts(size, generator)
-            pixels = cut_parts(views.pixels[chosen].to(device), parts, crop)
-            maps = cut_parts(views.maps[chosen].to(device), parts, 7)
-            patch(pixels, maps, generator)
-            clips = normalise(pixels[:, None], generator).expand(-1, 2, -1, -1, -1)
-            yield ViewBatch(
-                clips,
-                maps[..., :MAP_AXES] / views.map_scale,
-                maps.mean((1, 2)),
-                views.labels[chosen].to(device),
-            )
+            yield make_batch(views, order[start : start + size], generator, crop=crop, device=device)
+
+
+def make_batch(
+    views: Views, chosen: Tensor, generator: torch.Generator, *, crop: int, device: torch.device
+) -> ViewBatch:
+    """A batch of random parts of the views `chosen` [B]."""
+    follow = views.follow[chosen]
+    moves = follow != chosen
+    both = torch.cat([chosen, follow[moves]])
+    parts = random_parts(len(chosen), generator)
+    all_parts = torch.cat([parts, parts[moves]])
+    pixels = cut_parts(torch.from_numpy(views.pixels[both.numpy()]).to(device), all_parts, crop)
+    maps = cut_parts(torch.from_numpy(views.maps[both.numpy()]).to(device), all_parts, 7)
+    first, second = (torch.stack([part[: len(chosen)]] * 2, 1) for part in (pixels, maps))
+    first[moves, 1], second[moves, 1] = pixels[len(chosen) :], maps[len(chosen) :]
+    places = joint_places(views.joints[chosen], parts)
+    whole = paste(first, second, generator)
+    places[~whole] = 0  # a joint may be behind the part of another view
+    return ViewBatch(
+        normalise(first, generator),
+        second.mean(1)[..., :MAP_AXES] / views.map_scale,
+        second.mean((1, 2, 3)),
+        (second[:, 1] - second[:, 0]).mean((1, 2)) / views.change_scale,
+        moves.to(device),
+        views.labels[chosen].to(device),
+        places.to(device),
+    )
+
+
+def joint_places(joints: Tensor, parts: Tensor, *, cells: int = 7) -> Tensor:
+    """Where `joints` [B, J, 2] of whole views are in their `parts` [B, 2, 3]: shares of the cells, [B, J, cells^2].
+
+    A joint between cells belongs to the nearest ones, as bilinear interpolation has it. Zeros: not in the part.
+    """
+    centre, scale = parts[:, None, :, 2], parts[:, None, :, :2].diagonal(dim1=-2, dim2=-1)
+    at = ((2 * joints - 1 - centre) / scale + 1) / 2  # 0 to 1 across the part
+    inside = ((at >= 0) & (at <= 1)).all(-1)  # NaN is not
+    cell = (at.nan_to_num() * cells - 0.5).clamp(0, cells - 1)
+    near = (1 - (cell[..., None] - torch.arange(cells)).abs()).clamp(min=0)  # [B, J, 2, cells]
+    return (near[:, :, 1, :, None] * near[:, :, 0, None, :]).flatten(2) * inside[..., None]
 
 
 def random_parts(count: int, generator: torch.Generator) -> Tensor:
@@ -100,20 +154,24 @@ def random_parts(count: int, generator: torch.Generator) -> Tensor:
     return parts
 
 
-def patch(pixels: Tensor, maps: Tensor, generator: torch.Generator) -> None:
-    """Paste a part of another view, with its part of the map, into some of pixels [B, S, S, C] and maps [B, 7, 7, D].
+def paste(pixels: Tensor, maps: Tensor, generator: torch.Generator) -> Tensor:
+    """Paste a part of another view, with its part of the map, into some of pixels [B, T, S, S, C] and maps [B, T, 7,
+    7, D]. Returns which views stayed whole [B].
 
     CutMix (Yun et al., 2019) with targets that are exact but for what the teacher sees beyond a place's own part.
     """
-    cell = pixels.shape[1] // maps.shape[1]
+    cells = maps.shape[2]
+    cell = pixels.shape[2] // cells
     shown, wanted = pixels.clone(), maps.clone()
-    for i in torch.nonzero(torch.rand(len(pixels), generator=generator) < PATCHED).flatten().tolist():
+    whole = torch.rand(len(pixels), generator=generator) >= PASTED
+    for i in torch.nonzero(~whole).flatten().tolist():
         h, w = torch.randint(2, 6, (2,), generator=generator).tolist()
-        y, x = (int(torch.randint(maps.shape[1] - n + 1, (), generator=generator)) for n in (h, w))
+        y, x = (int(torch.randint(cells - n + 1, (), generator=generator)) for n in (h, w))
         other = int(torch.randint(len(pixels), (), generator=generator))
         rows, columns = slice(y * cell, (y + h) * cell), slice(x * cell, (x + w) * cell)
-        pixels[i, rows, columns] = shown[other, rows, columns]
-        maps[i, y : y + h, x : x + w] = wanted[other, y : y + h, x : x + w]
+        pixels[i, :, rows, columns] = shown[other, :, rows, columns]
+        maps[i, :, y : y + h, x : x + w] = wanted[other, :, y : y + h, x : x + w]
+    return whole
 
 
 def cut_parts(maps: Tensor, parts: Tensor, size: int) -> Tensor:
@@ -150,6 +208,6 @@ def imitate_step(trainee: Trainee, batch: ViewBatch, *, peak_lr: float, share: f
     """One step of stage 1; returns its loss."""
     model = trainee.model
     assert isinstance(model, Imitator)
-    loss = imitation_loss(model, batch)
+    loss = imitation_loss(model, batch, model.student(batch.clips))
     trainee.step(loss, learning_rate(peak_lr, share))
     return float(loss.detach())

@@ -1,4 +1,4 @@
-"""The judged protocol on held-back sources, and what a scan shows the network."""
+"""What a scan shows the network."""
 
 from __future__ import annotations
 
@@ -8,32 +8,10 @@ from torch import Tensor
 
 from vtag.trainer.recipes.starter.clips import SCAN_STEP
 from vtag.trainer.recipes.starter.data import Pixels
-from vtag.trainer.recipes.starter.imitate import normalise
-from vtag.trainer.recipes.starter.student import CROP, FRAMES, Student
+from vtag.trainer.recipes.starter.student import CROP, FRAMES
 from vtag.trainer.recipes.starter.views import resize
 
 RATE = 7.5  # frames a second of a scan: a window is 1.07 s, twice as long as the test's at 30 frames a second
-
-
-def view_scores(student: Student, views: Tensor, *, batch: int = 96) -> Tensor:
-    """Logits float32 [N, V, K] of views uint8 [N, V, T, H, W, 3]."""
-    n, v = views.shape[:2]
-    parts = views.flatten(0, 1).split(batch)
-    weight = next(student.parameters())
-    with torch.inference_mode():
-        logits = torch.cat(
-            [
-                student(normalise(part.to(weight.device)).to(weight.dtype)).logits.float().cpu()
-                for part in parts
-            ]
-        )
-    return logits.view(n, v, -1)
-
-
-def top1(logits: Tensor, labels: Tensor, actions: int) -> float:
-    """The share of logits [N, V, K] that is right, asking for the first `actions` classes; a mean over the views."""
-    shares = torch.softmax(logits[..., :actions], -1).mean(1)
-    return (shares.argmax(1) == labels).float().mean().item()
 
 
 def scan_windows(footage: Pixels) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vtag.engine.swin.architecture import Stage, VideoSwin, WindowAttention
 from vtag.engine.swin.config import SwinSizes
+from vtag.trainer.recipes.starter.gelu import quicken
 
 CROP = 112  # pixels: maps of 14, 7 and 4 places, so that the first two stages pad nothing
 FRAMES = 8
@@ -53,6 +54,7 @@ class Student(nn.Module):
         for module in self.swin.modules():
             if isinstance(module, WindowAttention):
                 module.attention = plain_attention
+        quicken(self.swin)
 
     @property
     def middle_dim(self) -> int:

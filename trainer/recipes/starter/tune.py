@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +12,6 @@ from vtag.trainer.recipes.starter.imitate import Imitator, ViewBatch, imitation_
 from vtag.trainer.recipes.starter.optim import Trainee, learning_rate
 
 SMOOTHING = 0.05
-FOLDS = 5
 MIXUP, CUTMIX = 0.5, 0.25  # shares of the clips
 
 
@@ -34,20 +32,6 @@ def fit_head(
         optimizer.step()
     weight, bias = weight.detach() / std, bias.detach()
     return weight, bias - weight @ mean
-
-
-def soft_labels(features: Tensor, labels: Tensor, sources: Sequence[str], classes: int) -> Tensor:
-    """What probes of the teacher that did not see a clip's source think it shows: shares [N, classes].
-
-    `features` [N, D] are the teacher's of whole clips. Folds are by source; the shares need no other temperature.
-    """
-    names = sorted(set(sources))
-    fold = torch.tensor([names.index(source) % FOLDS for source in sources])
-    shares = torch.empty(len(labels), classes)
-    for k in range(FOLDS):
-        weight, bias = fit_head(features[fold != k], labels[fold != k], classes)
-        shares[fold == k] = torch.softmax(features[fold == k] @ weight.T + bias, -1)
-    return shares
 
 
 def over_time(frames: Tensor) -> Tensor:
@@ -86,8 +70,13 @@ class ClipBatch:
     pooled: Tensor  # [B, TARGET_AXES], the teacher's of the whole clip, or zeros
 
 
-def tune_step(trainee: Trainee, batch: ClipBatch, views: ViewBatch, *, peak_lr: float, share: float) -> float:
-    """One step on clips and, so that what was learnt is kept, views; returns its loss."""
+def tune_step(
+    trainee: Trainee, batch: ClipBatch, views: ViewBatch, classes: Tensor, *, peak_lr: float, share: float
+) -> float:
+    """One step on clips and on views, which keep what was learnt and teach the labels of pictures; returns its loss.
+
+    `classes` [B] are the labels that the views show, -100 where they show none.
+    """
     model = trainee.model
     assert isinstance(model, Imitator)
     seen = model.student(batch.clips)
@@ -96,18 +85,8 @@ def tune_step(trainee: Trainee, batch: ClipBatch, views: ViewBatch, *, peak_lr: 
     known = batch.pooled.abs().sum(1) > 0
     alike = F.cosine_similarity(model.to_pooled(seen.features).float(), batch.pooled, dim=1)
     loss = loss + ((1 - alike) * known).sum() / known.sum().clamp(min=1)
-    loss = loss + 0.3 * imitation_loss(model, views)
+    seen = model.student(views.clips)
+    named = F.cross_entropy(seen.logits.float(), classes, label_smoothing=0.1, reduction="sum") / len(classes)
+    loss = loss + 0.5 * named + 0.3 * imitation_loss(model, views, seen)
     trainee.step(loss, learning_rate(peak_lr, share))
     return float(loss.detach())
-
-
-@torch.inference_mode()
-def run_clips(
-    forward: Callable[[Tensor], Tensor],
-    clips: Tensor,
-    normalise: Callable[[Tensor], Tensor],
-    *,
-    batch: int = 48,
-) -> Tensor:
-    """`forward` over uint8 clips [N, T, H, W, 3] in parts; float32 [N, ...]."""
-    return torch.cat([forward(normalise(part)).float() for part in clips.split(batch)])
