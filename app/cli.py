@@ -148,11 +148,7 @@ def _finish_writing() -> None:
 
 
 def _leave_interrupted() -> None:
-    """Exit with 130 at once.
-
-    CPython remembers an interruption that arrived inside an exec() of some import, although it was caught, and
-    then ends the process by SIGINT instead of with our exit code.
-    """
+    """Exit with 130 at once: CPython ends by SIGINT if Ctrl-C came inside an import, although it was caught."""
     sys.stderr.flush()
     os._exit(INTERRUPTED)
 

@@ -37,7 +37,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
 
 class TorchBackend:
-    """A checkpoint that is ready to run. Matrices are in `precision`; norms, sums, pooling and head in float32."""
+    """A checkpoint that is ready to run. Matrices are in `precision`; norms, sums, pooling and head in float32.
+
+    `run` and `logits` raise ModelError if the device's memory does not suffice.
+    """
 
     name = "torch"
 
@@ -62,19 +65,13 @@ class TorchBackend:
             self._model = FastSwin(model, config, mean=self.spec.mean, std=self.spec.std)
 
     def run(self, clips: NDArray[np.uint8]) -> Output:
-        """Features and logits of `clips` uint8 [N, T, H, W, 3] (RGB), which are normalised on the device.
-
-        Raises ValueError for another type or shape, ModelError if the device's memory does not suffice.
-        """
+        """Features and logits of `clips` uint8 [N, T, H, W, 3] (RGB). Raises ValueError for other clips."""
         check_clips(clips, "uint8", "[N, T, H, W, 3]", channels=4)
         with _memory_errors(f"{len(clips)} clips", self.device), torch.inference_mode():
             return self._compute(self._on_device(clips))
 
     def logits(self, clips: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits float32 [N, K] of normalised `clips` float32 [N, 3, T, H, W].
-
-        Raises ValueError for another type or shape, ModelError if the device's memory does not suffice.
-        """
+        """Logits float32 [N, K] of normalised float32 [N, 3, T, H, W]. Raises ValueError for other clips."""
         check_clips(clips, "float32", "[N, 3, T, H, W]", channels=1)
         with _memory_errors(f"{len(clips)} clips", self.device), torch.inference_mode():
             return self._compute(self._on_device(clips).permute(0, 2, 3, 4, 1)).logits

@@ -140,3 +140,13 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: str, home: Path, t
             run = vtag(copy, [local_argument(copy, part) for part in shlex.split(line, comments=True)[1:]])
             assert run.returncode in (0, 3), f"{line}\n{run.stdout}{run.stderr}"
             assert "Traceback" not in run.stderr
+
+
+def test_the_python_examples_run(home: Path) -> None:
+    for page in PAGES:
+        for code in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+            environment = {**os.environ, "VTAG_HOME": str(home / "vtag-home")}
+            run = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+            )
+            assert run.returncode == 0, run.stderr

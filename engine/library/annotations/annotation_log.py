@@ -98,10 +98,7 @@ def record_verdict(
 def add(
     library: Library, content_id: int, label: str, start_ms: int | None = None, end_ms: int | None = None
 ) -> AnnotationChange:
-    """Add `label` to a content, to all of it or from `start_ms` to `end_ms`.
-
-    Raises LibraryError if the label or the range is invalid.
-    """
+    """Add `label` to a content or to a range of it. Raises LibraryError if the label or the range is invalid."""
     return record_verdict(library, content_id, label, "added", start_ms, end_ms)
 
 

@@ -219,10 +219,7 @@ def published_indices(
 
 
 def training_indices(frame_count: int, share: float, *, frames: int = 32, step: int = 2) -> list[int]:
-    """The frame indices of a training clip that starts at `share` (0 first, 1 last) of the possible positions.
-
-    If a video is shorter than a clip, the clip starts at 0 and wraps around, as in the published samplers.
-    """
+    """Frame indices of a training clip from `share` (0 to 1) of the possible starts; a short video repeats."""
     starts = max(1, frame_count - frames * step + 1)
     start = min(int(share * starts), starts - 1)
     return [(start + k * step) % frame_count for k in range(frames)]

@@ -141,10 +141,7 @@ def merge_logits(logits: Tensor, of: Tensor) -> Tensor:
 
 
 def merge_head(weight: Tensor, bias: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
-    """A head [K, D], [K] whose class k became class `of[k]`.
-
-    The shares of merged classes add up where the classes agree: their mean logit and the logarithm of their number.
-    """
+    """A head [K, D], [K] whose class k became class `of[k]`: the mean logit plus the logarithm of the number."""
     count = torch.bincount(of).float()
     merged = torch.zeros(len(count), weight.shape[1]).index_add_(0, of, weight) / count[:, None]
     return merged, torch.zeros(len(count)).index_add_(0, of, bias) / count + count.log()
