@@ -347,6 +347,9 @@ def _matches(node: query.TextTerm | query.LabelTerm, label: str) -> bool:
         return label.startswith(node.pattern[:-1]) if node.pattern.endswith("*") else label == node.pattern
     if any(all(text in other for text in node.texts) for other in LABELS):
         return all(text in label for text in node.texts)
+    words = " ".join(node.texts).split()
+    if any(set(words) <= set(other.split()) for other in LABELS):
+        return False
     return label in {meaning.label for meaning in find_meanings(" ".join(node.texts), LABELS)}
 
 

@@ -210,7 +210,7 @@ def label_ids_of_term(reader: sqlite3.Connection, term: Term) -> set[int]:
     if term == _ANY_LABEL:
         return {row[0] for row in reader.execute("SELECT id FROM labels")}
     if isinstance(term, query.TextTerm):
-        return matching_label_ids(reader, term.texts) or set(everyday_label_ids(reader, " ".join(term.texts)))
+        return matching_label_ids(reader, term.texts) or set(everyday_label_ids(reader, term.texts))
     pattern = re.compile(fnmatch.translate(normalize_label(term.pattern).casefold()))
     rows = reader.execute("SELECT id, name FROM labels")
     label_ids = {label_id for label_id, name in rows if pattern.match(name.casefold())}

@@ -72,8 +72,14 @@ def matching_label_ids(reader: sqlite3.Connection, words: Sequence[str], *, phra
     return label_ids
 
 
-def everyday_label_ids(reader: sqlite3.Connection, text: str) -> list[int]:
-    """Ids of the labels that an everyday phrase means, best first; see `phrases.find_meanings`."""
+def everyday_label_ids(reader: sqlite3.Connection, texts: Sequence[str]) -> list[int]:
+    """Ids of the labels that an everyday phrase means, best first; see `phrases.find_meanings`.
+
+    Empty if a label has the words of `texts`, in any order: "bike riding" in quotes means this order and no other.
+    """
+    text = " ".join(texts)
+    if matching_label_ids(reader, text.split()):
+        return []
     ids = {name: label_id for label_id, name in reader.execute("SELECT id, name FROM labels")}
     return [ids[meaning.label] for meaning in find_meanings(normalize_text(text), ids)]
 

@@ -123,7 +123,7 @@ def everyday_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, li
     phrases = []
     for term in terms_of(parse(query)):
         if isinstance(term, TextTerm) and not matching_label_ids(reader, term.texts):
-            label_ids = everyday_label_ids(reader, " ".join(term.texts))
+            label_ids = everyday_label_ids(reader, term.texts)
             phrases.append((_term_text(term), [names[label_id] for label_id in label_ids]))
     return [(text, labels) for text, labels in phrases if labels]
 
