@@ -82,10 +82,9 @@ class Sampling:
 
     @cached_property
     def stride(self) -> Fraction:
-        """Exact milliseconds from one window's start to the next.
+        """Exact milliseconds from one window's start to the next; not rounded if the stride is a window's length.
 
-        If the stride is a window's length, this is its exact length, and not rounded to milliseconds. So windows of
-        32 frames at 15 a second begin at 0, 2133, 4266, 6400 ms and do not drift from the frames.
+        So windows of 32 frames at 15 a second begin at 0, 2133, 4266, 6400 ms and do not drift from the frames.
         """
         exact = _length_ms(self.frames, self.rate)
         return exact if self.stride_ms == self.window_ms and exact >= 1 else Fraction(self.stride_ms)

@@ -134,9 +134,9 @@ def joint_places(joints: Tensor, parts: Tensor, *, cells: int = 7) -> Tensor:
     A joint between cells belongs to the nearest ones, as bilinear interpolation has it. Zeros: not in the part.
     """
     centre, scale = parts[:, None, :, 2], parts[:, None, :, :2].diagonal(dim1=-2, dim2=-1)
-    at = ((2 * joints - 1 - centre) / scale + 1) / 2  # 0 to 1 across the part
-    inside = ((at >= 0) & (at <= 1)).all(-1)  # NaN is not
-    cell = (at.nan_to_num() * cells - 0.5).clamp(0, cells - 1)
+    index = ((2 * joints - 1 - centre) / scale + 1) / 2  # 0 to 1 across the part
+    inside = ((index >= 0) & (index <= 1)).all(-1)  # NaN is not
+    cell = (index.nan_to_num() * cells - 0.5).clamp(0, cells - 1)
     near = (1 - (cell[..., None] - torch.arange(cells)).abs()).clamp(min=0)  # [B, J, 2, cells]
     return (near[:, :, 1, :, None] * near[:, :, 0, None, :]).flatten(2) * inside[..., None]
 
@@ -147,10 +147,10 @@ def random_parts(count: int, generator: torch.Generator) -> Tensor:
     stretch = torch.exp(0.15 * (2 * torch.rand(count, generator=generator) - 1))
     across, down = (area.sqrt() * stretch).clamp(max=1), (area.sqrt() / stretch).clamp(max=1)
     mirror = torch.where(torch.arange(count) < count // 2, -1.0, 1.0)
-    place = 2 * torch.rand(2, count, generator=generator) - 1
+    position = 2 * torch.rand(2, count, generator=generator) - 1
     parts = torch.zeros(count, 2, 3)
-    parts[:, 0, 0], parts[:, 0, 2] = across * mirror, (1 - across) * place[0]
-    parts[:, 1, 1], parts[:, 1, 2] = down, (1 - down) * place[1]
+    parts[:, 0, 0], parts[:, 0, 2] = across * mirror, (1 - across) * position[0]
+    parts[:, 1, 1], parts[:, 1, 2] = down, (1 - down) * position[1]
     return parts
 
 

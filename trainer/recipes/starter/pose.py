@@ -59,8 +59,8 @@ class PoseTeacher:
     def __init__(self, folder: Path) -> None:
         interpreter = import_module("ai_edge_litert.interpreter").Interpreter
         packed = (folder / "pose_solution_packed_assets.data").read_bytes()  # the detector and nothing else
-        self._detector = _Network(interpreter(model_content=packed, num_threads=1))
-        self._landmarks = _Network(
+        self._detector = _PoseNetwork(interpreter(model_content=packed, num_threads=1))
+        self._landmarks = _PoseNetwork(
             interpreter(model_path=str(folder / "pose_landmark_full.tflite"), num_threads=1)
         )
         self._anchors = detector_anchors()
@@ -73,24 +73,24 @@ class PoseTeacher:
         boxes, scores = self._detector(warp(picture, whole, DETECTOR_SIZE) * 2 - 1)
         boxes, scores = boxes.reshape(-1, 12), _sigmoid(scores.reshape(-1))
         origin, _ = whole.corners()
-        found: list[tuple[float, Floats, Floats]] = []
+        detections: list[tuple[float, Floats, Floats]] = []
         for i in np.argsort(-scores)[:20]:
-            if scores[i] < LEAST_DETECTION or len(found) == PEOPLE:
+            if scores[i] < LEAST_DETECTION or len(detections) == PEOPLE:
                 break
             points = (boxes[i, 4:].reshape(4, 2) / DETECTOR_SIZE + self._anchors[i]) * side + origin
             hips, edge = points[0], points[1]
             size = np.hypot(*(edge - hips))
-            if all(np.hypot(*(hips - other)) > 0.5 * max(size, 1.0) for _, other, _ in found):
-                found.append((float(scores[i]), hips.astype(np.float32), edge.astype(np.float32)))
-        return found
+            if all(np.hypot(*(hips - other)) > 0.5 * max(size, 1.0) for _, other, _ in detections):
+                detections.append((float(scores[i]), hips.astype(np.float32), edge.astype(np.float32)))
+        return detections
 
     def body(self, picture: Pixels, region: Region) -> tuple[float, Floats]:
         """How surely a person is in `region`, and the landmarks [LANDMARKS + EXTRA, 4] in pixels of the picture."""
         answer, presence = self._landmarks(warp(picture, region, LANDMARK_SIZE))[:2]
         points = answer.reshape(-1, 5)[: LANDMARKS + EXTRA]
         origin, sides = region.corners()
-        at = origin + (points[:, :2] / LANDMARK_SIZE) @ sides.T
-        return float(presence.reshape(-1)[0]), np.concatenate([at, _sigmoid(points[:, 3:])], 1)
+        index = origin + (points[:, :2] / LANDMARK_SIZE) @ sides.T
+        return float(presence.reshape(-1)[0]), np.concatenate([index, _sigmoid(points[:, 3:])], 1)
 
     def clip(self, frames: Pixels) -> Floats:
         """What is seen in frames [T, H, W, 3] of one video, one after the other: [T, FRAME_VALUES].
@@ -100,16 +100,16 @@ class PoseTeacher:
         out = np.zeros((len(frames), FRAME_VALUES), np.float32)
         region = None
         for t, frame in enumerate(frames):
-            found = self.people(frame)
-            for k, (score, hips, edge) in enumerate(found):
+            detections = self.people(frame)
+            for k, (score, hips, edge) in enumerate(detections):
                 start = 4 * LANDMARKS + 1 + 4 * k
                 out[t, start : start + 4] = (score, *hips, np.hypot(*(edge - hips)))
             tried = [region] if region is not None else []
-            tried += [region_around(hips, edge) for _, hips, edge in found[:1]]
+            tried += [region_around(hips, edge) for _, hips, edge in detections[:1]]
             tried.append(Region(frame.shape[1] / 2, frame.shape[0] / 2, max(frame.shape[:2]), 0.0))
             region = None
-            for place in tried:
-                presence, points = self.body(frame, place)
+            for position in tried:
+                presence, points = self.body(frame, position)
                 if presence > LEAST_PRESENCE:
                     region = region_around(points[LANDMARKS, :2], points[LANDMARKS + 1, :2])
                     out[t, : 4 * LANDMARKS] = points[:LANDMARKS].reshape(-1)
@@ -118,7 +118,7 @@ class PoseTeacher:
         return out
 
 
-class _Network:
+class _PoseNetwork:
     """A TFLite network: pictures [S, S, 3] in, all its outputs out."""
 
     def __init__(self, interpreter: Any) -> None:
@@ -148,8 +148,8 @@ def warp(picture: Pixels, region: Region, size: int) -> Floats:
     origin, sides = region.corners()
     middle = (np.arange(size, dtype=np.float32) + 0.5) / size
     x, y = np.meshgrid(middle, middle)
-    at = origin + np.stack([x, y], -1) @ sides.T  # pixels of the picture
-    grid = torch.from_numpy(2 * at / picture.shape[1::-1] - 1).float()
+    index = origin + np.stack([x, y], -1) @ sides.T  # pixels of the picture
+    grid = torch.from_numpy(2 * index / picture.shape[1::-1] - 1).float()
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
     part = F.grid_sample(pixels[None], grid[None], mode="bilinear", align_corners=False)
     return np.asarray(part[0].permute(1, 2, 0).numpy(), np.float32)
