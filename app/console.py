@@ -23,7 +23,7 @@ def say(message: str) -> None:
 
 
 def say_at_once(message: str) -> None:
-    """Print a message from a signal handler, where the stream may refuse to be entered again."""
+    """Print a message from a signal handler, past the stream, which may be in the middle of a write."""
     with suppress(OSError, ValueError):
         os.write(sys.stderr.fileno(), f"{message}\n".encode())
 
@@ -73,9 +73,3 @@ def talk_console() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
-
-
-def clock(milliseconds: int) -> str:
-    """A time in a video as h:mm:ss."""
-    seconds = milliseconds // 1000
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from vtag.app.times import parse_time
+from vtag.engine.errors import VtagError
+
 
 def within_integers(number: int | None) -> int | None:
     """`number`, at most the largest integer of SQLite."""
@@ -46,6 +49,14 @@ Threshold = Annotated[
         help="Score that starts a moment; the library remembers it. auto: the model's own.",
     ),
 ]
+
+
+def parse_time_option(text: str) -> int:
+    """A time on the command line in milliseconds. Raises BadParameter."""
+    try:
+        return parse_time(text)
+    except VtagError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def parse_threshold(text: str | None) -> float | Literal["auto"] | None:

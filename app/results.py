@@ -8,7 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from vtag.app.console import clock, put, put_json
+from vtag.app.console import put, put_json
+from vtag.app.times import format_clock_range
 from vtag.engine.library.exports.json import moment_as_json, path_as_json
 from vtag.engine.text import display_path, printable
 
@@ -29,7 +30,7 @@ def put_moments(moments: Sequence[Moment], *, json: bool = False) -> None:
         label = printable(m.label)
         label += " " * (width - cell_width(label))
         put(
-            f"{m.id:>{digits}}  {m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {label}  {_path(m)}"
+            f"{m.id:>{digits}}  {m.score:.2f}  {format_clock_range(m.start_ms, m.end_ms)}  {label}  {_path(m)}"
         )
 
 
@@ -50,7 +51,7 @@ def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> Non
     for video in videos:
         put(f"{max(m.score for m in video):.2f}  {_path(video[0])}")
         for m in video:
-            put(f"{m.id:>8}  {m.score:.2f}  {clock(m.start_ms)}-{end_clock(m.end_ms)}  {printable(m.label)}")
+            put(f"{m.id:>8}  {m.score:.2f}  {format_clock_range(m.start_ms, m.end_ms)}  {printable(m.label)}")
 
 
 def put_csv(moments: Iterable[Moment]) -> None:
@@ -74,11 +75,6 @@ def put_paths(moments: Iterable[Moment], end: bytes) -> None:
             sys.stdout.flush()
             sys.stdout.buffer.write(path + end)
     sys.stdout.flush()
-
-
-def end_clock(milliseconds: int) -> str:
-    """A time rounded up to seconds, so that a moment of half a second has different ends."""
-    return clock(-(-milliseconds // 1000) * 1000)
 
 
 def cell_width(text: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vtag.app.console import clock, complain, put, put_json, say
-from vtag.app.options import Db, Json, within_integers
+from vtag.app.console import complain, put, put_json, say
+from vtag.app.options import Db, Json, parse_time_option, within_integers
+from vtag.app.times import format_clock_range
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.timestamps import local_minute
 from vtag.engine.system.atomic_write import atomic_path
@@ -26,16 +26,6 @@ tag = typer.Typer(help="Add, confirm, reject or rename tags.", no_args_is_help=T
 words = typer.Typer(help="List, export and import your annotations.", invoke_without_command=True)
 
 Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Moment ids, as `vtag search` prints them.")]
-_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d{1,3})?)")
-
-
-def _milliseconds(text: str) -> int:
-    """`83.5`, `1:23.5` and `0:01:23.5` in milliseconds."""
-    match = _CLOCK.fullmatch(text.strip())
-    if not match:
-        raise typer.BadParameter(f"{text!r} is no time: say it as 1:23, 0:01:23.5 or in seconds")
-    hours, minutes, seconds = match.groups()
-    return round((int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)) * 1000)
 
 
 @tag.command()
@@ -46,13 +36,13 @@ def add(
         int | None,
         typer.Option(
             "--from",
-            parser=_milliseconds,
+            parser=parse_time_option,
             metavar="TIME",
             help="Start time, such as 1:23.5; default: the whole video.",
         ),
     ] = None,
     end: Annotated[
-        int | None, typer.Option("--to", parser=_milliseconds, metavar="TIME", help="End time.")
+        int | None, typer.Option("--to", parser=parse_time_option, metavar="TIME", help="End time.")
     ] = None,
     db: Db = None,
 ) -> None:
@@ -305,7 +295,7 @@ def _line(change: AnnotationChange) -> str:
 def _named(annotation: Annotation) -> str:
     if annotation.start_ms is None or annotation.end_ms is None:
         return f"{printable(annotation.label)} (all of it)"
-    return f"{printable(annotation.label)} {clock(annotation.start_ms)}-{clock(-(-annotation.end_ms // 1000) * 1000)}"
+    return f"{printable(annotation.label)} {format_clock_range(annotation.start_ms, annotation.end_ms)}"
 
 
 def _change_as_json(change: AnnotationChange) -> dict[str, object]:

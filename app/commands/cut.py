@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vtag.app.console import clock, complain, is_terminal, put, say
+from vtag.app.console import complain, is_terminal, put, say
 from vtag.app.options import Db, within_integers
 from vtag.app.query_options import MinScore, ModelFilter, Query, Sort, open_library_reader, query_text
+from vtag.app.times import format_clock
 from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.text import display_path, pluralize, printable
 
@@ -60,7 +61,7 @@ def cut(
     stems = _stems(moments, name, os.fsencode(output.expanduser()))
     if dry_run:
         for moment, stem in stems:
-            span = f"{clock(moment.start_ms)}-{clock(moment.end_ms)}"
+            span = f"{format_clock(moment.start_ms)}-{format_clock(moment.end_ms)}"
             put(f"{display_path(stem)}  {span} of {display_path(moment.path)}")
         return
     _make_folder(output)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vtag.app.console import clock, complain, put, put_json, say
+from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json, within_integers
 from vtag.app.query_options import MinScore, ModelFilter, Query, Sort, open_library_reader, query_text
-from vtag.app.results import MAX_LABEL_CELLS, cell_width, end_clock, truncate
+from vtag.app.results import MAX_LABEL_CELLS, cell_width, truncate
+from vtag.app.times import format_clock, format_end_clock
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
@@ -169,8 +170,8 @@ def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:
     names = {label: truncate(printable(label), label_width, ellipsis) for label in rows}
     name_width = max(map(cell_width, names.values()))
     width = max(_MIN_COLUMNS, columns - name_width - 17)
-    begin = clock(0) if width >= 2 * _MIN_COLUMNS else ""
-    put(f"{'':{name_width}}  {begin}{end_clock(duration_ms):>{width - len(begin)}}")
+    begin = format_clock(0) if width >= 2 * _MIN_COLUMNS else ""
+    put(f"{'':{name_width}}  {begin}{format_end_clock(duration_ms):>{width - len(begin)}}")
     for label, spans in rows.items():
         bar = [empty] * width
         for m in spans:
@@ -178,4 +179,4 @@ def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:
             last = max(first + 1, min(width, -(-m.end_ms * width // duration_ms)))
             bar[first:last] = [full] * (last - first)
         name = names[label] + " " * (name_width - cell_width(names[label]))
-        put(f"{name}  {''.join(bar)}  {max(m.score for m in spans):.2f}  {clock(spans[0].start_ms)}")
+        put(f"{name}  {''.join(bar)}  {max(m.score for m in spans):.2f}  {format_clock(spans[0].start_ms)}")

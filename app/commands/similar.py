@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vtag.app.console import clock, complain, put, put_json, say
-from vtag.app.options import Db, Json
+from vtag.app.console import complain, put, put_json, say
+from vtag.app.options import Db, Json, parse_time_option
 from vtag.app.query_options import open_library_reader
-from vtag.app.results import end_clock, path_as_json
+from vtag.app.results import path_as_json
+from vtag.app.times import format_clock_range, format_end_clock
 from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, printable
 
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 def similar(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Video of the library, or any clip.")],
     at: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="Time in the video, such as 1:23; default: the whole video."),
+        int | None,
+        typer.Option(
+            parser=parse_time_option,
+            metavar="TIME",
+            help="Time in the video, such as 1:23; default: the whole video.",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of moments.")] = 20,
     min_score: Annotated[float, typer.Option(min=-1, max=1, help="Minimum similarity.")] = 0.0,
@@ -40,7 +44,7 @@ def similar(
     from vtag.engine.paths import library_path
 
     library = library_path(db)
-    like = _similarity_query(library, file, None if at is None else milliseconds(at), device, db)
+    like = _similarity_query(library, file, at, device, db)
     moments = find_similar(library, like, limit=limit, min_score=min_score)
     if json:
         put_json([_as_json(s) for s in moments])
@@ -49,7 +53,7 @@ def similar(
             gone = "" if s.present else "  (not there now)"
             name = printable(s.label or "")
             put(
-                f"{s.score:.3f}  {clock(s.start_ms)}-{end_clock(s.end_ms)}  {name:28}  {display_path(s.path)}{gone}"
+                f"{s.score:.3f}  {format_clock_range(s.start_ms, s.end_ms)}  {name:28}  {display_path(s.path)}{gone}"
             )
     if not moments:
         complain("nothing else like it was seen")
@@ -68,7 +72,7 @@ def _similarity_query(
         if content is None and os.path.isfile(path):
             content = content_with_key(reader, content_key(path))
     if content and content.duration_ms and at_ms is not None and at_ms > content.duration_ms:
-        raise typer.BadParameter(f"it ends at {end_clock(content.duration_ms)}", param_hint="--at")
+        raise typer.BadParameter(f"it ends at {format_end_clock(content.duration_ms)}", param_hint="--at")
     like = query_from_content(library, content.id, at_ms) if content else None
     if like is None:
         if not os.path.isfile(path):
@@ -80,15 +84,6 @@ def _similarity_query(
         with Library.open(library) as writer:
             like = embed_clip(writer, file, at_ms, device=device)
     return like
-
-
-def milliseconds(text: str) -> int:
-    """The time that a person typed: `83`, `83.5`, `1:23`, `1:02:03.5`."""
-    match = re.fullmatch(r"(?:(?:([0-9]{1,4}):)?([0-9]{1,4}):)?([0-9]{1,6}(?:\.[0-9]{1,6})?)", text.strip())
-    if not match:
-        raise typer.BadParameter(f"{text!r} is no time, as in 83, 1:23 or 1:02:03.5", param_hint="--at")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return round(1000 * (3600 * hours + 60 * minutes + seconds))
 
 
 def _as_json(moments: SimilarMoment) -> dict[str, object]:

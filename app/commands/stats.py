@@ -41,7 +41,7 @@ def stats(
 
 
 def _draw(result: History) -> None:
-    """One row a label: a column a period, as high as the label's own most; then how often in all."""
+    """Draw one row a label: a bar for each period, scaled to the label's maximum, and the total."""
     drawable = (sys.stdout.encoding or "").lower().startswith("utf")
     levels, ellipsis = (" ▁▂▃▄▅▆▇█", "…") if drawable else (" .:-=+*#@", "~")
     columns, min_width = min(shutil.get_terminal_size().columns, 160), len(result.periods[0])
@@ -49,10 +49,8 @@ def _draw(result: History) -> None:
     names = [truncate(printable(row.label), label_width, ellipsis) for row in result.labels]
     name_width = max(map(cell_width, names))
     max_width = max(min_width, columns - name_width - 12)
-    periods_per_column = -(-len(result.periods) // max_width)  # periods a column, where there are too many
-    columns_per_period = max(
-        1, min(4, max_width // len(result.periods))
-    )  # columns a period, where there are few
+    periods_per_column = -(-len(result.periods) // max_width)  # more than one if the terminal is narrow
+    columns_per_period = max(1, min(4, max_width // len(result.periods)))
     for row, name in zip(result.labels, names, strict=True):
         totals = [
             sum(row.counts[i : i + periods_per_column]) for i in range(0, len(row.counts), periods_per_column)

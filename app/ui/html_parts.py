@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 
-from vtag.app.console import clock
+from vtag.app.times import format_clock
 from vtag.engine.text import printable
 
 _RUN_TITLES = {
@@ -140,7 +140,7 @@ def format_range(start_ms: int, end_ms: int) -> str:
 
 def format_time(time_ms: int) -> str:
     """A time in a video as M:SS, or H:MM:SS from an hour on."""
-    hours, minutes, seconds = clock(time_ms).split(":")
+    hours, minutes, seconds = format_clock(time_ms).split(":")
     return f"{int(minutes)}:{seconds}" if hours == "0" else f"{hours}:{minutes}:{seconds}"
 
 

@@ -102,7 +102,7 @@ def _connect_address(library: Path, page: gr.Blocks, components: _TabComponents)
             video = [*video_view.show_video(library, content, start_ms), gr.Tabs(selected="watch")]
         # a model may have been added since the page was built
         models = gr.Dropdown(choices=search.model_choices(library), value=form.model)
-        values = form._replace(model=models)  # type: ignore[arg-type]
+        values = [models if name == "model" else value for name, value in form._asdict().items()]
         return *values, search.show_results(library, form), search.show_suggestions(library), *video
 
     fields, results, suggestions, _ = components.search

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -97,13 +97,13 @@ def _connect_form(
 ) -> None:
     """Connect the folder chooser and the buttons How long? and Start scan."""
 
-    def start(*values: object) -> tuple[str, str]:
-        form = scan_control.ScanForm(*values)  # type: ignore[arg-type]
+    def start(*values: Any) -> tuple[str, str]:
+        form = scan_control.ScanForm(*values)
         message = scan_control.start_scan(library, queue, form)
         return message, scan_control.show_progress(library, queue)
 
-    def estimate(*values: object) -> str:
-        return scan_control.estimate_cost(library, scan_control.ScanForm(*values))  # type: ignore[arg-type]
+    def estimate(*values: Any) -> str:
+        return scan_control.estimate_cost(library, scan_control.ScanForm(*values))
 
     def take(event: gr.EventData, lines: str) -> str:
         return scan_control.add_folder(lines, str(event.folder))

@@ -51,7 +51,7 @@ class SearchForm(NamedTuple):
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is no query. Filters alone do not count."""
+        """Whether the query is empty, whatever the filters are."""
         return not self.q.strip()
 
 

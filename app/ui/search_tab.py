@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -23,11 +23,11 @@ class SearchComponents(NamedTuple):
 def build(library: Path) -> SearchComponents:
     """Lay out the tab and connect its events."""
 
-    def show_first_page(*values: str | float) -> tuple[str, int]:
-        return search.show_results(library, search.SearchForm(*values)), 1  # type: ignore[arg-type]
+    def show_first_page(*values: Any) -> tuple[str, int]:
+        return search.show_results(library, search.SearchForm(*values)), 1
 
-    def show_next_page(pages: int, *values: str | float) -> tuple[str, int]:
-        form = search.SearchForm(*values)  # type: ignore[arg-type]
+    def show_next_page(pages: int, *values: Any) -> tuple[str, int]:
+        form = search.SearchForm(*values)
         return search.show_results(library, form, pages + 1), pages + 1
 
     pages = gr.State(1)

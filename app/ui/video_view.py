@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from vtag.app import times
 from vtag.app.ui.html_moments import player, tag_list, timeline
 from vtag.app.ui.html_parts import format_range, note
 from vtag.app.ui.routes import is_playable, playable_range
@@ -17,7 +17,6 @@ from vtag.engine.library.analysis.curves import score_curve
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library, open_reader
 
-_TIME = re.compile(r"(?:(?:(\d{1,3}):)?(\d{1,5}):)?(\d{1,6}(?:[.,]\d{1,3})?)")
 _GONE = "This moment is gone: search again."
 
 
@@ -97,15 +96,8 @@ def undo(library: Path, content: int, label: str) -> tuple[str, str]:
 
 
 def parse_time(text: str) -> int | None:
-    """A typed time (`83`, `1:23.5`, `1:02:03`) in ms; None for an empty text. Raises VtagError."""
-    text = text.strip()
-    if not text:
-        return None
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise VtagError(f"{text[:20]!r} is no time: write it as 83, 1:23 or 1:02:03")
-    hours, minutes, seconds = match.groups()
-    return round(1000 * (3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds.replace(",", "."))))
+    """A typed time in ms; None for an empty text. Raises VtagError."""
+    return times.parse_time(text) if text.strip() else None
 
 
 def _correct(
