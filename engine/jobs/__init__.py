@@ -1,1 +1,1 @@
-"""Scans, trainings and downloads as child processes, one after the other. Imports library, models and system."""
+"""Scans, trainings and downloads as child processes, one after the other. Imports library and models."""

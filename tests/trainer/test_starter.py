@@ -42,7 +42,7 @@ from vtag.trainer.recipes.starter.labels import all_labels
 from vtag.trainer.recipes.starter.measure import average_precision, held_numbers
 from vtag.trainer.recipes.starter.optim import LONGEST_STEP_S, Clock, Trainee, learning_rate, save_atomically
 from vtag.trainer.recipes.starter.pose import FRAME_VALUES, LANDMARKS, Region, region_around, warp
-from vtag.trainer.recipes.starter.release import scan_windows
+from vtag.trainer.recipes.starter.scan_windows import scan_windows
 from vtag.trainer.recipes.starter.store import PixelStore, write_store
 from vtag.trainer.recipes.starter.student import Student, plain_attention
 from vtag.trainer.recipes.starter.sure import Scores, sure_table, sure_threshold

@@ -1,1 +1,1 @@
-"""Exports a model as an ONNX file, which is compared with Torch before it gets its name. Imports backends."""
+"""Exports a model as an ONNX file, compared with Torch before it is kept. Imports backends, checkpoints, swin."""

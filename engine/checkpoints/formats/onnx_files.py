@@ -187,7 +187,7 @@ def _interface(model: onnx.ModelProto) -> tuple[tuple[int, int, int], int | None
 
 
 def _shapes(model: onnx.ModelProto) -> Mapping[str, list[int | str]]:
-    """The inferred shape of every value. Raises ModelError if one is dynamic or too large."""
+    """The inferred shape of every value. Raises ModelError if one is too large or dynamic beyond the batch."""
     try:
         inferred = shape_inference.infer_shapes(
             _without_weights(model), check_type=True, strict_mode=True, data_prop=True

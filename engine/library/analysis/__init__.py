@@ -1,1 +1,1 @@
-"""Derives segments; computes score curves, history and similar moments. Imports store, annotations and search."""
+"""Derives segments; computes score curves, history and similar moments. Imports store, annotations, search."""

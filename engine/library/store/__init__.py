@@ -1,1 +1,1 @@
-"""Reads and writes rows: files, volumes, heads, observations, runs, settings. Imports only the database."""
+"""Reads and writes rows: files, volumes, heads, observations, runs, settings. Imports the database, swin, system."""

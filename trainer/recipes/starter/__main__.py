@@ -26,8 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stages asked for, or all. A stage that was broken off goes on; footage is looked at once."""
     parser = argparse.ArgumentParser(prog="python -m vtag.trainer.recipes.starter", description=__doc__)
     parser.add_argument("stages", nargs="*", help="default: all of them, in order")
-    parser.add_argument("--shared", type=Path, required=True, help="the folder that holds train and stills")
-    parser.add_argument("--work", type=Path, required=True, help="for decoded footage and states (10 GB)")
+    parser.add_argument(
+        "--shared",
+        type=Path,
+        required=True,
+        help="folder with train, stills, people, scenes, ...",
+    )
+    parser.add_argument(
+        "--work", type=Path, required=True, help="folder for decoded footage and states (15 GB)"
+    )
     parser.add_argument("--out", type=Path, default=Path("assets/starter"), help="the model folder")
     parser.add_argument("--pose", type=Path, help="the unpacked npm package of the teacher of motion")
     parser.add_argument("--begin", type=Path, help="an earlier starter's folder, to teach its backbone on")

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from vtag.trainer.data.dataset import label_from_name
 from vtag.trainer.evaluation.calibrate import calibrate_threshold
-from vtag.trainer.recipes.starter.clips import camera_move
+from vtag.trainer.recipes.starter.clips import FRAMES, camera_move
 from vtag.trainer.recipes.starter.data import MERGED, Pixels, merged_labels
 from vtag.trainer.recipes.starter.labels import picture_label
 from vtag.trainer.recipes.starter.material import UNNAMED, Footage
 from vtag.trainer.recipes.starter.measure import measure_pictures, run_student
-from vtag.trainer.recipes.starter.release import RATE, scan_windows
-from vtag.trainer.recipes.starter.student import CROP, FRAMES, Student
+from vtag.trainer.recipes.starter.scan_windows import RATE, scan_windows
+from vtag.trainer.recipes.starter.student import CROP, Student
 
 FALSE_AN_HOUR = 3.0  # wrong moments, of all labels together
 LEAST_PRECISION = (
@@ -173,7 +173,7 @@ def strangers(logits: Tensor, truth: npt.NDArray[np.intp]) -> npt.NDArray[np.flo
 def thresholds(wrong: npt.NDArray[np.float32], names: Sequence[str]) -> dict[str, float]:
     """For each action the score that wrong windows [N, actions] pass so rarely that FALSE_AN_HOUR moments come.
 
-    By the rule for a person's own tags (`vtag.trainer.calibrate`), every window a moment. NaN: it shows the action.
+    By the rule of trainer/evaluation/calibrate.py, every window a moment. NaN: it shows the action.
     """
     per_hour = FALSE_AN_HOUR / len(names)
     out = {}

@@ -102,12 +102,6 @@ def _bounded(picture: Pixels) -> Pixels:
     return picture[top : top + most, left : left + most]
 
 
-def load_footage(folder: Path, pattern: str, *, most: int) -> tuple[list[Item], list[Pixels]]:
-    """All files below `folder` with their frames, each uint8 [T, H, W, 3]; in memory."""
-    items = list_items(folder, pattern)
-    return items, [decode(item.path, most=most) for item in items]
-
-
 def clip_starts(frames: int, *, length: int, clips: int, step: int = 2) -> list[int]:
     """First frames of `clips` test clips of `length` frames, every `step`-th, as PaddleVideo's sampler."""
     span = length * step

@@ -25,13 +25,14 @@ from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
 from vtag.trainer.data.dataset import Dataset, LabelledClip, label_from_name
 from vtag.trainer.evaluation.evaluate import Evaluation, evaluate
 from vtag.trainer.recipes.starter.action_head import Shipped, Sight, look, ship_head
+from vtag.trainer.recipes.starter.clips import FRAMES
 from vtag.trainer.recipes.starter.imitate import Imitator
 from vtag.trainer.recipes.starter.material import UNNAMED, Footage, open_footage
 from vtag.trainer.recipes.starter.measure import held_clips, held_numbers, measure_held
 from vtag.trainer.recipes.starter.optim import save_atomically
 from vtag.trainer.recipes.starter.pipeline import Plan
-from vtag.trainer.recipes.starter.release import RATE
-from vtag.trainer.recipes.starter.student import CROP, FRAMES, Student, student_sizes
+from vtag.trainer.recipes.starter.scan_windows import RATE
+from vtag.trainer.recipes.starter.student import CROP, Student, student_sizes
 from vtag.trainer.recipes.starter.sure import score_held, sure_table
 
 log = logging.getLogger(__name__)

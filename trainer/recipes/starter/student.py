@@ -12,7 +12,6 @@ from vtag.engine.swin.config import SwinSizes
 from vtag.trainer.recipes.starter.gelu import quicken
 
 CROP = 112  # pixels: maps of 14, 7 and 4 places, so that the first two stages pad nothing
-FRAMES = 8
 
 
 def student_sizes(classes: int) -> SwinSizes:

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vtag.trainer.recipes.starter.clips import camera_move
+from vtag.trainer.recipes.starter.clips import FRAMES, camera_move
 from vtag.trainer.recipes.starter.data import Pixels
 from vtag.trainer.recipes.starter.labels import picture_label
 from vtag.trainer.recipes.starter.material import UNNAMED, Footage
 from vtag.trainer.recipes.starter.measure import run_student
-from vtag.trainer.recipes.starter.release import RATE, scan_windows
-from vtag.trainer.recipes.starter.student import CROP, FRAMES, Student
+from vtag.trainer.recipes.starter.scan_windows import RATE, scan_windows
+from vtag.trainer.recipes.starter.student import CROP, Student
 
 Floats = npt.NDArray[np.float32]
 PRECISION = 0.8

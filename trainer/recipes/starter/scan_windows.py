@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vtag.trainer.recipes.starter.clips import SCAN_STEP
+from vtag.trainer.recipes.starter.clips import FRAMES, SCAN_STEP
 from vtag.trainer.recipes.starter.data import Pixels
-from vtag.trainer.recipes.starter.student import CROP, FRAMES
+from vtag.trainer.recipes.starter.student import CROP
 from vtag.trainer.recipes.starter.views import resize
 
 RATE = 7.5  # frames a second of a scan: a window is 1.07 s, twice as long as the test's at 30 frames a second
