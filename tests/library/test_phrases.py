@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from vtag.assets import asset, kinetics400_labels
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.library.database import Library
+from vtag.engine.library.search.evaluate import QueryEvaluator
 from vtag.engine.library.search.moments import everyday_terms, match_terms
 from vtag.engine.library.search.phrases import LANGUAGES, LIMIT, find_meanings
+from vtag.engine.library.search.query import parse
 from vtag.engine.scan.model_selection import register_model
 
 KINETICS = kinetics400_labels()
@@ -105,4 +107,5 @@ def test_a_search_takes_an_everyday_phrase_only_if_no_name_fits(reader: sqlite3.
     assert everyday_terms(reader, "slam dunk OR archery") == [("slam dunk", ["dunking basketball"])]
     assert everyday_terms(reader, "basketball THEN yoga") == []
     assert everyday_terms(reader, "tax return") == []
+    assert QueryEvaluator(reader).parse("yoga -(slam dunk)") == parse("yoga -(slam dunk)")
     assert match_terms(reader, "slam dunk AND tax return") == [("slam dunk", True), ("tax return", False)]

@@ -6,6 +6,7 @@ import itertools
 import os
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -166,7 +167,7 @@ def test_a_search_agrees_with_the_brute_force(
         monkeypatch.setattr(sequence, "_FIRST_BATCH", 1)
         monkeypatch.setattr(sequence, "_VIDEO_CHUNK", 2)
     try:
-        tree = parse(text)
+        tree = _with_meanings(parse(text))
     except QueryError:
         return
     reader = _library(segments)
@@ -345,12 +346,21 @@ def _chains(steps: list[list[Chain]], gaps: tuple[int, ...], segments: list[Gene
 def _matches(node: query.TextTerm | query.LabelTerm, label: str) -> bool:
     if isinstance(node, query.LabelTerm):
         return label.startswith(node.pattern[:-1]) if node.pattern.endswith("*") else label == node.pattern
-    if any(all(text in other for text in node.texts) for other in LABELS):
-        return all(text in label for text in node.texts)
-    words = " ".join(node.texts).split()
-    if any(set(words) <= set(other.split()) for other in LABELS):
-        return False
-    return label in {meaning.label for meaning in find_meanings(" ".join(node.texts), LABELS)}
+    return all(text in label for text in node.texts)
+
+
+def _with_meanings(node: query.Node) -> query.Node:
+    """`node` with the labels that its everyday phrases mean; nothing negated is taken for one."""
+    if isinstance(node, query.TextTerm) and node.texts:
+        words = set(" ".join(node.texts).split())
+        if not any(words <= set(label.split()) for label in LABELS):
+            meanings = find_meanings(" ".join(node.texts), LABELS)
+            return query.Or(tuple(query.LabelTerm(m.label) for m in meanings)) if meanings else node
+    if isinstance(node, query.And | query.Or):
+        return replace(node, parts=tuple(map(_with_meanings, node.parts)))
+    if isinstance(node, query.Then):
+        return replace(node, steps=tuple(map(_with_meanings, node.steps)))
+    return node
 
 
 def _passes(seg: GeneratedSegment, filters: list[query.Node]) -> bool:

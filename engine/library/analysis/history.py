@@ -10,7 +10,6 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from vtag.engine.library.search.evaluate import QueryEvaluator
-from vtag.engine.library.search.query import parse
 from vtag.engine.library.search.rows import BY_SCORE, Condition
 
 _MONTHS_FROM_DAYS = 92  # a history of at least so many days counts by months
@@ -80,7 +79,7 @@ def _contents_with(reader: sqlite3.Connection, label_id: int) -> Iterable[int]:
 
 def _count_query(evaluator: QueryEvaluator, query: str) -> dict[int, Counter[int]]:
     by_label: dict[int, Counter[int]] = {}
-    for row in evaluator.rows(parse(query), Condition(), None, BY_SCORE):
+    for row in evaluator.rows(evaluator.parse(query), Condition(), None, BY_SCORE):
         for step in row.segments:
             by_label.setdefault(step.label_id, Counter())[row.content_id] += 1
     return by_label

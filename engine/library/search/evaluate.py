@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import itertools
 import json
 import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from operator import itemgetter
 from typing import NamedTuple
 
 from vtag.engine.errors import QueryError
 from vtag.engine.library.search import filters, query, sequence
-from vtag.engine.library.search.labels import everyday_label_ids, matching_label_ids
+from vtag.engine.library.search.labels import everyday_labels, matching_label_ids
 from vtag.engine.library.search.query import Node, Term
 from vtag.engine.library.search.rows import BY_SCORE, COLUMNS, Condition, Order, SegmentRow, merge_sorted
 from vtag.engine.text import normalize_label, printable
@@ -34,6 +36,13 @@ class QueryEvaluator:
         self._reader = reader
         self._label_ids: dict[Term, list[int]] = {}
         self._videos = filters.LibraryVideos(reader)
+
+    def parse(self, text: str) -> Node:
+        """The tree of a query; each everyday phrase is replaced by the labels that it means. Raises QueryError.
+
+        A negated text stays as it is, so that no guess excludes a video.
+        """
+        return _resolve(self._reader, query.parse(text))
 
     def rows(
         self, node: Node, condition: Condition, scope: set[int] | None, order: Order
@@ -201,16 +210,37 @@ def _join_conditions(operator: str, conditions: Iterable[Condition]) -> Conditio
     )
 
 
+def _resolve(reader: sqlite3.Connection, node: Node) -> Node:
+    """`node` with the labels that its everyday phrases mean."""
+    match node:
+        case query.TextTerm() if node != _ANY_LABEL:
+            terms = tuple(query.LabelTerm(glob.escape(label)) for label in everyday_term_labels(reader, node))
+            return query.Or(terms) if len(terms) > 1 else terms[0] if terms else node
+        case query.And(parts):
+            return query.And(tuple(_resolve(reader, part) for part in parts))
+        case query.Or(parts):
+            return query.Or(tuple(_resolve(reader, part) for part in parts))
+        case query.Then(steps):
+            return replace(node, steps=tuple(_resolve(reader, step) for step in steps))
+    return node
+
+
+def everyday_term_labels(reader: sqlite3.Connection, term: Term) -> list[str]:
+    """The labels that a term means if it is an everyday phrase; empty if it is none."""
+    if not isinstance(term, query.TextTerm) or matching_label_ids(reader, term.texts):
+        return []
+    return everyday_labels(reader, term.texts)
+
+
 def label_ids_of_term(reader: sqlite3.Connection, term: Term) -> set[int]:
     """Ids of the labels that a term matches.
 
-    `label:` matches whole names, with wildcards. If no label has such a name, it is searched as text. A text that no
-    name contains is taken for an everyday phrase.
+    `label:` matches whole names, with wildcards. If no label has such a name, it is searched as text.
     """
     if term == _ANY_LABEL:
         return {row[0] for row in reader.execute("SELECT id FROM labels")}
     if isinstance(term, query.TextTerm):
-        return matching_label_ids(reader, term.texts) or set(everyday_label_ids(reader, term.texts))
+        return matching_label_ids(reader, term.texts)
     pattern = re.compile(fnmatch.translate(normalize_label(term.pattern).casefold()))
     rows = reader.execute("SELECT id, name FROM labels")
     label_ids = {label_id for label_id, name in rows if pattern.match(name.casefold())}

@@ -72,16 +72,16 @@ def matching_label_ids(reader: sqlite3.Connection, words: Sequence[str], *, phra
     return label_ids
 
 
-def everyday_label_ids(reader: sqlite3.Connection, texts: Sequence[str]) -> list[int]:
-    """Ids of the labels that an everyday phrase means, best first; see `phrases.find_meanings`.
+def everyday_labels(reader: sqlite3.Connection, texts: Sequence[str]) -> list[str]:
+    """The labels that an everyday phrase means, best first; see `phrases.find_meanings`.
 
     Empty if a label has the words of `texts`, in any order: "bike riding" in quotes means this order and no other.
     """
-    text = " ".join(texts)
-    if matching_label_ids(reader, text.split()):
+    words = " ".join(texts).split()
+    if matching_label_ids(reader, words):
         return []
-    ids = {name: label_id for label_id, name in reader.execute("SELECT id, name FROM labels")}
-    return [ids[meaning.label] for meaning in find_meanings(normalize_text(text), ids)]
+    names = [name for (name,) in reader.execute("SELECT name FROM labels")]
+    return [meaning.label for meaning in find_meanings(normalize_text(" ".join(words)), names)]
 
 
 def library_thresholds(reader: sqlite3.Connection) -> dict[str, float]:

@@ -9,9 +9,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from vtag.engine.library.search.evaluate import QueryEvaluator, label_ids_of_term, model_condition
-from vtag.engine.library.search.labels import everyday_label_ids, matching_label_ids, normalize_text
-from vtag.engine.library.search.query import LabelTerm, Node, Term, TextTerm, parse, terms_of
+from vtag.engine.library.search.evaluate import (
+    QueryEvaluator,
+    everyday_term_labels,
+    label_ids_of_term,
+    model_condition,
+)
+from vtag.engine.library.search.labels import matching_label_ids, normalize_text
+from vtag.engine.library.search.query import LabelTerm, Node, Term, parse, terms_of
 from vtag.engine.library.search.rows import (
     BY_LENGTH,
     BY_SCORE,
@@ -56,7 +61,8 @@ def search(
     If several models found a moment, only the first in the order is returned. `sort` is one of SORTS. `model` (a name
     or a path) restricts the search to that model. `limit` None returns all moments. Raises QueryError.
     """
-    rows = _sorted_rows(QueryEvaluator(reader), parse(query), _condition(reader, min_score, model), sort)
+    evaluator = QueryEvaluator(reader)
+    rows = _sorted_rows(evaluator, evaluator.parse(query), _condition(reader, min_score, model), sort)
     return list(itertools.islice(_moments(reader, rows), limit))
 
 
@@ -70,7 +76,8 @@ def search_videos(
     sort: str = "score",
 ) -> list[list[Moment]]:
     """As `search`, but by video: for each at most `limit` videos, all its matching moments by time."""
-    evaluator, node, condition = QueryEvaluator(reader), parse(query), _condition(reader, min_score, model)
+    evaluator, condition = QueryEvaluator(reader), _condition(reader, min_score, model)
+    node = evaluator.parse(query)
     by_content: dict[int, list[Moment]] = {}
     locations = _Locations(reader)
     for row in _sorted_rows(evaluator, node, condition, sort):
@@ -114,17 +121,15 @@ def _newest_first(evaluator: QueryEvaluator, node: Node, condition: Condition) -
 
 def match_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, bool]]:
     """The terms of a query as typed, and whether each matches any label. Raises QueryError."""
-    return [(_term_text(term), bool(label_ids_of_term(reader, term))) for term in terms_of(parse(query))]
+    return [
+        (_term_text(term), bool(label_ids_of_term(reader, term) or everyday_term_labels(reader, term)))
+        for term in terms_of(parse(query))
+    ]
 
 
 def everyday_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, list[str]]]:
     """The terms of a query that are everyday phrases, each with the labels that it means. Raises QueryError."""
-    names = dict(reader.execute("SELECT id, name FROM labels"))
-    phrases = []
-    for term in terms_of(parse(query)):
-        if isinstance(term, TextTerm) and not matching_label_ids(reader, term.texts):
-            label_ids = everyday_label_ids(reader, term.texts)
-            phrases.append((_term_text(term), [names[label_id] for label_id in label_ids]))
+    phrases = [(_term_text(term), everyday_term_labels(reader, term)) for term in terms_of(parse(query))]
     return [(text, labels) for text, labels in phrases if labels]
 
 

@@ -30,7 +30,7 @@ LANGUAGES = {
     "zh": "",
     "ja": "",
 }
-LIMIT = 5
+LIMIT = 5  # labels that a phrase is searched as
 # Of the query's weight, the least share that a label has to cover; less is chance ("tax return", "returning serve")
 _MIN_COVERAGE = 0.5
 # A whole phrase of the file inside a longer query ("skiing with grandma in Tyrol") needs less
@@ -38,7 +38,6 @@ _MIN_COVERAGE_WHOLE = 0.25
 _NEAR = "~"
 _NEAR_FACTOR = 0.7  # of the score of a phrase that is only near to its label
 _MIN_RELATIVE = 0.6  # of the best label's score: what is far below it is not meant
-_LABEL_COUNT = 445  # of a file, and one
 _TYPICAL_WEIGHT = 5.0  # of a word that stands with about three labels
 _EXACT = 0.95  # the score of a phrase that the file holds as it is; then little else is meant
 _MIN_RELATIVE_EXACT = 0.85
@@ -55,10 +54,15 @@ class Meaning:
     score: float
 
 
-def find_meanings(query: str, labels: Collection[str], limit: int = LIMIT) -> list[Meaning]:
-    """At most `limit` of `labels` that `query` means, best first; empty if it means no action."""
+def find_meanings(query: str, labels: Collection[str]) -> tuple[Meaning, ...]:
+    """At most LIMIT of `labels` that `query` means, best first; empty if it means no action."""
+    return _find_meanings(query[:_MAX_QUERY], frozenset(labels))
+
+
+@lru_cache(maxsize=64)  # a search asks for its terms several times, a long one takes 0.1 s
+def _find_meanings(query: str, labels: frozenset[str]) -> tuple[Meaning, ...]:
     names = {label.casefold(): label for label in labels}
-    scores = {language: dict(_scores(query[:_MAX_QUERY], language, names.keys())) for language in LANGUAGES}
+    scores = {language: dict(_scores(query, language, names.keys())) for language in LANGUAGES}
     best = max((max(matches.values(), default=0.0) for matches in scores.values()), default=0.0)
     own_share = _MIN_RELATIVE if best < _EXACT else _MIN_RELATIVE_EXACT
     result: dict[str, float] = {}
@@ -68,7 +72,7 @@ def find_meanings(query: str, labels: Collection[str], limit: int = LIMIT) -> li
             if score >= best * (own_share if is_own else _MIN_RELATIVE_FOREIGN):
                 result[label] = max(result.get(label, 0.0), score)
     ranking = sorted(result.items(), key=lambda item: (-item[1], item[0]))
-    return [Meaning(names[label], score) for label, score in ranking[:limit]]
+    return tuple(Meaning(names[label], score) for label, score in ranking[:LIMIT])
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def _scores(query: str, language: str, names: Collection[str]) -> Iterator[tuple
     """Each of `names` (in lower case) that the query may mean in one language, with its score."""
     stems = frozenset(_stems(query, language))
     candidates = _candidates(stems, language)
-    weights = _weights(stems, candidates.values())
+    weights = _weights(stems, candidates.values(), len(_lines(language)))
     total = sum(weights.values())
     for label in candidates.keys() & names:
         phrases = candidates[label]
@@ -99,11 +103,13 @@ def _score(phrase: _Phrase, weights: Mapping[str, float], total: float, coverage
     return phrase.factor * (0.6 * 2 * shared / (total + shared + rest) + 0.4 * coverage)
 
 
-def _weights(stems: Collection[str], candidates: Collection[Collection[_Phrase]]) -> dict[str, float]:
-    """Inverse document frequency of each stem; every label is a document."""
+def _weights(
+    stems: Collection[str], candidates: Collection[Collection[_Phrase]], label_count: int
+) -> dict[str, float]:
+    """Inverse document frequency of each stem; each of `label_count` labels is a document."""
     return {
         stem: math.log(
-            _LABEL_COUNT / (sum(any(stem in p.stems for p in phrases) for phrases in candidates) + 0.5)
+            (label_count + 1) / (sum(any(stem in p.stems for p in phrases) for phrases in candidates) + 0.5)
         )
         for stem in stems
     }
