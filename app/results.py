@@ -85,7 +85,7 @@ def cell_width(text: str) -> int:
 
 
 def truncate(text: str, max_width: int, ellipsis: str) -> str:
-    """`text` in at most `most` columns; `cut` stands for what was left out."""
+    """`text` in at most `max_width` columns, with `ellipsis` at its end if it was cut."""
     if cell_width(text) <= max_width:
         return text
     while cell_width(text) >= max_width:

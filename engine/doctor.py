@@ -34,25 +34,21 @@ class Finding:
 
 def run_checks(db: Path | None = None) -> Iterator[Finding]:
     """The findings of all checks. A check that raises is a finding, too, and the others continue."""
-    checks: list[Callable[[], Iterator[Finding]]] = [
-        _python,
-        _torch,
-        _onnxruntime,
-        _backend,
-        _video,
-        _models,
-        lambda: _library(library_path(db)),
-        _disk,
-    ]
-    for check in checks:
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "python": _python,
+        "torch": _torch,
+        "onnxruntime": _onnxruntime,
+        "backend": _backend,
+        "video": _video,
+        "models": _models,
+        "library": lambda: _library(library_path(db)),
+        "disk": _disk,
+    }
+    for subject, check in checks.items():
         try:
             yield from check()
         except Exception as error:  # any broken part of an unknown machine is a finding
-            yield Finding(
-                getattr(check, "__name__", "library").strip("_<>"),
-                "wrong",
-                f"{type(error).__name__}: {error}",
-            )
+            yield Finding(subject, "wrong", f"{type(error).__name__}: {error}")
 
 
 def _python() -> Iterator[Finding]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -13,8 +12,7 @@ from collections.abc import Iterator
 _UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _JOINER = "\u200d"  # a format character that emoji need
 # blanks, and what text from a web page may begin or end with: byte order mark, zero-width space, directions
-_BLANK = r"[\s\u200b\u200e\u200f\u2060\ufeff]+"
-_BLANK_ENDS = re.compile(f"^{_BLANK}|{_BLANK}$")
+_INVISIBLE = " \u200b\u200e\u200f\u2060\ufeff"
 _BYTE_ORDER_MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -53,10 +51,11 @@ def read_text_file(path: str | os.PathLike[str]) -> str:
 def text_lines(file: io.BufferedReader, longest: int) -> Iterator[str]:
     """The lines of an open text file, as `decode_text` returns them; longer ones in parts of `longest` characters.
 
-    Bytes that do not fit the encoding become surrogates.
+    Bytes that do not fit become surrogates in UTF-8, and replacement characters in UTF-16 and UTF-32.
     """
     encoding = text_encoding(file.peek(4)[:4])
-    with io.TextIOWrapper(file, encoding, "surrogateescape") as text:
+    errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
+    with io.TextIOWrapper(file, encoding, errors) as text:
         while line := text.readline(longest):
             yield line
 
@@ -78,7 +77,7 @@ def normalize_label(text: str) -> str:
 
     Marks that nobody sees are removed at both ends; a text from a web page may have them.
     """
-    return " ".join(unicodedata.normalize("NFC", _BLANK_ENDS.sub("", text)).split())
+    return " ".join(unicodedata.normalize("NFC", text).split()).strip(_INVISIBLE)
 
 
 def pluralize(number: int, noun: str) -> str:

@@ -153,8 +153,8 @@ def _part(train: str) -> Any:
         return None
     if train == "all":
         return "all"
-    if preview_rows := re.fullmatch(r"stages=([1-9])", train):
-        return int(preview_rows[1])
+    if match := re.fullmatch(r"stages=([1-9])", train):
+        return int(match[1])
     raise typer.BadParameter(f"{train!r} is not head, stages=N or all", param_hint="--train")
 
 
@@ -173,9 +173,10 @@ def _base(library: Library, base: str | None, seed: int) -> FinetuneBase:
 
 def _name_of(data: Path) -> str:
     """A model's name from the folder's."""
+    from vtag.engine.models.catalog import model_stem
     from vtag.engine.models.registry import STARTER
 
-    name = re.sub(r"[^a-z0-9._-]+", "-", data.absolute().stem.lower()).strip("-._")[:64]
+    name = model_stem(data)
     return f"{name or 'tags'}-tags" if name in ("", STARTER) or _is_published(name) else name
 
 

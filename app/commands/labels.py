@@ -52,10 +52,10 @@ def list_labels(
         return
     width = max((len(printable(name)) for name, _ in label_rows), default=0)
     for name, count, groups, threshold in rows:
-        changed_heads = ", ".join(map(printable, groups)) + (
+        remark = ", ".join(map(printable, groups)) + (
             f"  (from {threshold:g})" if threshold is not None else ""
         )
-        put(f"{count:>8}  {printable(name):<{width}}  {changed_heads}".rstrip())
+        put(f"{count:>8}  {printable(name):<{width}}  {remark}".rstrip())
     if not label_rows:
         complain(f"no label has {word!r} in it")
 

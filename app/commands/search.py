@@ -109,11 +109,16 @@ def _coverage_notice(reader: sqlite3.Connection) -> str:
 
 
 def _explain_empty_result(reader: sqlite3.Connection, text: str) -> str:
+    from vtag.assets import kinetics400_labels
     from vtag.engine.library.search.labels import nearest_labels
     from vtag.engine.library.search.moments import match_terms
+    from vtag.engine.library.search.phrases import find_meanings
 
     for term, has_match in match_terms(reader, text):
         if not has_match:
+            if meanings := find_meanings(term, kinetics400_labels()):
+                labels = ", ".join(meaning.label for meaning in meanings[:3])
+                return f"{term!r} means {labels}, which no model of this library knows (`vtag models list`)"
             suggestions = ", ".join(map(printable, nearest_labels(reader, term)))
             hint = f"near to it: {suggestions}" if suggestions else "`vtag labels` lists them"
             return f"no label fits {term!r}; {hint}"

@@ -86,11 +86,11 @@ def _similarity_query(
     return like
 
 
-def _as_json(moments: SimilarMoment) -> dict[str, object]:
+def _as_json(moment: SimilarMoment) -> dict[str, object]:
     return {
-        **path_as_json(moments.path),
-        "label": moments.label,
-        "start_ms": moments.start_ms,
-        "end_ms": moments.end_ms,
-        "score": round(moments.score, 6),
+        **path_as_json(moment.path),
+        "label": moment.label,
+        "start_ms": moment.start_ms,
+        "end_ms": moment.end_ms,
+        "score": round(moment.score, 6),
     }

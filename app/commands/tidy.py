@@ -28,17 +28,12 @@ def retag(
 ) -> None:
     """Derive all moments again; opens no video."""
     from vtag.engine.library.analysis import derive
-    from vtag.engine.library.database import Library
     from vtag.engine.library.maintenance.forget import forget_replaced_models
     from vtag.engine.library.store import heads
-    from vtag.engine.paths import library_path
     from vtag.engine.scan.model_selection import resolve_model_id
 
     parsed_threshold = parse_threshold(threshold)
-    path = library_path(db)
-    if not path.is_file():
-        raise LibraryError(f"there is no library at {display_path(path)} yet: `vtag scan FOLDER` makes one")
-    with Library.open(path) as library:
+    with open_library(db) as library:
         model_id = resolve_model_id(library, model)
         if parsed_threshold is not None:
             heads.set_model_threshold(

@@ -166,7 +166,7 @@ def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views:
 
     def switch(event: gr.EventData) -> tuple[object, ...]:
         tag = str(event.tag)
-        return tag, [], *_show_cards(library, tag, [], [])
+        return tag, [], [], *_show_cards(library, tag, [], [])
 
     cards = views.cards
     for event in (fields.query.submit, fields.find.click):
@@ -179,7 +179,7 @@ def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views:
     for component in cards:
         for event in (component.yes, component.no):
             connect(event, record, [fields.tag, *ranges], [views.message, *cards], serial_group=_EXAMPLES)
-    outputs = [fields.tag, ranges.preview, *cards]
+    outputs = [fields.tag, *ranges, *cards]
     connect(cards.examples.teach, switch, None, outputs, serial_group=_EXAMPLES)
 
 

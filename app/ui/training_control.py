@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from vtag.engine.jobs import job_queue
 from vtag.engine.jobs.job_queue import JobQueue, QueuedJob
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.store.runs import Run
+from vtag.engine.models.catalog import model_stem
 from vtag.engine.models.registry import installed_models
 from vtag.engine.paths import models_dir
 from vtag.engine.text import printable
@@ -26,6 +26,12 @@ from vtag.trainer.loop.state_paths import discard_state, is_unfinished, unfinish
 HEAD_ONLY = "head"
 DEFAULT_EPOCHS = 30  # the default of `vtag finetune`
 _TRAINING_KINDS = ("finetune", "train")
+
+
+def model_name(folder: Path, part: str) -> str:
+    """The name of the model that a folder of clips teaches."""
+    kind = "tags" if part == HEAD_ONLY else "network"
+    return f"{model_stem(folder, max_length=50) or 'own'}-{kind}"
 
 
 def start_training(
@@ -44,8 +50,7 @@ def start_training(
         return note(
             f"There is no {printable(folder)[:200]!r} on this machine: give the whole path.", is_error=True
         )
-    stem = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")[:50]
-    name = f"{stem}-{'tags' if part == HEAD_ONLY else 'network'}"
+    name = model_name(path, part)
     is_resumed = part != HEAD_ONLY and is_unfinished(models_dir() / name)
     try:
         _submit(library, queue, path, name, _train_options(part, epochs, is_resumed))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import unicodedata
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlite_utils import Database, Migrations
-
-from vtag.engine.library.timestamps import normalize_timestamp
-from vtag.engine.text import normalize_label
 
 library_migrations = Migrations("vtag")
 observation_migrations = Migrations("vtag-observations")
@@ -193,11 +192,11 @@ def m005_give_timestamps_one_format(db: Database) -> None:
     for change_id, _, changed_at, (old, new) in changes:
         for annotation in (*old, *new):
             said_at = exact_times.get(_annotation_key(annotation)) or annotation["said_at"]
-            annotation["said_at"] = normalize_timestamp(said_at)
+            annotation["said_at"] = _utc_timestamp(said_at)
         texts = [json.dumps(entries, ensure_ascii=False) for entries in (old, new)]
         db.execute(
             "UPDATE word_log SET at = ?, before = ?, after = ? WHERE id = ?",
-            (normalize_timestamp(changed_at), *texts, change_id),
+            (_utc_timestamp(changed_at), *texts, change_id),
         )
     rows = db.execute(
         "SELECT w.id, c.key AS content, w.start_ms, w.end_ms, w.verdict, w.said_at FROM words w "
@@ -207,9 +206,17 @@ def m005_give_timestamps_one_format(db: Database) -> None:
     for row in rows.fetchall():
         annotation = dict(zip(names, row, strict=True))
         said_at = exact_times.get(_annotation_key(annotation)) or annotation["said_at"]
-        db.execute(
-            "UPDATE words SET said_at = ? WHERE id = ?", (normalize_timestamp(said_at), annotation["id"])
-        )
+        db.execute("UPDATE words SET said_at = ? WHERE id = ?", (_utc_timestamp(said_at), annotation["id"]))
+
+
+def _utc_timestamp(text: str) -> str:
+    """A timestamp as m005 writes it: ISO 8601, UTC, six decimals; any other text unchanged."""
+    try:
+        time = datetime.fromisoformat(text)
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return text
+    return time.isoformat(timespec="microseconds")
 
 
 def _annotation_key(annotation: dict[str, Any]) -> tuple[Any, ...]:
@@ -228,36 +235,48 @@ def m006_give_labels_one_form(db: Database) -> None:
     rows = db.execute(
         "SELECT id, content_id, label, start_ms, end_ms FROM words ORDER BY said_at, id"
     ).fetchall()
-    latest = {(content, normalize_label(label), *span): row_id for row_id, content, label, *span in rows}
+    latest = {(content, _composed_label(label), *span): row_id for row_id, content, label, *span in rows}
     kept = set(latest.values())
     for row_id, _, label, *_ in rows:
         if row_id not in kept:
             db.execute("DELETE FROM segments WHERE word_id = ?", (row_id,))
             db.execute("DELETE FROM words WHERE id = ?", (row_id,))
-        elif label != normalize_label(label):
-            db.execute("UPDATE words SET label = ? WHERE id = ?", (normalize_label(label), row_id))
-    in_force: dict[tuple[Any, ...], dict[str, Any]] = {}
+        elif label != _composed_label(label):
+            db.execute("UPDATE words SET label = ? WHERE id = ?", (_composed_label(label), row_id))
+    # annotations in force, by their slot in the normal form and then by their slot as it was
+    in_force: dict[tuple[Any, ...], dict[tuple[Any, ...], dict[str, Any]]] = {}
     changes = db.execute("SELECT id, before, after, undone_at FROM word_log ORDER BY id").fetchall()
     for change_id, *texts, undone_at in changes:
-        old, new = (_by_slot(json.loads(text or "[]")) for text in texts)
+        removed, written_entries = (json.loads(text or "[]") for text in texts)
+        old, new = _by_slot(removed), _by_slot(written_entries)
         if undone_at is None:
-            old |= {slot: in_force[slot] for slot in new if slot in in_force and slot not in old}
-            for slot in old:
-                in_force.pop(slot, None)
-            in_force |= new
+            for slot in new.keys() - old.keys():
+                if others := list(in_force.get(slot, {}).values()):
+                    old[slot] = others[-1]
+            for entry in removed:
+                in_force.get(_normal_slot(entry), {}).pop(_slot(entry), None)
+            for entry in written_entries:
+                normal = entry | {"label": _composed_label(entry["label"])}
+                in_force.setdefault(_slot(normal), {})[_slot(entry)] = normal
         written = [json.dumps(list(entries.values()), ensure_ascii=False) for entries in (old, new)]
         if written != texts:
             db.execute("UPDATE word_log SET before = ?, after = ? WHERE id = ?", (*written, change_id))
 
 
+def _composed_label(text: str) -> str:
+    """A label as m006 writes it: NFC, single blanks, no invisible marks at its ends."""
+    text = " ".join(unicodedata.normalize("NFC", text).split())
+    return text.strip(" \u200b\u200e\u200f\u2060\ufeff")
+
+
 def _merge_labels(db: Database) -> None:
     """Give each label its normal form, for m006; labels with the same form become one row."""
     rows = db.execute("SELECT id, name, threshold FROM labels ORDER BY id").fetchall()
-    if all(name == normalize_label(name) for _, name, _ in rows):
+    if all(name == _composed_label(name) for _, name, _ in rows):
         return
     ids: dict[str, int] = {}
     for label_id, name, threshold in rows:
-        kept_id = ids.setdefault(normalize_label(name), label_id)
+        kept_id = ids.setdefault(_composed_label(name), label_id)
         if kept_id != label_id:
             db.execute("UPDATE segments SET label_id = ? WHERE label_id = ?", (kept_id, label_id))
             db.execute(
@@ -272,8 +291,15 @@ def _merge_labels(db: Database) -> None:
 def _by_slot(entries: list[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
     """Annotations of the log with normal labels, for m006; of two on the same range the later one."""
     ordered = sorted(entries, key=lambda entry: str(entry["said_at"]))
-    normal = [entry | {"label": normalize_label(entry["label"])} for entry in ordered]
-    return {(e["content"], e["label"], e["start_ms"], e["end_ms"]): e for e in normal}
+    return {_normal_slot(entry): entry | {"label": _composed_label(entry["label"])} for entry in ordered}
+
+
+def _slot(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(entry[name] for name in ("content", "label", "start_ms", "end_ms"))
+
+
+def _normal_slot(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return _slot(entry | {"label": _composed_label(entry["label"])})
 
 
 @observation_migrations()

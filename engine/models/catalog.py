@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass, fields
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,6 +72,11 @@ class CatalogEntry:
     def how_to_get(self) -> str:
         """How to install the model, as a clause."""
         return f"`vtag models pull {self.name}` downloads it ({self.terms}); by hand: {self.manual_steps}"
+
+
+def model_stem(path: Path, max_length: int = 64) -> str:
+    """The file name without its suffix as far as a model's name may have it; empty if nothing of it may."""
+    return re.sub(r"[^a-z0-9._-]+", "-", path.absolute().stem.lower()).strip("-._")[:max_length]
 
 
 def is_model_name(name: str) -> bool:

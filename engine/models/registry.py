@@ -21,7 +21,7 @@ from vtag.engine.checkpoints.model_folder import (
 )
 from vtag.engine.checkpoints.safe_open import prefix_errors
 from vtag.engine.errors import DownloadError, ModelError
-from vtag.engine.models.catalog import CatalogEntry, is_model_name, read_catalog
+from vtag.engine.models.catalog import CatalogEntry, is_model_name, model_stem, read_catalog
 from vtag.engine.models.download import ProgressCallback, fetch, file_sha256
 from vtag.engine.models.download_hashes import known_sha256, record_download
 from vtag.engine.models.image_models import (
@@ -185,7 +185,7 @@ def import_model(file: Path, name: str | None = None, labels: Sequence[str] | No
     If the name is in the catalog, the file has to be that model. Raises ModelError, and then nothing is installed.
     """
     file = file.expanduser()
-    model_name = name or re.sub(r"[^a-z0-9._-]+", "-", file.absolute().stem.lower()).strip("-._")[:64]
+    model_name = name or model_stem(file)
     if not is_model_name(model_name):
         raise ModelError(
             f"{printable(model_name)[:100]!r} cannot be a model's name: use a-z, 0-9, dots and dashes (--name)"

@@ -15,7 +15,7 @@ PART_SUFFIX = ".part"
 
 
 @contextmanager
-def atomic_path(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
+def atomic_path(target: Path, *, mode: int = 0o666, is_flushed: bool = True) -> Iterator[Path]:
     """An empty file `NAME.part` to write to; it replaces `target` at the end of the block.
 
     If the block raises, `target` stays as it is and the new file is deleted. A `NAME.part` that a killed process
@@ -24,6 +24,7 @@ def atomic_path(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
     Args:
         target: the file to create or replace; its folder exists.
         mode: permissions of the new file, less the umask.
+        is_flushed: whether the file is on the disk before it gets its name; a cache needs no such wait.
 
     Raises:
         OSError: if the file cannot be written.
@@ -35,7 +36,8 @@ def atomic_path(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
     try:
         try:
             yield part
-            os.fsync(descriptor)  # of the file, whichever process wrote into it
+            if is_flushed:
+                os.fsync(descriptor)  # of the file, whichever process wrote into it
         finally:
             os.close(descriptor)  # before the rename: Windows renames no open file
         os.replace(part, target)

@@ -257,3 +257,11 @@ def test_a_path_that_is_no_text_is_exported_whole(library: Library, tmp_path: Pa
     (line,) = annotation_file.export_lines(library.connection)
     assert json.loads(line)["path"].endswith("na\ufffdve.mp4") and json.loads(line)["path_bytes"]
     assert search(library.connection, "yoga")[0].path.endswith(b"na\xefve.mp4")
+
+
+def test_a_truncated_file_in_utf_16_is_an_error_in_one_sentence(vtag: Vtag, tmp_path: Path) -> None:
+    path = tmp_path / "cut.jsonl"
+    path.write_bytes('{"label"'.encode("utf-16")[:-1])
+    run = vtag("words", "import", path)
+    assert run.returncode == 1
+    assert "line 1 is no JSON" in run.stderr

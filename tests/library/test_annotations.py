@@ -148,6 +148,23 @@ def test_an_invalid_label_is_refused(tagged: Library, label: str) -> None:
         annotation_log.add(tagged, 1, label)
 
 
+def test_a_rename_to_another_case_is_undone_to_one_annotation_of_each_range(
+    library: Library, tmp_path: Path
+) -> None:
+    content = add_video(library, tmp_path / "a.mp4")
+    for label in ("Foo", "foo"):  # as older libraries may hold them
+        library.connection.execute(
+            "INSERT INTO words (content_id, label, start_ms, end_ms, verdict, said_at) "
+            "VALUES (?, ?, 0, 1000, 'added', ?)",
+            (content, label, f"2026-01-01T00:00:0{len(label)}.{label == 'foo':d}00000+00:00"),
+        )
+    before = annotation_log.list_annotations(library.connection)
+    annotation_log.rename_label(library, "Foo", "foo")
+    assert [a.label for a in annotation_log.list_annotations(library.connection)] == ["foo"]
+    annotation_log.undo(library)
+    assert annotation_log.list_annotations(library.connection) == before
+
+
 def test_a_renamed_moment_loses_its_old_label(tagged: Library) -> None:
     first = moments(tagged)[0]
     annotation_log.rename(tagged, [first.id], "unicycle")

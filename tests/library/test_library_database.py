@@ -201,18 +201,17 @@ def test_annotations_dated_in_whole_seconds_take_the_time_of_their_change(
         assert [moment.end_ms for moment in search(library.connection, "wave")] == [2000]
 
 
-def test_labels_that_differ_only_in_their_form_become_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
+WHOLE = {"content": "9-a", "start_ms": 0, "end_ms": 2000, "verdict": "added"}
+
+
+def write_library_of_two_forms(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    annotations: list[dict[str, object]],
+    log: list[tuple[str, str, str | None, str | None]],
 ) -> None:
-    path = tmp_path / "library.db"
-    composed, decomposed = "Caf\u00e9", "Cafe\u0301"
-    whole = {"content": "9-a", "start_ms": 0, "end_ms": 2000, "verdict": "added"}
-    later = {"content": "9-a", "start_ms": 4000, "end_ms": 5000, "verdict": "added"}
-    annotations = [
-        whole | {"label": decomposed, "said_at": f"{SECOND}.100000+00:00"},
-        whole | {"label": composed, "said_at": f"{SECOND}.200000+00:00"},
-        later | {"label": decomposed, "said_at": f"{SECOND}.300000+00:00"},
-    ]
+    """A library before m006 with one video and the label in both forms; `annotations` have moments."""
     with monkeypatch.context() as context:
         context.setattr(migrations, "library_migrations", _first_steps(5))
         context.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:5]))
@@ -225,37 +224,74 @@ def test_labels_that_differ_only_in_their_form_become_one(
             db.execute("INSERT INTO files VALUES (1, 1, x'612e6d7034', 'a.mp4', 1, 0, 0, 1, 'present', '')")
             db.execute(
                 "INSERT INTO labels VALUES (1, ?, NULL), (2, 'yoga', 0.3), (3, ?, 0.7)",
-                (decomposed, composed),
+                (DECOMPOSED, COMPOSED),
             )
             db.executemany(
                 "INSERT INTO words (content_id, label, start_ms, end_ms, verdict, said_at) "
                 "VALUES (1, :label, :start_ms, :end_ms, :verdict, :said_at)",
                 annotations,
             )
-            db.executemany(
+            db.execute(
                 "INSERT INTO segments (content_id, label_id, word_id, start_ms, end_ms, score, verdict) "
-                "VALUES (1, ?, ?, ?, ?, 1, 'confirmed')",
-                [(1, 1, 0, 2000), (3, 2, 0, 2000), (1, 3, 4000, 5000)],
+                "SELECT 1, l.id, w.id, w.start_ms, w.end_ms, 1, 'confirmed' "
+                "FROM words w JOIN labels l ON l.name = w.label"
             )
-            db.executemany(
-                "INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)",
-                [log_row(str(a["said_at"]), "added", a) for a in annotations],
-            )
+            db.executemany("INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)", log)
+
+
+def ends_of_label(library: Library) -> list[int]:
+    return sorted(m.end_ms for m in search(library.connection, f"label:{DECOMPOSED}"))
+
+
+def test_labels_that_differ_only_in_their_form_become_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "library.db"
+    later = {"content": "9-a", "start_ms": 4000, "end_ms": 5000, "verdict": "added"}
+    annotations = [
+        WHOLE | {"label": DECOMPOSED, "said_at": f"{SECOND}.100000+00:00"},
+        WHOLE | {"label": COMPOSED, "said_at": f"{SECOND}.200000+00:00"},
+        later | {"label": DECOMPOSED, "said_at": f"{SECOND}.300000+00:00"},
+    ]
+    log = [log_row(str(a["said_at"]), "added", a) for a in annotations]
+    write_library_of_two_forms(path, monkeypatch, annotations, log)
     with Library.open(path) as library:
         rows = library.connection.execute("SELECT name, threshold FROM labels ORDER BY id").fetchall()
-        assert rows == [(composed, 0.7), ("yoga", 0.3)]
-        assert {a.label for a in annotation_log.list_annotations(library.connection)} == {composed}
+        assert rows == [(COMPOSED, 0.7), ("yoga", 0.3)]
+        assert {a.label for a in annotation_log.list_annotations(library.connection)} == {COMPOSED}
+        assert ends_of_label(library) == [2000, 5000]
+        assert sorted(m.end_ms for m in search(library.connection, "cafe")) == [2000, 5000]
+        annotation_log.undo(library)
+        assert ends_of_label(library) == [2000]
+        annotation_log.undo(library)
+        assert ends_of_label(library) == [2000]  # the first change added it, in the other form
+        annotation_log.undo(library)
+        assert ends_of_label(library) == []
 
-        def found() -> list[int]:
-            return sorted(m.end_ms for m in search(library.connection, f"label:{decomposed}"))
 
-        assert found() == [2000, 5000] == sorted(m.end_ms for m in search(library.connection, "cafe"))
-        annotation_log.undo(library)
-        assert found() == [2000]
-        annotation_log.undo(library)
-        assert found() == [2000]  # the first change added it, in the other form
-        annotation_log.undo(library)
-        assert found() == []
+def test_changes_of_two_forms_are_undone_to_one_annotation_of_a_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Added in one form, rejected in the other, that taken back by the whole label, and added once more."""
+    path = tmp_path / "library.db"
+    times = [f"{SECOND}.{number}00000+00:00" for number in range(1, 5)]
+    first = WHOLE | {"label": DECOMPOSED, "said_at": times[0]}
+    rejected = WHOLE | {"label": COMPOSED, "said_at": times[1], "verdict": "rejected"}
+    last = WHOLE | {"label": COMPOSED, "said_at": times[3]}
+    log = [
+        log_row(times[0], "added", first),
+        log_row(times[1], "rejected", rejected),
+        (times[2], "forgotten", json.dumps([rejected]), "[]"),
+        log_row(times[3], "added", last),
+    ]
+    write_library_of_two_forms(path, monkeypatch, [first, last], log)
+    with Library.open(path) as library:
+        states = [ends_of_label(library)]
+        for _ in log:
+            annotation_log.undo(library)
+            states.append(ends_of_label(library))
+            assert len(annotation_log.list_annotations(library.connection)) <= 1
+    assert states == [[2000], [2000], [], [2000], []]
 
 
 def test_a_failing_step_leaves_the_library_unchanged(

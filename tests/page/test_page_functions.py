@@ -18,6 +18,7 @@ from vtag.engine.library.analysis.curves import score_curve
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, heads, runs
+from vtag.engine.models.catalog import is_model_name
 
 
 @pytest.fixture
@@ -92,6 +93,12 @@ def test_typed_times_are_parsed(written: str, ms: int | None) -> None:
 def test_an_invalid_time_is_an_error(written: str) -> None:
     with pytest.raises(VtagError, match="is no time"):
         video_view.parse_time(written)
+
+
+@pytest.mark.parametrize("folder", ["Танцы", "Judo 2024", "...", "a" * 200])
+@pytest.mark.parametrize("part", [training_control.HEAD_ONLY, "all"])
+def test_a_folder_of_any_name_gives_a_model_with_a_name(folder: str, part: str) -> None:
+    assert is_model_name(training_control.model_name(Path("/clips") / folder, part))
 
 
 def test_corrections_are_shown_and_undone(shelf: Path) -> None:

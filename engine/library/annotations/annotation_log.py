@@ -190,7 +190,7 @@ def rename_label(library: Library, label: str, name: str) -> AnnotationChange:
         renamed = [annotation._replace(label=name) for annotation in old]
         new = {annotation.slot: annotation for annotation in renamed}
         for slot in new:
-            if existing := _find(db, slot):
+            if (existing := _find(db, slot)) and existing not in old:
                 old.append(existing)
                 new[slot] = max(new[slot], existing, key=lambda annotation: annotation.said_at)
         return _record(library, "renamed", old, list(new.values()))
@@ -308,10 +308,14 @@ def _record(
 
 
 def _replace(library: Library, *, old: Iterable[Annotation], new: Iterable[Annotation]) -> None:
-    """Remove annotations and write others, and apply them to every content that they concern."""
+    """Remove annotations and write others, and apply them to every content that they concern.
+
+    A slot has one annotation: what is written replaces what another process left there.
+    """
     with library.transaction() as db:
         changed_ids = set()
-        for annotation in old:
+        new = _latest_of_each_slot(new)
+        for annotation in (*old, *new):
             content_id = _content_id(db, annotation.content)
             changed_ids.add(content_id)
             db.execute(
@@ -320,7 +324,6 @@ def _replace(library: Library, *, old: Iterable[Annotation], new: Iterable[Annot
             )
         for annotation in new:
             content_id = _content_id(db, annotation.content)
-            changed_ids.add(content_id)
             db.execute(
                 "INSERT INTO words (content_id, label, start_ms, end_ms, verdict, said_at) "
                 "VALUES (?, ?, ?, ?, ?, ?)",

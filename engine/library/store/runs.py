@@ -112,18 +112,6 @@ def recent_runs(reader: sqlite3.Connection, count: int = 20) -> list[Run]:
     return [_with_actual_state(reader, _run(row)) for row in rows]
 
 
-def mark_interrupted(library: Library) -> None:
-    """Record every run whose process is gone as interrupted."""
-    for run in recent_runs(library.connection, -1):
-        if run.state == "interrupted":
-            with library.transaction() as db:
-                db.execute(
-                    "UPDATE runs SET state = 'interrupted', finished_at = updated_at "
-                    "WHERE id = ? AND state = 'running'",
-                    (run.id,),
-                )
-
-
 def _run(row: tuple[Any, ...]) -> Run:
     return Run._make([*row[:-1], json.loads(row[-1])])
 

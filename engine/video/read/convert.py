@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _UNSPECIFIED_SPACE = 2
-_RGB_SPACE = 0
 _SPACES = {
     0: "gbr",
     1: "bt709",
@@ -32,7 +31,6 @@ _SPACES = {
     10: "bt2020c",
 }
 _RANGES = {1: "tv", 2: "pc"}
-_RESERVED_TRC = 3  # swscale refuses what it does not know
 
 
 def read_orientation(frame: VideoFrame) -> Orientation:

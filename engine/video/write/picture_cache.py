@@ -60,7 +60,7 @@ class PictureCache:
                 return file
             make_private_dir(self._folder)
             try:
-                with atomic_path(file) as part:
+                with atomic_path(file, is_flushed=False) as part:
                     self._run(render, part)
             except OSError as error:
                 raise VideoError(f"no picture can be kept: {error.strerror}") from error
