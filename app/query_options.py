@@ -11,7 +11,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from vtag.app.console import say
 from vtag.engine.errors import LibraryError
+from vtag.engine.text import printable
 
 _MINUS = "\u2212"  # stands for a hyphen while Typer parses options; the query language accepts it too
 
@@ -67,3 +69,12 @@ def open_library_reader(db: Path | None) -> Iterator[sqlite3.Connection]:
         raise LibraryError(f"the library cannot be read: {error}") from error
     finally:
         reader.close()
+
+
+def report_everyday_terms(reader: sqlite3.Connection, text: str) -> None:
+    """Print a line for each term of a query that is an everyday phrase: the labels, as a query to edit."""
+    from vtag.engine.library.search.moments import everyday_terms
+
+    for term, labels in everyday_terms(reader, text):
+        alternatives = " OR ".join(f'"{printable(label)}"' for label in labels)
+        say(f"{printable(term)}: searched as {alternatives}")

@@ -12,7 +12,15 @@ import typer
 
 from vtag.app.console import complain, is_terminal, put, say
 from vtag.app.options import Db, within_integers
-from vtag.app.query_options import MinScore, ModelFilter, Query, Sort, open_library_reader, query_text
+from vtag.app.query_options import (
+    MinScore,
+    ModelFilter,
+    Query,
+    Sort,
+    open_library_reader,
+    query_text,
+    report_everyday_terms,
+)
 from vtag.app.times import format_clock
 from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.text import display_path, pluralize, printable
@@ -55,6 +63,7 @@ def cut(
     check_template(name)
     with open_library_reader(db) as reader:
         text = query_text(query)
+        report_everyday_terms(reader, text)
         moments = search(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
     if not moments:
         complain(f"nothing was found for {text!r}")

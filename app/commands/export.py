@@ -10,7 +10,14 @@ import typer
 
 from vtag.app.console import complain, put, say
 from vtag.app.options import Db
-from vtag.app.query_options import MinScore, ModelFilter, Query, open_library_reader, query_text
+from vtag.app.query_options import (
+    MinScore,
+    ModelFilter,
+    Query,
+    open_library_reader,
+    query_text,
+    report_everyday_terms,
+)
 from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, pluralize
 
@@ -46,10 +53,12 @@ def export(
     from vtag.engine.library.search.moments import search
 
     with open_library_reader(db) as reader:
-        rows = search(reader, query_text(query), min_score=min_score, model=model, limit=None)
+        text = query_text(query)
+        report_everyday_terms(reader, text)
+        rows = search(reader, text, min_score=min_score, model=model, limit=None)
         moments = exported_moments.with_video_details(reader, rows)
     if not moments:
-        complain(f"nothing was found for {query_text(query)!r}")
+        complain(f"nothing was found for {text!r}")
     target = None if output is None else os.fsencode(output)
     if format == "xmp":
         _write_sidecars(moments, target)

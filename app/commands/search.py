@@ -14,7 +14,15 @@ import typer
 
 from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json, within_integers
-from vtag.app.query_options import MinScore, ModelFilter, Query, Sort, open_library_reader, query_text
+from vtag.app.query_options import (
+    MinScore,
+    ModelFilter,
+    Query,
+    Sort,
+    open_library_reader,
+    query_text,
+    report_everyday_terms,
+)
 from vtag.app.results import MAX_LABEL_CELLS, cell_width, truncate
 from vtag.app.times import format_clock, format_end_clock
 from vtag.engine.errors import LibraryError
@@ -66,8 +74,7 @@ def search(
             videos = [[moment] for moment in rows]
         if not videos:
             complain(_explain_empty_result(reader, text))
-        for line in _everyday_notices(reader, text):
-            say(line)
+        report_everyday_terms(reader, text)
         if notice := _coverage_notice(reader):
             say(notice)
     moments = [moment for video in videos for moment in video]
@@ -81,17 +88,6 @@ def search(
         results.put_moments(moments, json=json)
     if open_ and moments:
         player.play(moments[0].path, moments[0].start_ms)
-
-
-def _everyday_notices(reader: sqlite3.Connection, text: str) -> list[str]:
-    """A line for each term that is an everyday phrase: the labels that were searched, as a query to edit."""
-    from vtag.engine.library.search.moments import everyday_terms
-
-    notices = []
-    for term, labels in everyday_terms(reader, text):
-        alternatives = " OR ".join(f'"{printable(label)}"' for label in labels)
-        notices.append(f"{printable(term)}: searched as {alternatives}")
-    return notices
 
 
 def _coverage_notice(reader: sqlite3.Connection) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from vtag.app.console import complain, put, put_json
 from vtag.app.options import Db, Json, within_integers
-from vtag.app.query_options import open_library_reader, query_text
+from vtag.app.query_options import open_library_reader, query_text, report_everyday_terms
 from vtag.app.results import MAX_LABEL_CELLS, cell_width, truncate
 from vtag.engine.text import printable
 
@@ -30,7 +30,10 @@ def stats(
     from vtag.engine.library.analysis.history import history
 
     with open_library_reader(db) as reader:
-        result = history(reader, query_text(query) if query else None, label_limit=top)
+        text = query_text(query) if query else None
+        if text:
+            report_everyday_terms(reader, text)
+        result = history(reader, text, label_limit=top)
     if json:
         labels = [{"label": row.label, "moments": row.total, "counts": row.counts} for row in result.labels]
         put_json({"periods": result.periods, "labels": labels, "undated": result.undated})

@@ -195,6 +195,22 @@ def test_a_table_and_paths_are_for_programs(vtag: Run, videos: Path) -> None:
     assert "one of" in ran(vtag("search", "yoga", "--print0", "--json"), 2).stderr
 
 
+def test_every_command_says_which_labels_an_everyday_phrase_means(vtag: Run, videos: Path) -> None:
+    line = 'bow and arrow: searched as "archery"'
+    for command in (
+        ["search"],
+        ["stats"],
+        ["export", "--format", "json"],
+        ["cut", "--dry-run", "-o", videos / "out"],
+    ):
+        assert line in ran(vtag(*command, "bow and arrow")).stderr
+    assert (
+        ran(vtag("search", "bow and arrow", "--json")).stdout
+        == ran(vtag("search", "archery", "--json")).stdout
+    )
+    assert "'slam dunk' means dunking basketball" in ran(vtag("search", "slam dunk")).stderr
+
+
 def test_a_mistake_is_pointed_at(vtag: Run, videos: Path) -> None:
     assert (
         ran(vtag("search", "yoga AND"), 1).stderr
