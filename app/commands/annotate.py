@@ -48,10 +48,10 @@ def add(
 ) -> None:
     """Add LABEL to FILE, or to a part of it."""
     from vtag.engine.library.annotations import annotation_log
-    from vtag.engine.library.store.files import register_file
+    from vtag.engine.scan.content_facts import register_video
 
     with open_library(db, new=True) as library:
-        content_id = register_file(library, os.fsencode(file))
+        content_id = register_video(library, os.fsencode(file))
         _say_change(annotation_log.add(library, content_id, label, start, end))
 
 

@@ -101,11 +101,13 @@ class _ContentLookup:
         if row and _is_unchanged(row, file):
             return _FileContent(row.content_key, row.content_id, row.content_error, row.duration_ms)
         key = files.content_key(file.path)
-        content_id, error, duration_ms = files.find_content(self._library, key) or (None, None, None)
-        if content_id is not None and self._record:
-            files.save_file(self._library, volume, file, content_id)
-            self.new_places.add(content_id)
-        return _FileContent(key, content_id, error, duration_ms)
+        content = files.find_content(self._library, key)
+        if content is None:
+            return _FileContent(key, None, None, None)
+        if self._record:
+            files.save_file(self._library, volume, file, content.id)
+            self.new_places.add(content.id)
+        return _FileContent(key, content.id, content.error, content.duration_ms)
 
 
 def _is_unchanged(row: files.StoredFile, file: DiscoveredFile) -> bool:

@@ -12,6 +12,7 @@ from vtag.engine.library.database import Library, now
 from vtag.engine.library.store import coverage, files, heads, observations
 from vtag.engine.library.store.duplicates import find_duplicate
 from vtag.engine.library.store.volumes import Volumes
+from vtag.engine.scan.content_facts import video_columns
 from vtag.engine.scan.pending_video import VideoPass
 from vtag.engine.scan.plan import ScanTask
 from vtag.engine.video.read.fingerprint import Fingerprint
@@ -103,9 +104,8 @@ class ScanWriter:
 
 def _facts(info: VideoInfo, fingerprint: Fingerprint) -> dict[str, object]:
     """The columns of a content that are known once its file was opened."""
-    columns = ("duration_ms", "width", "height", "frame_rate", "codec", "container", "recorded_at")
     return {
         "packets_key": fingerprint.packets or None,
         "shown_as": fingerprint.appearance,
-        **{name: getattr(info, name) for name in columns},
+        **video_columns(info),
     }

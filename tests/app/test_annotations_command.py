@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import stat
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.footage import make_video
 from helpers.library_factory import add_video, fill_library
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,6 +81,18 @@ def test_a_video_that_was_never_scanned_can_be_tagged(vtag: Vtag, tmp_path: Path
     (line,) = ran(vtag("words")).stdout.splitlines()
     assert line.endswith(f"added      birthday (all of it)  {tmp_path}/new.mp4")
     assert "birthday" in ran(vtag("search", "birthday")).stdout
+
+
+def test_tags_of_a_video_that_was_never_scanned_end_with_it(vtag: Vtag, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "a.mp4", seconds=4, fps=8)
+    ran(vtag("tag", "add", video, "birthday"))
+    ran(vtag("tag", "add", video, "cake", "--from", "1"))
+    ran(vtag("tag", "add", video, "song", "--from", "2", "--to", "60"))
+    rows = csv.DictReader(ran(vtag("search", "birthday OR cake OR song", "--csv")).stdout.splitlines())
+    assert {(row["start_ms"], row["end_ms"]) for row in rows} == {
+        ("0", "4000"), ("1000", "4000"), ("2000", "4000")
+    }  # fmt: skip
+    assert "ends at 4.0 s" in ran(vtag("tag", "add", video, "late", "--from", "5"), 1).stderr
 
 
 @pytest.mark.parametrize(

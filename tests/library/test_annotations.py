@@ -297,3 +297,54 @@ def test_the_latest_annotations_that_cover_half_count(
 
 def test_a_label_takes_the_spelling_of_the_model(tagged: Library) -> None:
     assert resolve_label(tagged, "YOGA") == LABELS[2]
+
+
+@pytest.fixture
+def remuxed(library: Library, tmp_path: Path) -> tuple[int, int]:
+    """Two contents of 8 s that show the same: a video and its copy in another container, which is 20 ms longer."""
+    contents = tuple(add_video(library, tmp_path / f"{n}.mp4", seed=n, is_scanned=False) for n in range(2))
+    library.connection.execute("UPDATE contents SET packets_key = 'same', duration_ms = 7980 + 20 * id")
+    return contents[0], contents[1]
+
+
+def own_moments(library: Library, label: str = "wave") -> list[tuple[str, int, int]]:
+    found = search(library.connection, label, limit=None)
+    return sorted((os.path.basename(m.path).decode(), m.start_ms, m.end_ms) for m in found)
+
+
+@pytest.mark.parametrize("span", [(3000, 5000), (None, None), (3000, None), (None, 2000)])
+def test_the_same_said_of_a_video_and_of_its_remuxed_copy_is_one_moment_a_file(
+    library: Library, remuxed: tuple[int, int], span: tuple[int | None, int | None]
+) -> None:
+    for content in remuxed:
+        annotation_log.add(library, content, "wave", *span)
+    first, second = own_moments(library)
+    assert (first[0], second[0]) == ("0.mp4", "1.mp4")
+    ids = {m.path: m.id for m in search(library.connection, "wave")}
+    annotation_log.rename(library, [ids[min(ids)]], "greeting")
+    assert not own_moments(library) and len(own_moments(library, "greeting")) == 2
+    annotation_log.undo(library)
+    assert own_moments(library) == [first, second]
+    annotation_log.reject(library, [search(library.connection, "wave")[-1].id])
+    assert not own_moments(library)
+    annotation_log.undo(library)
+    assert own_moments(library) == [first, second]
+
+
+def test_a_range_that_rounding_moved_is_the_same_and_another_range_is_not(
+    library: Library, remuxed: tuple[int, int]
+) -> None:
+    annotation_log.add(library, remuxed[0], "wave", 3000, 5000)
+    annotation_log.add(library, remuxed[1], "wave", 3021, 5010)
+    assert own_moments(library) == [("0.mp4", 3000, 5000), ("1.mp4", 3021, 5010)]
+    annotation_log.add(library, remuxed[1], "wave", 6000, 7000)
+    assert [m[1] for m in own_moments(library)] == [3000, 6000, 3021, 6000]
+
+
+def test_a_range_lasts_as_long_as_was_said_in_a_video_of_unknown_length(
+    library: Library, tmp_path: Path
+) -> None:
+    content = add_video(library, tmp_path / "0.mp4", is_scanned=False)
+    library.connection.execute("UPDATE contents SET duration_ms = NULL")
+    annotation_log.add(library, content, "wave", 5000, 25000)
+    assert own_moments(library) == [("0.mp4", 5000, 25000)]

@@ -17,6 +17,7 @@ import pytest
 import rdflib
 import srt
 import webvtt
+from helpers.footage import make_video
 from helpers.library_factory import add_video
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,6 +111,28 @@ def test_chapters_are_read_by_libav(video_folder: Path, vtag_home: Path, tmp_pat
     ] == ranges(expected)
     assert [c["metadata"]["title"] for c in chapters] == [
         "archery", ODD, "=1+1", "two lines 3 00:00:01,000 --> 00:00:02,000"
+    ]  # fmt: skip
+
+
+def test_chapters_of_moments_that_overlap_follow_each_other(tmp_path: Path) -> None:
+    spans = {"run": (500, 2500), "jump": (500, 1500), "fall": (1000, 2000), "late": (2800, 3000)}
+    items = [
+        ExportedMoment(Moment(1, b"/v.mp4", label, *span, 1.0, None, "user", True), 3000, 25.0)
+        for label, span in spans.items()
+    ]
+    (tmp_path / "c.ffmetadata").write_text(format_writer("chapters")(items))
+    video = make_video(tmp_path / "a.mp4", seconds=3, fps=8)
+    merged = tmp_path / "b.mkv"  # by the command of docs/search.md
+    command = ("ffmpeg", "-v", "error", "-i", video, "-i", tmp_path / "c.ffmetadata", "-map_metadata", "1")
+    subprocess.run([*command, "-c", "copy", merged], check=True)
+    with av.open(str(merged)) as container:
+        chapters = [
+            (float(c["start"] * c["time_base"]), float(c["end"] * c["time_base"]), c["metadata"]["title"])
+            for c in container.chapters()
+        ]
+    assert chapters == [
+        (0.5, 1.0, "run, jump"), (1.0, 1.5, "run, jump, fall"), (1.5, 2.0, "run, fall"),
+        (2.0, 2.5, "run"), (2.8, 3.0, "late"),
     ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.annotations.validation import checked_range, resolve_label
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
-from vtag.engine.library.store.duplicates import with_duplicates
+from vtag.engine.library.store.duplicates import is_same_range, with_duplicates
 from vtag.engine.library.timestamps import normalize_timestamp, now, now_after
 from vtag.engine.text import normalize_label, printable
 
@@ -125,6 +125,8 @@ def rename(library: Library, moment_ids: Iterable[int], label: str) -> Annotatio
         if moment.label == label:
             raise LibraryError(f"moment {moment.id} is called {printable(label)} already")
         verdicts[moment.slot] = None if moment.own_verdict == "added" else "rejected"
+        if moment.own_verdict == "added":
+            verdicts |= dict.fromkeys(_slots_on_duplicates(library, moment))
         verdicts[(moment.content, label, moment.start_ms, moment.end_ms)] = "added"
     return _record_verdicts(library, "renamed", verdicts)
 
@@ -266,6 +268,19 @@ def _moments(library: Library, moment_ids: Iterable[int]) -> list[_AnnotatedMome
         start_ms, end_ms = row[3:5] if row[7] is None else row[5:7]
         moments.append(_AnnotatedMoment(row[0], row[1], row[2], start_ms, end_ms, row[7]))
     return moments
+
+
+def _slots_on_duplicates(library: Library, moment: _AnnotatedMoment) -> list[Slot]:
+    """The slots that add a moment's label to the same range of its content's duplicates."""
+    content_ids = with_duplicates(library.connection, _content_id(library.connection, moment.content))
+    rows = library.connection.execute(
+        f"{_SELECT} WHERE w.content_id IN ({', '.join('?' * len(content_ids))}) AND c.key <> ? AND w.label = ? "
+        "AND w.verdict = 'added'",
+        (*content_ids, moment.content, moment.label),
+    )
+    own = Annotation(*moment.slot, "added", "")
+    annotations = [Annotation(*row) for row in rows]
+    return [a.slot for a in annotations if is_same_range(*a.range_ms, *own.range_ms)]
 
 
 def _change(row: tuple[int, str, str, str | None, str | None, str | None]) -> AnnotationChange:

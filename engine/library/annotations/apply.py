@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from vtag.engine.library.ranges import COVERED_SHARE, END_OF_TIME_MS, covers
-from vtag.engine.library.store.duplicates import with_duplicates
+from vtag.engine.library.store.duplicates import is_same_range, with_duplicates
 
 if TYPE_CHECKING:
     from vtag.engine.library.database import Library
@@ -126,14 +127,45 @@ def _own_segments(
         derived_ranges[segment.label].append((segment.start_ms, segment.end_ms))
     segments = set()
     for label, label_annotations in annotations_by_label.items():
-        for annotation_id, start_ms, end_ms, verdict in label_annotations:
+        for annotation_id, start_ms, end_ms, verdict in _without_twins(db, content_id, label_annotations):
             is_derived = any(covers(start_ms, end_ms, *range_ms) for range_ms in derived_ranges[label])
             if verdict == "added" or (verdict == "confirmed" and not is_derived):
-                video_end_ms = duration_ms or start_ms + _SHOWN_MS
-                shown_end_ms = video_end_ms if start_ms < video_end_ms < end_ms else end_ms
+                shown_end_ms = _shown_end(start_ms, end_ms, duration_ms)
                 if verdict_for_range(start_ms, shown_end_ms, label_annotations) != "rejected":
                     segments.add((annotation_id, label, start_ms, shown_end_ms))
     return segments
+
+
+def _shown_end(start_ms: int, end_ms: int, duration_ms: int | None) -> int:
+    """Where the segment of an annotation ends: with the video, if the video's length is known."""
+    if duration_ms:
+        return duration_ms if start_ms < duration_ms < end_ms else end_ms
+    return start_ms + _SHOWN_MS if end_ms == END_OF_TIME_MS else end_ms
+
+
+def _without_twins(
+    db: sqlite3.Connection, content_id: int, annotations: Sequence[AnnotatedRange]
+) -> list[AnnotatedRange]:
+    """`annotations` of one label without those that repeat, on a duplicate, what was said of the same range.
+
+    That on the content itself counts, so that a change to its moment changes its own annotation.
+    """
+    of_content = dict(
+        db.execute(
+            "SELECT id, content_id FROM words WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps([annotation.annotation_id for annotation in annotations]),),
+        )
+    )
+    kept: list[AnnotatedRange] = []
+    for annotation in sorted(annotations, key=lambda a: of_content[a.annotation_id] != content_id):
+        if annotation.verdict == "rejected" or not any(
+            of_content[other.annotation_id] != of_content[annotation.annotation_id]
+            and is_same_range(other.start_ms, other.end_ms, annotation.start_ms, annotation.end_ms)
+            for other in kept
+            if other.verdict != "rejected"
+        ):
+            kept.append(annotation)
+    return kept
 
 
 def _write_own_segments(

@@ -43,3 +43,11 @@ def with_duplicates(db: sqlite3.Connection, content_id: int) -> list[int]:
         (_LENGTH_TOLERANCE_MS, content_id),
     )
     return sorted({content_id, *(row[0] for row in rows)})
+
+
+def is_same_range(start_ms: int, end_ms: int, other_start_ms: int, other_end_ms: int) -> bool:
+    """Whether a range of one content is that of its duplicate, whose times are rounded differently."""
+    return (
+        abs(start_ms - other_start_ms) <= _LENGTH_TOLERANCE_MS
+        and abs(end_ms - other_end_ms) <= _LENGTH_TOLERANCE_MS
+    )

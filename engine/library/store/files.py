@@ -55,6 +55,7 @@ class StoredContent(NamedTuple):
     id: int
     error: str | None
     duration_ms: int | None
+    key: str
 
 
 class FileStat(Protocol):
@@ -120,9 +121,17 @@ def stored_files(library: Library, volume: Volume) -> dict[bytes, StoredFile]:
 def find_content(library: Library, key: str) -> StoredContent | None:
     """The content with this key, or None."""
     row = library.connection.execute(
-        "SELECT id, error, duration_ms FROM contents WHERE key = ?", (key,)
+        "SELECT id, error, duration_ms, key FROM contents WHERE key = ?", (key,)
     ).fetchone()
     return StoredContent(*row) if row else None
+
+
+def get_content(library: Library, content_id: int) -> StoredContent:
+    """The content with this id, which exists."""
+    row = library.connection.execute(
+        "SELECT id, error, duration_ms, key FROM contents WHERE id = ?", (content_id,)
+    ).fetchone()
+    return StoredContent(*row)
 
 
 def save_content(library: Library, key: str, columns: dict[str, object]) -> int:
