@@ -20,6 +20,7 @@ from vtag.app.commands import (
     export,
     finetune,
     labels,
+    library,
     models,
     predict,
     scan,
@@ -101,6 +102,7 @@ app.add_typer(labels.app, name="labels", rich_help_panel=_FIND)
 app.add_typer(annotate.tag, name="tag", rich_help_panel=_CORRECT)
 app.add_typer(annotate.words, name="words", rich_help_panel=_CORRECT)
 app.add_typer(data.app, name="data", rich_help_panel=_TEACH)
+app.add_typer(library.app, name="library", rich_help_panel=_TIDY)
 app.add_typer(models.app, name="models", rich_help_panel=_MODELS)
 
 

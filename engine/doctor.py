@@ -166,7 +166,7 @@ def _models() -> Iterator[Finding]:
 
 
 def _library(path: Path) -> Iterator[Finding]:
-    from vtag.engine.library.database import OBSERVATIONS_FILE, check_health, open_reader
+    from vtag.engine.library.database import check_health, observations_path, open_reader
 
     if not path.is_file():
         yield Finding("library", "ok", f"none yet at {display_path(path)}")
@@ -175,14 +175,14 @@ def _library(path: Path) -> Iterator[Finding]:
         with contextlib.closing(open_reader(path)) as reader:
             integrity, videos, moments = check_health(reader)
     except (VtagError, sqlite3.Error) as error:
-        yield Finding("library", "wrong", str(error), "bring back a backup, or name another file with --db")
+        yield Finding("library", "wrong", str(error), "vtag library restore, or name another file with --db")
         return
     contents = f"{pluralize(videos, 'video')}, {pluralize(moments, 'moment')}"
     message = f"{display_path(path)}: {contents}, SQLite {sqlite3.sqlite_version}"
     yield Finding(
         "library", "ok" if integrity == "ok" else "wrong", message if integrity == "ok" else integrity
     )
-    for file in (path, path.parent / OBSERVATIONS_FILE):
+    for file in (path, observations_path(path)):
         if sys.platform != "win32" and file.exists() and file.stat().st_mode & 0o077:
             yield Finding(
                 "permissions", "warning", f"{display_path(file)} can be read by others", f"chmod 600 '{file}'"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+LIBRARY_FILE = "library.db"
+
 
 def home() -> Path:
     """The folder of the library, the models and the caches: VTAG_HOME, else the user's data folder."""
@@ -16,7 +18,7 @@ def home() -> Path:
 
 def library_path(path: Path | None = None) -> Path:
     """The library's file: `path` (from --db), else `library.db` at home."""
-    return path.expanduser().absolute() if path else home() / "library.db"
+    return path.expanduser().absolute() if path else home() / LIBRARY_FILE
 
 
 def models_dir() -> Path:

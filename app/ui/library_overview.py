@@ -13,7 +13,7 @@ from vtag.engine.errors import VtagError
 from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.history import history
-from vtag.engine.library.database import OBSERVATIONS_FILE, open_reader
+from vtag.engine.library.database import observations_path, open_reader
 from vtag.engine.library.search.moments import label_counts
 from vtag.engine.library.store.volumes import Volume, Volumes
 from vtag.engine.models.catalog import read_catalog
@@ -83,7 +83,7 @@ def _disk_usage(library: Path, cache: Path) -> list[tuple[str, int]]:
     models = models_dir()
     files_by_use = {
         "The library: annotations, moments, files": [library, library.with_name(f"{library.name}-wal")],
-        "Observations (a scan makes them again)": [library.parent / OBSERVATIONS_FILE],
+        "Observations (a scan makes them again)": [observations_path(library)],
         "Pictures and copies for the page (can be deleted)": cache.rglob("*") if cache.is_dir() else [],
         "Models": models.rglob("*") if models.is_dir() else [],
     }

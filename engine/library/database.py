@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,13 @@ from types import TracebackType
 from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.database_copy import copy_database
 from vtag.engine.library.timestamps import now as now
-from vtag.engine.paths import make_private_dir
-from vtag.engine.system.atomic_write import atomic_path
+from vtag.engine.paths import LIBRARY_FILE, make_private_dir
 from vtag.engine.text import display_path
 
-OBSERVATIONS_FILE = "observations.db"
+_OBSERVATIONS_FILE = "observations.db"
+OBSERVATIONS_SUFFIX = "-observations"
 
 
 class Schema(NamedTuple):
@@ -44,7 +44,7 @@ _BUSY_S = 30.0  # longest wait for another process's transaction
 
 
 class Library:
-    """An open library for writing: `connection` on library.db, `observations` on observations.db beside it."""
+    """An open library for writing: `connection` on its tables, `observations` on the features in a second file."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, observations: sqlite3.Connection) -> None:
         self.path = path
@@ -57,19 +57,13 @@ class Library:
 
         Raises LibraryError if it cannot be opened, is no library, or was made by a newer vtag.
         """
-        connections: list[sqlite3.Connection] = []
-        for schema, file in ((SCHEMA, path), (OBSERVATIONS_SCHEMA, path.parent / OBSERVATIONS_FILE)):
-            try:
-                make_private_dir(path.parent)
-                connections.append(_open_for_writing(file))
-                _migrate(connections[-1], file, schema)
-            except (sqlite3.Error, OSError, LibraryError) as error:
-                for connection in connections:
-                    connection.close()
-                if isinstance(error, LibraryError):
-                    raise
-                raise _library_error(file, error) from error
-        return cls(path, *connections)
+        # the observations first: a library without a file of its own for them is taken for one of an earlier vtag
+        observations = _open_migrated(observations_path(path), OBSERVATIONS_SCHEMA)
+        try:
+            return cls(path, _open_migrated(path, SCHEMA), observations)
+        except LibraryError:
+            observations.close()
+            raise
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -98,7 +92,23 @@ class Library:
     ) -> None:
         self.close()
         if isinstance(error, sqlite3.Error):
-            raise _library_error(self.path, error) from error
+            raise library_error(self.path, error) from error
+
+
+def observations_path(path: Path) -> Path:
+    """The file of the features of the library at `path`.
+
+    Earlier versions of vtag gave all libraries of a folder one file: such a library keeps it.
+    """
+    own, shared = own_observations_path(path), path.with_name(_OBSERVATIONS_FILE)
+    return shared if path.is_file() and not own.exists() and shared.is_file() else own
+
+
+def own_observations_path(path: Path) -> Path:
+    """The file of the features of a new library at `path`: observations.db for library.db, else NAME-observations."""
+    if path.name == LIBRARY_FILE:
+        return path.with_name(_OBSERVATIONS_FILE)
+    return path.with_name(path.name + OBSERVATIONS_SUFFIX)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -125,7 +135,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection.close()
         if isinstance(error, LibraryError):
             raise
-        raise _library_error(path, error) from error
+        raise library_error(path, error) from error
 
 
 class Health(NamedTuple):
@@ -144,6 +154,11 @@ def check_health(reader: sqlite3.Connection) -> Health:
     return Health(str(verdict), videos, moments)
 
 
+def open_observations_for_writing(path: Path) -> sqlite3.Connection:
+    """A connection to the features' file at `path`, created or migrated if need be. Raises LibraryError."""
+    return _open_migrated(path, OBSERVATIONS_SCHEMA)
+
+
 def open_observations(path: Path) -> sqlite3.Connection:
     """A read-only connection to observations.db. Raises LibraryError if there is none or it has another schema."""
     if not path.is_file():
@@ -157,7 +172,35 @@ def open_observations(path: Path) -> sqlite3.Connection:
             )
         return connection
     except sqlite3.Error as error:
-        raise _library_error(path, error) from error
+        raise library_error(path, error) from error
+
+
+def open_unmigrated(path: Path) -> sqlite3.Connection:
+    """A read-only connection to a library of any schema.
+
+    Raises LibraryError if there is none, or if it cannot be opened, or was made by a newer vtag.
+    """
+    if not path.is_file():
+        raise LibraryError(f"there is no library at {display_path(path)}")
+    connection = None
+    try:
+        connection = _open_for_reading(path)
+        applied = _applied_steps(connection, SCHEMA)
+        _refuse_foreign(connection, path, applied, SCHEMA)
+        if not applied:
+            raise LibraryError(f"{display_path(path)} is empty: name the file of a library")
+        return connection
+    except (sqlite3.Error, LibraryError) as error:
+        if connection:
+            connection.close()
+        if isinstance(error, LibraryError):
+            raise
+        raise library_error(path, error) from error
+
+
+def schema_steps(connection: sqlite3.Connection) -> tuple[str, ...]:
+    """The names of the migrations that were applied to a library."""
+    return tuple(_applied_steps(connection, SCHEMA))
 
 
 def _open_for_reading(path: Path) -> sqlite3.Connection:
@@ -172,6 +215,22 @@ def _open_for_reading(path: Path) -> sqlite3.Connection:
             raise
         connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
     return connection
+
+
+def _open_migrated(file: Path, schema: Schema) -> sqlite3.Connection:
+    """A connection for writing to one of a library's files, created or migrated. Raises LibraryError."""
+    connection = None
+    try:
+        make_private_dir(file.parent)
+        connection = _open_for_writing(file)
+        _migrate(connection, file, schema)
+        return connection
+    except (sqlite3.Error, OSError, LibraryError) as error:
+        if connection:
+            connection.close()
+        if isinstance(error, LibraryError):
+            raise
+        raise library_error(file, error) from error
 
 
 def _open_for_writing(file: Path) -> sqlite3.Connection:
@@ -239,19 +298,16 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path, applied: list[st
 
 
 def _back_up(file: Path, step: str) -> None:
-    """Copy `file` atomically to a file beside it, named after the first step that the copy lacks."""
-    if shutil.disk_usage(file.parent).free < 2 * file.stat().st_size + 2**20:
-        raise LibraryError(
-            f"the library at {display_path(file)} has to be updated, but the disk lacks room for its backup"
-        )
-    copy = file.with_name(f"{file.name}.before-{step.split('_')[0]}")
-    # a second connection, because the first has an open transaction: the backup has what was committed
-    with (
-        atomic_path(copy, mode=0o600) as part,
-        contextlib.closing(sqlite3.connect(file)) as source,
-        contextlib.closing(sqlite3.connect(part)) as target,
-    ):
-        source.backup(target)
+    """Copy `file` to a file beside it, named after the first step that the copy lacks."""
+    try:
+        copy_database(file, backup_before(file, step))
+    except LibraryError as error:
+        raise LibraryError(f"the library at {display_path(file)} has to be updated, but {error}") from error
+
+
+def backup_before(file: Path, step: str) -> Path:
+    """Where the backup of `file` is that is made before a migration."""
+    return file.with_name(f"{file.name}.before-{step.split('_')[0]}")
 
 
 def _file_size(file: Path) -> int:
@@ -261,19 +317,19 @@ def _file_size(file: Path) -> int:
         return 0
 
 
-def _library_error(path: Path, error: Exception) -> LibraryError:
+def library_error(path: Path, error: Exception) -> LibraryError:
     """An error as a sentence that says what to do."""
     shown_path = display_path(path)
     text = str(error).lower()
     if path.is_dir():
         return LibraryError(f"{shown_path} is a folder: name the library's file")
     if "not a database" in text or "malformed" in text:
-        if path.name == OBSERVATIONS_FILE:
+        if path.name.endswith((_OBSERVATIONS_FILE, OBSERVATIONS_SUFFIX)):
             return LibraryError(
                 f"{shown_path} is not a sound database: remove it, and `vtag scan` computes it again"
             )
         return LibraryError(
-            f"{shown_path} is not a sound database: name another file, or bring back a backup"
+            f"{shown_path} is not a sound database: `vtag library restore` brings back a backup"
         )
     if "locked" in text or "busy" in text:
         return LibraryError(f"{shown_path} is in use by another program: try again when it is done")

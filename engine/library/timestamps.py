@@ -41,6 +41,14 @@ def normalize_timestamp(text: str) -> str:
         return text
 
 
+def is_timestamp(text: str) -> bool:
+    """Whether `text` is a timestamp in the library's format."""
+    try:
+        return format_timestamp(datetime.fromisoformat(text)) == text
+    except (ValueError, OverflowError):
+        return False
+
+
 def local_minute(timestamp: str) -> str:
     """A timestamp as local date and minute; unchanged if the machine cannot convert its year."""
     try:

@@ -14,7 +14,7 @@ import pytest
 from sqlite_utils import Database, Migrations
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library import database, migrations
+from vtag.engine.library import database, database_copy, migrations
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library, Schema, open_reader
 from vtag.engine.library.search.moments import search
@@ -310,7 +310,7 @@ def test_a_lack_of_disk_space_for_the_backup_is_an_error_before_any_change(
     first_schema: Path, with_another_step: dict[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(database.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(database_copy.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(LibraryError, match="lacks room"):
         Library.open(first_schema)
     assert not list(first_schema.parent.glob("*.before*"))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import OBSERVATIONS_FILE, open_observations, open_reader
+from vtag.engine.library.database import observations_path, open_observations, open_reader
 from vtag.engine.library.search.moments import locate_content
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.library.store.feature_cache import CachedFeatures, cached_features, normalised
@@ -64,7 +64,7 @@ def query_from_content(
     with closing(open_reader(library)) as reader:
         key = reader.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
         backbone = backbone_hash or library_backbone_hash(reader)
-    with closing(open_observations(library.parent / OBSERVATIONS_FILE)) as observations:
+    with closing(open_observations(observations_path(library))) as observations:
         observation = densest(observations, key, backbone) if backbone else None
     if observation is None or backbone is None:
         return None
@@ -101,7 +101,7 @@ def find_similar(
     """
     with (
         closing(open_reader(library)) as reader,
-        closing(open_observations(library.parent / OBSERVATIONS_FILE)) as observations,
+        closing(open_observations(observations_path(library))) as observations,
     ):
         tables = cached_features(library, observations, query.backbone_hash)
         if not tables:

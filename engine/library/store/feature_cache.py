@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.paths import make_private_dir
+from vtag.engine.paths import LIBRARY_FILE, make_private_dir
 from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path
 
@@ -53,8 +53,10 @@ class CachedFeatures(NamedTuple):
 
 
 def cache_folder(library: Path) -> Path:
-    """The folder of the cache of a library."""
-    return library.parent / "cache" / "similar"
+    """The folder of the cache of a library; libraries in one folder have features of their own."""
+    return (
+        library.parent / "cache" / ("similar" if library.name == LIBRARY_FILE else f"similar-{library.name}")
+    )
 
 
 def delete_cache(library: Path) -> None:

@@ -20,6 +20,11 @@ _MAX_BLOB_BYTES = 900 * 2**20  # SQLite's own limit for a value is 1,000,000,000
 # A content may have several samplings. The one with the most windows counts, of equals the latest: it comes last.
 _DENSEST_LAST = "ORDER BY window_count, id"
 _DENSEST_FIRST = "ORDER BY window_count DESC, id DESC"
+_MERGED_AT_ONCE = 64  # rows in a transaction of `merge_file`; a row of an hour of video has 2.6 MB
+_COLUMNS = (
+    "content_key, backbone_hash, sampling, views, dim, window_count, windows, features, backend, device, precision, "
+    "made_at"
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,13 @@ def densest(reader: sqlite3.Connection, content_key: str, backbone_hash: str) ->
 
 def get(library: Library, content_key: str, backbone_hash: str, sampling: str) -> Observation | None:
     """The observation of a content by a backbone and a sampling, or None."""
-    row = library.observations.execute(
+    return _get(library.observations, content_key, backbone_hash, sampling)
+
+
+def _get(
+    reader: sqlite3.Connection, content_key: str, backbone_hash: str, sampling: str
+) -> Observation | None:
+    row = reader.execute(
         "SELECT views, dim, windows, features FROM observations "
         "WHERE backbone_hash = ? AND sampling = ? AND content_key = ?",
         (backbone_hash, sampling, content_key),
@@ -123,7 +134,7 @@ def add(
     try:
         stored = None if replace else get(library, content_key, backbone_hash, sampling)
         observation = _merged(stored, windows, halves)
-        _put(library, content_key, backbone_hash, sampling, observation, made_by)
+        _put(library.observations, (content_key, backbone_hash, sampling), observation, made_by, now())
     except BaseException:
         library.observations.rollback()
         raise
@@ -135,13 +146,53 @@ def copy(library: Library, content_key: str, to_key: str) -> None:
     """Give a content with the same video the observations of another, of every backbone and sampling."""
     library.observations.execute("BEGIN IMMEDIATE")
     library.observations.execute(
-        "INSERT OR IGNORE INTO observations (content_key, backbone_hash, sampling, views, dim, window_count, "
-        "windows, features, backend, device, precision, made_at) SELECT ?, backbone_hash, sampling, views, dim, "
+        f"INSERT OR IGNORE INTO observations ({_COLUMNS}) SELECT ?, backbone_hash, sampling, views, dim, "
         "window_count, windows, features, backend, device, precision, made_at FROM observations "
         "WHERE content_key = ?",
         (to_key, content_key),
     )
     library.observations.commit()
+
+
+def merge_file(target: sqlite3.Connection, source: sqlite3.Connection) -> int:
+    """Add the windows that the features' file `source` has and `target` lacks; returns how many.
+
+    A window that both have stays as `target` has it. An interrupted merge leaves complete observations.
+    """
+    ids = [row[0] for row in source.execute("SELECT id FROM observations ORDER BY id")]
+    added = 0
+    for first in range(0, len(ids), _MERGED_AT_ONCE):
+        target.execute("BEGIN IMMEDIATE")
+        try:
+            added += sum(
+                _merge_row(target, source, row_id) for row_id in ids[first : first + _MERGED_AT_ONCE]
+            )
+        except BaseException:
+            target.rollback()
+            raise
+        target.commit()
+    return added
+
+
+def _merge_row(target: sqlite3.Connection, source: sqlite3.Connection, row_id: int) -> int:
+    """Add the new windows of one row of `source`, in the caller's transaction; returns how many."""
+    row = source.execute(f"SELECT {_COLUMNS} FROM observations WHERE id = ?", (row_id,)).fetchone()
+    if row is None:  # removed meanwhile
+        return 0
+    key, backbone_hash, sampling, views, dim, count, windows, features, *made_by, made_at = row
+    stored = _get(target, key, backbone_hash, sampling)
+    if stored is None:
+        marks = ", ".join("?" * len(row))
+        target.execute(f"INSERT INTO observations ({_COLUMNS}) VALUES ({marks})", row)
+        return int(count)
+    other = _observation(views, dim, windows, features)
+    if stored.features.shape[1:] != (views, dim):  # never of the same sampling, but for damage
+        return 0
+    merged = _merged(stored, other.windows, other.features)
+    added = len(merged.windows) - len(stored.windows)
+    if added:
+        _put(target, (key, backbone_hash, sampling), merged, Provenance(*made_by), made_at)
+    return added
 
 
 def _observation(views: int, dim: int, windows: bytes, features: bytes) -> Observation:
@@ -163,26 +214,23 @@ def _merged(
 
 
 def _put(
-    library: Library,
-    content_key: str,
-    backbone_hash: str,
-    sampling: str,
+    db: sqlite3.Connection,
+    identity: tuple[str, str, str],
     observation: Observation,
     made_by: Provenance,
+    made_at: str,
 ) -> None:
+    """Write an observation; `identity` is its content key, backbone hash and sampling."""
     blob_bytes = observation.features.nbytes
     if blob_bytes > _MAX_BLOB_BYTES:
         raise LibraryError(
             f"{len(observation.windows)} windows of one video take {blob_bytes >> 20} MB, more than the library "
             "holds: scan it with a longer --stride"
         )
-    library.observations.execute(
-        "INSERT OR REPLACE INTO observations (content_key, backbone_hash, sampling, views, dim, window_count, "
-        "windows, features, backend, device, precision, made_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    db.execute(
+        f"INSERT OR REPLACE INTO observations ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            content_key,
-            backbone_hash,
-            sampling,
+            *identity,
             *observation.features.shape[1:],
             len(observation.windows),
             observation.windows.astype("<i8").tobytes(),
@@ -190,6 +238,6 @@ def _put(
             made_by.backend,
             made_by.device,
             made_by.precision,
-            now(),
+            made_at,
         ),
     )
