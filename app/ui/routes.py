@@ -48,15 +48,15 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
     """`/media/CONTENT`, `/picture/MOMENT`, `/still/CONTENT/MS`, `/moment/CONTENT/START/END`; by the library's ids."""
 
     def media(request: Request) -> Response:
-        video = _find_file(library, request.path_params["content"])
+        video = find_file(library, request.path_params["content"])
         if isinstance(video, Response):
             return video
         media_type = _MEDIA_TYPES.get(video.container, "application/octet-stream")
         try:
-            info = _with_date_for_header(os.stat(_path(video)))
+            info = _with_date_for_header(os.stat(require_path(video)))
         except OSError:
             return _not_found("this video is not connected now")
-        return FileResponse(os.fsdecode(_path(video)), media_type=media_type, stat_result=info)
+        return FileResponse(os.fsdecode(require_path(video)), media_type=media_type, stat_result=info)
 
     def moment_picture(request: Request) -> Response:
         moment_id = min(request.path_params["moment"], _MAX_ID)
@@ -69,11 +69,15 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
             return _not_found("this moment is gone")
         content, start_ms, end_ms = row
         time_ms = (start_ms + end_ms) // 2
-        return _make_file(library, content, time_ms, lambda v: cache.get_picture(v.key, _path(v), time_ms))
+        return _make_file(
+            library, content, time_ms, lambda v: cache.get_picture(v.key, require_path(v), time_ms)
+        )
 
     def still(request: Request) -> Response:
         content, time_ms = request.path_params["content"], request.path_params["ms"]
-        return _make_file(library, content, time_ms, lambda v: cache.get_picture(v.key, _path(v), time_ms))
+        return _make_file(
+            library, content, time_ms, lambda v: cache.get_picture(v.key, require_path(v), time_ms)
+        )
 
     def moment(request: Request) -> Response:
         start_ms, end_ms = request.path_params["start"], request.path_params["end"]
@@ -81,7 +85,7 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
             library,
             request.path_params["content"],
             start_ms,
-            lambda v: cache.get_moment(v.key, _path(v), start_ms, max(end_ms, start_ms + 1)),
+            lambda v: cache.get_moment(v.key, require_path(v), start_ms, max(end_ms, start_ms + 1)),
         )
 
     return [
@@ -105,7 +109,7 @@ def _make_file(library: Path, content: int, time_ms: int, make: Callable[[Playab
 
     A time after the video's end is refused. Otherwise each number would leave one more file in the cache.
     """
-    video = _find_file(library, content)
+    video = find_file(library, content)
     if isinstance(video, Response):
         return video
     if time_ms > video.duration_ms:
@@ -116,7 +120,7 @@ def _make_file(library: Path, content: int, time_ms: int, make: Callable[[Playab
         return _not_found("no picture can be made of this video")
 
 
-def _find_file(library: Path, content: int) -> PlayableVideo | Response:
+def find_file(library: Path, content: int) -> PlayableVideo | Response:
     """The video, which has a path; or the answer that says why there is none."""
     try:
         with closing(open_reader(library)) as reader:
@@ -128,7 +132,7 @@ def _find_file(library: Path, content: int) -> PlayableVideo | Response:
     return video if video.path is not None else _not_found("this video is not connected now")
 
 
-def _path(video: PlayableVideo) -> bytes:
+def require_path(video: PlayableVideo) -> bytes:
     assert video.path is not None
     return video.path
 

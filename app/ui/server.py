@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from vtag.app.ui.gradio_events import startup_script
 from vtag.app.ui.guard import Guard, session_secret
+from vtag.app.ui.media import PlayRoutes
 from vtag.app.ui.page import build_page
 from vtag.app.ui.routes import media_routes
 from vtag.assets import asset
@@ -27,6 +28,7 @@ from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library.database import Library
 from vtag.engine.video.write.picture_cache import PictureCache
+from vtag.engine.video.write.render_pool import RenderPool
 
 _QUEUE_INTERVAL_S = 2.0  # how often the queue starts a waiting job
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -36,17 +38,19 @@ def build_application(
     library: Path, *, pictures: Path, hosts: list[str] | None, password: str | None
 ) -> FastAPI:
     """The page as an ASGI application. `hosts` and `password` are those of Guard."""
-    cache, queue = PictureCache(pictures), JobQueue(library)
+    pool, queue = RenderPool(), JobQueue(library)
+    play = PlayRoutes(library, pool)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with cache:
+        async with play.streams:
             queue_task = asyncio.create_task(_run_queue(queue))
             yield
             queue_task.cancel()
+        pool.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.router.routes += media_routes(library, cache)
+    app.router.routes += [*media_routes(library, PictureCache(pictures, pool)), *play.routes]
     page = build_page(library, queue, ModelDownloads(), pictures)
     gr.mount_gradio_app(
         app,

@@ -26,7 +26,7 @@ def build(library: Path) -> WatchComponents:
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             player = gr.HTML(
-                video_view.empty_player(), js_on_load=read_script("player.js"), elem_id="vtag-watch"
+                video_view.empty_player(), js_on_load=read_script("watch.js"), elem_id="vtag-watch"
             )
             timeline = gr.HTML(js_on_load=read_script("timeline.js"), elem_id="vtag-timeline")
         with gr.Column(scale=2, min_width=300):

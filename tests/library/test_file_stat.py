@@ -27,6 +27,7 @@ from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import files
 from vtag.engine.library.store.file_stat import date_of, file_stat
 from vtag.engine.video.write.picture_cache import PictureCache
+from vtag.engine.video.write.render_pool import RenderPool
 
 Vtag = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -88,7 +89,7 @@ def test_a_video_of_any_date_is_searched_and_drawn_over_time(
 def test_a_video_of_any_date_is_played_by_the_page(library: Library, in_memory: Path, seconds: int) -> None:
     content = dated_video(library, in_memory, seconds)
     files.add_roots(library, [os.fsencode(in_memory)])
-    app = Starlette(routes=media_routes(library.path, PictureCache(in_memory / "cache", 2**20)))
+    app = Starlette(routes=media_routes(library.path, PictureCache(in_memory / "cache", RenderPool(1))))
     with TestClient(app) as client:
         assert client.get(f"/media/{content}").content == (in_memory / "0.mp4").read_bytes()
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -19,6 +20,15 @@ from helpers.footage import make_numbered, make_video, read_number
 from vtag.engine.errors import VideoError
 from vtag.engine.video.write.picture_cache import PictureCache
 from vtag.engine.video.write.pictures import render_picture, write_moment
+from vtag.engine.video.write.render_pool import RenderPool
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[RenderPool]:
+    """Two processes, which all tests use."""
+    pool = RenderPool(2)
+    yield pool
+    pool.close()
 
 
 def decode_jpeg(jpeg: bytes) -> np.ndarray:
@@ -52,22 +62,22 @@ def test_a_moment_begins_and_ends_at_the_requested_times(tmp_path: Path) -> None
     assert [read_number(frame, visible_share=1.0) for frame in frames] == list(range(25, 50))
 
 
-def test_a_picture_is_rendered_once(tmp_path: Path) -> None:
+def test_a_picture_is_rendered_once(tmp_path: Path, pool: RenderPool) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=1)
-    with PictureCache(tmp_path / "cache") as cache:
-        first = cache.get_picture("key", os.fsencode(video), 0)
-        video.unlink()
-        assert cache.get_picture("key", os.fsencode(video), 0) == first
-        with pytest.raises(VideoError):
-            cache.get_picture("key", os.fsencode(video), 1)
+    cache = PictureCache(tmp_path / "cache", pool)
+    first = cache.get_picture("key", os.fsencode(video), 0)
+    video.unlink()
+    assert cache.get_picture("key", os.fsencode(video), 0) == first
+    with pytest.raises(VideoError):
+        cache.get_picture("key", os.fsencode(video), 1)
     assert [file.name for file in (tmp_path / "cache").iterdir()] == [first.name]
 
 
-def test_the_cache_stays_bounded(tmp_path: Path) -> None:
+def test_the_cache_stays_bounded(tmp_path: Path, pool: RenderPool) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=2)
-    with PictureCache(tmp_path / "cache", max_bytes=20_000) as cache:
-        for at_ms in range(0, 1020, 10):
-            cache.get_picture("key", os.fsencode(video), at_ms)
+    cache = PictureCache(tmp_path / "cache", pool, max_bytes=20_000)
+    for at_ms in range(0, 1020, 10):
+        cache.get_picture("key", os.fsencode(video), at_ms)
     cached_files = list((tmp_path / "cache").iterdir())
     assert sum(file.stat().st_size for file in cached_files[:51]) < 51 * 20_000 / 2
     assert len(cached_files) < 100
@@ -75,25 +85,27 @@ def test_the_cache_stays_bounded(tmp_path: Path) -> None:
 
 def test_a_decoder_crash_fails_only_its_picture(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mkv", seconds=2)
-    with PictureCache(tmp_path / "cache") as cache:
-        cache.get_picture("key", os.fsencode(video), 0)
-        assert cache._process is not None
-        (worker,) = cache._process._processes
-        os.kill(worker, signal.SIGSTOP)  # else it may be done before it is killed
-        threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
-        with pytest.raises(VideoError, match="crashed"):
-            cache.get_moment("key", os.fsencode(video), 0, 2000)
-        cache.get_picture("key", os.fsencode(video), 500)
+    pool = RenderPool(1)
+    cache = PictureCache(tmp_path / "cache", pool)
+    cache.get_picture("key", os.fsencode(video), 0)
+    (worker,) = pool.pids()
+    os.kill(worker, signal.SIGSTOP)  # else it may be done before it is killed
+    threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
+    with pytest.raises(VideoError, match="crashed"):
+        cache.get_moment("key", os.fsencode(video), 0, 2000)
+    cache.get_picture("key", os.fsencode(video), 500)
+    pool.close()
 
 
 def test_the_decoder_ends_if_the_server_is_killed(tmp_path: Path) -> None:
     make_video(tmp_path / "v.mp4", seconds=1)
     code = (
         "import sys, time; from pathlib import Path; from vtag.engine.video.write.picture_cache import PictureCache\n"
+        "from vtag.engine.video.write.render_pool import RenderPool\n"
         "if __name__ == '__main__':\n"
-        "    cache = PictureCache(Path(sys.argv[1]) / 'cache')\n"
+        "    pool = RenderPool(1); cache = PictureCache(Path(sys.argv[1]) / 'cache', pool)\n"
         "    cache.get_picture('key', str(Path(sys.argv[1]) / 'v.mp4').encode(), 0)\n"
-        "    print(*cache._process._processes, flush=True); time.sleep(600)\n"
+        "    print(*pool.pids(), flush=True); time.sleep(600)\n"
     )
     (tmp_path / "serve.py").write_text(code)
     server = subprocess.Popen(

@@ -111,7 +111,7 @@ class _Scaler:
         steps.append(("format", f"pix_fmts={'rgb48' if self._transfer else 'rgb24'}"))
         self._graph = av.filter.Graph()
         self._graph.threads = 1
-        nodes = [self._graph.add("buffer", _buffer(frame))]
+        nodes = [self._graph.add("buffer", buffer_arguments(frame))]
         nodes += [self._graph.add(name, arguments) for name, arguments in steps]
         nodes.append(self._graph.add("buffersink"))
         self._graph.link_nodes(*nodes)
@@ -127,7 +127,7 @@ class _Scaler:
         return cast("NDArray[np.uint8]", picture)
 
 
-def _buffer(frame: VideoFrame) -> str:
+def buffer_arguments(frame: VideoFrame) -> str:
     """The filter graph's source for frames like `frame`."""
     parts = [
         f"video_size={frame.width}x{frame.height}",

@@ -30,6 +30,7 @@ from vtag.engine.video.read.hdr import is_hdr
 from vtag.engine.video.read.views import Orientation, upright_size
 
 if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
@@ -189,7 +190,7 @@ class PacketReader:
 
     _MAX_ERRORS_IN_A_ROW = 50
 
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream | AudioStream) -> None:
         self.errors = 0
         self._container = container
         self._stream = stream

@@ -115,7 +115,7 @@ def _write(
 def _copy(source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, target: OutputContainer) -> int:
     """Copy packets from the key frame at or before `start_ms` on; returns the key frame's time in the video (ms)."""
     first_s = stream_info.first_pts * stream_info.time_base
-    key_s, seek_s = _find_key_frame(source, stream_info, first_s + Fraction(start_ms, 1000))
+    key_s, seek_s = find_key_frame(source, stream_info, first_s + Fraction(start_ms, 1000))
     end_s = first_s + Fraction(end_ms, 1000)
     with open_container(source, generate_times=True) as container:
         video = video_stream(container, stream_info.stream_index)
@@ -123,17 +123,17 @@ def _copy(source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, ta
         copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in (video, *audio)}
         target.metadata.update(container.metadata)
         if seek_s is not None:
-            _seek(container, video, seek_s)
-        for packet in _with_dts(_select_packets(container, video, audio, key_s, end_s)):
+            seek_video(container, video, seek_s)
+        for packet in with_dts(_select_packets(container, video, audio, key_s, end_s)):
             offset = round(key_s / Fraction(packet.time_base))
-            packet.pts = _display_time(packet) - offset
-            packet.dts = _decode_time(packet) - offset
+            packet.pts = display_time(packet) - offset
+            packet.dts = decode_time(packet) - offset
             packet.stream = copies[packet.stream_index]
             target.mux(packet)
     return max(0, round((key_s - first_s) * 1000))
 
 
-def _with_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
+def with_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
     """The packets, each with a decoding time. In Matroska the first packets of a stream have none."""
     waiting: dict[int, list[Packet]] = {}  # packets without a decoding time, by stream
     for packet in packets:
@@ -160,13 +160,13 @@ def _select_packets(
         if packet.size == 0 or (packet.pts is None and packet.dts is None) or not packet.time_base:
             continue
         time_base = Fraction(packet.time_base)
-        decode_s = _decode_time(packet) * time_base
+        decode_s = decode_time(packet) * time_base
         if decode_s >= end_s:
             open_streams.discard(packet.stream_index)
             if not open_streams or (video.index not in open_streams and decode_s > end_s + _AUDIO_LAG_S):
                 break
             continue
-        display_s = _display_time(packet) * time_base
+        display_s = display_time(packet) * time_base
         if packet.stream_index == video.index:
             has_begun |= packet.is_keyframe and display_s >= key_s
             if not has_begun or display_s < key_s:  # depends on pictures before the key frame
@@ -187,12 +187,12 @@ class _KeyFrame(NamedTuple):
     seek_s: Fraction | None
 
 
-def _find_key_frame(source: bytes, stream_info: StreamInfo, time_s: Fraction) -> _KeyFrame:
+def find_key_frame(source: bytes, stream_info: StreamInfo, time_s: Fraction) -> _KeyFrame:
     """The last key frame at or before `time_s`; the first one if all are later."""
     for seek_s in (*(time_s - margin for margin in _SEEK_MARGINS_S), None):
         with open_container(source, generate_times=True) as container:
             video = video_stream(container, stream_info.stream_index)
-            if seek_s is not None and not _seek(container, video, seek_s):
+            if seek_s is not None and not seek_video(container, video, seek_s):
                 continue
             first, last = _key_frame_times(container, video, time_s)
         if last is not None:
@@ -211,29 +211,29 @@ def _key_frame_times(
         if packet.size == 0 or (packet.pts is None and packet.dts is None):
             continue
         time_base = Fraction(packet.time_base)
-        display_s = _display_time(packet) * time_base
+        display_s = display_time(packet) * time_base
         if packet.is_keyframe:
             first = display_s if first is None else first
             if display_s <= time_s:
                 last = display_s
-        if first is not None and _decode_time(packet) * time_base > time_s:
+        if first is not None and decode_time(packet) * time_base > time_s:
             break
     return first, last
 
 
-def _display_time(packet: Packet) -> int:
+def display_time(packet: Packet) -> int:
     """The presentation time of a packet; its decoding time if it has none."""
     time = packet.pts if packet.pts is not None else packet.dts
     assert time is not None
     return time
 
 
-def _decode_time(packet: Packet) -> int:
+def decode_time(packet: Packet) -> int:
     """The decoding time of a packet; its presentation time if it has none."""
-    return packet.dts if packet.dts is not None else _display_time(packet)
+    return packet.dts if packet.dts is not None else display_time(packet)
 
 
-def _seek(container: InputContainer, video: VideoStream, time_s: Fraction) -> bool:
+def seek_video(container: InputContainer, video: VideoStream, time_s: Fraction) -> bool:
     """Go to a key frame before `time_s`; False if the container cannot seek."""
     assert video.time_base is not None
     try:  # not before the beginning: some containers go to the end then
