@@ -48,11 +48,14 @@ def add(
 ) -> None:
     """Add LABEL to FILE, or to a part of it."""
     from vtag.engine.library.annotations import annotation_log
+    from vtag.engine.library.store.clocks import content_clock
     from vtag.engine.scan.content_facts import register_video
 
     with open_library(db, new=True) as library:
         content_id = register_video(library, os.fsencode(file))
-        _say_change(annotation_log.add(library, content_id, label, start, end))
+        clock = content_clock(library.connection, content_id)
+        start, end = (None if ms is None else clock.library_ms(ms) for ms in (start, end))
+        _say_change(library, annotation_log.add(library, content_id, label, start, end))
 
 
 @tag.command()
@@ -61,7 +64,7 @@ def confirm(ids: Ids, db: Db = None) -> None:
     from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(annotation_log.confirm(library, ids))
+        _say_change(library, annotation_log.confirm(library, ids))
 
 
 @tag.command()
@@ -70,7 +73,7 @@ def reject(ids: Ids, db: Db = None) -> None:
     from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(annotation_log.reject(library, ids))
+        _say_change(library, annotation_log.reject(library, ids))
 
 
 @tag.command()
@@ -83,7 +86,7 @@ def rename(
     from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(annotation_log.rename(library, ids, label))
+        _say_change(library, annotation_log.rename(library, ids, label))
 
 
 @tag.command()
@@ -92,8 +95,8 @@ def undo(db: Db = None) -> None:
     from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        change = annotation_log.undo(library)
-    say(f"undone: {_line(change)}")
+        line = _player_line(library, annotation_log.undo(library))
+    say(f"undone: {line}")
 
 
 @tag.command()
@@ -108,9 +111,10 @@ def log(
     from vtag.app.query_options import open_library_reader
     from vtag.engine.library.annotations import annotation_log
     from vtag.engine.library.annotations.annotation_file import content_paths
+    from vtag.engine.library.annotations.player_times import change_on_player_clock
 
     with open_library_reader(db) as reader:
-        changes = annotation_log.list_changes(reader, limit)
+        changes = [change_on_player_clock(reader, c) for c in annotation_log.list_changes(reader, limit)]
         paths = content_paths(
             reader, (annotation.content for change in changes for annotation in change.before + change.after)
         )
@@ -139,6 +143,7 @@ def list_words(
         return
     from vtag.app.query_options import open_library_reader
     from vtag.engine.library.annotations import annotation_file, annotation_log
+    from vtag.engine.library.annotations.player_times import annotations_on_player_clock
 
     with open_library_reader(db) as reader:
         if homeless:
@@ -147,6 +152,8 @@ def list_words(
             annotations = annotation_log.list_annotations(reader)
             paths = annotation_file.content_paths(reader, (annotation.content for annotation in annotations))
             rows = [(annotation, paths[annotation.content][1]) for annotation in annotations]
+        times = annotations_on_player_clock(reader, (annotation for annotation, _ in rows))
+        rows = [(annotation, path) for annotation, (_, path) in zip(times, rows, strict=True)]
     if json:
         put_json([{**annotation._asdict(), "path": path} for annotation, path in rows])
         return
@@ -230,7 +237,7 @@ def rename_words(
     from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(annotation_log.rename_label(library, label, name))
+        _say_change(library, annotation_log.rename_label(library, label, name))
         _say_taught(library, label)
 
 
@@ -240,7 +247,7 @@ def remove_words(label: AnnotatedLabel, db: Db = None) -> None:
     from vtag.engine.library.annotations import annotation_log
 
     with open_library(db) as library:
-        _say_change(annotation_log.remove_label(library, label))
+        _say_change(library, annotation_log.remove_label(library, label))
         _say_taught(library, label)
 
 
@@ -275,8 +282,15 @@ def _write(file: Path, lines: Iterable[str]) -> None:
         raise LibraryError(f"{display_path(file)} cannot be written: {error.strerror or error}") from error
 
 
-def _say_change(change: AnnotationChange) -> None:
-    say(_line(change) if change.id else "that was said already: nothing changed")
+def _say_change(library: Library, change: AnnotationChange) -> None:
+    say(_player_line(library, change) if change.id else "that was said already: nothing changed")
+
+
+def _player_line(library: Library, change: AnnotationChange) -> str:
+    """`_line` with the times of the player."""
+    from vtag.engine.library.annotations.player_times import change_on_player_clock
+
+    return _line(change_on_player_clock(library.connection, change))
 
 
 def _line(change: AnnotationChange) -> str:

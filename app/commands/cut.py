@@ -22,6 +22,7 @@ from vtag.app.query_options import (
     report_everyday_terms,
 )
 from vtag.app.times import format_clock
+from vtag.app.video_clocks import read_clock
 from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.text import display_path, pluralize, printable
 
@@ -58,6 +59,7 @@ def cut(
     A copied clip begins at the key frame before its moment; --reencode is exact.
     """
     from vtag.engine.library.search.moments import search
+    from vtag.engine.library.search.player_times import MomentClocks
     from vtag.engine.video.write.clip_names import check_template
 
     check_template(name)
@@ -65,11 +67,12 @@ def cut(
         text = query_text(query)
         report_everyday_terms(reader, text)
         moments = search(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
+        player_moments = MomentClocks(reader, read_clock).to_player(moments)
     if not moments:
         complain(f"nothing was found for {text!r}")
-    stems = _stems(moments, name, os.fsencode(output.expanduser()))
+    stems = _stems(moments, player_moments, name, os.fsencode(output.expanduser()))
     if dry_run:
-        for moment, stem in stems:
+        for moment, (_, stem) in zip(player_moments, stems, strict=True):
             span = f"{format_clock(moment.start_ms)}-{format_clock(moment.end_ms)}"
             put(f"{display_path(stem)}  {span} of {display_path(moment.path)}")
         return
@@ -104,18 +107,23 @@ def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
     return "written"
 
 
-def _stems(moments: list[Moment], template: str, folder: bytes) -> list[tuple[Moment, bytes]]:
-    """Each moment with the path of its clip, without extension; equal names get a number."""
+def _stems(
+    moments: list[Moment], player_moments: list[Moment], template: str, folder: bytes
+) -> list[tuple[Moment, bytes]]:
+    """Each moment with the path of its clip, without extension; equal names get a number.
+
+    The times in the names are those of `player_moments`.
+    """
     from vtag.engine.video.write.clip_names import format_clip_name, format_time_for_name
 
     used_names: set[str] = set()
     stems = []
-    for number, moment in enumerate(moments, 1):
+    for number, (moment, player_moment) in enumerate(zip(moments, player_moments, strict=True), 1):
         values = {
             "name": os.path.splitext(os.path.basename(moment.path))[0].decode("utf-8", "replace"),
             "label": moment.label,
-            "start": format_time_for_name(moment.start_ms),
-            "end": format_time_for_name(moment.end_ms),
+            "start": format_time_for_name(player_moment.start_ms),
+            "end": format_time_for_name(player_moment.end_ms),
             "score": f"{moment.score:.2f}",
             "id": str(moment.id),
             "number": f"{number:0{len(str(len(moments)))}}",

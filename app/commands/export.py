@@ -18,6 +18,7 @@ from vtag.app.query_options import (
     query_text,
     report_everyday_terms,
 )
+from vtag.app.video_clocks import read_clock
 from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, pluralize
 
@@ -50,16 +51,19 @@ def export(
 ) -> None:
     """Write moments for other programs."""
     from vtag.engine.library.exports import FORMATS, exported_moments, files, format_writer
+    from vtag.engine.library.exports.edl import describe_mixed_rates
     from vtag.engine.library.search.moments import search
 
     with open_library_reader(db) as reader:
         text = query_text(query)
         report_everyday_terms(reader, text)
         rows = search(reader, text, min_score=min_score, model=model, limit=None)
-        moments = exported_moments.with_video_details(reader, rows)
+        moments = exported_moments.with_video_details(reader, rows, read_clock)
     if not moments:
         complain(f"nothing was found for {text!r}")
     target = None if output is None else os.fsencode(output)
+    if format == "edl" and (notice := describe_mixed_rates(moments)):
+        say(notice)
     if format == "xmp":
         _write_sidecars(moments, target)
         return

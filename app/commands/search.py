@@ -25,6 +25,7 @@ from vtag.app.query_options import (
 )
 from vtag.app.results import MAX_LABEL_CELLS, cell_width, truncate
 from vtag.app.times import format_clock, format_end_clock
+from vtag.app.video_clocks import read_clock
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
@@ -61,6 +62,7 @@ def search(
     from vtag.app import player, results
     from vtag.engine.library.search.moments import search as find
     from vtag.engine.library.search.moments import search_videos
+    from vtag.engine.library.search.player_times import MomentClocks
 
     paths_only = paths_only or print0
     if json + csv + paths_only > 1:
@@ -77,6 +79,9 @@ def search(
         report_everyday_terms(reader, text)
         if notice := _coverage_notice(reader):
             say(notice)
+        played = MomentClocks(reader, read_clock).to_player(videos[0][:1]) if open_ and videos else []
+        clocks = MomentClocks(reader)
+        videos = [clocks.to_player(video) for video in videos]
     moments = [moment for video in videos for moment in video]
     if paths_only:
         results.put_paths(moments, b"\0" if print0 else b"\n")
@@ -86,8 +91,8 @@ def search(
         results.put_videos(videos, json=json)
     else:
         results.put_moments(moments, json=json)
-    if open_ and moments:
-        player.play(moments[0].path, moments[0].start_ms)
+    for moment in played:
+        player.play(moment.path, moment.start_ms)
 
 
 def _coverage_notice(reader: sqlite3.Connection) -> str:
@@ -129,17 +134,20 @@ def show(
     """Draw the timeline of one video."""
     from vtag.engine.library.exports.json import moment_as_json
     from vtag.engine.library.search.moments import content_moments
+    from vtag.engine.library.search.player_times import on_player_clock
+    from vtag.engine.library.store.clocks import content_clock
 
     path = os.path.abspath(os.fsencode(file))
     with open_library_reader(db) as reader:
         content = _content(reader, path)
-        moments = content_moments(reader, content.id, path)
+        clock = content_clock(reader, content.id)
+        moments = [on_player_clock(m, clock) for m in content_moments(reader, content.id, path)]
     if json:
         put_json([moment_as_json(m) for m in moments])
     elif content.error:
         complain(f"{display_path(file)} could not be read: {content.error}")
     else:
-        _draw_timeline(moments, content.duration_ms or 1)
+        _draw_timeline(moments, clock.player_ms(content.duration_ms or 1))
 
 
 def _content(reader: sqlite3.Connection, path: bytes) -> ContentSummary:

@@ -16,6 +16,7 @@ from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.curves import score_curve
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.store.clocks import content_clock
 
 _GONE = "This moment is gone: search again."
 
@@ -48,11 +49,13 @@ def show_video(
     """A video, played from `start_ms`. A file that browsers cannot play is converted up to `end_ms`."""
     with closing(open_reader(library)) as reader:
         video = page_queries.find_video(reader, content)
+        clock = content_clock(reader, content)
     if video is None:
         return VideoView(note(_GONE, is_error=True), "", "")
     source, offset_ms = "", 0
     if video.path is not None and is_playable(video):
-        source = f"/media/{video.id}"
+        # the file is played in place: its player counts from the start of the container
+        source, offset_ms = f"/media/{video.id}", start_ms - clock.player_ms(start_ms)
     elif video.path is not None:
         offset_ms, last_ms = playable_range(start_ms, end_ms if end_ms is not None else start_ms)
         source = f"/moment/{video.id}/{offset_ms}/{last_ms}"

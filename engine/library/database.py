@@ -37,6 +37,7 @@ SCHEMA = Schema(
         "m004_know_what_is_unfinished",
         "m005_give_timestamps_one_format",
         "m006_give_labels_one_form",
+        "m008_know_the_players_clock",
     ),
 )
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))

@@ -302,6 +302,12 @@ def _normal_slot(entry: dict[str, Any]) -> tuple[Any, ...]:
     return _slot(entry | {"label": _composed_label(entry["label"])})
 
 
+@library_migrations()
+def m008_know_the_players_clock(db: Database) -> None:
+    """The clock of each content, as `VideoClock.to_json` writes it; NULL until its file is opened again."""
+    _run(db, "ALTER TABLE contents ADD COLUMN clock TEXT;")
+
+
 @observation_migrations()
 def m001_create_observations(db: Database) -> None:
     """The table of observations: a row for each content, backbone and sampling."""

@@ -27,6 +27,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.exports import FORMATS, exported_moments, format_writer, xmp
 from vtag.engine.library.exports.exported_moments import ExportedMoment
 from vtag.engine.library.search.moments import Moment, search
+from vtag.engine.video_clock import VideoClock
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 ODD = 'a, "b"; <i>c</i> & {d} #1 = \\ é --> f'
@@ -141,7 +142,8 @@ def test_an_otio_timeline_points_at_the_frames_of_each_video(video_folder: Path,
     timeline = otio.adapters.read_from_string(format_writer("otio")(expected), "otio_json")
     clips = list(timeline.find_clips())
     assert len(clips) == len(expected) == 8
-    for clip, (moment, duration_ms, rate) in zip(clips, expected, strict=True):
+    for clip, (moment, duration_ms, clock) in zip(clips, expected, strict=True):
+        rate = float(clock.timecode_rate)
         span, media = clip.source_range, clip.media_reference
         assert span.start_time.rate == rate
         assert abs(span.start_time.to_seconds() * 1000 - moment.start_ms) <= 500 / rate
@@ -153,7 +155,7 @@ def test_an_otio_timeline_points_at_the_frames_of_each_video(video_folder: Path,
 
 
 def test_an_edl_has_an_event_a_moment(video_folder: Path, vtag_home: Path) -> None:
-    expected = sorted(exported(vtag_home), key=lambda item: -item.frame_rate)
+    expected = sorted(exported(vtag_home), key=lambda item: -item.clock.timecode_rate)
     timeline = otio.adapters.read_from_string(format_writer("edl")(expected), "cmx_3600", rate=30)
     clips = list(timeline.find_clips())
     assert [clip.name for clip in clips] == [os.fsdecode(item.file_name) for item in expected]
@@ -284,7 +286,7 @@ def test_no_label_breaks_a_format(label: str, start: int, length: int) -> None:
     item = ExportedMoment(
         Moment(1, b"/x/\xff.mp4", label, start, start + length, 0.5, None, "user", True),
         start + length,
-        29.97,
+        VideoClock.assumed(29.97),
     )
     assert len(list(csv.reader(io.StringIO(format_writer("csv")([item, item]))))) == 2
     assert len(list(srt.parse(format_writer("srt")([item, item])))) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
 from vtag.engine.video.decode import wire
@@ -20,10 +22,17 @@ from vtag.engine.video.decode.messages import (
 from vtag.engine.video.read.fingerprint import Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
 from vtag.engine.video.read.sampling import Sampling
+from vtag.engine.video_clock import ClockStretch, Timecode, VideoClock
 
 PATH = b"/videos/not \xff utf-8\n.mp4"
 SAMPLING = Sampling.create(32, 29.97, view="full")
-INFO = VideoInfo(5000, 320, 240, 90, 29.97, "h264", "mov", "2020-05-06T07:08:09Z", hdr=True)
+CLOCK = VideoClock(
+    (ClockStretch(0, 3_000_000), ClockStretch(9_000_000, 4_000_000)),
+    Fraction(30000, 1001),
+    Fraction(30000, 1001),
+    Timecode(14, 9, 42, 0, is_drop=True),
+)
+INFO = VideoInfo(5000, 320, 240, 90, 29.97, "h264", "mov", "2020-05-06T07:08:09Z", hdr=True, clock=CLOCK)
 
 
 @pytest.mark.parametrize(

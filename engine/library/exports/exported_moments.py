@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+from vtag.engine.library.search.player_times import MomentClocks, on_player_clock
 
 if TYPE_CHECKING:
     from vtag.engine.library.search.moments import Moment
-
-
-DEFAULT_FRAME_RATE = 25.0  # frames a second, if the video's is unknown
-_MAX_FRAME_RATE = 480
+    from vtag.engine.video_clock import VideoClock
 
 
 class ExportedMoment(NamedTuple):
-    """A moment, with its video's length and frames a second."""
+    """A moment with the times of a player, the end of its video by the same clock, and that clock."""
 
     moment: Moment
-    duration_ms: int
-    frame_rate: float
+    video_end_ms: int
+    clock: VideoClock
 
     @property
     def file_name(self) -> bytes:
@@ -28,24 +27,21 @@ class ExportedMoment(NamedTuple):
         return os.path.basename(self.moment.path)
 
 
-def with_video_details(reader: sqlite3.Connection, moments: Sequence[Moment]) -> list[ExportedMoment]:
-    """The moments, each with its video's length and frame rate."""
-    details: dict[int, tuple[int, float]] = {}
+def with_video_details(
+    reader: sqlite3.Connection,
+    moments: Sequence[Moment],
+    read_clock: Callable[[bytes], VideoClock | None] | None = None,
+) -> list[ExportedMoment]:
+    """The moments with the times of their players, each with its video's end and clock.
+
+    `read_clock` opens the file of a video that an older vtag scanned.
+    """
+    clocks = MomentClocks(reader, read_clock)
     exported = []
     for moment in moments:
-        row = reader.execute("SELECT content_id FROM segments WHERE id = ?", (moment.id,)).fetchone()
-        content_id = row[0] if row else 0
-        if content_id not in details:
-            details[content_id] = _video_details(reader, content_id, moment)
-        exported.append(ExportedMoment(moment, *details[content_id]))
+        content_id = clocks.content_id(moment)
+        clock = clocks.clock(content_id, moment.path)
+        row = reader.execute("SELECT duration_ms FROM contents WHERE id = ?", (content_id,)).fetchone()
+        end_ms = clock.player_ms(row[0] if row and row[0] else moment.end_ms)
+        exported.append(ExportedMoment(on_player_clock(moment, clock), end_ms, clock))
     return exported
-
-
-def _video_details(reader: sqlite3.Connection, content_id: int, moment: Moment) -> tuple[int, float]:
-    row = reader.execute(
-        "SELECT duration_ms, frame_rate FROM contents WHERE id = ?", (content_id,)
-    ).fetchone()
-    duration_ms, rate = row or (None, None)
-    if not rate or not 1 <= rate <= _MAX_FRAME_RATE:
-        rate = DEFAULT_FRAME_RATE
-    return duration_ms or moment.end_ms, rate

@@ -1,4 +1,4 @@
-"""OpenTimelineIO: a timeline with one clip for each moment, counted in frames of its video.
+"""OpenTimelineIO: a timeline with one clip for each moment, in frames at its video's rate from its start timecode.
 
 Written without the library, since the format is plain JSON. Schemas:
 https://opentimelineio.readthedocs.io/en/latest/tutorials/otio-serialized-schema.html
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vtag.engine.library.exports.json import path_as_json
 from vtag.engine.library.exports.text import one_line, path_text, path_uri
+from vtag.engine.library.exports.timecodes import timecode_frame
 
 if TYPE_CHECKING:
     from vtag.engine.library.exports.exported_moments import ExportedMoment
@@ -31,11 +32,12 @@ def write(items: Sequence[ExportedMoment]) -> str:
 
 
 def _clip(item: ExportedMoment) -> dict[str, object]:
-    moment = item.moment
-    first = round(moment.start_ms * item.frame_rate / 1000)
-    length = max(1, round(moment.end_ms * item.frame_rate / 1000) - first)
-    video_length = max(first + length, round(item.duration_ms * item.frame_rate / 1000))
-    label, source_range = one_line(moment.label), _range(first, length, item.frame_rate)
+    moment, rate = item.moment, float(item.clock.timecode_rate)
+    start = timecode_frame(item.clock, 0)
+    first = timecode_frame(item.clock, moment.start_ms)
+    length = max(1, timecode_frame(item.clock, moment.end_ms) - first)
+    video_end = max(first + length, timecode_frame(item.clock, item.video_end_ms))
+    label, source_range = one_line(moment.label), _range(first, length, rate)
     return {
         "OTIO_SCHEMA": "Clip.2",
         "name": label,
@@ -47,7 +49,7 @@ def _clip(item: ExportedMoment) -> dict[str, object]:
                 "OTIO_SCHEMA": "ExternalReference.1",
                 "name": path_text(item.file_name),
                 "target_url": path_uri(moment.path),
-                "available_range": _range(0, video_length, item.frame_rate),
+                "available_range": _range(start, video_end - start, rate),
             }
         },
         "metadata": {

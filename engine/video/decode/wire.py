@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Any
 
 from vtag.engine.video.decode.messages import (
@@ -26,6 +27,7 @@ from vtag.engine.video.decode.messages import (
 from vtag.engine.video.read.fingerprint import Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
 from vtag.engine.video.read.sampling import Sampling
+from vtag.engine.video_clock import ClockStretch, Timecode, VideoClock
 
 # --- from the pool to a process --------------------------------------------------------------------------------
 
@@ -120,7 +122,7 @@ _TYPES: dict[str, type[Any]] = {
         *(WorkerReady, JobStarted, VideoOpened, Heartbeat, MemoryRequest, ClipWritten),
         *(FingerprintReady, DecodeDone, DecodeSkipped, DecodeFailed, DurationRead),
         *(WindowsRequest, SingleWindowRequest, ProtocolRequest, TrainingClipRequest, DurationRequest),
-        *(Sampling, VideoInfo, Fingerprint),
+        *(Sampling, VideoInfo, VideoClock, ClockStretch, Timecode, Fingerprint),
     )
 }
 
@@ -146,6 +148,8 @@ def _to_json(value: Any) -> Any:
     name = type(value).__name__
     if isinstance(value, bytes):
         return {"type": "bytes", "hex": value.hex()}
+    if isinstance(value, Fraction):
+        return {"type": name, "value": str(value)}
     if isinstance(value, Fingerprint):
         return {"type": name, **value._asdict()}
     if name in _TYPES:
@@ -159,4 +163,6 @@ def _from_json(values: dict[str, Any]) -> Any:
     name = values.pop("type")
     if name == "bytes":
         return bytes.fromhex(values["hex"])
+    if name == "Fraction":
+        return Fraction(values["value"])
     return _TYPES[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

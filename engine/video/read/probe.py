@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import av.error
 
 from vtag.engine.text import printable
+from vtag.engine.video.read.clock import read_clock
 from vtag.engine.video.read.container import (
     NO_PICTURE,
     UnusableVideo,
@@ -28,6 +29,7 @@ from vtag.engine.video.read.container import (
 from vtag.engine.video.read.convert import read_orientation
 from vtag.engine.video.read.hdr import is_hdr
 from vtag.engine.video.read.views import Orientation, upright_size
+from vtag.engine.video_clock import VideoClock
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -72,6 +74,7 @@ class VideoInfo:
     recorded_at: str | None  # ISO 8601, from the metadata
     hdr: bool = False
     interlaced: bool = False
+    clock: VideoClock = field(default_factory=VideoClock)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,8 @@ def _probe_container(container: InputContainer, stream: VideoStream, path: Video
         _add_tail(container, stream, timing)
     pts = frame_pts(frame)
     first_pts = pts if pts is not None else timing.first or 0
-    rate = timing.rate(time_base)
+    rate, interval = timing.rate(time_base), timing.interval(time_base)
+    first_us = round(first_pts * time_base * 1_000_000)
     end_us = round((timing.end(time_base, first_pts) - first_pts) * time_base * 1_000_000)
     orientation, aspect = read_orientation(frame), pixel_aspect(stream)
     width, height = upright_size(frame.width, frame.height, aspect, orientation)
@@ -149,13 +153,14 @@ def _probe_container(container: InputContainer, stream: VideoStream, path: Video
         recorded_at=find_recording_time(container.metadata, stream.metadata),
         hdr=is_hdr(frame.color_trc),
         interlaced=frame.interlaced_frame,
+        clock=read_clock(container, stream, first_us, rate, interval),
     )
     return StreamInfo(
         info,
         stream.index,
         time_base,
         first_pts,
-        max(1, round(timing.interval(time_base) * 1_000_000)),
+        max(1, round(interval * 1_000_000)),
         max(1, end_us),
         orientation,
         aspect,
