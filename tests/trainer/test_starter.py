@@ -18,14 +18,7 @@ from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.swin.config import NONE_OF_THESE, SwinSizes
 from vtag.trainer.recipes.starter import finish, fusion, gelu, pipeline
 from vtag.trainer.recipes.starter.__main__ import main
-from vtag.trainer.recipes.starter.action_head import (
-    Looks,
-    merge_head,
-    merge_logits,
-    strangers,
-    thresholds,
-    wrong_shares,
-)
+from vtag.trainer.recipes.starter.action_head import merge_head
 from vtag.trainer.recipes.starter.clips import barred, camera_move, lit_rows, test_views, training_clip
 from vtag.trainer.recipes.starter.data import (
     Item,
@@ -45,10 +38,10 @@ from vtag.trainer.recipes.starter.pose import FRAME_VALUES, LANDMARKS, Region, r
 from vtag.trainer.recipes.starter.scan_windows import scan_windows
 from vtag.trainer.recipes.starter.store import PixelStore, write_store
 from vtag.trainer.recipes.starter.student import Student, plain_attention
-from vtag.trainer.recipes.starter.sure import Scores, sure_table, sure_threshold
+from vtag.trainer.recipes.starter.sure import NEVER, Scores, calibrate, lowest_level
 from vtag.trainer.recipes.starter.teacher import fuse_norms
 from vtag.trainer.recipes.starter.tune import fit_head, mix, over_time
-from vtag.trainer.recipes.starter.views import cut, random_box
+from vtag.trainer.recipes.starter.views import Joined, cut, random_box
 
 test_views.__test__ = False  # a function of the recipe, not a test
 
@@ -181,14 +174,6 @@ def test_average_precision_is_the_mean_at_the_right_ranks() -> None:
     )
 
 
-def test_a_head_that_lacks_an_action_shares_among_the_others() -> None:
-    logits = torch.tensor([[3.0, 1, 1, 0], [0.0, 9, 0, 0]])
-    seen = strangers(logits, np.array([0, 2]))
-    assert np.isnan(seen).tolist() == [[True, False, False], [False, False, True]]
-    assert seen[0, 1] == pytest.approx(np.e / (2 * np.e + 1))
-    assert seen[1, 1] > 0.99
-
-
 def test_a_merged_class_gets_the_shares_of_its_parts() -> None:
     features, weight, bias = torch.randn(5, 4), torch.randn(3, 4), torch.randn(3)
     weight[1], bias[1] = weight[0], bias[0]  # twins
@@ -198,52 +183,65 @@ def test_a_merged_class_gets_the_shares_of_its_parts() -> None:
     assert torch.allclose(got, torch.stack([shares[:, 0] + shares[:, 1], shares[:, 2]], 1), atol=1e-6)
 
 
-def test_merged_logits_are_those_of_the_merged_head() -> None:
-    features, weight, bias, of = torch.randn(5, 4), torch.randn(3, 4), torch.randn(3), torch.tensor([0, 1, 0])
-    merged, offset = merge_head(weight, bias, of)
-    assert torch.allclose(
-        features @ merged.T + offset, merge_logits(features @ weight.T + bias, of), atol=1e-5
-    )
-
-
-def test_a_label_that_is_left_out_shows_none_of_the_others() -> None:
-    looks = Looks(torch.tensor([[1.0, 5, 2, 0], [1, 5, 2, 0], [9, 9, 9, 9]]), np.array([0, 1, -100]))
-    wrong = wrong_shares(looks, [0, 2, 3], np.array([0, 1, 2]))  # the second of three labels is left out
-    assert np.isnan(wrong).tolist() == [[True, False], [False, False]]
-    assert wrong[1] == pytest.approx(torch.softmax(torch.tensor([1.0, 2, 0]), 0)[:2].numpy())
-
-
-def test_sure_is_right_four_times_in_five() -> None:
+def test_the_level_is_the_lowest_from_which_four_in_five_are_right() -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], np.float32)
     right = np.array([True, True, False, True, True, True, False])
-    assert sure_threshold(scores, right, least=2) == pytest.approx(0.4)
-    assert sure_threshold(scores, right, least=6) is None
-    assert sure_threshold(scores, ~right) is None
-    same = np.full(7, 0.5, np.float32)
-    assert (
-        sure_threshold(same, right, least=2) is None
-    )  # five of seven are right, and no threshold parts them
+    assert lowest_level(scores, right, 0.8, 2) == pytest.approx(0.4)
+    assert lowest_level(scores, right, 0.8, 6) is None
+    assert lowest_level(scores, ~right, 0.8, 1) is None
+    same = np.full(7, 0.5, np.float32)  # five of seven are right, and no level parts them
+    assert lowest_level(same, right, 0.8, 2) is None
 
 
-def test_a_label_is_sure_on_sources_that_did_not_set_its_threshold() -> None:
-    truth = np.array([0] * 20 + [1] * 20)
-    shares = np.stack([np.linspace(1, 0, 40), np.full(40, 0.5)], 1).astype(np.float32)
-    found = Scores(shares, truth, [str(n) for n in range(40)], 0.0)
-    nothing = Scores(np.array([[0.9, 0.1], [0.1, 0.9]], np.float32), np.array([2, 2]), ["a", "b"], 0.5)
-    table = sure_table(found, nothing, ["run", "walk"])
-    assert table["run"]["found"] == 20 and table["run"]["wrong"] == 5 and table["run"]["an_hour"] == 2
-    assert table["walk"]["threshold"] is None and table["walk"]["found"] == 0
-    crossed = table["run"]["crossed"]
-    assert crossed is not None and 0.7 < crossed <= 1
+def said_of(label_scores: dict[str, list[tuple[float, str]]]) -> tuple[Scores, list[str]]:
+    """Clips, each of a source of its own, that one label is said of: (score, what it shows) by label."""
+    labels = list(label_scores)
+    rows = [
+        (labels.index(label), score, shown) for label, pairs in label_scores.items() for score, shown in pairs
+    ]
+    shares = np.zeros((len(rows), len(labels)), np.float32)
+    for i, (k, score, _) in enumerate(rows):
+        shares[i, k] = score
+    truth = np.array([labels.index(shown) if shown in labels else len(labels) for *_, shown in rows])
+    return Scores(shares, truth, [str(i) for i in range(len(rows))], np.ones(len(rows), bool)), labels
 
 
-def test_louder_wrong_windows_raise_the_threshold_of_their_action_alone() -> None:
-    rng = np.random.default_rng(0)
-    wrong = rng.beta(1, 20, (2000, 2)).astype(np.float32)
-    quiet = thresholds(wrong, ["run", "walk"])
-    louder = thresholds(np.stack([wrong[:, 0], wrong[:, 1] ** 0.5], 1), ["run", "walk"])
-    assert louder["run"] == quiet["run"] and louder["walk"] > quiet["walk"]
-    assert set(quiet) == {"run", "walk"} and NONE_OF_THESE not in quiet
+def test_labels_share_a_level_and_one_that_spoils_it_is_never_sure() -> None:
+    found, labels = said_of(
+        {
+            "run": [(0.9 - n / 100, "run") for n in range(6)] + [(0.3, "other")] * 3,
+            "wave": [(0.8 - n / 100, "wave") for n in range(6)] + [(0.2, "other")] * 3,
+            "fight": [(0.85, "other")] * 4 + [(0.86, "fight")],
+        }
+    )
+    levels = calibrate(found, labels, labels)["clips"]
+    assert levels.thresholds["fight"] == NEVER
+    assert levels.thresholds["run"] == levels.thresholds["wave"] == pytest.approx(0.75)
+    assert levels.right >= 0.8 * levels.said > 0 and levels.of == 13
+
+
+def test_a_label_with_enough_clips_has_a_level_of_its_own() -> None:
+    found, labels = said_of(
+        {
+            "run": [(0.5 - n / 100, "run") for n in range(20)] + [(0.1, "other")] * 9,
+            "wave": [(0.9 - n / 100, "wave") for n in range(9)] + [(0.6, "other")] * 9,
+        }
+    )
+    levels = calibrate(found, labels, labels)["clips"].thresholds
+    assert levels["run"] == pytest.approx(0.31) and levels["wave"] == pytest.approx(0.82)
+
+
+def test_nothing_is_sure_where_nothing_is_right_often_enough() -> None:
+    found, labels = said_of({"run": [(0.9, "run"), (0.8, "other"), (0.7, "run"), (0.6, "other")] * 8})
+    levels = calibrate(found, labels, labels)["clips"]
+    assert levels.thresholds == {"run": NEVER} and levels.said == 0
+
+
+def test_pictures_are_no_witness_against_what_clips_show() -> None:
+    found, labels = said_of({"run": [(0.9, "run")] * 10 + [(0.9, "other")] * 30})
+    found.filmed[10:] = False
+    assert calibrate(found, labels, labels)["clips"].thresholds["run"] == pytest.approx(0.9)
+    assert calibrate(found, labels, [])["pictures"].thresholds["run"] == NEVER
 
 
 def test_the_windows_of_a_scan_reach_the_end() -> None:
@@ -399,6 +397,8 @@ def test_what_came_later_does_not_change_what_is_held_back() -> None:
 def test_every_eighth_picture_of_a_folder_is_held_back() -> None:
     items = [Item(Path(f"{label}/{n}.jpg"), label, str(n)) for label in "ab" for n in range(10)]
     assert np.flatnonzero(held_pictures(items)).tolist() == [0, 8, 10, 18]
+    pairs = [Item(Path(f"exercises/{n}__{k}.jpg"), "exercises", str(n)) for n in range(10) for k in (0, 1)]
+    assert np.flatnonzero(held_pictures(pairs)).tolist() == [0, 1, 16, 17]  # never one of two
 
 
 def test_pictures_teach_labels_of_clips_or_of_their_own() -> None:
@@ -407,6 +407,12 @@ def test_pictures_teach_labels_of_clips_or_of_their_own() -> None:
         "wave",
         "cooking",
     ]
+
+
+def test_joined_arrays_read_as_one() -> None:
+    parts = [np.arange(6).reshape(3, 2), np.arange(6, 14).reshape(4, 2)]
+    rows = np.array([6, 0, 3, 3, 2])
+    assert len(Joined(parts)) == 7 and np.array_equal(Joined(parts)[rows], np.concatenate(parts)[rows])
 
 
 @given(st.integers(2, 90), st.integers(2, 90), st.integers(0, 99))
@@ -513,3 +519,10 @@ def test_one_command_makes_a_model_and_goes_on_where_it_was_broken(
     assert numbers["other_footage"]["videos"] == 2
     assert numbers["other_footage"]["videos_of_known_actions"] == 1
     assert set(numbers["pictures"]) == {"cooking", "hitting baseball"}
+    (out / "README.md").write_text("the card")
+    weights = (out / "model.safetensors").read_bytes()
+    main(["sure", *command])
+    assert (out / "model.safetensors").read_bytes() == weights and (
+        out / "README.md"
+    ).read_text() == "the card"
+    assert json.loads((out / "numbers.json").read_text())["pictures"] == numbers["pictures"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from vtag.trainer.recipes.starter import pipeline
-from vtag.trainer.recipes.starter.finish import release
+from vtag.trainer.recipes.starter.finish import release, sure
 
 STAGES = {
     "views": pipeline.views,
@@ -19,13 +19,14 @@ STAGES = {
     "imitate": pipeline.imitate,
     "tune": pipeline.tune,
     "release": release,
+    "sure": sure,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stages asked for, or all. A stage that was broken off goes on; footage is looked at once."""
     parser = argparse.ArgumentParser(prog="python -m vtag.trainer.recipes.starter", description=__doc__)
-    parser.add_argument("stages", nargs="*", help="default: all of them, in order")
+    parser.add_argument("stages", nargs="*", help="default: all of them but `sure`, in order")
     parser.add_argument(
         "--shared",
         type=Path,
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tune_s=60 * given.tune_minutes,
     )
     plan = replace(plan, imitate_batch=plan.imitate_batch * given.scale, tune_scale=given.scale)
-    for stage in given.stages or STAGES:
+    for stage in given.stages or list(STAGES)[:-1]:
         STAGES[stage](plan)
 
 

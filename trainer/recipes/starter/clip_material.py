@@ -15,7 +15,7 @@ from vtag.trainer.recipes.starter.clips import camera_move, emptied, stack, trai
 from vtag.trainer.recipes.starter.data import Pixels
 from vtag.trainer.recipes.starter.imitate import normalise
 from vtag.trainer.recipes.starter.labels import picture_label
-from vtag.trainer.recipes.starter.material import UNNAMED, Footage
+from vtag.trainer.recipes.starter.material import UNNAMED, Footage, shown_label
 from vtag.trainer.recipes.starter.student import CROP
 from vtag.trainer.recipes.starter.tune import ClipBatch, mix
 from vtag.trainer.recipes.starter.views import ViewSet
@@ -55,8 +55,7 @@ def clip_material(
     footage: Footage, rows_between_bars: list[slice], whole: ViewSet, shares: Tensor
 ) -> ClipMaterial:
     """Join `footage` with the teacher's answer to its `whole` views and the `shares` of the teacher of clips."""
-    stills = footage.stores["stills"]
-    pictures = [picture_label(item.label) for item in stills.items]
+    pictures = [shown_label(footage, "stills", i) for i in range(len(footage.stores["stills"]))]
     answers = torch.from_numpy(whole.maps.mean((1, 2), dtype=np.float32))
     pooled = {}
     for kind in footage.stores:

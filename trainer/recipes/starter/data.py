@@ -23,7 +23,7 @@ TRAIN_ONLY = ("ut-", "weizmann-")  # sources of one or two places: nothing is me
 # labels stays as it was and numbers of older models compare.
 LATER_LABELS = {"push_up": 8, "hugging": 0, "shaking_hands": 0}
 HELD_SOURCES = 2  # of each of the first labels
-HELD_PICTURES = 8  # every eighth picture of a folder is never taught
+HELD_PICTURES = 8  # the pictures of every eighth source of a folder are never taught
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ def held_sources(items: Sequence[Item], *, seed: int) -> set[str]:
 
 
 def held_pictures(items: Sequence[Item]) -> npt.NDArray[np.bool_]:
-    """Which pictures are never taught: every HELD_PICTURES-th of each folder."""
-    seen: dict[str, int] = {}
+    """Which pictures are never taught: those of every HELD_PICTURES-th source of each folder.
+
+    The start and the end of an exercise are of one source; other pictures have one each.
+    """
+    seen: dict[str, dict[str, int]] = {}
     held = []
     for item in items:
-        seen[item.label] = seen.get(item.label, -1) + 1
-        held.append(seen[item.label] % HELD_PICTURES == 0)
+        sources = seen.setdefault(item.label, {})
+        held.append(sources.setdefault(item.source, len(sources)) % HELD_PICTURES == 0)
     return np.array(held)
 
 

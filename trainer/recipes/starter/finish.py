@@ -1,4 +1,4 @@
-"""Stage `release`: the head that is shipped, its thresholds, the model folder, and its numbers as vtag finds them."""
+"""Stages `release` and `sure`: the shipped head, its thresholds, the model folder, and its measured numbers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import copy
 import json
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +22,18 @@ from vtag.engine.library.search import moments as search
 from vtag.engine.scan.model_selection import register_model
 from vtag.engine.scan.scan import ScanOptions, scan
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
+from vtag.engine.system.atomic_write import write_atomically
 from vtag.trainer.data.dataset import Dataset, LabelledClip, label_from_name
 from vtag.trainer.evaluation.evaluate import Evaluation, evaluate
-from vtag.trainer.recipes.starter.action_head import Shipped, Sight, look, ship_head
+from vtag.trainer.recipes.starter.action_head import Shipped, ship_head
 from vtag.trainer.recipes.starter.clips import FRAMES
 from vtag.trainer.recipes.starter.imitate import Imitator
-from vtag.trainer.recipes.starter.material import UNNAMED, Footage, open_footage
-from vtag.trainer.recipes.starter.measure import held_clips, held_numbers, measure_held
-from vtag.trainer.recipes.starter.optim import save_atomically
+from vtag.trainer.recipes.starter.material import Footage, open_footage
+from vtag.trainer.recipes.starter.measure import held_clips, held_numbers, measure_held, measure_pictures
 from vtag.trainer.recipes.starter.pipeline import Plan
 from vtag.trainer.recipes.starter.scan_windows import RATE
 from vtag.trainer.recipes.starter.student import CROP, Student, student_sizes
-from vtag.trainer.recipes.starter.sure import score_held, sure_table
+from vtag.trainer.recipes.starter.sure import Sure, calibrate, classes_of, score_held
 
 log = logging.getLogger(__name__)
 
@@ -45,44 +45,73 @@ def release(plan: Plan) -> None:
     footage = open_footage(plan.work, seed=plan.seed)
     student = load_student(plan.work / "tune.pt", len(footage.labels) + 1)
     apart = measure_held(student, footage)
-    sight = sight_of(plan, student, footage)
-    shipped = ship_head(student, footage, sight)
-    card = plan.out / "README.md"
-    written = card.read_bytes() if card.exists() else b""
-    checkpoint = to_checkpoint(student, shipped)
-    save_model_folder(checkpoint, plan.out, dtype=np.float16)
-    if written:  # the folder is replaced whole; a person wrote the card
-        card.write_bytes(written)
-    numbers = measure_release(plan, footage)
-    save_sure(plan, student, shipped, footage)
-    numbers["held_back"]["with_no_label_merged"] = asdict(apart)
-    numbers["pictures"] = {
-        label_from_name(label): {"precision_of_first_ten": first, "average_precision": mean}
-        for label, (first, mean) in sight.precision.items()
+    precision = measure_pictures(quick(student), footage, np.random.default_rng(plan.seed))
+    shipped = ship_head(student, footage, precision)
+    levels = ask_sure(plan, student, to_spec(student, shipped), footage)
+    write_model(plan, Checkpoint(to_spec(student, shipped, thresholds_of(levels)), student.swin.arrays()))
+    numbers = {
+        **measure_release(plan, footage),
+        "sure": {name: asdict(level) for name, level in levels.items()},
+        "pictures": {
+            label_from_name(label): {"precision_of_first_ten": first, "average_precision": mean}
+            for label, (first, mean) in precision.items()
+        },
     }
-    (plan.out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+    numbers["held_back"]["with_no_label_merged"] = asdict(apart)
+    write_numbers(plan, numbers)
     log.info("release: top-1 %.1f %%, %s", 100 * numbers["held_back"]["top1"], numbers["other_footage"])
 
 
-def save_sure(plan: Plan, student: Student, shipped: Shipped, footage: Footage) -> None:
-    """Keep for each label from which score it can be trusted, beside the states: no format of a model says so yet."""
-    seeing = copy.deepcopy(student).to(torch.bfloat16)
-    found, nothing = score_held(seeing, footage, np.random.default_rng(plan.seed))
-    became = np.array([shipped.of.get(label, len(shipped.labels)) for label in [*footage.labels, ""]])
-    known = found.truth != UNNAMED
-    found.truth[known] = became[found.truth[known]]
-    table = sure_table(found, nothing, shipped.labels)
-    (plan.work / "sure.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+def sure(plan: Plan) -> None:
+    """Set the thresholds of the model that lies in `plan.out` anew, and measure what they let through."""
+    footage = open_footage(plan.work, seed=plan.seed)
+    checkpoint = load_checkpoint(plan.out)
+    levels = ask_sure(plan, to_student(checkpoint), checkpoint.spec, footage)
+    write_model(
+        plan, replace(checkpoint, spec=replace(checkpoint.spec, label_thresholds=thresholds_of(levels)))
+    )
+    numbers = json.loads((plan.out / "numbers.json").read_text(encoding="utf-8"))
+    numbers |= measure_scans(plan, footage)
+    numbers["sure"] = {name: asdict(level) for name, level in levels.items()}
+    write_numbers(plan, numbers)
+    for name, level in levels.items():
+        log.info("sure: %s, by folds %.1f right of %.1f said, of %d", name, level.right, level.said, level.of)
 
 
-def sight_of(plan: Plan, student: Student, footage: Footage) -> Sight:
-    """What the network sees; looked at once for each state of stage 2."""
-    path = plan.work / "sight.pt"
-    if path.exists() and path.stat().st_mtime > (plan.work / "tune.pt").stat().st_mtime:
-        return cast(Sight, torch.load(path, weights_only=False))
-    sight = look(student, footage, np.random.default_rng(plan.seed))
-    save_atomically(sight, path)
-    return sight
+def ask_sure(plan: Plan, student: Student, spec: ModelSpec, footage: Footage) -> dict[str, Sure]:
+    """The thresholds of the labels of clips and of pictures."""
+    filmed = [name for label, name in became_names(spec).items() if label in footage.clip_labels]
+    found = score_held(quick(student), spec, footage, np.random.default_rng(plan.seed))
+    return calibrate(found, spec.labels[:-1], filmed)
+
+
+def became_names(spec: ModelSpec) -> dict[str, str]:
+    """For each folder of clips or pictures that the head knows the label that it has for it."""
+    return {name.replace(" ", "_"): spec.labels[k] for name, k in classes_of(spec).items()}
+
+
+def thresholds_of(levels: Mapping[str, Sure]) -> dict[str, float]:
+    """The thresholds of all groups."""
+    return {label: level for group in levels.values() for label, level in group.thresholds.items()}
+
+
+def quick(student: Student) -> Student:
+    """A copy in bf16."""
+    return copy.deepcopy(student).to(torch.bfloat16).eval()
+
+
+def write_model(plan: Plan, checkpoint: Checkpoint) -> None:
+    """Write the model folder and keep what a person wrote in it, and the numbers: the folder is replaced whole."""
+    kept = {name: plan.out / name for name in ("README.md", "numbers.json")}
+    written = {name: path.read_bytes() for name, path in kept.items() if path.exists()}
+    save_model_folder(checkpoint, plan.out, dtype=np.float16)
+    for name, content in written.items():
+        kept[name].write_bytes(content)
+
+
+def write_numbers(plan: Plan, numbers: Mapping[str, Any]) -> None:
+    """Write `numbers.json` beside the model."""
+    write_atomically(plan.out / "numbers.json", (json.dumps(numbers, indent=1) + "\n").encode())
 
 
 def load_student(path: Path, classes: int) -> Student:
@@ -94,9 +123,18 @@ def load_student(path: Path, classes: int) -> Student:
     return model.student.eval()
 
 
-def to_checkpoint(student: Student, shipped: Shipped) -> Checkpoint:
-    """The trained network with everything that a scan has to know of it."""
-    spec = ModelSpec(
+def to_student(checkpoint: Checkpoint) -> Student:
+    """The student that has a model folder's weights."""
+    student = Student(checkpoint.spec.sizes)
+    student.swin.load_state_dict(
+        {name: torch.from_numpy(array.astype(np.float32)) for name, array in checkpoint.tensors.items()}
+    )
+    return student.eval()
+
+
+def to_spec(student: Student, shipped: Shipped, thresholds: Mapping[str, float] | None = None) -> ModelSpec:
+    """All that a scan has to know of the trained network besides its weights."""
+    return ModelSpec(
         name="starter",
         sizes=student.swin.sizes,
         labels=(*shipped.labels, NONE_OF_THESE),
@@ -104,12 +142,11 @@ def to_checkpoint(student: Student, shipped: Shipped) -> Checkpoint:
         rate=RATE,
         short_side=CROP,
         crop=CROP,
-        label_thresholds=shipped.limits,
+        label_thresholds=thresholds or {},
         merged_from=shipped.merged_from,
         source="trained from scratch by vtag.trainer.recipes.starter",
         licence=LICENCE,
     )
-    return Checkpoint(spec, student.swin.arrays())
 
 
 def measure_release(plan: Plan, footage: Footage) -> dict[str, Any]:
@@ -132,9 +169,17 @@ def measure_release(plan: Plan, footage: Footage) -> dict[str, Any]:
                 for name, r in found.labels.items()
             },
         },
-        "held_back_scanned": check_footage(plan, [(clip.path, clip.label) for clip in clips]),
-        "other_footage": check_footage(plan, other_footage(plan.shared / "clips")),
+        **measure_scans(plan, footage),
         "teacher": measure_teacher(plan, footage),
+    }
+
+
+def measure_scans(plan: Plan, footage: Footage) -> dict[str, Any]:
+    """What a scan is sure of in the held-back clips and in other videos."""
+    held = [footage.stores["train"].items[i] for i in held_clips(footage)]
+    return {
+        "held_back_scanned": check_footage(plan, [(item.path, label_from_name(item.label)) for item in held]),
+        "other_footage": check_footage(plan, other_footage(plan.shared / "clips")),
     }
 
 

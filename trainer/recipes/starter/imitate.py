@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vtag.trainer.recipes.starter.optim import Trainee, learning_rate
 from vtag.trainer.recipes.starter.student import Seen, Student
-from vtag.trainer.recipes.starter.views import AXES
+from vtag.trainer.recipes.starter.views import AXES, Joined
 
 TARGET_AXES = AXES  # of the teacher's 1280
 MAP_AXES = 64  # the first of them, wanted in each place of its 7 x 7 map as well
@@ -33,8 +31,8 @@ class Views:
     0 to 1 from its left and top, NaN where nobody knows.
     """
 
-    pixels: npt.NDArray[np.uint8]  # [N, S, S, 3], on disk
-    maps: npt.NDArray[np.float16]  # [N, 7, 7, TARGET_AXES], on disk; their means have a mean square of one
+    pixels: Joined  # uint8 [N, S, S, 3], on disk
+    maps: Joined  # float16 [N, 7, 7, TARGET_AXES], on disk; their means have a mean square of one
     map_scale: float  # the root mean square of the first MAP_AXES in one place
     change_scale: float  # the root mean square of how the pooled answer changes from a view to what follows
     labels: Tensor  # int64 [N], -100: no name

@@ -23,9 +23,9 @@ from vtag.trainer.recipes.starter.data import (
     list_items,
 )
 from vtag.trainer.recipes.starter.imitate import JOINTS, MAP_AXES, Views
-from vtag.trainer.recipes.starter.labels import RELATED_PICTURES, all_labels
+from vtag.trainer.recipes.starter.labels import RELATED_PICTURES, all_labels, picture_label
 from vtag.trainer.recipes.starter.store import PixelStore, write_store
-from vtag.trainer.recipes.starter.views import CLIP_FRAMES, View, ViewSet
+from vtag.trainer.recipes.starter.views import CLIP_FRAMES, Joined, View, ViewSet
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,12 @@ def open_footage(work: Path, *, seed: int) -> Footage:
     return Footage(stores, held, all_labels(clips, pictures))
 
 
+def shown_label(footage: Footage, kind: str, item: int) -> str | None:
+    """The label that a file of a folder shows; "" if none of them, None if nobody knows."""
+    label = footage.stores[kind].items[item].label
+    return label if kind == "train" else picture_label(label) if kind == "stills" else ""
+
+
 def held_negatives(store: PixelStore) -> npt.NDArray[np.bool_]:
     """Every third camera of the footage that shows no action of a label."""
     sources = sorted({item.source for item in store.items})
@@ -130,8 +136,7 @@ def stage_one_views(
             top, left, height, width = view.box
             at[i] = torch.from_numpy((joints[view.item] - (left, top)) / (width, height))
     held = torch.tensor([bool(footage.held[view.kind][view.item]) for view in views])
-    maps = np.concatenate([part.maps for part in sets]) if len(sets) > 1 else sets[0].maps
-    pixels = np.concatenate([part.pixels for part in sets]) if len(sets) > 1 else sets[0].pixels
+    maps, pixels = Joined([part.maps for part in sets]), Joined([part.pixels for part in sets])
     some = np.sort(np.random.default_rng(0).permutation(len(views))[:2000])
     scale = float(np.sqrt((maps[some][..., :MAP_AXES].astype(np.float32) ** 2).mean()))
     moves = np.flatnonzero(follow.numpy() != np.arange(len(views)))

@@ -13,8 +13,7 @@ from torch import Tensor
 from vtag.trainer.recipes.starter.clips import camera_move, test_views
 from vtag.trainer.recipes.starter.data import LATER_LABELS, Pixels, merged_labels
 from vtag.trainer.recipes.starter.imitate import normalise
-from vtag.trainer.recipes.starter.labels import picture_label
-from vtag.trainer.recipes.starter.material import Footage
+from vtag.trainer.recipes.starter.material import Footage, shown_label
 from vtag.trainer.recipes.starter.student import CROP, Student
 
 Floats = npt.NDArray[np.float32]
@@ -116,7 +115,7 @@ def measure_pictures(
     stills, train = footage.stores["stills"], footage.stores["train"]
     chosen = np.flatnonzero(footage.held["stills"])
     clips = [camera_move(stills[int(i)], rng, size=CROP) for i in chosen]
-    names = [picture_label(stills.items[i].label) for i in chosen]
+    names = [shown_label(footage, "stills", int(i)) for i in chosen]
     for i in np.flatnonzero(footage.held["train"]):
         clips.append(test_views(train[int(i)], size=CROP)[5])  # the middle crop of the second clip
         names.append(train.items[i].label)

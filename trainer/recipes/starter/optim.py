@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from vtag.engine.system.atomic_write import atomic_path
 
 WEIGHT_DECAY = 0.05
 WARM_UP = 0.04  # of the time
@@ -132,7 +133,6 @@ def learning_rate(peak: float, share: float) -> float:
 
 
 def save_atomically(value: object, path: Path) -> None:
-    """Write `value` beside `path`, then move it there: a killed run leaves the older file whole."""
-    part = path.with_name(path.name + ".part")
-    torch.save(value, part)
-    os.replace(part, path)
+    """Write `value`; a killed run leaves the older file whole."""
+    with atomic_path(path) as part:
+        torch.save(value, part)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vtag.engine.checkpoints.load import load_checkpoint
+from vtag.engine.system.atomic_write import atomic_path
 from vtag.trainer.recipes.starter.clip_material import (
     ClipMaterial,
     clip_material,
@@ -147,7 +148,8 @@ def see_motion(plan: Plan, store: PixelStore, kind: str) -> Floats:
         assert plan.pose is not None, "the teacher of motion is needed: --pose"
         teacher = PoseTeacher(plan.pose)
         seen = [teacher.clip(clip[spread_frames(len(clip))]) for clip in store]
-        np.save(path, np.stack(seen))
+        with atomic_path(path) as part, open(part, "wb") as file:
+            np.save(file, np.stack(seen))
     return np.asarray(np.load(path), np.float32)
 
 
@@ -241,7 +243,8 @@ def rows_between_bars(plan: Plan, clips: PixelStore) -> list[slice]:
     """The rows of each clip that no black bar hides; found once, because all frames have to be read for it."""
     path = plan.work / "rows.npy"
     if not path.exists():
-        np.save(path, np.array([(rows.start, rows.stop) for rows in map(lit_rows, clips)]))
+        with atomic_path(path) as part, open(part, "wb") as file:
+            np.save(file, np.array([(rows.start, rows.stop) for rows in map(lit_rows, clips)]))
     return [slice(int(start), int(stop)) for start, stop in np.load(path)]
 
 

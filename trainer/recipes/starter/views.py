@@ -50,6 +50,26 @@ class ViewSet:
     pooled: npt.NDArray[np.float16]  # [N, CHANNELS], the mean of the teacher's own map
 
 
+class Joined:
+    """Rows of several arrays as if they lay one after another; read from where they are, so that no copy is held."""
+
+    def __init__(self, parts: Sequence[npt.NDArray[Any]]) -> None:
+        self.parts = parts
+        self._starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """The rows [N], copied."""
+        out = np.empty((len(rows), *self.parts[0].shape[1:]), self.parts[0].dtype)
+        of = np.searchsorted(self._starts, rows, side="right") - 1
+        for k, part in enumerate(self.parts):
+            chosen = of == k
+            out[chosen] = part[rows[chosen] - self._starts[k]]
+        return out
+
+
 def resize(pictures: Pixels, size: tuple[int, int]) -> Pixels:
     """Pictures uint8 [T, H, W, 3] at `size` (height, width), smoothed where they shrink."""
     x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2)
