@@ -17,8 +17,11 @@ with isolated_environment():
 import uvicorn
 from fastapi import FastAPI
 
+from vtag.app.ui.api.all_routes import add_api
+from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.gradio_events import startup_script
 from vtag.app.ui.guard import Guard, session_secret
+from vtag.app.ui.html_page import page_routes
 from vtag.app.ui.media import PlayRoutes
 from vtag.app.ui.page import build_page
 from vtag.app.ui.routes import media_routes
@@ -51,7 +54,11 @@ def build_application(
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.router.routes += [*media_routes(library, PictureCache(pictures, pool)), *play.routes]
-    page = build_page(library, queue, ModelDownloads(), pictures)
+    downloads = ModelDownloads()
+    # beside the old page, until the new one can do all that the old one does
+    app.router.routes += page_routes("/next")
+    add_api(app, PageContext(library, queue, downloads, pictures))
+    page = build_page(library, queue, downloads, pictures)
     gr.mount_gradio_app(
         app,
         page,

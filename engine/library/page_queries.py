@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from vtag.engine.library.search.moments import Moment
@@ -23,6 +25,8 @@ class PlayableVideo(NamedTuple):
     codec: str
     container: str
     recorded_at: str | None
+    width: int  # 0 if unknown
+    height: int
 
 
 class MomentRow(NamedTuple):
@@ -73,7 +77,8 @@ class LibrarySize(NamedTuple):
 def find_video(reader: sqlite3.Connection, content_id: int) -> PlayableVideo | None:
     """The video with this content id, or None."""
     row = reader.execute(
-        "SELECT key, coalesce(duration_ms, 0), coalesce(codec, ''), coalesce(container, ''), recorded_at "
+        "SELECT key, coalesce(duration_ms, 0), coalesce(codec, ''), coalesce(container, ''), recorded_at, "
+        "coalesce(width, 0), coalesce(height, 0) "
         "FROM contents WHERE id = ?",
         (content_id,),
     ).fetchone()
@@ -81,6 +86,26 @@ def find_video(reader: sqlite3.Connection, content_id: int) -> PlayableVideo | N
         return None
     path, display = _file(reader, content_id)
     return PlayableVideo(content_id, row[0], path, display, *row[1:])
+
+
+def video_names(reader: sqlite3.Connection, keys: Iterable[str]) -> dict[str, str]:
+    """The file names of contents by their keys, as shown."""
+    rows = reader.execute(
+        "SELECT c.key, (SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1) "
+        "FROM contents c WHERE c.key IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(keys)),),
+    )
+    return {key: display.rsplit("/", 1)[-1] for key, display in rows if display}
+
+
+def revision(reader: sqlite3.Connection) -> str:
+    """A text that changes with the moments, the videos and the annotations of the library."""
+    row = reader.execute(
+        "SELECT (SELECT coalesce(max(id), 0) FROM segments), (SELECT coalesce(max(id), 0) FROM contents), "
+        "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'words'), "
+        "(SELECT coalesce(max(at), '') || coalesce(max(undone_at), '') FROM word_log)"
+    ).fetchone()
+    return "-".join(map(str, row))
 
 
 def moment_range(reader: sqlite3.Connection, moment_id: int) -> tuple[int, int, int] | None:

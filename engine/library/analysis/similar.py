@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -91,9 +92,14 @@ def library_backbone_hash(reader: sqlite3.Connection) -> str | None:
 
 
 def find_similar(
-    library: Path, query: SimilarityQuery, *, limit: int = DEFAULT_LIMIT, min_score: float = 0.0
+    library: Path,
+    query: SimilarityQuery,
+    *,
+    limit: int = DEFAULT_LIMIT,
+    min_score: float = 0.0,
+    per_video: int | None = None,
 ) -> list[SimilarMoment]:
-    """Moments similar to `query`, most similar first.
+    """Moments similar to `query`, most similar first; at most `per_video` of each video.
 
     Compares every window. A moment extends over neighbouring windows that are nearly as similar as its best one.
     Reads 2 x D bytes a window from the disk (1.5 GB for a million windows of 768 dimensions) and holds 28 bytes a
@@ -110,7 +116,7 @@ def find_similar(
             )
         streams = [_best_first(table, _scores(table, query)) for table in tables]
         spans = heapq.merge(*streams, key=lambda span: (-span.score, span.content_key, span.start_ms))
-        return _locate_spans(reader, spans, limit, min_score)
+        return _locate_spans(reader, spans, limit, min_score, per_video)
 
 
 class _Span(NamedTuple):
@@ -193,13 +199,17 @@ def _extent(
 
 
 def _locate_spans(
-    reader: sqlite3.Connection, spans: Iterator[_Span], limit: int, min_score: float
+    reader: sqlite3.Connection, spans: Iterator[_Span], limit: int, min_score: float, per_video: int | None
 ) -> list[SimilarMoment]:
     """The first `limit` spans of videos with a known file, without overlaps (another sampling of the same video)."""
     moments: list[SimilarMoment] = []
+    number_by_key: Counter[str] = Counter()
     for span in drop_duplicates(spans, key=lambda span: span.content_key):
         if len(moments) >= limit or span.score < min_score:
             break
+        number_by_key[span.content_key] += 1
+        if per_video is not None and number_by_key[span.content_key] > per_video:
+            continue
         row = reader.execute("SELECT id FROM contents WHERE key = ?", (span.content_key,)).fetchone()
         location = locate_content(reader, row[0]) if row else None
         if location is None:

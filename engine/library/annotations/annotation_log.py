@@ -61,7 +61,7 @@ class AnnotationChange(NamedTuple):
 
     id: int
     at: str
-    action: str  # added, confirmed, rejected, renamed, imported, forgotten
+    action: str  # added, confirmed, rejected, renamed, moved, imported, forgotten
     before: tuple[Annotation, ...]
     after: tuple[Annotation, ...]
     undone_at: str | None
@@ -85,13 +85,7 @@ def record_verdict(
 
     It overrules every earlier verdict. Raises LibraryError if the label or the range is invalid.
     """
-    row = library.connection.execute(
-        "SELECT key, duration_ms FROM contents WHERE id = ?", (content_id,)
-    ).fetchone()
-    if row is None:
-        raise LibraryError("this video is gone from the library: search again")
-    start_ms, end_ms = checked_range(start_ms, end_ms, row[1])
-    slot = (row[0], resolve_label(library, label), start_ms, end_ms)
+    slot = _slot(library, content_id, resolve_label(library, label), start_ms, end_ms)
     return _record_verdicts(library, verdict, {slot: verdict})
 
 
@@ -114,6 +108,32 @@ def reject(library: Library, moment_ids: Iterable[int]) -> AnnotationChange:
     return _record_verdicts(library, "rejected", {moment.slot: "rejected" for moment in moments})
 
 
+def add_ranges(
+    library: Library, ranges: Iterable[tuple[int, int | None, int | None]], label: str
+) -> AnnotationChange:
+    """Add `label` to ranges (content id, start_ms, end_ms) as one change.
+
+    Raises LibraryError if the label or a range is invalid.
+    """
+    label = resolve_label(library, label)
+    slots = [_slot(library, content_id, label, start_ms, end_ms) for content_id, start_ms, end_ms in ranges]
+    return _record_verdicts(library, "added", dict.fromkeys(slots, "added"))
+
+
+def move(library: Library, moment_id: int, start_ms: int, end_ms: int) -> AnnotationChange:
+    """Give a moment another range. A model's moment is rejected, and its label added to the new range.
+
+    Raises LibraryError if there is no such moment, or if the range is invalid.
+    """
+    (moment,) = _moments(library, [moment_id])
+    (content_id,) = library.connection.execute(
+        "SELECT content_id FROM segments WHERE id = ?", (moment_id,)
+    ).fetchone()
+    new = (moment.content, *_slot(library, content_id, moment.label, start_ms, end_ms)[1:])
+    verdicts: dict[Slot, str | None] = {moment.slot: None if moment.own_verdict == "added" else "rejected"}
+    return _record_verdicts(library, "moved", verdicts | {new: "added"})
+
+
 def rename(library: Library, moment_ids: Iterable[int], label: str) -> AnnotationChange:
     """Reject the labels of moments and add `label` instead.
 
@@ -131,15 +151,24 @@ def rename(library: Library, moment_ids: Iterable[int], label: str) -> Annotatio
     return _record_verdicts(library, "renamed", verdicts)
 
 
-def undo(library: Library) -> AnnotationChange:
-    """Undo the latest change that was not undone yet. Raises LibraryError if there is none."""
+def undo(library: Library, change_id: int | None = None) -> AnnotationChange:
+    """Undo the latest change that was not undone yet.
+
+    Raises LibraryError if there is none, or if it is not `change_id`: another person or program changed something.
+    """
     with library.transaction() as db:
-        row = db.execute(f"{_SELECT_CHANGES} WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1").fetchone()
-        if row is None:
-            raise LibraryError("there is nothing to undo")
-        change = _change(row)
+        change = _expected_change(undoable_change(db), change_id, "undo")
         _replace(library, old=change.after, new=change.before)
         db.execute("UPDATE word_log SET undone_at = ? WHERE id = ?", (_next_time(db), change.id))
+    return change
+
+
+def redo(library: Library, change_id: int | None = None) -> AnnotationChange:
+    """Make the change again that was undone last. Raises LibraryError as `undo` does."""
+    with library.transaction() as db:
+        change = _expected_change(redoable_change(db), change_id, "redo")
+        _replace(library, old=change.before, new=change.after)
+        db.execute("UPDATE word_log SET undone_at = NULL WHERE id = ?", (change.id,))
     return change
 
 
@@ -213,6 +242,29 @@ def list_changes(reader: sqlite3.Connection, limit: int = -1) -> list[Annotation
     return [_change(row) for row in rows]
 
 
+def undoable_change(reader: sqlite3.Connection) -> AnnotationChange | None:
+    """The change that `undo` takes back: the latest that was not undone yet; None if there is none."""
+    row = reader.execute(f"{_SELECT_CHANGES} WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1").fetchone()
+    return _change(row) if row else None
+
+
+def redoable_change(reader: sqlite3.Connection) -> AnnotationChange | None:
+    """The change that `redo` makes again: the one that was undone last, unless something was changed since."""
+    row = reader.execute(
+        f"{_SELECT_CHANGES} WHERE id > (SELECT coalesce(max(id), 0) FROM word_log WHERE undone_at IS NULL) "
+        "ORDER BY id LIMIT 1"
+    ).fetchone()
+    return _change(row) if row else None
+
+
+def _expected_change(change: AnnotationChange | None, change_id: int | None, action: str) -> AnnotationChange:
+    if change is None:
+        raise LibraryError(f"there is nothing to {action}")
+    if change_id not in (None, change.id):
+        raise LibraryError("something else was changed meanwhile: look at what it is, and press again")
+    return change
+
+
 def list_annotations(reader: sqlite3.Connection) -> list[Annotation]:
     """All annotations, in the order in which they were made."""
     return [Annotation(*row) for row in reader.execute(f"{_SELECT} ORDER BY w.said_at, w.id")]
@@ -226,6 +278,16 @@ def _of_label(db: sqlite3.Connection, label: str) -> list[Annotation]:
     if not (annotations := [Annotation(*row) for row in rows]):
         raise LibraryError(f"you said nothing of {printable(label)[:40]!r}")
     return annotations
+
+
+def _slot(library: Library, content_id: int, label: str, start_ms: int | None, end_ms: int | None) -> Slot:
+    """The slot of a label in a content. Raises LibraryError if the range is invalid."""
+    row = library.connection.execute(
+        "SELECT key, duration_ms FROM contents WHERE id = ?", (content_id,)
+    ).fetchone()
+    if row is None:
+        raise LibraryError("this video is gone from the library: search again")
+    return (row[0], label, *checked_range(start_ms, end_ms, row[1]))
 
 
 def _find(db: sqlite3.Connection, slot: Slot) -> Annotation | None:

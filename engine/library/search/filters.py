@@ -45,7 +45,9 @@ class LibraryVideos:
             "(SELECT min(mtime_ns) FROM files WHERE content_id = contents.id AND mtime_ns > ?), NULL) FROM contents",
             (MIN_INTEGER,),
         )
-        dates = ((content_id, _date(recorded_at, mtime_ns)) for content_id, recorded_at, mtime_ns in rows)
+        dates = (
+            (content_id, video_date(recorded_at, mtime_ns)) for content_id, recorded_at, mtime_ns in rows
+        )
         return {content_id: date for content_id, date in dates if date is not None}
 
     def matching(self, node: Node) -> set[int]:
@@ -99,7 +101,8 @@ def _comparable(text: str) -> str:
     return text.casefold() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 
-def _date(recorded_at: str | None, mtime_ns: int | None) -> float | None:
+def video_date(recorded_at: str | None, mtime_ns: int | None) -> float | None:
+    """When a video was recorded, seconds since 1970: by its container, else by its oldest file; None if unknown."""
     if recorded_at:
         try:
             return _seconds(datetime.fromisoformat(recorded_at))

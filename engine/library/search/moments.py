@@ -63,7 +63,13 @@ def search(
     """
     evaluator = QueryEvaluator(reader)
     rows = _sorted_rows(evaluator, evaluator.parse(query), _condition(reader, min_score, model), sort)
-    return list(itertools.islice(_moments(reader, rows), limit))
+    return list(itertools.islice(moments_of_rows(reader, rows), limit))
+
+
+def search_rows(reader: sqlite3.Connection, query: str, *, sort: str = "score") -> Iterator[SegmentRow]:
+    """As `search`, but the rows of the segments, read as they are consumed. Raises QueryError."""
+    evaluator = QueryEvaluator(reader)
+    return _sorted_rows(evaluator, evaluator.parse(query), Condition(), sort)
 
 
 def search_videos(
@@ -88,7 +94,7 @@ def search_videos(
     unsorted = _distinct(evaluator.rows(node, condition, set(by_content), BY_SCORE))
     rows = sorted(unsorted, key=lambda row: (row.content_id, row.start_ms, row.id))
     for content_id, group in itertools.groupby(rows, key=lambda row: row.content_id):
-        by_content[content_id] = list(_moments(reader, group))
+        by_content[content_id] = list(moments_of_rows(reader, group))
     return list(by_content.values())
 
 
@@ -144,7 +150,7 @@ def content_moments(reader: sqlite3.Connection, content_id: int, path: bytes | N
         "ORDER BY score DESC, id",
         (content_id,),
     )
-    moments = list(_moments(reader, _distinct(itertools.starmap(SegmentRow, rows)), path))
+    moments = list(moments_of_rows(reader, _distinct(itertools.starmap(SegmentRow, rows)), path))
     return sorted(moments, key=lambda moment: (moment.start_ms, moment.label, moment.end_ms))
 
 
@@ -179,9 +185,10 @@ class _Locations:
         return self._cache[content_id]
 
 
-def _moments(
+def moments_of_rows(
     reader: sqlite3.Connection, rows: Iterable[SegmentRow], path: bytes | None = None
 ) -> Iterator[Moment]:
+    """The moments of rows, without those whose files were all forgotten; `path` as in `content_moments`."""
     labels = dict(reader.execute("SELECT id, name FROM labels"))
     models = dict(reader.execute("SELECT id, name FROM models"))
     locations = _Locations(reader)

@@ -1,0 +1,33 @@
+"""What every route needs: the library, its jobs, and the media made for the page."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtag.engine.jobs.job_queue import JobQueue
+from vtag.engine.jobs.model_downloads import ModelDownloads
+from vtag.engine.library.database import Library, open_reader
+
+
+@dataclass(frozen=True)
+class PageContext:
+    """The library at `library`, the queue of its jobs, downloads of models, and the folder of made pictures."""
+
+    library: Path
+    queue: JobQueue
+    downloads: ModelDownloads
+    pictures: Path
+
+    @contextmanager
+    def reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own for each request. Raises LibraryError."""
+        with closing(open_reader(self.library)) as reader:
+            yield reader
+
+    def writer(self) -> Library:
+        """The library, open for writing; a context manager. Raises LibraryError."""
+        return Library.open(self.library)

@@ -1,0 +1,46 @@
+"""What the page asks every second or two: what runs, whether the library changed, and what can be undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from vtag.app.ui.api.context import PageContext
+from vtag.app.ui.api.jobs_json import jobs_as_json
+from vtag.app.ui.change_texts import describe_change
+from vtag.engine.library import page_queries
+from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations.annotation_log import AnnotationChange
+from vtag.engine.library.store.runs import recent_runs
+
+_RUNS = 20
+
+
+def build_router(context: PageContext) -> APIRouter:
+    """The route `api/state`."""
+    router = APIRouter(prefix="/api")
+
+    @router.get("/state")
+    def state() -> dict[str, Any]:
+        """The revision of the library, its jobs, and the changes that Undo and Redo would act on."""
+        with context.reader() as reader:
+            runs = recent_runs(reader, _RUNS)
+            undoable = annotation_log.undoable_change(reader)
+            redoable = annotation_log.redoable_change(reader)
+            keys = {a.content for c in (undoable, redoable) if c for a in (*c.before[:2], *c.after[:2])}
+            names = page_queries.video_names(reader, keys)
+            return {
+                "revision": page_queries.revision(reader),
+                "is_empty": page_queries.is_empty(reader),
+                "was_scanned": any(run.kind == "scan" for run in runs),
+                "jobs": jobs_as_json(context.queue, runs),
+                "undo": _change_as_json(undoable, names),
+                "redo": _change_as_json(redoable, names),
+            }
+
+    return router
+
+
+def _change_as_json(change: AnnotationChange | None, names: dict[str, str]) -> dict[str, Any] | None:
+    return {"id": change.id, "text": describe_change(change, names)} if change else None

@@ -1,0 +1,93 @@
+"""One video: its facts, its tags, and the score of any label over it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Path, Query
+
+from vtag.app.ui.api.context import PageContext
+from vtag.app.ui.api.errors import FieldError, GoneError
+from vtag.engine.library import page_queries
+from vtag.engine.library.analysis.curves import Curve, score_curve
+from vtag.engine.library.page_queries import MomentRow, PlayableVideo
+from vtag.engine.text import normalize_label
+
+_CURVE_POINTS = 1200  # more than a screen can show side by side
+
+ContentId = Annotated[int, Path(ge=0, lt=1 << 53)]
+
+
+def moment_as_json(moment: MomentRow) -> dict[str, Any]:
+    """A tag of the list beside the player."""
+    return {
+        "id": moment.id,
+        "label": moment.label,
+        "start_ms": moment.start_ms,
+        "end_ms": moment.end_ms,
+        "score": round(moment.score, 4),
+        "sure": getattr(moment, "sure", True),
+        "model": moment.model,
+        "is_own": moment.is_own,
+        "verdict": moment.verdict,
+    }
+
+
+def video_as_json(video: PlayableVideo, moments: list[MomentRow]) -> dict[str, Any]:
+    """A video with its tags."""
+    return {
+        "id": video.id,
+        "name": video.display.rsplit("/", 1)[-1],
+        "path": video.display,
+        "duration_ms": video.duration_ms,
+        "recorded_at": video.recorded_at,
+        "codec": video.codec,
+        "width": video.width,
+        "height": video.height,
+        "is_connected": video.path is not None,
+        "moments": [moment_as_json(moment) for moment in moments],
+    }
+
+
+def read_video(context: PageContext, content: int) -> dict[str, Any]:
+    """The video with this content id and its tags. Raises GoneError."""
+    with context.reader() as reader:
+        video = page_queries.find_video(reader, content)
+        if video is None:
+            raise GoneError("this video is gone from the library: search again")
+        return video_as_json(video, page_queries.video_moments(reader, content))
+
+
+def build_router(context: PageContext) -> APIRouter:
+    """The routes below `api/videos/`."""
+    router = APIRouter(prefix="/api/videos")
+
+    @router.get("/{content}")
+    def video(content: ContentId) -> dict[str, Any]:
+        """A video with its tags."""
+        return read_video(context, content)
+
+    @router.get("/{content}/curve")
+    def curve(content: ContentId, label: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:
+        """The score of a label over the video."""
+        label = normalize_label(label)
+        with context.writer() as writer:
+            names = {name.casefold(): name for name in page_queries.labels(writer.connection)}
+            if label.casefold() not in names:
+                raise FieldError("label", f"no label is called {label!r}")
+            return _curve_as_json(score_curve(writer, content, names[label.casefold()]))
+
+    return router
+
+
+def _curve_as_json(curve: Curve) -> dict[str, Any]:
+    """Points [time_ms, score], the highest score of each of at most _CURVE_POINTS stretches."""
+    middles = curve.windows.mean(axis=1) if len(curve.windows) else np.zeros(0)
+    chunks = np.array_split(np.arange(len(middles)), max(1, min(len(middles), _CURVE_POINTS)))
+    points = [
+        [round(float(middles[chunk].mean())), round(float(curve.scores[chunk].max()), 4)]
+        for chunk in chunks
+        if len(chunk)
+    ]
+    return {"label": curve.label, "points": points, "threshold": round(curve.threshold, 4)}

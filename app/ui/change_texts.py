@@ -1,0 +1,61 @@
+"""Changes of annotations as sentences, for messages and for the names of Undo and Redo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vtag.app.times import format_clock, format_end_clock
+from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
+from vtag.engine.text import pluralize
+
+_ACTIONS = {
+    "added": "added",
+    "confirmed": "confirmed",
+    "rejected": "rejected",
+    "renamed": "renamed",
+    "moved": "moved",
+    "imported": "imported",
+    "forgotten": "removed",
+}
+
+
+def describe_change(change: AnnotationChange, video_names: dict[str, str]) -> str:
+    """What a change did, such as `archery 0:10–0:12 in a.mp4 confirmed`.
+
+    Args:
+        video_names: the file name of each content by its key.
+    """
+    action = _ACTIONS.get(change.action, change.action)
+    annotations = change.after or change.before
+    if not annotations:
+        return "nothing changed: it was so already"
+    if change.action == "renamed":
+        return _describe_rename(change, video_names)
+    if len(annotations) == 1 or change.action == "moved":
+        return f"{_describe(annotations[-1], video_names)} {action}"
+    labels = list(dict.fromkeys(annotation.label for annotation in annotations))
+    label = labels[0] if len(labels) == 1 else f"{len(labels)} labels"
+    return f"{label} in {pluralize(len(annotations), 'moment')} {action}"
+
+
+def _describe_rename(change: AnnotationChange, video_names: dict[str, str]) -> str:
+    added = [annotation for annotation in change.after if annotation.verdict != "rejected"] or list(
+        change.after
+    )
+    removed = _labels([*change.before, *(a for a in change.after if a.verdict == "rejected")])
+    names = ", ".join(label for label in removed if label != added[-1].label) or "a tag"
+    if len(added) == 1:
+        return f"{names} renamed to {_describe(added[-1], video_names)}"
+    return f"{names} renamed to {added[-1].label} in {len(added)} moments"
+
+
+def _labels(annotations: Sequence[Annotation]) -> list[str]:
+    return list(dict.fromkeys(annotation.label for annotation in annotations))
+
+
+def _describe(annotation: Annotation, video_names: dict[str, str]) -> str:
+    video = video_names.get(annotation.content, "a video")
+    if annotation.start_ms is None or annotation.end_ms is None:
+        return f"{annotation.label} in all of {video}"
+    times = f"{format_clock(annotation.start_ms)}–{format_end_clock(annotation.end_ms)}"
+    return f"{annotation.label} {times.removeprefix('0:').replace('–0:', '–')} in {video}"

@@ -1,0 +1,97 @@
+// Asks the server. Every failure is an ApiError whose message is a sentence for the person.
+
+export class ApiError extends Error {
+  constructor(message, { status = 0, field = "" } = {}) {
+    super(message);
+    this.status = status;
+    this.field = field; // of a form, if the error is about one
+  }
+}
+
+const UNREACHABLE = "vtag does not answer: start it again with “vtag ui”, then load this page.";
+
+async function answer(request) {
+  let response;
+  try {
+    response = await request;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(UNREACHABLE);
+  }
+  if (response.ok) return response.json();
+  if (response.status === 401) window.location.assign("login");
+  const text = await response.text();
+  let body = {};
+  try {
+    body = JSON.parse(text);
+  } catch {
+    body = { error: text.trim() };
+  }
+  const reason = body.error ?? body.detail ?? `the server answered with ${response.status}`;
+  throw new ApiError(String(reason), { status: response.status, field: body.field ?? "" });
+}
+
+export function queryString(parameters) {
+  const pairs = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
+  return new URLSearchParams(pairs).toString();
+}
+
+export function get(path, parameters = {}, { signal } = {}) {
+  const query = queryString(parameters);
+  return answer(fetch(`api/${path}${query ? `?${query}` : ""}`, { signal }));
+}
+
+export function post(path, body = {}) {
+  return answer(fetch(`api/${path}`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  }));
+}
+
+// Work that takes seconds or more, in Gradio's queue. `onProgress` gets each value that the function yields;
+// the last one is returned. An object with the key "error" becomes an ApiError.
+export async function long(name, body = {}, { onProgress = () => {}, signal } = {}) {
+  const call = `long/gradio_api/call/${name}`;
+  const { event_id: id } = await answer(fetch(call, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ data: [body] }),
+    signal,
+  }));
+  let stream;
+  try {
+    stream = await fetch(`${call}/${id}`, { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(UNREACHABLE);
+  }
+  let last = null;
+  for await (const { event, data } of serverEvents(stream.body)) {
+    if (event === "error") throw new ApiError(typeof data === "string" ? data : "this failed: the terminal of vtag says why");
+    if (event !== "generating" && event !== "complete") continue;
+    const value = data?.[0];
+    if (value?.error) throw new ApiError(value.error, { field: value.field ?? "" });
+    if (value !== undefined && value !== null) last = value;
+    if (event === "complete") return last;
+    onProgress(value);
+  }
+  throw new ApiError(UNREACHABLE);
+}
+
+async function* serverEvents(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
+      const lines = text.slice(0, end).split("\n");
+      text = text.slice(end + 2);
+      const event = lines.find((line) => line.startsWith("event: "))?.slice(7) ?? "";
+      const data = lines.find((line) => line.startsWith("data: "))?.slice(6) ?? "null";
+      yield { event, data: JSON.parse(data) };
+    }
+  }
+}

@@ -1,0 +1,86 @@
+// Cards: a moment or a video with its picture. Each is a link, so that it can be opened in another tab and copied.
+
+import { h, iconButton } from "./dom.js";
+import { clock, clockRange, day, hueClass, percent } from "./format.js";
+import { icon } from "./icons.js";
+import { link } from "./router.js";
+
+const HOVER_MS = 120; // after this the pictures of a moment begin to change
+const FRAMES = 6;
+
+// A moment of a search. `selection` may be null; `onSimilar(item)` shows what looks like it.
+export function momentCard(moment, { selection = null, onSimilar = null, index = 0 } = {}) {
+  const confidence = moment.alike !== undefined ? `${percent(moment.alike)} alike`
+    : moment.source === "user" ? "yours" : moment.verdict === "confirmed" ? "✓" : percent(moment.score);
+  const title = moment.label ?? clockRange(moment.start_ms, moment.end_ms);
+  const picture = h("span", { class: "picture" },
+    still(moment.id !== undefined ? `picture/${moment.id}` : `still/${moment.content}/${Math.floor((moment.start_ms + moment.end_ms) / 2)}`),
+    h("span", { class: "card-time" }, clockRange(moment.start_ms, moment.end_ms)),
+    h("span", { class: "card-confidence" }, confidence),
+    !moment.present && h("span", { class: "card-state" }, "not connected"));
+  const card = h("div", { class: `card ${hueClass(title)}${moment.verdict === "rejected" ? " is-rejected" : ""}` },
+    h("a", { class: "card-link", href: momentLink(moment), "aria-label": `${title}, ${clockRange(moment.start_ms, moment.end_ms)}, ${moment.name}, ${confidence}` },
+      picture,
+      h("span", { class: "card-title" }, h("span", { class: "dot" }), h("span", { class: "card-label" }, title)),
+      h("span", { class: "card-name", title: moment.path }, moment.name)),
+    onSimilar && iconButton(icon("similar"), `More like this: ${title}, ${moment.name}`, () => onSimilar(moment), { class: "icon-button card-similar", tabindex: "-1" }));
+  if (moment.sure === false) card.classList.add("is-less-sure");
+  if (selection && moment.id !== undefined) selection.addTo(card, moment.id, index, `${title}, ${moment.name}`);
+  playOnHover(picture, moment.content, moment.start_ms, moment.end_ms);
+  return card;
+}
+
+// A whole video of the library.
+export function videoCard(video, { selection = null, index = 0 } = {}) {
+  const facts = [video.recorded_at && day(video.recorded_at), video.moments !== undefined && `${video.moments} tags`].filter(Boolean);
+  const picture = h("span", { class: "picture" },
+    still(`still/${video.id}/${Math.floor((video.duration_ms ?? 0) / 2)}`),
+    video.duration_ms ? h("span", { class: "card-time" }, clock(video.duration_ms)) : null,
+    video.present === false && h("span", { class: "card-state" }, "not connected"));
+  const card = h("div", { class: "card" },
+    h("a", { class: "card-link", href: link({ view: "watch", v: video.id }), "aria-label": `${video.name}, ${facts.join(", ")}` },
+      picture,
+      h("span", { class: "card-title" }, h("span", { class: "card-label", title: video.path }, video.name)),
+      h("span", { class: "card-name" }, facts.join(" · "))));
+  if (selection) selection.addTo(card, video.id, index, video.name);
+  playOnHover(picture, video.id, 0, video.duration_ms ?? 0);
+  return card;
+}
+
+export function momentLink(moment) {
+  return link({ view: "watch", v: moment.content, t: moment.start_ms, end: moment.end_ms, m: moment.id });
+}
+
+function still(source) {
+  const image = h("img", { src: source, alt: "", loading: "lazy", decoding: "async" });
+  image.addEventListener("error", () => image.classList.add("is-missing"));
+  return image;
+}
+
+// While the pointer rests on a card, its picture goes through the moment.
+function playOnHover(picture, content, startMs, endMs) {
+  const image = picture.querySelector("img");
+  const first = image.getAttribute("src");
+  let timer = 0;
+  picture.addEventListener("pointerenter", (event) => {
+    if (event.pointerType !== "mouse" || endMs - startMs < 500) return;
+    let frame = 0;
+    const step = () => {
+      const time = Math.floor(startMs + ((endMs - startMs) * (frame % FRAMES + 0.5)) / FRAMES);
+      const next = new Image();
+      next.addEventListener("load", () => {
+        if (!timer) return;
+        image.src = next.src;
+        frame += 1;
+        timer = window.setTimeout(step, 350);
+      });
+      next.src = `still/${content}/${time}`;
+    };
+    timer = window.setTimeout(step, HOVER_MS);
+  });
+  picture.addEventListener("pointerleave", () => {
+    window.clearTimeout(timer);
+    timer = 0;
+    image.src = first;
+  });
+}

@@ -1,0 +1,86 @@
+// Selects several cards: a press on their boxes, Shift for all between, Ctrl+A for all; and the bar of what to do.
+
+import { button, h, replace } from "./dom.js";
+import { plural } from "./format.js";
+import { icon } from "./icons.js";
+
+export class Selection {
+  // `idAt(index)` is the id of the item at an index, if it is loaded; `redraw()` draws the cards again;
+  // `selectAll()` resolves to the ids of everything found; `actions` are [caption, icon, run(ids)].
+  constructor({ noun, idAt, selectAll, actions, onChange = () => {} }) {
+    Object.assign(this, { noun, idAt, selectAll, actions, onChange });
+    this.ids = new Set();
+    this.lastIndex = null;
+    this.boxes = new Map(); // of the cards that exist, by id
+    this.bar = h("div", { class: "selection-bar", role: "region", "aria-label": "Selection", hidden: true });
+  }
+
+  // Give a card its box.
+  addTo(card, id, index, name) {
+    const box = h("input", { type: "checkbox", class: "card-box", "aria-label": `Select ${name}`, tabindex: "-1" });
+    box.checked = this.ids.has(id);
+    box.addEventListener("click", (event) => this.press(id, index, event.shiftKey, box.checked));
+    card.addEventListener("click", (event) => {
+      if (!event.shiftKey && !event.ctrlKey && !event.metaKey) return;
+      if (!event.target.closest("a") || (event.ctrlKey || event.metaKey) && !this.ids.size) return; // Ctrl opens a tab
+      event.preventDefault();
+      this.press(id, index, event.shiftKey, !this.ids.has(id));
+    }, true);
+    card.addEventListener("keydown", (event) => {
+      if (event.key !== " " || !event.target.closest("a")) return;
+      event.preventDefault();
+      this.press(id, index, event.shiftKey, !this.ids.has(id));
+    });
+    card.classList.toggle("is-selected", box.checked);
+    this.boxes.set(id, box);
+    card.append(box);
+  }
+
+  press(id, index, isRange, isSelected) {
+    const [first, last] = isRange && this.lastIndex !== null ? [Math.min(index, this.lastIndex), Math.max(index, this.lastIndex)] : [index, index];
+    for (let i = first; i <= last; i += 1) {
+      const each = i === index ? id : this.idAt(i);
+      if (each === undefined) continue;
+      if (isSelected) this.ids.add(each);
+      else this.ids.delete(each);
+    }
+    this.lastIndex = index;
+    this.update();
+  }
+
+  async all() {
+    const { ids, is_complete: isComplete } = await this.selectAll();
+    for (const id of ids) this.ids.add(id);
+    this.update(isComplete ? "" : "the first of those found");
+  }
+
+  clear() {
+    this.ids.clear();
+    this.lastIndex = null;
+    this.update();
+  }
+
+  update(note = "") {
+    for (const [id, box] of this.boxes) {
+      if (!box.isConnected) {
+        this.boxes.delete(id);
+        continue;
+      }
+      box.checked = this.ids.has(id);
+      box.closest(".card").classList.toggle("is-selected", box.checked);
+    }
+    const wasHidden = this.bar.hidden;
+    this.bar.hidden = !this.ids.size;
+    document.body.classList.toggle("is-selecting", this.ids.size > 0);
+    if (this.ids.size) {
+      const focused = this.bar.contains(document.activeElement) ? document.activeElement.dataset.name : null;
+      replace(this.bar,
+        h("strong", { role: "status" }, `${plural(this.ids.size, this.noun)} selected${note ? `, ${note}` : ""}`),
+        button("Select all found", () => this.all(), { class: "button is-quiet", data: { name: "all" } }),
+        h("span", { class: "selection-actions" }, this.actions.map(([caption, iconName, run]) =>
+          h("button", { type: "button", class: "button", data: { name: caption }, onclick: () => run([...this.ids]) }, icon(iconName), caption))),
+        button("Clear", () => this.clear(), { class: "button is-quiet", data: { name: "clear" } }));
+      if (focused) this.bar.querySelector(`[data-name="${focused}"]`)?.focus();
+    } else if (!wasHidden) this.onChange();
+  }
+}

@@ -1,0 +1,76 @@
+// What the server says of itself: jobs, the library's revision, what Undo and Redo would do. Read again and again.
+
+import { get, post } from "./api.js";
+import { announce, toast } from "./dom.js";
+
+const FAST_MS = 1000; // while something runs
+const SLOW_MS = 4000;
+const listeners = new Set();
+let timer = 0;
+let failures = 0;
+
+export let state = null;
+
+// `listener(state, previous)` is called after every change, and at once if there is a state.
+export function subscribe(listener) {
+  listeners.add(listener);
+  if (state) listener(state, null);
+  return () => listeners.delete(listener);
+}
+
+// Read the state now; also called after everything that changes it.
+export async function refresh() {
+  window.clearTimeout(timer);
+  try {
+    const next = await get("state");
+    failures = 0;
+    const previous = state;
+    state = next;
+    if (JSON.stringify(previous) !== JSON.stringify(next)) for (const listener of listeners) listener(next, previous);
+  } catch (error) {
+    failures += 1;
+    if (failures === 3) toast(error.message, { isError: true });
+  }
+  window.clearTimeout(timer);
+  timer = window.setTimeout(refresh, isBusy() && !document.hidden ? FAST_MS : SLOW_MS);
+  return state;
+}
+
+export function isBusy() {
+  const jobs = state?.jobs;
+  return Boolean(jobs && (jobs.active.length || jobs.starting || jobs.waiting.length));
+}
+
+document.addEventListener("visibilitychange", () => { if (!document.hidden && state) refresh(); });
+
+// Change annotations: `path` below `annotations/`. The message has Undo, which names what it takes back.
+export async function annotate(path, body) {
+  const change = await post(`annotations/${path}`, body);
+  announce(change.message);
+  toast(sentence(change.message), change.id && path !== "undo" ? { action: { caption: "Undo", run: () => undo(change.id) } } : {});
+  await refresh();
+  document.dispatchEvent(new CustomEvent("annotations-changed"));
+  return change;
+}
+
+export async function undo(change = state?.undo?.id) {
+  await attempt("undo", change, "There is nothing to undo.");
+}
+
+export async function redo(change = state?.redo?.id) {
+  await attempt("redo", change, "There is nothing to do again.");
+}
+
+async function attempt(action, change, nothing) {
+  if (!change) return toast(nothing);
+  try {
+    await annotate(action, { change });
+  } catch (error) {
+    toast(error.message, { isError: true });
+    await refresh();
+  }
+}
+
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1)}.`;
+}

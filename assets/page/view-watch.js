@@ -1,0 +1,276 @@
+// Watch: a video with its sound, its timeline and its tags, which are corrected here.
+
+import "./player.js";
+import { get } from "./api.js";
+import { announce, button, field, formDialog, h, iconButton, replace, toast } from "./dom.js";
+import { clock, day } from "./format.js";
+import { icon } from "./icons.js";
+import { addKeys } from "./keys.js";
+import { canGoBack, current, link, navigate } from "./router.js";
+import { annotate, subscribe } from "./state.js";
+import { TagPanel } from "./tags.js";
+import { Timeline } from "./video-timeline.js";
+import { labelField } from "./view-search.js";
+
+const SPEEDS = [0.25, 0.5, 1, 1.5, 2, 4];
+
+export default class WatchView {
+  constructor() {
+    this.title = "Watch";
+    this.video = null;
+    this.selected = null;
+    this.name = h("h2", { class: "video-name", tabindex: "-1" });
+    this.facts = h("p", { class: "video-facts" });
+    this.stage = h("div", { class: "stage" });
+    this.timeline = new Timeline();
+    this.tags = new TagPanel();
+    this.curveLabel = h("input", { name: "label", list: "all-labels", autocomplete: "off", placeholder: "any label" });
+    this.curveField = field("Score of", this.curveLabel);
+    this.curveForm = h("form", { class: "curve-form", "aria-label": "Score of a label" }, this.curveField, h("button", { class: "button is-small" }, icon("curve"), "Show"),
+      button("Hide", () => this.showCurve(""), { class: "button is-quiet is-small" }));
+    this.curveForm.addEventListener("submit", (event) => { event.preventDefault(); this.showCurve(this.curveLabel.value.trim()); });
+    this.element = h("section", { class: "view watch-view", "aria-label": "Watch" },
+      h("div", { class: "watch-head" }, iconButton(icon("back"), "Back to the results (Esc)", () => this.leave()), h("div", { class: "watch-names" }, this.name, this.facts),
+        h("button", { type: "button", class: "button is-small", onclick: () => this.showSimilar(null) }, icon("similar"), "More like what is shown now")),
+      h("div", { class: "watch-body" },
+        h("div", { class: "watch-main" }, h("div", { class: "watch-sticky" }, this.stage, this.timeline.element), this.curveForm),
+        this.tags.element));
+    this.connect();
+    this.addShortcuts();
+  }
+
+  connect() {
+    this.timeline.addEventListener("seek", ({ detail }) => this.seek(detail));
+    this.timeline.addEventListener("select", ({ detail }) => this.select(detail));
+    this.timeline.addEventListener("move", ({ detail }) => this.move(detail));
+    this.timeline.addEventListener("range", () => this.tags.showRange(this.timeline.range));
+    this.tags.addEventListener("select", ({ detail }) => this.select(detail));
+    this.tags.addEventListener("confirm", ({ detail }) => this.correct("confirm", { moments: [detail.id] }));
+    this.tags.addEventListener("reject", ({ detail }) => this.correct("reject", { moments: [detail.id] }));
+    this.tags.addEventListener("rename", ({ detail }) => this.rename(detail));
+    this.tags.addEventListener("similar", ({ detail }) => this.showSimilar(detail));
+    this.tags.addEventListener("from", () => this.markIn());
+    this.tags.addEventListener("to", () => this.markOut());
+    this.tags.addEventListener("add", ({ detail }) => this.add(detail));
+    document.addEventListener("annotations-changed", () => this.reload());
+    subscribe((next, previous) => { if (previous && next.revision !== previous.revision && !this.element.hidden) this.reload(); });
+  }
+
+  async show(parameters) {
+    const content = Number(parameters.v);
+    const selected = Number(parameters.m) || null;
+    const startMs = Number(parameters.t) || 0;
+    if (this.video?.id === content) {
+      this.selected = selected;
+      this.showTags();
+      this.seek(startMs);
+      return;
+    }
+    this.video = null;
+    this.player = null;
+    replace(this.stage);
+    replace(this.facts);
+    this.name.textContent = "";
+    let video;
+    try {
+      video = await get(`videos/${content}`);
+    } catch (error) {
+      replace(this.stage, h("p", { class: "problem", role: "alert" }, error.message));
+      return;
+    }
+    if (Number(current().v) !== content) return;
+    this.video = video;
+    this.selected = selected;
+    this.name.textContent = video.name;
+    replace(this.facts, [clock(video.duration_ms), video.recorded_at && day(video.recorded_at), video.path].filter(Boolean).join(" · "));
+    this.makePlayer(startMs);
+    this.timeline.show(video);
+    this.tags.clearForm();
+    this.showTags();
+    window.scrollTo(0, 0);
+    this.name.focus({ preventScroll: true });
+    announce(`${video.name}, ${video.moments.length} tags`);
+  }
+
+  hide() {
+    this.player?.pause();
+  }
+
+  subtitle() {
+    return this.video?.name;
+  }
+
+  makePlayer(startMs) {
+    if (!this.video.is_connected) {
+      replace(this.stage, h("p", { class: "problem" }, "This video is not connected now: connect its disk to play it."));
+      return;
+    }
+    this.player = h("vtag-player", { content: this.video.id, start: startMs / 1000, autoplay: true, width: this.video.width, height: this.video.height });
+    this.player.addEventListener("timeupdate", () => this.timeline.setTime(1000 * this.player.currentTime));
+    replace(this.stage, this.player);
+    this.timeline.setTime(startMs);
+  }
+
+  showTags() {
+    this.timeline.select(this.selected);
+    this.tags.show(this.video.moments, this.selected);
+    this.tags.reveal();
+  }
+
+  // Read the tags again; the player and what is typed stay.
+  async reload() {
+    const content = this.video?.id;
+    if (!content) return;
+    try {
+      const video = await get(`videos/${content}`);
+      if (this.video?.id !== content) return;
+      const isChanged = JSON.stringify(video.moments) !== JSON.stringify(this.video.moments);
+      this.video = video;
+      if (!isChanged) return;
+      this.timeline.show(video);
+      this.tags.show(video.moments, this.selected);
+    } catch (error) {
+      toast(error.message, { isError: true });
+    }
+  }
+
+  seek(ms) {
+    this.player?.seek(ms / 1000);
+    this.timeline.setTime(ms);
+  }
+
+  select(moment) {
+    this.selected = moment.id;
+    this.seek(moment.start_ms);
+    this.player?.play();
+    this.showTags();
+    const { view, v } = current();
+    window.history.replaceState(window.history.state, "", link({ view, v, t: moment.start_ms, end: moment.end_ms, m: moment.id }));
+  }
+
+  selectedMoment() {
+    return this.video?.moments.find((moment) => moment.id === this.selected) ?? null;
+  }
+
+  selectNext(step) {
+    const moments = this.video?.moments ?? [];
+    const index = moments.findIndex((moment) => moment.id === this.selected);
+    const next = moments[Math.min(moments.length - 1, Math.max(0, index + step))];
+    if (!next) return;
+    this.select(next);
+    this.tags.list.querySelector(".tag-line.is-selected .tag-time")?.focus({ preventScroll: true });
+  }
+
+  async correct(path, body) {
+    try {
+      await annotate(path, body);
+    } catch (error) {
+      toast(error.message, { isError: true });
+    }
+  }
+
+  async move({ moment, start_ms: startMs, end_ms: endMs }) {
+    const before = new Set(this.video.moments.map(({ id }) => id));
+    await this.correct("move", { moment: moment.id, start_ms: startMs, end_ms: endMs });
+    await this.reload();
+    const moved = this.video.moments.find((other) => !before.has(other.id) && other.label === moment.label && other.start_ms === startMs);
+    if (moved) {
+      this.selected = moved.id;
+      this.showTags();
+    }
+  }
+
+  async add(values) {
+    try {
+      await annotate("add", { content: this.video.id, ...values });
+      this.tags.clearForm();
+      this.timeline.setRange(null);
+    } catch (error) {
+      this.tags.showProblem(error);
+    }
+  }
+
+  rename(moment) {
+    formDialog(`Rename ${moment.label}`, [labelField()], {
+      submitCaption: "Rename",
+      submit: ({ label }) => annotate("rename", { moments: [moment.id], label }),
+    });
+  }
+
+  showSimilar(moment) {
+    const time = Math.round(1000 * (this.player?.currentTime ?? 0));
+    navigate({ view: "search", like: moment ? `m.${moment.id}` : `t.${this.video.id}.${time}` });
+  }
+
+  async showCurve(label) {
+    this.curveField.showProblem(null);
+    if (!label) {
+      this.curveLabel.value = "";
+      this.timeline.setCurve(null);
+      return;
+    }
+    try {
+      this.timeline.setCurve(await get(`videos/${this.video.id}/curve`, { label }));
+    } catch (error) {
+      this.curveField.showProblem(error.message);
+    }
+  }
+
+  now() {
+    return Math.round(1000 * (this.player?.currentTime ?? 0));
+  }
+
+  markIn() {
+    const end = this.timeline.range?.end_ms;
+    const start = this.now();
+    this.timeline.setRange({ start_ms: start, end_ms: end !== undefined && end > start ? end : Math.min(this.video.duration_ms, start + 1000) });
+  }
+
+  markOut() {
+    const start = this.timeline.range?.start_ms;
+    const end = this.now();
+    this.timeline.setRange({ start_ms: start !== undefined && start < end ? start : Math.max(0, end - 1000), end_ms: end });
+  }
+
+  leave() {
+    if (canGoBack()) window.history.back();
+    else navigate({ view: "search" });
+  }
+
+  changeSpeed(step) {
+    const index = SPEEDS.indexOf(this.player.playbackRate);
+    this.player.playbackRate = SPEEDS[Math.min(SPEEDS.length - 1, Math.max(0, (index < 0 ? 2 : index) + step))];
+    announce(`Speed ${this.player.playbackRate}`);
+    if (this.player.paused) this.player.play();
+  }
+
+  addShortcuts() {
+    const skip = (seconds) => this.seek(Math.max(0, this.now() + 1000 * seconds));
+    const judge = (action) => { const moment = this.selectedMoment(); if (moment) this.correct(action, { moments: [moment.id] }); };
+    addKeys("Watch", [
+      { key: "Space", code: " ", description: "play or pause", run: () => { this.player.toggle(); } },
+      { key: "k", description: "play or pause", run: () => { this.player.toggle(); } },
+      { key: "j", description: "slower", run: () => this.changeSpeed(-1) },
+      { key: "l", description: "faster", run: () => this.changeSpeed(1) },
+      { key: "←", code: ["ArrowLeft", ","], description: "a frame back", run: () => { this.player.step(-1); } },
+      { key: "→", code: ["ArrowRight", "."], description: "a frame on", run: () => { this.player.step(1); } },
+      { key: "Shift+←", code: "Shift+ArrowLeft", description: "five seconds back", run: () => skip(-5) },
+      { key: "Shift+→", code: "Shift+ArrowRight", description: "five seconds on", run: () => skip(5) },
+      { key: "i", description: "the new tag begins here", run: () => this.markIn() },
+      { key: "o", description: "the new tag ends here", run: () => this.markOut() },
+      { key: "a", description: "name the new tag", run: () => { this.tags.label.focus(); } },
+      { key: "[", description: "to the start of the selected tag", run: () => { const moment = this.selectedMoment(); if (moment) this.seek(moment.start_ms); } },
+      { key: "]", description: "to the end of the selected tag", run: () => { const moment = this.selectedMoment(); if (moment) this.seek(moment.end_ms); } },
+      { key: "n", code: ["n", "ArrowDown"], description: "next tag", run: () => this.selectNext(1) },
+      { key: "p", code: ["p", "ArrowUp"], description: "previous tag", run: () => this.selectNext(-1) },
+      { key: "y", description: "yes: the selected tag is right", run: () => judge("confirm") },
+      { key: "x", description: "no: the selected tag is wrong", run: () => judge("reject") },
+      { key: "r", description: "rename the selected tag", run: () => { const moment = this.selectedMoment(); if (moment) this.rename(moment); } },
+      { key: "m", description: "more like the selected tag", run: () => { const moment = this.selectedMoment(); if (moment) this.showSimilar(moment); } },
+      { key: "s", description: "more like what is shown now", run: () => this.showSimilar(null) },
+      { key: "c", description: "the score of a label", run: () => { this.curveLabel.focus(); } },
+      { key: "+", code: ["+", "="], description: "zoom the timeline in", run: () => this.timeline.zoom(0.5) },
+      { key: "-", description: "zoom the timeline out", run: () => this.timeline.zoom(2) },
+    ], () => !this.element.hidden && this.element.isConnected && Boolean(this.player));
+  }
+}

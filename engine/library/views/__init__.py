@@ -1,0 +1,1 @@
+"""What the page lists: the best moments of everything, results with counts, videos. Imports all of the library."""

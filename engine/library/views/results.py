@@ -1,0 +1,142 @@
+"""A page of search results, and how many there are by label, folder, year, model and source."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from vtag.engine.library.search.filters import video_date
+from vtag.engine.library.search.moments import Moment, moments_of_rows, search_rows
+from vtag.engine.library.search.rows import SegmentRow
+from vtag.engine.library.store.file_stat import MIN_INTEGER
+from vtag.engine.library.views.best_moments import best_rows
+
+MAX_COUNTED = 5000  # rows: counts are exact up to here, so that no query takes long
+_MAX_VALUES = 60  # of one facet
+
+
+class FoundMoment(NamedTuple):
+    """A moment of a search with its content, its verdict ("", confirmed, rejected), and its video's date if known."""
+
+    moment: Moment
+    content: int
+    verdict: str
+    recorded_at: str | None
+
+
+class Results(NamedTuple):
+    """A part of a query's moments."""
+
+    moments: list[FoundMoment]
+    has_more: bool
+
+
+class ResultCounts(NamedTuple):
+    """Numbers of moments and videos, and of moments by each value of a facet, most first.
+
+    Without `is_complete` there are more than MAX_COUNTED moments, and these are the numbers of the first.
+    """
+
+    moments: int
+    videos: int
+    is_complete: bool
+    labels: list[tuple[str, int]]
+    folders: list[tuple[str, int]]
+    years: list[tuple[str, int]]
+    models: list[tuple[str, int]]
+    sources: list[tuple[str, int]]
+
+
+def find_results(
+    reader: sqlite3.Connection,
+    query: str,
+    *,
+    label: str = "",
+    sort: str = "score",
+    offset: int = 0,
+    limit: int = 60,
+) -> Results:
+    """The moments of `query` from the one at `offset` on; of an empty query the best of each label first.
+
+    With `label`, only those of this label. Raises QueryError.
+    """
+    rows = list(itertools.islice(_rows(reader, query, label, sort), offset, offset + limit + 1))
+    moments = list(moments_of_rows(reader, rows[:limit]))
+    details = _details(reader, [moment.id for moment in moments])
+    found = [FoundMoment(moment, *details[moment.id]) for moment in moments if moment.id in details]
+    return Results(found, len(rows) > limit)
+
+
+def find_ids(
+    reader: sqlite3.Connection, query: str, *, label: str = "", sort: str = "score", limit: int
+) -> list[int]:
+    """The ids of the first `limit` moments of a query. Raises QueryError."""
+    return [row.id for row in itertools.islice(_rows(reader, query, label, sort), limit)]
+
+
+def count_results(reader: sqlite3.Connection, query: str, *, label: str = "") -> ResultCounts:
+    """The counts of a query's moments. Raises QueryError."""
+    rows = list(itertools.islice(_rows(reader, query, label, "score"), MAX_COUNTED + 1))
+    is_complete, rows = len(rows) <= MAX_COUNTED, rows[:MAX_COUNTED]
+    label_names = dict(reader.execute("SELECT id, name FROM labels"))
+    model_names = dict(reader.execute("SELECT id, name FROM models"))
+    folders, years = _folders_and_years(reader, {row.content_id for row in rows})
+    return ResultCounts(
+        len(rows),
+        len({row.content_id for row in rows}),
+        is_complete,
+        _most_first(label_names[row.label_id] for row in rows),
+        _most_first(folders[row.content_id] for row in rows if row.content_id in folders),
+        sorted(
+            Counter(years[row.content_id] for row in rows if row.content_id in years).items(), reverse=True
+        ),
+        _most_first(model_names[row.model_id] for row in rows if row.model_id is not None),
+        _most_first("user" if row.model_id is None else "model" for row in rows),
+    )
+
+
+def _rows(reader: sqlite3.Connection, query: str, label: str, sort: str) -> Iterator[SegmentRow]:
+    rows = search_rows(reader, query, sort=sort) if query.strip() else best_rows(reader)
+    if not label:
+        return rows
+    label_ids = {row[0] for row in reader.execute("SELECT id FROM labels WHERE name = ?", (label,))}
+    return (row for row in rows if any(step.label_id in label_ids for step in row.segments))
+
+
+def _details(reader: sqlite3.Connection, moment_ids: list[int]) -> dict[int, tuple[int, str, str | None]]:
+    """Content id, verdict and date of each moment."""
+    rows = reader.execute(
+        "SELECT s.id, s.content_id, coalesce(s.verdict, ''), c.recorded_at FROM segments s "
+        "JOIN contents c ON c.id = s.content_id WHERE s.id IN (SELECT value FROM json_each(?))",
+        (json.dumps(moment_ids),),
+    )
+    return {moment_id: tuple(details) for moment_id, *details in rows}
+
+
+def _folders_and_years(
+    reader: sqlite3.Connection, content_ids: set[int]
+) -> tuple[dict[int, str], dict[int, str]]:
+    """The folder as shown, and the year, of each content that has them."""
+    rows = reader.execute(
+        "SELECT c.id, c.recorded_at, min(iif(f.mtime_ns > ?, f.mtime_ns, NULL)), f.display "
+        "FROM contents c JOIN files f ON f.content_id = c.id "
+        "WHERE c.id IN (SELECT value FROM json_each(?)) GROUP BY c.id",
+        (MIN_INTEGER, json.dumps(sorted(content_ids))),
+    )
+    folders, years = {}, {}
+    for content_id, recorded_at, mtime_ns, display in rows:
+        folders[content_id] = os.path.dirname(display)
+        seconds = video_date(recorded_at, mtime_ns)
+        if seconds is not None:
+            years[content_id] = f"{datetime.fromtimestamp(seconds, UTC).astimezone().year}"
+    return folders, years
+
+
+def _most_first(values: Iterable[str]) -> list[tuple[str, int]]:
+    return Counter(values).most_common(_MAX_VALUES)
