@@ -25,6 +25,7 @@ _PLAYABLE_CODECS = {
 }
 _MEDIA_TYPES = {"mov,mp4,m4a,3gp,3g2,mj2": "video/mp4", "matroska,webm": "video/webm"}
 _MARGIN_MS = 2000  # added on both sides of a moment that is converted
+_MAX_LEVEL = 12  # of strips: a strip of an hour's 4096th part shows less than a second
 _MAX_ID = 2**63 - 1  # the largest integer of SQLite
 _FIRST_DATE_S = int(datetime.min.replace(tzinfo=UTC).timestamp())
 _LAST_DATE_S = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())
@@ -45,7 +46,15 @@ def playable_range(start_ms: int, end_ms: int) -> tuple[int, int]:
 
 
 def media_routes(library: Path, cache: PictureCache) -> list[Route]:
-    """`/media/CONTENT`, `/picture/MOMENT`, `/still/CONTENT/MS`, `/moment/CONTENT/START/END`; by the library's ids."""
+    """The routes of files and pictures, by the library's ids. All pictures show the whole frame, upright.
+
+    - `/media/CONTENT`: the file itself, with ranges.
+    - `/picture/MOMENT`: a picture of a moment. `/poster/CONTENT`: one of a video. Key frames, where they are near.
+    - `/still/CONTENT/MS`: the frame displayed at a time.
+    - `/strip/moment/MOMENT`: STRIP_TILES pictures side by side, evenly from the moment.
+    - `/strip/video/CONTENT/LEVEL/PART`: likewise from a part of the video, if it has 2^LEVEL equal ones.
+    - `/moment/CONTENT/START/END`: a playable moment, converted.
+    """
 
     def media(request: Request) -> Response:
         video = find_file(library, request.path_params["content"])
@@ -59,19 +68,44 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
         return FileResponse(os.fsdecode(require_path(video)), media_type=media_type, stat_result=info)
 
     def moment_picture(request: Request) -> Response:
-        moment_id = min(request.path_params["moment"], _MAX_ID)
-        try:
-            with closing(open_reader(library)) as reader:
-                row = moment_range(reader, moment_id)
-        except LibraryError as error:
-            return _not_found(str(error))
-        if row is None:
-            return _not_found("this moment is gone")
+        row = _find_range(library, request.path_params["moment"])
+        if isinstance(row, Response):
+            return row
         content, start_ms, end_ms = row
-        time_ms = (start_ms + end_ms) // 2
+        time_ms, tolerance_ms = (start_ms + end_ms) // 2, (end_ms - start_ms) // 3
         return _make_file(
-            library, content, time_ms, lambda v: cache.get_picture(v.key, require_path(v), time_ms)
+            library,
+            content,
+            time_ms,
+            lambda v: cache.get_picture(v.key, require_path(v), time_ms, tolerance_ms),
         )
+
+    def moment_strip(request: Request) -> Response:
+        row = _find_range(library, request.path_params["moment"])
+        if isinstance(row, Response):
+            return row
+        content, start_ms, end_ms = row
+        return _make_file(
+            library, content, start_ms, lambda v: cache.get_strip(v.key, require_path(v), start_ms, end_ms)
+        )
+
+    def video_strip(request: Request) -> Response:
+        level, part = request.path_params["level"], request.path_params["part"]
+        if level > _MAX_LEVEL or part >= 2**level:
+            return _not_found("there is no such part")
+
+        def make(video: PlayableVideo) -> Path:
+            start_ms, end_ms = (video.duration_ms * (part + side) // 2**level for side in (0, 1))
+            return cache.get_strip(video.key, require_path(video), start_ms, max(end_ms, start_ms + 1))
+
+        return _make_file(library, request.path_params["content"], 0, make)
+
+    def poster(request: Request) -> Response:
+        def make(video: PlayableVideo) -> Path:
+            time_ms = video.duration_ms // 3  # the beginning is often dark
+            return cache.get_picture(video.key, require_path(video), time_ms, time_ms)
+
+        return _make_file(library, request.path_params["content"], 0, make)
 
     def still(request: Request) -> Response:
         content, time_ms = request.path_params["content"], request.path_params["ms"]
@@ -91,9 +125,22 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
     return [
         Route("/media/{content:int}", media, methods=["GET", "HEAD"]),
         Route("/picture/{moment:int}", moment_picture),
+        Route("/poster/{content:int}", poster),
         Route("/still/{content:int}/{ms:int}", still),
+        Route("/strip/moment/{moment:int}", moment_strip),
+        Route("/strip/video/{content:int}/{level:int}/{part:int}", video_strip),
         Route("/moment/{content:int}/{start:int}/{end:int}", moment),
     ]
+
+
+def _find_range(library: Path, moment: int) -> tuple[int, int, int] | Response:
+    """Content id, start_ms and end_ms of a moment, or the answer that says why there are none."""
+    try:
+        with closing(open_reader(library)) as reader:
+            row = moment_range(reader, min(moment, _MAX_ID))
+    except LibraryError as error:
+        return _not_found(str(error))
+    return row if row is not None else _not_found("this moment is gone")
 
 
 def _with_date_for_header(info: os.stat_result) -> os.stat_result:

@@ -19,7 +19,7 @@ from helpers.footage import make_numbered, make_video, read_number
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.write.picture_cache import PictureCache
-from vtag.engine.video.write.pictures import render_picture, write_moment
+from vtag.engine.video.write.pictures import STRIP_TILES, render_picture, render_strip, write_moment
 from vtag.engine.video.write.render_pool import RenderPool
 
 
@@ -51,6 +51,42 @@ def test_a_rotated_video_is_rendered_upright(tmp_path: Path) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=1, width=160, height=96, turn=(90, False, False))
     height, width, _ = decode_jpeg(render_picture(video, 0)).shape
     assert height > width
+
+
+@pytest.mark.parametrize("size", [(96, 160), (160, 96), (64, 256), (90, 90)])
+def test_a_picture_shows_the_whole_frame(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Its corners too, and in its own shape: nothing is cropped or stretched, in portrait either."""
+    width, height = size
+
+    def draw(_: int) -> np.ndarray:
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[: height // 4, : width // 4] = pixels[-height // 4 :, -width // 4 :] = 255
+        return pixels
+
+    video = make_video(tmp_path / "v.mp4", seconds=1, width=width, height=height, draw=draw)
+    picture = decode_jpeg(render_picture(video, 0))
+    assert picture.shape[1] / picture.shape[0] == pytest.approx(min(max(width / height, 1 / 4), 4), rel=0.02)
+    assert picture[2, 2].min() > 200 and picture[-3, -3].min() > 200
+    assert picture[-3, 2].max() < 50 and picture[2, -3].max() < 50
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_strip_shows_its_range_evenly(tmp_path: Path, suffix: str) -> None:
+    codec = "libx264" if suffix == ".mp4" else "mpeg4"
+    video = make_numbered(tmp_path / f"v{suffix}", seconds=8, fps=25, codec=codec, options={"g": "60"})
+    strip = decode_jpeg(render_strip(video, 1000, 6000))
+    tiles = np.split(strip, STRIP_TILES, axis=1)
+    numbers = [read_number(tile, visible_share=1.0) for tile in tiles]
+    expected = [round(25 * (1.25 + 0.5 * number)) for number in range(STRIP_TILES)]
+    assert np.abs(np.subtract(numbers, expected)).max() <= 3  # frames on which no other depends are left out
+
+
+def test_a_strip_of_a_long_range_shows_key_frames(tmp_path: Path) -> None:
+    video = make_numbered(tmp_path / "v.mp4", seconds=60, fps=10, width=64, height=48, options={"g": "20"})
+    tiles = np.split(decode_jpeg(render_strip(video, 0, 60_000)), STRIP_TILES, axis=1)
+    assert [read_number(tile, visible_share=1.0) for tile in tiles] == [
+        20 + 60 * n for n in range(STRIP_TILES)
+    ]
 
 
 def test_a_moment_begins_and_ends_at_the_requested_times(tmp_path: Path) -> None:

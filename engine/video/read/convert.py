@@ -72,7 +72,7 @@ class Converter:
             size = frame.width, frame.height
             geometry = compute_geometry(*size, self._aspect, self._orientation, self._sampling)
             self._geometry = self._fit(geometry)
-            self._scale = _Scaler(frame, self._geometry)
+            self._scale = Scaler(frame, self._geometry)
             self._key = key
         upright = rotate_upright(self._scale(frame), self._orientation)
         g = self._geometry
@@ -88,7 +88,7 @@ class Converter:
         return Geometry(*region, *stored, width, height, ((0, 0),))
 
 
-class _Scaler:
+class Scaler:
     """One libav filter graph: field, crop, scale, RGB. Takes a frame, returns uint8 [H, W, 3] as stored."""
 
     def __init__(self, frame: VideoFrame, g: Geometry) -> None:

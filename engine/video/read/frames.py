@@ -43,6 +43,7 @@ class FrameSource:
         stream_info: StreamInfo,
         *,
         threads: int | None = None,
+        is_coarse: bool = False,
         on_progress: Callable[[int], None] | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class FrameSource:
             path: the file.
             stream_info: what `probe_stream` returned for it.
             threads: the most threads of the decoder; by default the number of cores.
+            is_coarse: leave out frames on which no other depends; this decodes nearly twice as fast.
             on_progress: called for every packet with the time reached (microseconds).
             on_broken: called for every packet that cannot be decoded.
         """
@@ -60,6 +62,7 @@ class FrameSource:
         self._path = path
         self._stream_info = stream_info
         self._threads = threads
+        self._is_coarse = is_coarse
         self._on_progress = on_progress
         self._on_broken = on_broken
         self._timestamps = _TimestampRepair(stream_info.interval_us)
@@ -94,6 +97,8 @@ class FrameSource:
             threads = 1
         stream.thread_type = "AUTO" if threads > 1 else "NONE"
         stream.thread_count = threads
+        if self._is_coarse:
+            stream.codec_context.skip_frame = "NONREF"
         self._stream = stream
 
     def seek(self, time_us: int) -> bool:

@@ -110,30 +110,36 @@ def read_claimed_ms(path: VideoPath) -> int | None:
     return claimed_ms if claimed_ms is not None and 0 < claimed_ms <= max_ms else None
 
 
-def probe_stream(path: VideoPath) -> StreamInfo:
+def probe_stream(path: VideoPath, *, finds_end: bool = True) -> StreamInfo:
     """What is known of a video before it is decoded. Decodes one frame, to prove that it can be.
 
     The duration comes from the packets: of all of a small file, of the end of a larger one. Raises UnusableVideo.
+
+    Args:
+        path: the file.
+        finds_end: whether the duration is needed. Otherwise it is that of the first packets, which is much faster.
     """
     with open_container(path) as container:
         stream, consumed = choose_stream(container, path)
         if not consumed:
-            return _probe_container(container, stream, path)
+            return _probe_container(container, stream, path, finds_end=finds_end)
         index = stream.index
     with open_container(path) as container:
-        return _probe_container(container, video_stream(container, index), path)
+        return _probe_container(container, video_stream(container, index), path, finds_end=finds_end)
 
 
-def _probe_container(container: InputContainer, stream: VideoStream, path: VideoPath) -> StreamInfo:
+def _probe_container(
+    container: InputContainer, stream: VideoStream, path: VideoPath, *, finds_end: bool
+) -> StreamInfo:
     stream.thread_type = "NONE"  # with threads the first frame would come only after several packets
     packets = PacketReader(container, stream)
     timing = _Timing(frame_rate(stream))
     frame = _first_frame(packets, timing, path)
     time_base = Fraction(stream.time_base or frame.time_base or Fraction(1, 1000))
-    if os.path.getsize(path) <= FULL_READ_BYTES:
+    if finds_end and os.path.getsize(path) <= FULL_READ_BYTES:
         for packet in packets:
             timing.add(packet)
-    else:
+    elif finds_end:
         _add_tail(container, stream, timing)
     pts = frame_pts(frame)
     first_pts = pts if pts is not None else timing.first or 0

@@ -14,7 +14,7 @@ from pathlib import Path
 from vtag.engine.errors import VideoError
 from vtag.engine.paths import make_private_dir
 from vtag.engine.system.atomic_write import PART_SUFFIX, atomic_path
-from vtag.engine.video.write.pictures import render_picture, write_moment
+from vtag.engine.video.write.pictures import render_picture, render_strip, write_moment
 from vtag.engine.video.write.render_pool import Priority, RenderPool
 
 MAX_MOMENT_MS = 60_000
@@ -37,11 +37,16 @@ class PictureCache:
         self._new_files = 0
         self._rendering = [threading.Lock() for _ in range(_LOCKS)]
 
-    def get_picture(self, content_key: str, path: bytes, time_ms: int) -> Path:
-        """The JPEG file of the frame of `path` at `time_ms`. Raises VideoError."""
-        return self._get(
-            f"{content_key} {time_ms}", ".jpg", partial(_write_picture, path, time_ms), Priority.PICTURE
-        )
+    def get_picture(self, content_key: str, path: bytes, time_ms: int, tolerance_ms: int = 0) -> Path:
+        """The JPEG file of the frame of `path` at `time_ms`, or a key frame before it. Raises VideoError."""
+        name = f"{content_key} {time_ms} {tolerance_ms}"
+        render = partial(_write_picture, path, time_ms, tolerance_ms)
+        return self._get(name, ".jpg", render, Priority.PICTURE)
+
+    def get_strip(self, content_key: str, path: bytes, start_ms: int, end_ms: int) -> Path:
+        """The JPEG file of a strip of pictures of `path` from `start_ms` to `end_ms`. Raises VideoError."""
+        name = f"{content_key} strip {start_ms} {end_ms}"
+        return self._get(name, ".jpg", partial(_write_strip, path, start_ms, end_ms), Priority.STRIP)
 
     def get_moment(self, content_key: str, path: bytes, start_ms: int, end_ms: int) -> Path:
         """The MP4 file of `path` from `start_ms` to `end_ms`, at most one minute. Raises VideoError."""
@@ -89,9 +94,13 @@ class PictureCache:
             total -= size
 
 
-def _write_picture(path: bytes, time_ms: int, part: Path) -> None:
+def _write_picture(path: bytes, time_ms: int, tolerance_ms: int, part: Path) -> None:
     """In a process of the pool, as the functions below."""
-    part.write_bytes(render_picture(path, time_ms))
+    part.write_bytes(render_picture(path, time_ms, tolerance_ms=tolerance_ms))
+
+
+def _write_strip(path: bytes, start_ms: int, end_ms: int, part: Path) -> None:
+    part.write_bytes(render_strip(path, start_ms, end_ms))
 
 
 def _write_moment(path: bytes, start_ms: int, end_ms: int, part: Path) -> None:
