@@ -11,12 +11,19 @@ import typer
 from vtag.app.commands.annotate import open_library
 from vtag.app.console import ask_yes_no, can_ask, put, put_json, say
 from vtag.app.options import Db, Json
+from vtag.app.times import format_clock_range
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.timestamps import local_minute
 from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from sqlite3 import Connection
+
+    from vtag.engine.library.annotations.annotation_log import Annotation
     from vtag.engine.library.maintenance.backup import Backup
     from vtag.engine.library.maintenance.info import LibraryInfo
+    from vtag.engine.library.merge.merge import MergeReport
 
 app = typer.Typer(help="Look after a library: size, checks, backups, merging.", no_args_is_help=True)
 
@@ -122,6 +129,71 @@ def vacuum(db: Db = None) -> None:
     with open_library(db) as library:
         for file in run_vacuum(library):
             say(f"{display_path(file.path)}: {_size(file.before_bytes)} -> {_size(file.after_bytes)}")
+
+
+@app.command()
+def merge(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="Libraries to add, such as the shards of a scan.")
+    ],
+    json: Json = False,
+    db: Db = None,
+) -> None:
+    """Add other libraries to this one.
+
+    The same content is one video. Annotations come along; of two the later counts. Merging again changes nothing.
+    """
+    from vtag.engine.library.database import Library, open_unmigrated
+    from vtag.engine.library.maintenance.backup import back_up_before
+    from vtag.engine.library.merge.merge import merge as run_merge
+    from vtag.engine.paths import library_path
+
+    target = library_path(db)
+    is_new = not target.exists()
+    others = [file.expanduser().absolute() for file in files]
+    for path in others:
+        open_unmigrated(path).close()  # raises, before anything is written
+    reports = []
+    with Library.open(target) as library:
+        if not is_new:
+            say(f"{display_path(back_up_before(target, 'merge'))} keeps the library as it was")
+        for path in others:
+            report = run_merge(library, path)
+            reports.append({"library": display_path(path), **asdict(report)})
+            say(
+                f"{display_path(path)}: {pluralize(report.videos, 'new video')}, "
+                f"{pluralize(report.windows, 'window')}, {pluralize(report.annotations, 'annotation')}, "
+                f"{pluralize(report.models, 'model')}"
+            )
+            for line in _conflict_lines(library.connection, report):
+                say(f"conflict: {line}")
+    if json:
+        put_json(reports)
+
+
+def _conflict_lines(reader: Connection, report: MergeReport) -> Iterator[str]:
+    """A line for each contradiction between two libraries."""
+    from vtag.engine.library.annotations.annotation_file import content_paths
+
+    pairs = report.annotation_conflicts
+    paths = content_paths(reader, (a.content for pair in pairs for a in pair if a))
+    for own, other in pairs:
+        annotation = own or other
+        assert annotation is not None
+        where = paths[annotation.content][1] or annotation.content
+        verdicts = f"{_verdict(own)} here, {_verdict(other)} there"
+        yield f"{where}: {printable(annotation.label)}: {verdicts}; the later counts"
+    for conflict in report.conflicts:
+        yield f"{printable(conflict.subject)}: {conflict.own} here, {conflict.other} there; {conflict.kept} counts"
+
+
+def _verdict(annotation: Annotation | None) -> str:
+    """An annotation's verdict, range and date; or that it was removed."""
+    if annotation is None:
+        return "removed"
+    start_ms, end_ms = annotation.range_ms
+    extent = "all of it" if annotation.end_ms is None else format_clock_range(start_ms, end_ms)
+    return f"{annotation.verdict} ({extent}, {local_minute(annotation.said_at)})"
 
 
 def _latest(backups: list[Backup], library: Path) -> Path:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vtag.engine.library.database import Library
     from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, WatchStatus
     from vtag.engine.scan.options import ScanOptions
+    from vtag.engine.scan.shard import Shard
 
 Effort = Literal["fast", "normal", "thorough"]
 
@@ -79,6 +80,13 @@ def scan(
         bool | None,
         typer.Option("--nice/--no-nice", help="Run at low priority; default on a CPU at a terminal."),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N|auto",
+            help="Scan part I of N into a library of its own; auto: as the Slurm or Kubernetes job says.",
+        ),
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Print the time of each part.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print the files that were left out.")
@@ -95,8 +103,16 @@ def scan(
     from vtag.engine.scan.model_selection import choose_model, register_model
     from vtag.engine.scan.options import ScanOptions
     from vtag.engine.scan.scan import scan as run
+    from vtag.engine.scan.shard import shard_library
     from vtag.engine.system.signals import catch_interrupts
 
+    part = _parse_shard(shard)
+    if part and (watch or poll):
+        raise typer.BadParameter("a part of a scan does not watch: leave out --watch", param_hint="--shard")
+    library_file = library_path(db)
+    if part:
+        library_file = shard_library(library_file, part)
+        say(f"part {part} goes into {display_path(library_file)}; `vtag library merge` joins the parts")
     options = ScanOptions(
         backend=backend,
         device=device,
@@ -113,8 +129,9 @@ def scan(
         passes=passes,
         skip_static=skip_static,
         nice=is_terminal() if nice is None else nice,
+        shard=part,
     )
-    with Library.open(library_path(db)) as library, catch_interrupts():
+    with Library.open(library_file) as library, catch_interrupts():
         try:
             note = _starter_note(library, model, device, ask=not dry_run)
             checkpoint, source = choose_model(library, model, device)
@@ -133,6 +150,17 @@ def scan(
         put_json(_as_json(finished) | ({"plan": _plan_json(planned)} if planned and dry_run else {}))
     if finished.failed:
         raise typer.Exit(3)
+
+
+def _parse_shard(text: str | None) -> Shard | None:
+    from vtag.engine.scan.shard import parse_shard
+
+    if text is None:
+        return None
+    try:
+        return parse_shard(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--shard") from error
 
 
 def _starter_note(library: Library, model: str | None, device: str, *, ask: bool) -> str:

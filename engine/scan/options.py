@@ -8,6 +8,7 @@ from typing import Literal
 
 from vtag.engine.errors import ModelError
 from vtag.engine.scan.discover import DiscoveredFile
+from vtag.engine.scan.shard import Shard
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.video.read.sampling import Sampling
 
@@ -36,6 +37,7 @@ class ScanOptions:
     passes: int | None = None  # stop after this many; None: three for an hour of video or more, else one
     skip_static: bool = False  # skip windows in which the picture does not change
     nice: bool = False  # on a CPU, lower the process's priority
+    shard: Shard | None = None  # scan only this part of the files
 
 
 def scan_sampling(spec: ModelSpec, options: ScanOptions) -> Sampling:

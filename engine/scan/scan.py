@@ -17,6 +17,7 @@ from vtag.engine.scan.ignore import PathFilter
 from vtag.engine.scan.options import ScanOptions, scan_sampling
 from vtag.engine.scan.plan import ScanPlan, make_plan, planned_event
 from vtag.engine.scan.runner import DECODE_MEMORY_BYTES, ScanRunner, open_backend_for_scan
+from vtag.engine.scan.shard import take_shard
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.pool import DecodePool
 
@@ -34,6 +35,8 @@ def scan(
     spec = checkpoint.spec
     sampling = scan_sampling(spec, options)
     discovery = discover(paths, PathFilter(options.include, options.exclude), options.postpone)
+    if options.shard:
+        discovery.files = take_shard(discovery.files, discovery.roots, options.shard)
     plan = make_plan(
         library,
         discovery,

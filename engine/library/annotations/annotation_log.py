@@ -198,6 +198,29 @@ def merge_annotations(
         return _record(library, action, replaced, list(accepted.values()))
 
 
+def write_history(
+    library: Library, annotations: Mapping[Slot, Annotation], changes: Sequence[AnnotationChange]
+) -> None:
+    """Make the annotations and their log what a merge of two libraries found, the earliest change first.
+
+    Rows that are right stay as they are. The ids of changes are given anew.
+    """
+    with library.transaction() as db:
+        existing = {annotation.slot: annotation for annotation in list_annotations(db)}
+        old = [annotation for slot, annotation in existing.items() if annotations.get(slot) != annotation]
+        new = [annotation for slot, annotation in annotations.items() if existing.get(slot) != annotation]
+        _replace(library, old=old, new=new)
+        rows = [(c.at, c.action, _as_json(c.before), _as_json(c.after), c.undone_at) for c in changes]
+        stored = [
+            (c.at, c.action, _as_json(c.before), _as_json(c.after), c.undone_at) for c in list_changes(db)
+        ]
+        if rows != stored[::-1]:
+            db.execute("DELETE FROM word_log")
+            db.executemany(
+                "INSERT INTO word_log (at, action, before, after, undone_at) VALUES (?, ?, ?, ?, ?)", rows
+            )
+
+
 def remove_annotations(library: Library, content_ids: Iterable[int]) -> AnnotationChange:
     """Remove all annotations of contents, as a person asked; `undo` brings them back."""
     with library.transaction() as db:

@@ -73,6 +73,13 @@ def back_up(
     return _describe(target)
 
 
+def back_up_before(library: Path, change: str) -> Path:
+    """Copy the tables of a library to a file beside it that is named after a `change`; returns the file."""
+    target = library.with_name(f"{library.name}{_BEFORE}{change}")
+    _copy(library, target)
+    return target
+
+
 def list_backups(library: Path) -> list[Backup]:
     """The backups beside a library, the latest first."""
     backups = []

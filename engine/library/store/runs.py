@@ -16,7 +16,7 @@ from vtag.engine.library.database import Library, now
 from vtag.engine.library.store.settings import save_setting
 
 _COLUMNS = "id, kind, command, pid, host, state, started_at, updated_at, progress"
-_SPEED_PREFIX = "speed of "  # of the names of settings that hold a speed
+SPEED_PREFIX = "speed of "  # of the names of settings that hold a speed
 
 
 class Run(NamedTuple):
@@ -91,14 +91,14 @@ def finish(library: Library, run_id: int, state: str) -> None:
 
 def save_speed(library: Library, speed_key: str, speed: float) -> None:
     """Save the speed of a scan in seconds of video per second; `speed_key` names the model, device and settings."""
-    save_setting(library, _SPEED_PREFIX + speed_key, f"{speed:.4g}")
+    save_setting(library, SPEED_PREFIX + speed_key, f"{speed:.4g}")
 
 
 def last_speed(library: Library, speed_key: str) -> float | None:
     """The speed of the last scan whose key begins with `speed_key`; None if there was none."""
     row = library.connection.execute(
         "SELECT value FROM settings WHERE substr(key, 1, length(?1)) = ?1 ORDER BY rowid DESC LIMIT 1",
-        (_SPEED_PREFIX + speed_key,),
+        (SPEED_PREFIX + speed_key,),
     ).fetchone()
     return float(row[0]) if row else None
 
