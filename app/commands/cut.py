@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,8 +79,9 @@ def cut(
         return
     _make_folder(output)
     written = existing = failed = 0
+    losses: Counter[str] = Counter()  # what clips lack, and in how many
     for moment, stem in _with_progress_bar(stems):
-        outcome = _cut_one(moment, stem, reencode=reencode)
+        outcome = _cut_one(moment, stem, losses, reencode=reencode)
         written += outcome == "written"
         existing += outcome == "there"
         failed += outcome == "failed"
@@ -88,11 +90,17 @@ def cut(
         f"{pluralize(written, 'clip')} written{existing_note}"
         + (f", {failed} could not be" if failed else "")
     )
+    if losses:
+        say(f"not kept: {', '.join(_loss_text(loss, count, written) for loss, count in losses.items())}")
     if failed:
         raise typer.Exit(3)
 
 
-def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
+def _loss_text(loss: str, count: int, clips: int) -> str:
+    return loss if count == clips else f"{loss} (in {pluralize(count, 'clip')})"
+
+
+def _cut_one(moment: Moment, stem: bytes, losses: Counter[str], *, reencode: bool) -> str:
     from vtag.engine.video.write import cut as cutting
 
     suffixes = cutting.candidate_suffixes(moment.path, reencode=reencode)
@@ -104,6 +112,7 @@ def _cut_one(moment: Moment, stem: bytes, *, reencode: bool) -> str:
         complain(str(error))
         return "failed"
     put(display_path(done.path))
+    losses.update(done.not_kept)
     return "written"
 
 

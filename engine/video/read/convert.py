@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _UNSPECIFIED_SPACE = 2
-_SPACES = {
+COLOUR_MATRICES = {  # AVColorSpace: its name as an argument of a filter
     0: "gbr",
     1: "bt709",
     4: "fcc",
@@ -30,7 +30,7 @@ _SPACES = {
     9: "bt2020nc",
     10: "bt2020c",
 }
-_RANGES = {1: "tv", 2: "pc"}
+COLOUR_RANGES = {1: "tv", 2: "pc"}
 
 
 def read_orientation(frame: VideoFrame) -> Orientation:
@@ -128,16 +128,16 @@ class Scaler:
 
 
 def buffer_arguments(frame: VideoFrame) -> str:
-    """The filter graph's source for frames like `frame`."""
+    """The arguments of a filter graph's source for frames like `frame`."""
     parts = [
         f"video_size={frame.width}x{frame.height}",
         f"pix_fmt={frame.format.name}",
         "time_base=1/1000000",
         "pixel_aspect=1/1",
     ]
-    if space := _SPACES.get(frame.colorspace):
+    if space := COLOUR_MATRICES.get(frame.colorspace):
         parts.append(f"colorspace={space}")
-    if kind := _RANGES.get(frame.color_range):
+    if kind := COLOUR_RANGES.get(frame.color_range):
         parts.append(f"range={kind}")
     return ":".join(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,11 +20,22 @@ from vtag.engine.text import display_path
 from vtag.engine.video.read.container import UnusableVideo, error_text, open_container, video_stream
 from vtag.engine.video.read.probe import StreamInfo, probe_stream
 from vtag.engine.video.write.encode import encode
+from vtag.engine.video.write.losses import list_losses
+from vtag.engine.video.write.streams import (
+    MOV_SUFFIXES,
+    copy_chapters,
+    copy_codec_tag,
+    copy_container_tags,
+    copy_pixel_aspect,
+    copy_stream_tags,
+    has_aspect_in_container,
+)
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 _SEEK_MARGINS_S = (0, 3, 12, 60)  # seeking may lead to any packet; then an earlier target has to be tried
@@ -45,6 +57,7 @@ class CutClip(NamedTuple):
     path: bytes
     start_ms: int  # of the key frame if packets were copied
     end_ms: int
+    not_kept: tuple[str, ...]  # what the clip lacks of the video's streams, in words
 
 
 def candidate_suffixes(source: bytes, *, reencode: bool) -> tuple[str, ...]:
@@ -68,14 +81,24 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
     if start_ms >= end_ms:
         raise VideoError(f"{display_path(source)}: it ends before {start_ms / 1000:.1f} s")
     failure: Exception | None = None
-    for suffix in candidate_suffixes(source, reencode=reencode):
+    suffixes = _suffixes_for_aspect(source, stream_info, candidate_suffixes(source, reencode=reencode))
+    # a container may refuse the codec tag of another one
+    for suffix, keep_codec_tags in itertools.product(suffixes, (True, False)[: 1 if reencode else 2]):
         target = stem + suffix.encode()
         part = stem + b".part" + suffix.encode()
         try:
-            written_start_ms = _write(source, stream_info, start_ms, end_ms, part, reencode=reencode)
-            probe_stream(part)  # some containers accept what cannot be read again
+            with _open_target(part) as container:
+                if reencode:
+                    encode(source, stream_info, start_ms, end_ms, container)
+                    written_start_ms = start_ms
+                else:
+                    written_start_ms = _copy(
+                        source, stream_info, start_ms, end_ms, container, keep_codec_tags=keep_codec_tags
+                    )
+            # reads the clip: some containers accept what cannot be read again
+            not_kept = tuple(list_losses(source, stream_info.stream_index, part))
             move_new(part, target)
-            return CutClip(target, written_start_ms, end_ms)
+            return CutClip(target, written_start_ms, end_ms, not_kept)
         except (av.error.FFmpegError, UnusableVideo, ValueError) as error:
             if getattr(error, "errno", 0) in _DISK_ERRORS:
                 raise _write_error(target, error) from error
@@ -90,29 +113,38 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
     raise VideoError(f"{display_path(source)} cannot be cut ({error_text(failure)}){advice}") from failure
 
 
+def _suffixes_for_aspect(
+    source: bytes, stream_info: StreamInfo, suffixes: tuple[str, ...]
+) -> tuple[str, ...]:
+    """`suffixes`, those first that can keep an aspect of pixels that only the container says."""
+    with open_container(source) as container:
+        if not has_aspect_in_container(video_stream(container, stream_info.stream_index)):
+            return suffixes
+    return tuple(sorted(suffixes, key=lambda suffix: suffix not in MOV_SUFFIXES))
+
+
 def _write_error(target: bytes, error: Exception) -> VideoError:
     return VideoError(f"{display_path(target)} cannot be written: {getattr(error, 'strerror', '') or error}")
 
 
 def _open_target(part: bytes) -> OutputContainer:
-    options = {"movflags": "use_metadata_tags"} if part.endswith((b".mp4", b".mov", b".m4v")) else {}
+    suffix = Path(os.fsdecode(part)).suffix
+    # unofficial: the boxes of Dolby Vision, of 360 degrees and of stereo
+    options = {"movflags": "use_metadata_tags", "strict": "unofficial"} if suffix in MOV_SUFFIXES else {}
     name = f"file:{os.path.abspath(os.fsdecode(part))}"  # so that libav takes concat:x as a file name
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    return av.open(name, "w", format=_FORMATS[Path(os.fsdecode(part)).suffix], options=options)
+    return av.open(name, "w", format=_FORMATS[suffix], options=options)
 
 
-def _write(
-    source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, part: bytes, *, reencode: bool
+def _copy(
+    source: bytes,
+    stream_info: StreamInfo,
+    start_ms: int,
+    end_ms: int,
+    target: OutputContainer,
+    *,
+    keep_codec_tags: bool,
 ) -> int:
-    """Write the clip; returns the time of its first picture in the video (ms)."""
-    with _open_target(part) as target:
-        if reencode:
-            encode(source, stream_info, start_ms, end_ms, target)
-            return start_ms
-        return _copy(source, stream_info, start_ms, end_ms, target)
-
-
-def _copy(source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, target: OutputContainer) -> int:
     """Copy packets from the key frame at or before `start_ms` on; returns the key frame's time in the video (ms)."""
     first_s = stream_info.first_pts * stream_info.time_base
     key_s, seek_s = find_key_frame(source, stream_info, first_s + Fraction(start_ms, 1000))
@@ -120,8 +152,9 @@ def _copy(source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, ta
     with open_container(source, generate_times=True) as container:
         video = video_stream(container, stream_info.stream_index)
         audio = [s for s in container.streams.audio if s.codec_context is not None]
-        copies = {s.index: target.add_stream_from_template(s, opaque=True) for s in (video, *audio)}
-        target.metadata.update(container.metadata)
+        copies = {s.index: _add_copy(target, s, keep_codec_tags=keep_codec_tags) for s in (video, *audio)}
+        copy_container_tags(container, target)
+        copy_chapters(container, target, key_s, end_s)
         if seek_s is not None:
             seek_video(container, video, seek_s)
         for packet in with_dts(_select_packets(container, video, audio, key_s, end_s)):
@@ -131,6 +164,16 @@ def _copy(source: bytes, stream_info: StreamInfo, start_ms: int, end_ms: int, ta
             packet.stream = copies[packet.stream_index]
             target.mux(packet)
     return max(0, round((key_s - first_s) * 1000))
+
+
+def _add_copy(target: OutputContainer, source: Stream, *, keep_codec_tags: bool) -> Stream:
+    """A stream of `target` for the packets of `source`."""
+    copy = target.add_stream_from_template(source, opaque=True)
+    copy_stream_tags(source, copy)
+    copy_pixel_aspect(source, copy)
+    if keep_codec_tags:
+        copy_codec_tag(source, copy)
+    return copy
 
 
 def with_dts(packets: Iterator[Packet]) -> Iterator[Packet]:

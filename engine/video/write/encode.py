@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import av
 import av.error
 import av.filter
 
-from vtag.engine.video.read.container import open_container
+from vtag.engine.video.read.container import open_container, video_stream
+from vtag.engine.video.read.convert import COLOUR_MATRICES, COLOUR_RANGES, buffer_arguments
 from vtag.engine.video.read.frames import FrameSource, TimedFrame
 from vtag.engine.video.read.probe import StreamInfo
+from vtag.engine.video.write.streams import copy_chapters, copy_container_tags, copy_stream_tags
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 
 _TIME_BASE = Fraction(1, 90000)  # seconds
 _SEEK_FROM_US = 2_000_000  # an earlier start is read from the beginning
+_BT709 = _LIMITED_RANGE = 1  # AVCOL_SPC_BT709, AVCOL_RANGE_MPEG
+_FULL_RANGE = _UNSPECIFIED = 2  # AVCOL_RANGE_JPEG, AVCOL_TRC_UNSPECIFIED
+_UNSPECIFIED_RANGE = 0
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
 _GAP_S = Fraction(1, 10)  # a smaller gap between audio frames is an inexact timestamp
 
 
@@ -34,16 +41,19 @@ def encode(
     Raises av.error.FFmpegError if an encoder does not accept them.
     """
     with open_container(source) as container:
-        target.metadata.update(container.metadata)
-        audio = next((s for s in container.streams.audio if s.codec_context is not None), None)
-        video_encoder = _VideoEncoder(target, stream_info)
-        audio_encoder = None
-        if audio:
-            audio_encoder = _AudioEncoder(target, container, audio, stream_info, start_ms, end_ms)
+        copy_container_tags(container, target)
+        first_s = stream_info.first_pts * stream_info.time_base
+        copy_chapters(container, target, first_s + Fraction(start_ms, 1000), first_s + Fraction(end_ms, 1000))
+        video_encoder = _VideoEncoder(target, stream_info, video_stream(container, stream_info.stream_index))
+        audio_encoders = [
+            _AudioEncoder(target, container, audio, stream_info, start_ms, end_ms)
+            for audio in container.streams.audio
+            if audio.codec_context is not None
+        ]
         for time_us, frame in _exact_frames(source, stream_info, start_ms * 1000, end_ms * 1000):
             video_encoder.add(frame, time_us)
         video_encoder.finish()
-        if audio_encoder:
+        for audio_encoder in audio_encoders:
             audio_encoder.run()
 
 
@@ -98,15 +108,16 @@ def _shifted_frames(source: FrameSource, start_us: int) -> Iterator[tuple[int, T
 class _VideoEncoder:
     """Encodes frames as H.264: upright, at the stored size, each at its own time."""
 
-    def __init__(self, target: OutputContainer, stream_info: StreamInfo) -> None:
+    def __init__(self, target: OutputContainer, stream_info: StreamInfo, source: VideoStream) -> None:
         self._target = target
         self._stream_info = stream_info
         is_transposed = stream_info.orientation.transpose
         width, height = stream_info.stored_size[::-1] if is_transposed else stream_info.stored_size
         rate = Fraction(stream_info.video.frame_rate).limit_denominator(1001) or Fraction(25)
         self._stream: VideoStream = target.add_stream(
-            "libx264", rate=rate, options={"crf": "18", "preset": "fast"}
+            "libx264", rate=rate, options={"crf": "18", "preset": "fast", **_field_options(stream_info)}
         )
+        copy_stream_tags(source, self._stream)
         self._stream.width, self._stream.height = width // 2 * 2 or 2, height // 2 * 2 or 2
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = _TIME_BASE
@@ -119,14 +130,16 @@ class _VideoEncoder:
     def add(self, timed: TimedFrame, time_us: int) -> None:
         """Encode a frame that is displayed at `time_us` of the clip."""
         frame = timed.frame
-        key = (frame.width, frame.height, frame.format.name)
+        colour = _encoded_colour(frame)
+        key = (frame.width, frame.height, frame.format.name, *colour)
         if self._graph is None or key != self._key:
-            self._graph, self._key = self._build_graph(frame), key
-        context = self._stream.codec_context
-        for name in ("color_trc", "color_primaries", "colorspace", "color_range"):
-            if self._last_pts < 0:
-                setattr(context, name, getattr(frame, name))
+            self._graph, self._key = self._build_graph(frame, colour), key
+        if self._last_pts < 0:
+            context = self._stream.codec_context
+            context.color_primaries, context.color_trc = colour.primaries, colour.transfer
+            context.colorspace, context.color_range = colour.matrix, colour.range
         frame.pts, frame.time_base = 0, _TIME_BASE
+        frame.color_trc = frame.color_primaries = _UNSPECIFIED  # else swscale may convert between curves
         self._graph.vpush(frame)
         upright = self._graph.vpull()
         self._last_pts = max(self._last_pts + 1, round(Fraction(time_us, 1_000_000) / _TIME_BASE))
@@ -138,27 +151,57 @@ class _VideoEncoder:
         """Encode what the encoder holds back."""
         self._target.mux(self._stream.encode(None))
 
-    def _build_graph(self, frame: av.VideoFrame) -> av.filter.Graph:
+    def _build_graph(self, frame: av.VideoFrame, colour: _Colour) -> av.filter.Graph:
         orientation = self._stream_info.orientation
+        scale = f"w={self._stream.width}:h={self._stream.height}:interl=-1"
+        if matrix := COLOUR_MATRICES.get(colour.matrix):
+            scale += f":out_color_matrix={matrix}"
+        if colour.range != _UNSPECIFIED_RANGE:
+            scale += f":out_range={COLOUR_RANGES[colour.range]}"
         steps = [("transpose", "dir=cclock_flip")] if orientation.transpose else []
         steps += [("hflip", "")] if orientation.mirror_x else []
         steps += [("vflip", "")] if orientation.mirror_y else []
-        steps += [
-            ("scale", f"w={self._stream.width}:h={self._stream.height}"),
-            ("format", "pix_fmts=yuv420p"),
-        ]
+        steps += [("scale", scale), ("format", "pix_fmts=yuv420p")]
         graph = av.filter.Graph()
-        nodes = [
-            graph.add(
-                "buffer",
-                f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/90000:pixel_aspect=1/1",
-            )
-        ]
+        nodes = [graph.add("buffer", buffer_arguments(frame))]
         nodes += [graph.add(name, arguments) if arguments else graph.add(name) for name, arguments in steps]
         nodes.append(graph.add("buffersink"))
         graph.link_nodes(*nodes)
         graph.configure()
         return graph
+
+
+def _field_options(stream_info: StreamInfo) -> dict[str, str]:
+    """Options that keep the two fields of interlaced pictures, unless the picture is turned."""
+    is_kept = stream_info.video.interlaced and not stream_info.orientation.transpose
+    return {"flags": "+ildct+ilme"} if is_kept else {}
+
+
+class _Colour(NamedTuple):
+    """What is said of the colours of a stream, in libav's numbers."""
+
+    primaries: int
+    transfer: int
+    matrix: int
+    range: int
+
+
+def _encoded_colour(frame: av.VideoFrame) -> _Colour:
+    """The colours of a frame once it is YCbCr: as they are, or BT.709 of limited range for RGB and grey."""
+    if frame.format.is_rgb or frame.format.has_palette:
+        return _Colour(frame.color_primaries, frame.color_trc, _BT709, _LIMITED_RANGE)
+    if len(frame.format.components) < 3:  # grey is of full range if nothing else is said
+        return _Colour(frame.color_primaries, frame.color_trc, frame.colorspace, _LIMITED_RANGE)
+    value_range = _FULL_RANGE if frame.format.name.startswith("yuvj") else int(frame.color_range)
+    return _Colour(frame.color_primaries, frame.color_trc, frame.colorspace, value_range)
+
+
+def _aac_layout(stream: AudioStream) -> str:
+    """The layout of the channels for AAC: as it is if AAC has it, else stereo."""
+    layout = stream.codec_context.layout.name.removesuffix("(side)")
+    if layout in _AAC_LAYOUTS:
+        return layout
+    return "mono" if stream.codec_context.channels == 1 else "stereo"
 
 
 class _AudioEncoder:
@@ -177,12 +220,11 @@ class _AudioEncoder:
         first_s = stream_info.first_pts * stream_info.time_base
         self._start_s = first_s + Fraction(start_ms, 1000)
         self._end_s = first_s + Fraction(end_ms, 1000)
-        self._rate = (
-            min(48000, stream.rate or 48000) if stream.rate in (44100, 48000, 32000, 22050, 16000) else 48000
-        )
+        self._rate = stream.rate if stream.rate in _AAC_RATES else 48000
         self._next_sample = 0
-        layout = "mono" if stream.codec_context.channels == 1 else "stereo"
+        layout = _aac_layout(stream)
         self._stream: AudioStream = target.add_stream("aac", rate=self._rate, layout=layout)
+        copy_stream_tags(stream, self._stream)
         self._graph = av.filter.Graph()
         nodes = [
             self._graph.add_abuffer(template=stream),
