@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -18,10 +19,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vtag.app.ui.html_login import login_page
 from vtag.engine.paths import make_private_dir
 from vtag.engine.system.atomic_write import write_atomically
+from vtag.engine.text import printable
 
-COOKIE = "vtag_session"
+_COOKIE_PREFIX = "vtag_session_"
 LOGIN = "/login"
 _SECRET_BYTES = 32
+# Names of this machine that no other site's name server can give out. The port does not matter: it may be forwarded,
+# as by `ssh -L 9000:localhost:7860` or by a container.
+_LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
+_MAX_SHOWN_HOST = 80  # characters
 # routes of Gradio that the page does not need: uploads, files by path, proxied requests
 _BLOCKED_PREFIXES = (
     "/gradio_api/upload",
@@ -32,6 +38,12 @@ _BLOCKED_PREFIXES = (
     "/upload",
     "/openapi",
 )
+_FOREIGN_PAGE = (
+    "A page of another site asked for this, so it was refused. Open the address of vtag itself. If vtag is behind a "
+    "proxy, the proxy has to pass on the header Host."
+)
+_NO_SESSION = "This page has no session any more. Load it again; your browser has to accept its cookie."
+_NOT_LOGGED_IN = "Log in first: load the page again."
 _WRONG_PASSWORD_DELAY_S = 1.0
 _MAX_FORM_BYTES = 4096
 # Gradio's scripts are inline and compile templates. The page loads from this server and sends to it only.
@@ -59,22 +71,19 @@ def session_secret(file: Path) -> bytes:
 class Guard:
     """Refuses requests that do not come from the page itself.
 
-    - Host: must be a name under which the server was started. This stops DNS rebinding.
+    - Host: must name this machine, with any port. This stops DNS rebinding: a name of another site that leads here
+      finds nothing. With a password any host is allowed, because a browser has no session for that name.
     - Origin and Sec-Fetch-Site: must be the page's own. This stops requests from other sites.
     - Session: a signed cookie, which requests from other sites do not carry. The page sets it when it is opened; if
-      there is a password, the login sets it.
+      there is a password, the login sets it. Browsers send cookies to all ports of a host, so its name depends on the
+      library and the password: two servers on one machine do not overwrite each other's.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, hosts: Iterable[str] | None, secret: bytes, password: str | None
-    ) -> None:
-        """`hosts` are the allowed values of the Host header; None allows any. Raises ValueError if that is unsafe."""
-        if hosts is None and not password:
-            raise ValueError("a page that any host may name needs a password")
+    def __init__(self, app: ASGIApp, *, secret: bytes, password: str | None) -> None:
         self._app = app
-        self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._password = password
         self._session = hmac.new(secret, (password or "").encode(), hashlib.sha256).hexdigest()
+        self._cookie_name = _COOKIE_PREFIX + hashlib.sha256(self._session.encode()).hexdigest()[:12]
         self._blocked_until_s = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,16 +106,16 @@ class Guard:
     async def _check(self, request: Request) -> Response | None:
         """The response to a refused request, or to one about the login; None lets the request pass."""
         host = request.headers.get("host", "").lower()
-        if self._hosts is not None and host not in self._hosts:
-            return _refusal("this address is not vtag's")
+        if not self._password and not _LOOPBACK_HOST.fullmatch(host):
+            return _refusal(_foreign_host(request, host))
         origin = request.headers.get("origin")
         opens_page = (
             request.method == "GET" and request.headers.get("sec-fetch-mode", "navigate") == "navigate"
         )
         if origin is not None and urlsplit(origin).netloc.lower() != host:
-            return _refusal("another page asked")
+            return _refusal(_FOREIGN_PAGE)
         if request.headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opens_page:
-            return _refusal("another page asked")
+            return _refusal(_FOREIGN_PAGE)
         path = request.url.path
         if ".." in path.split("/") or path.startswith(_BLOCKED_PREFIXES):
             return PlainTextResponse("there is nothing here\n", 404)
@@ -115,8 +124,8 @@ class Guard:
         if self._has_session(request):
             return None
         if self._password:
-            return RedirectResponse(LOGIN, 303) if opens_page else _refusal("log in first", 401)
-        return None if path == "/" and opens_page else _refusal("open the page first")
+            return RedirectResponse(LOGIN, 303) if opens_page else _refusal(_NOT_LOGGED_IN, 401)
+        return None if path == "/" and opens_page else _refusal(_NO_SESSION)
 
     def _has_session(self, request: Request) -> bool:
         cookies: SimpleCookie = SimpleCookie()
@@ -124,11 +133,11 @@ class Guard:
             cookies.load(request.headers.get("cookie", ""))
         except CookieError:
             return False
-        session = cookies[COOKIE].value if COOKIE in cookies else ""
+        session = cookies[self._cookie_name].value if self._cookie_name in cookies else ""
         return hmac.compare_digest(session.encode(), self._session.encode())
 
     def _cookie(self) -> str:
-        return f"{COOKIE}={self._session}; HttpOnly; SameSite=Lax; Path=/; Max-Age={30 * 86400}"
+        return f"{self._cookie_name}={self._session}; HttpOnly; SameSite=Lax; Path=/; Max-Age={30 * 86400}"
 
     async def _login(self, request: Request) -> Response:
         if request.method != "POST":
@@ -145,6 +154,18 @@ class Guard:
             return RedirectResponse("/", 303, {"set-cookie": self._cookie()})
         self._blocked_until_s = time.monotonic() + _WRONG_PASSWORD_DELAY_S
         return HTMLResponse(login_page("That was not the password."), 401)
+
+
+def _foreign_host(request: Request, host: str) -> str:
+    """Why a host is refused, and what to do."""
+    server = request.scope.get("server")
+    port = f":{server[1]}" if server and server[1] else ""
+    return (
+        f"This page does not answer to the name {printable(host[:_MAX_SHOWN_HOST]) or '(none)'}. On the machine that "
+        f"runs vtag, open http://localhost{port}/; elsewhere, forward a port to it (ssh -L 9000:localhost{port}) and "
+        "open http://localhost:9000/. To use another name, as of a proxy or a container, start vtag with a password: "
+        "vtag ui --auth."
+    )
 
 
 def _refusal(reason: str, status: int = 403) -> Response:

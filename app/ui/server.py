@@ -37,10 +37,8 @@ _QUEUE_INTERVAL_S = 2.0  # how often the queue starts a waiting job
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def build_application(
-    library: Path, *, pictures: Path, hosts: list[str] | None, password: str | None
-) -> FastAPI:
-    """The page as an ASGI application. `hosts` and `password` are those of Guard."""
+def build_application(library: Path, *, pictures: Path, password: str | None) -> FastAPI:
+    """The page as an ASGI application. `password` is that of Guard."""
     pool, queue = RenderPool(), JobQueue(library)
     play = PlayRoutes(library, pool)
 
@@ -74,7 +72,7 @@ def build_application(
         js=startup_script(page),
     )
     secret = session_secret(library.parent / "session.key")
-    app.add_middleware(Guard, hosts=hosts, secret=secret, password=password)
+    app.add_middleware(Guard, secret=secret, password=password)
     return app
 
 
@@ -131,10 +129,7 @@ def serve(
     with listener:
         port = listener.getsockname()[1]
         url_host = f"[{host}]" if ":" in host else host
-        hosts = (
-            [f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")] if host in LOOPBACK else None
-        )
-        app = build_application(library, pictures=cache, hosts=hosts, password=password)
+        app = build_application(library, pictures=cache, password=password)
         server = _Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         server.on_ready = lambda: on_ready(f"http://{url_host}:{port}/")
         server.run(sockets=[listener])

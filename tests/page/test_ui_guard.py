@@ -86,6 +86,45 @@ def test_a_foreign_name_for_this_machine_is_refused(client: Client, path: str) -
     assert "Set-Cookie" not in headers
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["localhost.evil.example:7860", "evil.example", "127.0.0.1.evil.example", "localhost:1:2", "localhost@evil", "",
+     "[::1].evil.example", "127.0.0.2:80", "0.0.0.0:80"],
+)  # fmt: skip
+def test_what_only_looks_like_this_machine_is_refused(client: Client, host: str) -> None:
+    """And the answer says in plain words what to do."""
+    status, _, body = client.ask("/", Host=host)
+    assert (status, b"vtag ui --auth" in body, b"http://localhost:" in body) == (403, True, True)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost:9000", "127.0.0.1:9000", "[::1]:9000", "localhost", "LOCALHOST:9000"]
+)
+def test_a_forwarded_port_is_answered(address: str, host: str) -> None:
+    """As by `ssh -L 9000:localhost:7860`, or the port of a container."""
+    client = Client(address)
+    status, headers, _ = client.ask("/", Host=host)
+    assert status == 200
+    client.cookie = headers["Set-Cookie"].split(";")[0]
+    assert client.ask("/media/1", Host=host, Origin=f"http://{host.lower()}")[0] == 200
+    assert client.ask("/config", "POST", b"{}", Host=host, Origin="http://localhost:1234")[0] == 403
+
+
+def test_two_servers_on_one_machine_keep_their_sessions(client: Client, tmp_path: Path) -> None:
+    """A browser sends the cookies of a host to all of its ports."""
+    (tmp_path / "home").mkdir()
+    with serve_page(tmp_path / "home") as (address, _):
+        other = Client(address)
+        other.open_page()
+        jar = dict(c.cookie.split("=", 1) for c in (client, other))
+        assert len(jar) == 2
+        both = "; ".join(f"{name}={value}" for name, value in jar.items())
+        assert client.ask("/media/1", Cookie=both)[0] == 200
+        assert other.ask("/config", Cookie=both)[0] == 200
+        status, _, body = other.ask("/config", Cookie=client.cookie)
+        assert (status, b"Load it again" in body) == (403, True)
+
+
 @pytest.mark.parametrize("path", ["/media/1", "/gradio_api/queue/join", "/gradio_api/run/predict", "/config"])
 def test_another_sites_page_is_refused(client: Client, path: str) -> None:
     assert client.ask(path, "POST", b"{}", Origin="https://evil.example")[0] == 403
@@ -94,11 +133,12 @@ def test_another_sites_page_is_refused(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/media/1", "/picture/1", "/config", "/gradio_api/queue/data", "/assets/x"])
-def test_a_client_that_did_not_open_the_page_is_refused(address: str, path: str) -> None:
+def test_a_client_that_did_not_open_the_page_is_refused(client: Client, address: str, path: str) -> None:
     stranger = Client(address)
+    session_name = client.cookie.split("=")[0]
     assert stranger.ask(path)[0] == 403
-    assert stranger.ask(path, Cookie="vtag_session=guess")[0] == 403
-    assert stranger.ask(path, Cookie='vtag_session="\\\x7f;;=')[0] == 403
+    assert stranger.ask(path, Cookie=f"{session_name}=guess")[0] == 403
+    assert stranger.ask(path, Cookie=f'{session_name}="\\\x7f;;=')[0] == 403
 
 
 @pytest.mark.parametrize(
@@ -232,6 +272,8 @@ def test_nothing_is_shown_without_the_password(home: Path) -> None:
         assert status == 303
         client.cookie = headers["Set-Cookie"].split(";")[0]
         assert client.ask("/media/1")[0] == 200
+        assert client.ask("/media/1", Host="vtag.example.org")[0] == 200  # behind a proxy
+        assert client.ask("/media/1", Host="vtag.example.org", Origin="https://evil.example")[0] == 403
         assert client.ask("/login", "POST", b"x" * 10_000, **form)[0] in (401, 413, 429)
 
 
