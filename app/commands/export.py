@@ -103,23 +103,36 @@ def _write_sidecars(moments: list[ExportedMoment], folder: bytes | None) -> None
 
     if folder is not None:
         _make_folder(folder)
-    videos = files.group_by_video(moments)
-    paths = {video: video + b".xmp" for video in videos}
+    labels = _labels_by_file(moments, with_copies=folder is None)
+    paths = {video: video + b".xmp" for video in labels}
     if folder is not None:
-        paths = files.export_paths([video + b".x" for video in videos], folder, ".xmp")
-        paths = {video: paths[video + b".x"] for video in videos}
+        paths = files.export_paths([video + b".x" for video in labels], folder, ".xmp")
+        paths = {video: paths[video + b".x"] for video in labels}
     failed = changed = 0
-    for video, of_one in videos.items():
+    for video, of_one in labels.items():
         try:
-            if xmp.merge_into(paths[video], [item.moment.label for item in of_one]):
+            if xmp.merge_into(paths[video], of_one):
                 changed += 1
                 put(display_path(paths[video]))
         except VtagError as error:
             failed += 1
             complain(str(error))
-    say(f"{pluralize(changed, 'sidecar')} written, {len(videos) - changed - failed} had all keywords already")
+    say(f"{pluralize(changed, 'sidecar')} written, {len(labels) - changed - failed} had all keywords already")
     if failed:
         raise typer.Exit(3)
+
+
+def _labels_by_file(moments: list[ExportedMoment], *, with_copies: bool) -> dict[bytes, list[str]]:
+    """The labels of each video by time; with copies, for every existing file of a video that the query fits."""
+    from vtag.engine.library.exports import files
+
+    labels: dict[bytes, list[str]] = {}
+    for video, of_one in files.group_by_video(moments).items():
+        for item in of_one:
+            copies = item.moment.copies if with_copies else ()
+            for path in (video, *(copy for copy in copies if copy != video and os.path.lexists(copy))):
+                labels.setdefault(path, []).append(item.moment.label)
+    return labels
 
 
 def _is_folder(target: bytes | None) -> bool:

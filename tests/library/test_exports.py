@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtag.engine.errors import VtagError
+from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.exports import FORMATS, exported_moments, format_writer, xmp
 from vtag.engine.library.exports.exported_moments import ExportedMoment
@@ -316,3 +317,20 @@ def read_rdf(sidecar: bytes) -> dict[str, list[str]]:
             if entries:
                 lists[str(prop).rpartition("/")[2]] = [value for _, value in entries]
     return lists
+
+
+def test_sidecars_go_to_every_copy_that_the_query_fits(vtag_home: Path, vtag: Run, tmp_path: Path) -> None:
+    with Library.open(vtag_home / "library.db") as library:
+        for folder in ("backup", "photos", "gone"):
+            content = add_video(library, tmp_path / folder / "x.avi", is_scanned=False)
+        annotation_log.add(library, content, "wave", 1000, 2000)
+    (tmp_path / "gone" / "x.avi").unlink()
+
+    def sidecars() -> list[str]:
+        return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.xmp"))
+
+    run = vtag("export", "wave path:photos/*", "--format", "xmp")
+    assert run.stdout == f"{tmp_path}/photos/x.avi.xmp\n" and sidecars() == ["photos/x.avi.xmp"]
+    run = vtag("export", "wave", "--format", "xmp")
+    assert "1 sidecar written, 1 had all keywords already" in run.stderr
+    assert sidecars() == ["backup/x.avi.xmp", "photos/x.avi.xmp"]

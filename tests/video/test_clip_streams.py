@@ -139,6 +139,7 @@ def stream_facts(stream: dict[str, Any]) -> dict[str, object]:
     across, down = (int(n) for n in stream.get("sample_aspect_ratio", "1:1").replace("N/A", "1:1").split(":"))
     aspect = stream["width"] * (across or 1) / (stream["height"] * (down or 1))
     is_rgb = stream["pix_fmt"].startswith(("rgb", "bgr", "gbr", "argb", "pal"))
+    has_own_range = is_rgb or stream["pix_fmt"].startswith("gray") or stream.get("color_range") == "tv"
     fields = {
         "codec": stream["codec_name"],
         "codec tag": stream["codec_tag_string"],
@@ -147,7 +148,7 @@ def stream_facts(stream: dict[str, Any]) -> dict[str, object]:
         "primaries": stream.get("color_primaries"),
         "transfer": stream.get("color_transfer"),
         "matrix": None if is_rgb else stream.get("color_space"),
-        "range": None if is_rgb or stream.get("color_range") == "tv" else stream.get("color_range"),
+        "range": None if has_own_range else stream.get("color_range"),
         "fields": stream.get("field_order", "progressive") not in ("progressive", "unknown"),
     }
     return facts | fields
@@ -157,9 +158,7 @@ def check_kept(source: str, done: CutClip, *, reencode: bool) -> None:
     """Every difference between a video and its clip is one that has to be, or is said."""
     clip = os.fsdecode(done.path)
     before, after = read_facts(source, probe_stream(source).stream_index), read_facts(clip)
-    is_mov = {os.path.splitext(path)[1] in (".mp4", ".mov", ".m4v", ".3gp") for path in (source, clip)} == {
-        True
-    }
+    is_mov = all("mp4" in ffprobe(path, "-show_format")["format"]["format_name"] for path in (source, clip))
     for name, facts in before.items():
         if name not in after:
             kind = {"subtitle": "subtitle track", "audio": "sound track", "video": "picture track",
@@ -175,8 +174,6 @@ def check_kept(source: str, done: CutClip, *, reencode: bool) -> None:
             if field in ("codec", "codec tag") and (reencode or (field == "codec tag" and not is_mov)):
                 continue
             if field in ("handler", "rotation") and (reencode or not is_mov):
-                continue
-            if field == "range" and "grey" in source:
                 continue
             if field == "aspect" and math.isclose(value, now, rel_tol=0.03):  # type: ignore[arg-type]
                 continue

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import observations_path, open_observations, open_reader
-from vtag.engine.library.search.moments import locate_content
+from vtag.engine.library.search.copies import locate_content
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.library.store.feature_cache import CachedFeatures, cached_features, normalised
 from vtag.engine.library.store.observations import densest

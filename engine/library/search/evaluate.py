@@ -103,12 +103,13 @@ class QueryEvaluator:
         parts = node.parts if isinstance(node, query.And) and not query.is_filter(node) else (node,)
         searches: list[Node] = []
         negated: list[Node] = []
+        # together, because one file has to pass all filters by path
+        if video_filters := tuple(filter(filters.is_video_filter, parts)):
+            content_ids = self._videos.matching(query.And(video_filters))
+            scope = content_ids if scope is None else scope & content_ids
         for part in parts:
             if query.is_filter(part):
-                if filters.is_video_filter(part):
-                    content_ids = self._videos.matching(part)
-                    scope = content_ids if scope is None else scope & content_ids
-                else:
+                if not filters.is_video_filter(part):
                     condition = condition.and_(self._filter_condition(part))
             elif isinstance(part, query.Not):
                 negated.append(part.part)

@@ -7,6 +7,7 @@ import os
 import re
 import sqlite3
 import unicodedata
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 
@@ -24,6 +25,31 @@ def is_video_filter(node: Node) -> bool:
     if isinstance(node, query.And | query.Or):
         return all(map(is_video_filter, node.parts))
     return isinstance(node, query.PathGlobFilter | query.DateFilter | query.UnavailableFilter)
+
+
+def has_path_filter(node: Node) -> bool:
+    """Whether a tree has a filter by path anywhere."""
+    match node:
+        case query.PathGlobFilter():
+            return True
+        case query.Not(part):
+            return has_path_filter(part)
+        case query.And(parts) | query.Or(parts) | query.Then(parts):
+            return any(map(has_path_filter, parts))
+    return False
+
+
+class PathMatcher:
+    """Whether paths fit globs of `path:`; each glob is compiled once."""
+
+    def __init__(self) -> None:
+        self._patterns: dict[str, re.Pattern[str]] = {}
+
+    def __call__(self, glob: str, path: bytes) -> bool:
+        """Whether `path` fits `glob`."""
+        if glob not in self._patterns:
+            self._patterns[glob] = compile_path_glob(glob)
+        return bool(self._patterns[glob].match(_comparable(os.fsdecode(path))))
 
 
 class LibraryVideos:
@@ -51,24 +77,50 @@ class LibraryVideos:
         return {content_id: date for content_id, date in dates if date is not None}
 
     def matching(self, node: Node) -> set[int]:
-        """Ids of the contents that match a filter of videos (see `is_video_filter`)."""
+        """Ids of the contents that match a filter of videos (see `is_video_filter`).
+
+        A content matches if one of its files does: of several filters by path, one file has to pass all.
+        """
+        if not has_path_filter(node):
+            return self._matching(node, self.content_ids, lambda content_ids: content_ids)
+        contents = dict(enumerate(self._file_contents))
+        files = self._matching(
+            node,
+            set(contents),
+            lambda ids: {file for file, content_id in contents.items() if content_id in ids},
+        )
+        return {contents[file] for file in files}
+
+    def _matching(
+        self, node: Node, everything: set[int], of_contents: Callable[[set[int]], set[int]]
+    ) -> set[int]:
+        """The members of `everything`, which are contents or files, that match `node`.
+
+        `of_contents` returns the members that belong to contents.
+        """
         match node:
             case query.Not(part):
-                return self.content_ids - self.matching(part)
+                return everything - self._matching(part, everything, of_contents)
             case query.And(parts):
-                return set.intersection(*map(self.matching, parts))
+                return set.intersection(*(self._matching(part, everything, of_contents) for part in parts))
             case query.Or(parts):
-                return set.union(*map(self.matching, parts))
+                return set.union(*(self._matching(part, everything, of_contents) for part in parts))
             case query.PathGlobFilter(glob):
                 pattern = compile_path_glob(glob)
-                return {content_id for content_id, path in self._comparable_paths if pattern.match(path)}
+                return {file for file, path in enumerate(self._comparable_paths) if pattern.match(path)}
             case query.DateFilter(operator, when):
                 is_lower_bound, bound = operator == ">=", _seconds(when)
-                return {i for i, date in self.dates.items() if (date >= bound) == is_lower_bound}
+                return of_contents({i for i, date in self.dates.items() if (date >= bound) == is_lower_bound})
             case query.UnavailableFilter():
                 available = {content_id for content_id, path in self._paths if os.path.lexists(path)}
-                return self.content_ids - available
+                return of_contents(self.content_ids - available)
         raise AssertionError(node)
+
+    @cached_property
+    def _file_contents(self) -> list[int]:
+        """The content of each file in `_paths`; after those, the contents without a file."""
+        contents = [content_id for content_id, _ in self._paths]
+        return contents + sorted(self.content_ids - set(contents))
 
     @cached_property
     def _paths(self) -> list[tuple[int, bytes]]:
@@ -78,8 +130,8 @@ class LibraryVideos:
         return [(content_id, os.path.join(mount, path)) for content_id, mount, path in rows]
 
     @cached_property
-    def _comparable_paths(self) -> list[tuple[int, str]]:
-        return [(content_id, _comparable(os.fsdecode(path))) for content_id, path in self._paths]
+    def _comparable_paths(self) -> list[str]:
+        return [_comparable(os.fsdecode(path)) for _, path in self._paths]
 
 
 def compile_path_glob(glob: str) -> re.Pattern[str]:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from vtag.engine.library.search.copies import Copies, Location
 from vtag.engine.library.search.evaluate import (
     QueryEvaluator,
     everyday_term_labels,
@@ -45,6 +46,7 @@ class Moment(NamedTuple):
     model: str | None
     source: str  # model, user
     present: bool  # whether the file exists
+    copies: tuple[bytes, ...] = ()  # all files of the content that the query fits, the one at `path` first
 
 
 def search(
@@ -62,8 +64,11 @@ def search(
     or a path) restricts the search to that model. `limit` None returns all moments. Raises QueryError.
     """
     evaluator = QueryEvaluator(reader)
-    rows = _sorted_rows(evaluator, evaluator.parse(query), _condition(reader, min_score, model), sort)
-    return list(itertools.islice(moments_of_rows(reader, rows), limit))
+    node = evaluator.parse(query)
+    rows = _sorted_rows(evaluator, node, _condition(reader, min_score, model), sort)
+    return list(
+        itertools.islice(moments_of_rows(reader, rows, copies=Copies(reader, evaluator, node)), limit)
+    )
 
 
 def search_rows(reader: sqlite3.Connection, query: str, *, sort: str = "score") -> Iterator[SegmentRow]:
@@ -85,16 +90,16 @@ def search_videos(
     evaluator, condition = QueryEvaluator(reader), _condition(reader, min_score, model)
     node = evaluator.parse(query)
     by_content: dict[int, list[Moment]] = {}
-    locations = _Locations(reader)
+    copies = Copies(reader, evaluator, node)
     for row in _sorted_rows(evaluator, node, condition, sort):
-        if row.content_id not in by_content and locations.get(row.content_id):
+        if row.content_id not in by_content and copies.locate(row):
             if limit is not None and len(by_content) >= limit:
                 break
             by_content[row.content_id] = []
     unsorted = _distinct(evaluator.rows(node, condition, set(by_content), BY_SCORE))
     rows = sorted(unsorted, key=lambda row: (row.content_id, row.start_ms, row.id))
     for content_id, group in itertools.groupby(rows, key=lambda row: row.content_id):
-        by_content[content_id] = list(moments_of_rows(reader, group))
+        by_content[content_id] = list(moments_of_rows(reader, group, copies=copies))
     return list(by_content.values())
 
 
@@ -172,56 +177,36 @@ def _without_repeats(rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
             yield row
 
 
-class _Locations:
-    """Paths of contents, and whether a file exists there; each is looked up once."""
-
-    def __init__(self, reader: sqlite3.Connection) -> None:
-        self._reader = reader
-        self._cache: dict[int, tuple[bytes, bool] | None] = {}
-
-    def get(self, content_id: int) -> tuple[bytes, bool] | None:
-        if content_id not in self._cache:
-            self._cache[content_id] = locate_content(self._reader, content_id)
-        return self._cache[content_id]
-
-
 def moments_of_rows(
-    reader: sqlite3.Connection, rows: Iterable[SegmentRow], path: bytes | None = None
+    reader: sqlite3.Connection,
+    rows: Iterable[SegmentRow],
+    path: bytes | None = None,
+    copies: Copies | None = None,
 ) -> Iterator[Moment]:
-    """The moments of rows, without those whose files were all forgotten; `path` as in `content_moments`."""
+    """The moments of rows, without those whose files were all forgotten; `path` as in `content_moments`.
+
+    `copies` chooses among several files of a content.
+    """
     labels = dict(reader.execute("SELECT id, name FROM labels"))
     models = dict(reader.execute("SELECT id, name FROM models"))
-    locations = _Locations(reader)
+    copies = copies or Copies(reader)
     for row in rows:
-        location = (path, os.path.lexists(path)) if path else locations.get(row.content_id)
+        location = Location(path, os.path.lexists(path), (path,)) if path else copies.locate(row)
         if location is None:  # all files were forgotten, and only a person's annotations remain
             continue
         names = dict.fromkeys(models[step.model_id] for step in row.segments if step.model_id is not None)
         yield Moment(
             row.id,
-            location[0],
+            location.path,
             " THEN ".join(labels[step.label_id] for step in row.segments),
             row.start_ms,
             row.end_ms,
             row.score,
             ", ".join(names) or None,
             "model" if names else "user",
-            location[1],
+            location.present,
+            copies=location.copies,
         )
-
-
-def locate_content(reader: sqlite3.Connection, content_id: int) -> tuple[bytes, bool] | None:
-    """The path of a content and whether a file exists there; of several copies, one that exists if any does."""
-    rows = reader.execute(
-        "SELECT v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id WHERE f.content_id = ? "
-        "ORDER BY f.state DESC, f.id",  # present before missing
-        (content_id,),
-    )
-    paths = [os.path.join(mount, path) for mount, path in rows]
-    for path in paths:
-        if os.path.lexists(path):
-            return path, True
-    return (paths[0], False) if paths else None
 
 
 class ContentSummary(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from vtag.engine.library.search.copies import Copies
 from vtag.engine.library.search.filters import video_date
 from vtag.engine.library.search.moments import Moment, moments_of_rows, search_rows
 from vtag.engine.library.search.rows import SegmentRow
@@ -67,7 +68,7 @@ def find_results(
     With `label`, only those of this label. Raises QueryError.
     """
     rows = list(itertools.islice(_rows(reader, query, label, sort), offset, offset + limit + 1))
-    moments = list(moments_of_rows(reader, rows[:limit]))
+    moments = list(moments_of_rows(reader, rows[:limit], copies=Copies.of_query(reader, query)))
     details = _details(reader, [moment.id for moment in moments])
     found = [FoundMoment(moment, *details[moment.id]) for moment in moments if moment.id in details]
     return Results(found, len(rows) > limit)
