@@ -90,7 +90,7 @@ export class VirtualGrid {
     this.headings = new Map(); // by section
     this.source = null;
     window.addEventListener("scroll", () => this.schedule(), { passive: true });
-    new ResizeObserver(() => this.layOut()).observe(this.element);
+    new ResizeObserver(() => { if (this.element.clientWidth && this.element.clientWidth !== this.width) this.layOut(); }).observe(this.element);
     this.element.addEventListener("keydown", (event) => this.move(event));
     this.element.addEventListener("focusin", (event) => {
       const card = event.target.closest("[data-index]");
@@ -100,7 +100,6 @@ export class VirtualGrid {
 
   // Show another list; one that was shown before returns to its place.
   async show(source) {
-    if (this.source && this.element.offsetParent) this.source.scrollY = window.scrollY;
     this.source = source;
     this.clear();
     if (source.total === null) await this.fetch(0);
@@ -116,16 +115,18 @@ export class VirtualGrid {
 
   // Draw every card again, for example after a selection or a correction.
   redraw() {
-    const focused = this.element.contains(document.activeElement) ? document.activeElement.closest("[data-index]")?.dataset.index : null;
+    const focused = this.focusedIndex();
     for (const card of this.cards.values()) card.remove();
     this.cards.clear();
     this.draw();
-    if (focused !== null) this.focusCard(Number(focused));
+    if (focused !== null) this.focusCard(focused);
   }
 
   layOut() {
     const width = this.element.clientWidth;
     if (!this.source || !width) return;
+    const focused = this.focusedIndex();
+    this.width = width;
     this.gap = width < 600 ? 10 : 14;
     this.columns = Math.max(width < 600 ? 2 : 1, Math.floor((width + this.gap) / (this.minimumWidth + this.gap)));
     this.cardWidth = (width - this.gap * (this.columns - 1)) / this.columns;
@@ -143,6 +144,12 @@ export class VirtualGrid {
     this.element.style.height = `${top}px`;
     this.clear();
     this.draw();
+    if (focused !== null) this.cards.get(focused)?.querySelector("a")?.focus({ preventScroll: true });
+  }
+
+  focusedIndex() {
+    const card = this.element.contains(document.activeElement) ? document.activeElement.closest("[data-index]") : null;
+    return card ? Number(card.dataset.index) : null;
   }
 
   schedule() {

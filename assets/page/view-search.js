@@ -62,6 +62,8 @@ export default class SearchView {
   }
 
   async show(parameters, isReturn) {
+    if (this.isShown && this.grid.source) this.grid.source.scrollY = window.scrollY;
+    this.isShown = true;
     const key = link(parameters);
     const isSame = key === this.key;
     this.key = key;
@@ -85,6 +87,7 @@ export default class SearchView {
 
   hide() {
     if (this.grid.source) this.grid.source.scrollY = window.scrollY;
+    this.isShown = false;
   }
 
   // Back from a video, the focus is on its card again.

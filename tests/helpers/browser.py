@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # the longest wait; tests on a busy machine are slow
@@ -47,7 +48,7 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
     contexts = []
     page_opener: list[Page] = []
 
-    def open_page(path: str = "", base_url: str = address, **options: object) -> Page:
+    def open_page(path: str = "", base_url: str = address, is_new: bool = False, **options: object) -> Page:
         context = chromium.contexts[0]  # shared, so that its cache has the page's scripts
         if options:
             context = chromium.new_context(**options)  # type: ignore[arg-type]
@@ -55,7 +56,7 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page_opener.append(page)
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda message: problems.append(message.text) if _is_problem(message) else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
             "request",
@@ -64,6 +65,10 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
             ),
         )
         page.goto(f"{base_url}/{path}", timeout=PATIENCE_MS)
+        if is_new:
+            page.goto(f"{base_url}/next{path}", timeout=PATIENCE_MS)
+            page.locator(".view:visible").wait_for()
+            return page
         content = page.locator(".vtag-card, .vtag-welcome, .vtag-watch, #vtag-results .vtag-note")
         content.locator("visible=true").first.wait_for()
         return page
@@ -74,6 +79,12 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+def _is_problem(message: ConsoleMessage) -> bool:
+    """Whether a page logged an error. An answer of the API that refuses something is none: the page shows it."""
+    is_refusal = "/api/" in message.location["url"] and re.search(r"status of (404|409|422)", message.text)
+    return message.type == "error" and not is_refusal
 
 
 def open_tab(page: Page, name: str) -> None:

@@ -19,7 +19,7 @@ _FIELD_NAMES = {
     "folder": "Folder",
     "name": "File name",
     "year": "Year",
-    "after": "Recorded after",
+    "after": "Recorded from",
     "before": "Recorded before",
     "model": "Model",
     "source": "Added by",
