@@ -6,7 +6,8 @@ import { icon } from "./icons.js";
 import { link } from "./router.js";
 
 const HOVER_MS = 120; // after this the pictures of a moment begin to change
-const FRAMES = 6;
+const TILES = 10; // pictures of a strip, side by side
+const TILE_MS = 260;
 
 // A moment of a search. `selection` may be null; `onSimilar(item)` shows what looks like it.
 export function momentCard(moment, { selection = null, onSimilar = null, index = 0 } = {}) {
@@ -26,7 +27,7 @@ export function momentCard(moment, { selection = null, onSimilar = null, index =
     onSimilar && iconButton(icon("similar"), `More like this: ${title}, ${moment.name}`, () => onSimilar(moment), { class: "icon-button card-similar", tabindex: "-1" }));
   if (moment.sure === false) card.classList.add("is-less-sure");
   if (selection && moment.id !== undefined) selection.addTo(card, moment.id, index, `${title}, ${moment.name}`);
-  playOnHover(picture, moment.content, moment.start_ms, moment.end_ms);
+  if (moment.id !== undefined) playOnHover(picture, `strip/moment/${moment.id}`);
   return card;
 }
 
@@ -34,7 +35,7 @@ export function momentCard(moment, { selection = null, onSimilar = null, index =
 export function videoCard(video, { selection = null, index = 0 } = {}) {
   const facts = [video.recorded_at && day(video.recorded_at), video.moments !== undefined && `${video.moments} tags`].filter(Boolean);
   const picture = h("span", { class: "picture" },
-    still(`still/${video.id}/${Math.floor((video.duration_ms ?? 0) / 2)}`),
+    still(`poster/${video.id}`),
     video.duration_ms ? h("span", { class: "card-time" }, clock(video.duration_ms)) : null,
     video.present === false && h("span", { class: "card-state" }, "not connected"));
   const card = h("div", { class: "card" },
@@ -43,7 +44,7 @@ export function videoCard(video, { selection = null, index = 0 } = {}) {
       h("span", { class: "card-title" }, h("span", { class: "card-label", title: video.path }, video.name)),
       h("span", { class: "card-name" }, facts.join(" · "))));
   if (selection) selection.addTo(card, video.id, index, video.name);
-  playOnHover(picture, video.id, 0, video.duration_ms ?? 0);
+  playOnHover(picture, `strip/video/${video.id}/0/0`);
   return card;
 }
 
@@ -57,30 +58,35 @@ function still(source) {
   return image;
 }
 
-// While the pointer rests on a card, its picture goes through the moment.
-function playOnHover(picture, content, startMs, endMs) {
-  const image = picture.querySelector("img");
-  const first = image.getAttribute("src");
+// While the pointer rests on a card, its picture goes through the moment: a strip of small pictures, made once.
+function playOnHover(picture, strip) {
   let timer = 0;
+  let layer = null;
   picture.addEventListener("pointerenter", (event) => {
-    if (event.pointerType !== "mouse" || endMs - startMs < 500) return;
-    let frame = 0;
-    const step = () => {
-      const time = Math.floor(startMs + ((endMs - startMs) * (frame % FRAMES + 0.5)) / FRAMES);
-      const next = new Image();
-      next.addEventListener("load", () => {
+    if (event.pointerType !== "mouse") return;
+    let tile = 0;
+    timer = window.setTimeout(() => {
+      const image = new Image();
+      image.addEventListener("load", () => {
         if (!timer) return;
-        image.src = next.src;
-        frame += 1;
-        timer = window.setTimeout(step, 350);
+        layer = h("span", { class: "strip", "aria-hidden": "true" });
+        layer.style.backgroundImage = `url("${image.src}")`;
+        layer.style.aspectRatio = `${image.naturalWidth / TILES} / ${image.naturalHeight}`;
+        picture.append(layer);
+        const step = () => {
+          layer.style.backgroundPosition = `${(100 * tile) / (TILES - 1)}% 0`;
+          tile = (tile + 1) % TILES;
+          timer = window.setTimeout(step, TILE_MS);
+        };
+        step();
       });
-      next.src = `still/${content}/${time}`;
-    };
-    timer = window.setTimeout(step, HOVER_MS);
+      image.src = strip;
+    }, HOVER_MS);
   });
   picture.addEventListener("pointerleave", () => {
     window.clearTimeout(timer);
     timer = 0;
-    image.src = first;
+    layer?.remove();
+    layer = null;
   });
 }

@@ -7,12 +7,14 @@ import { icon, svg } from "./icons.js";
 import { addKeys, showKeys } from "./keys.js";
 import { canGoBack, current, link, navigate, onChange } from "./router.js";
 import { redo, refresh, state, subscribe, undo } from "./state.js";
+import ScanView from "./view-scan.js";
 import SearchView from "./view-search.js";
 import WatchView from "./view-watch.js";
 
 // The views in the order of the bar; one without a caption is reached from a card.
 const VIEWS = [
   { name: "search", caption: "Search", icon: "search", create: () => new SearchView() },
+  { name: "scan", caption: "Scan", icon: "scan", create: () => new ScanView() },
   { name: "watch", create: () => new WatchView() },
 ];
 const views = new Map();

@@ -23,6 +23,7 @@ from vtag.engine.backends.protocol import Backend
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
+from vtag.engine.library.page_queries import latest_moment_id
 from vtag.engine.library.store import files, heads, runs
 from vtag.engine.library.store.duplicates import packets_keys
 from vtag.engine.scan.discover import Discovery
@@ -99,6 +100,7 @@ class ScanRunner:
         self._lengths = VideoLengths(plan.tasks)
         self._windows = self._scanned_ms = 0
         self._last_report = 0.0
+        self._first_moment = latest_moment_id(library.connection)
         self._model_started = 0.0  # when the first pass began, in `active_seconds`
         self._model_wall_s = self._store_s = 0.0
         self._decode_s = _children_s()
@@ -356,6 +358,8 @@ class ScanRunner:
             "of": len(self._plan.tasks),
             "video_ms": progress.video_ms_done,
             "of_ms": progress.video_ms,
+            "failed": len(self._failed),
+            "first_moment": self._first_moment,  # the moments of this scan have higher ids
             "worked_s": active_seconds() - self._model_started if self._model_started else 0.0,
         }
         runs.report(self._library, self.run_id, columns)

@@ -9,7 +9,7 @@ from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import add_error_handlers
 from vtag.app.ui.long_calls import mount_long_calls
 
-_ROUTERS = (corrections, moments, state, videos)
+_ROUTERS = (corrections, moments, scan, state, videos)
 _LONG_CALLS = (scan,)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from vtag.engine.library.search.copies import Copies
 from vtag.engine.library.search.filters import video_date
 from vtag.engine.library.search.moments import Moment, moments_of_rows, search_rows
-from vtag.engine.library.search.rows import SegmentRow
+from vtag.engine.library.search.rows import COLUMNS, SegmentRow
 from vtag.engine.library.store.file_stat import MIN_INTEGER
 from vtag.engine.library.views.best_moments import best_rows
 
@@ -68,10 +68,21 @@ def find_results(
     With `label`, only those of this label. Raises QueryError.
     """
     rows = list(itertools.islice(_rows(reader, query, label, sort), offset, offset + limit + 1))
-    moments = list(moments_of_rows(reader, rows[:limit], copies=Copies.of_query(reader, query)))
-    details = _details(reader, [moment.id for moment in moments])
-    found = [FoundMoment(moment, *details[moment.id]) for moment in moments if moment.id in details]
-    return Results(found, len(rows) > limit)
+    return Results(_found(reader, rows[:limit], query), len(rows) > limit)
+
+
+def moments_after(reader: sqlite3.Connection, moment_id: int, limit: int) -> list[FoundMoment]:
+    """The latest moments with an id above `moment_id`, newest first: of each label and video the best one."""
+    rows = reader.execute(
+        f"SELECT {COLUMNS} FROM segments WHERE id > ? AND verdict IS NOT 'rejected' ORDER BY id DESC LIMIT ?",
+        (moment_id, 8 * limit),
+    )
+    best: dict[tuple[int, int], SegmentRow] = {}
+    for row in itertools.starmap(SegmentRow, rows):
+        key = row.content_id, row.label_id
+        if key not in best or row.score > best[key].score:
+            best[key] = row
+    return _found(reader, list(best.values())[:limit], "")
 
 
 def find_ids(
@@ -108,6 +119,13 @@ def _rows(reader: sqlite3.Connection, query: str, label: str, sort: str) -> Iter
         return rows
     label_ids = {row[0] for row in reader.execute("SELECT id FROM labels WHERE name = ?", (label,))}
     return (row for row in rows if any(step.label_id in label_ids for step in row.segments))
+
+
+def _found(reader: sqlite3.Connection, rows: list[SegmentRow], query: str) -> list[FoundMoment]:
+    """The moments of rows that `query` found, each in the copy of its video that fits the query."""
+    moments = list(moments_of_rows(reader, rows, copies=Copies.of_query(reader, query)))
+    details = _details(reader, [moment.id for moment in moments])
+    return [FoundMoment(moment, *details[moment.id]) for moment in moments if moment.id in details]
 
 
 def _details(reader: sqlite3.Connection, moment_ids: list[int]) -> dict[int, tuple[int, str, str | None]]:
