@@ -1,7 +1,7 @@
 // Cards: a moment or a video with its picture. Each is a link, so that it can be opened in another tab and copied.
 
 import { h, iconButton } from "./dom.js";
-import { clock, clockRange, day, hueClass, percent } from "./format.js";
+import { clock, clockRange, day, hueClass, percent, plural } from "./format.js";
 import { icon } from "./icons.js";
 import { link } from "./router.js";
 
@@ -33,16 +33,16 @@ export function momentCard(moment, { selection = null, onSimilar = null, index =
 
 // A whole video of the library.
 export function videoCard(video, { selection = null, index = 0 } = {}) {
-  const facts = [video.recorded_at && day(video.recorded_at), video.moments !== undefined && `${video.moments} tags`].filter(Boolean);
+  const facts = video.error ? [video.error] : [video.recorded_at && day(video.recorded_at), plural(video.moments, "tag")].filter(Boolean);
   const picture = h("span", { class: "picture" },
     still(`poster/${video.id}`),
     video.duration_ms ? h("span", { class: "card-time" }, clock(video.duration_ms)) : null,
-    video.present === false && h("span", { class: "card-state" }, "not connected"));
+    (video.error || !video.present) && h("span", { class: "card-state" }, video.error ? "cannot be read" : "not connected"));
   const card = h("div", { class: "card" },
     h("a", { class: "card-link", href: link({ view: "watch", v: video.id }), "aria-label": `${video.name}, ${facts.join(", ")}` },
       picture,
       h("span", { class: "card-title" }, h("span", { class: "card-label", title: video.path }, video.name)),
-      h("span", { class: "card-name" }, facts.join(" · "))));
+      h("span", { class: "card-name", title: video.error }, facts.join(" · "))));
   if (selection) selection.addTo(card, video.id, index, video.name);
   playOnHover(picture, `strip/video/${video.id}/0/0`);
   return card;

@@ -7,6 +7,7 @@ import { icon, svg } from "./icons.js";
 import { addKeys, showKeys } from "./keys.js";
 import { canGoBack, current, link, navigate, onChange } from "./router.js";
 import { redo, refresh, state, subscribe, undo } from "./state.js";
+import LibraryView from "./view-library.js";
 import ScanView from "./view-scan.js";
 import SearchView from "./view-search.js";
 import WatchView from "./view-watch.js";
@@ -14,6 +15,7 @@ import WatchView from "./view-watch.js";
 // The views in the order of the bar; one without a caption is reached from a card.
 const VIEWS = [
   { name: "search", caption: "Search", icon: "search", create: () => new SearchView() },
+  { name: "library", caption: "Library", icon: "library", create: () => new LibraryView() },
   { name: "scan", caption: "Scan", icon: "scan", create: () => new ScanView() },
   { name: "watch", create: () => new WatchView() },
 ];

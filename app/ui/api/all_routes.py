@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from vtag.app.ui.api import corrections, moments, scan, state, videos
+from vtag.app.ui.api import corrections, library, moments, scan, state, videos
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import add_error_handlers
 from vtag.app.ui.long_calls import mount_long_calls
 
-_ROUTERS = (corrections, moments, scan, state, videos)
+_ROUTERS = (corrections, library, moments, scan, state, videos)
 _LONG_CALLS = (scan,)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.views.video_list import VideoLists
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class PageContext:
     queue: JobQueue
     downloads: ModelDownloads
     pictures: Path
+    video_lists: VideoLists = field(default_factory=VideoLists)
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:

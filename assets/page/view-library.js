@@ -1,0 +1,193 @@
+// Library: all videos, by folder, date, name and tag, endless.
+
+import { get } from "./api.js";
+import { videoCard } from "./cards.js";
+import { button, field, formDialog, h, replace, select, toast } from "./dom.js";
+import { count, day, plural } from "./format.js";
+import { Source, VirtualGrid } from "./grid.js";
+import { icon } from "./icons.js";
+import { current, link, update } from "./router.js";
+import { Selection } from "./selection.js";
+import { annotate, subscribe } from "./state.js";
+import { labelField } from "./view-search.js";
+
+const SORTS = [["date", "Newest first"], ["date-reverse", "Oldest first"], ["name", "By name"], ["added", "Added last first"], ["length", "Longest first"]];
+const GROUPS = [["", "No groups"], ["day", "By day"], ["folder", "By folder"]];
+const STATES = [["", "all videos"], ["untagged", "without a tag"], ["unreadable", "cannot be read"], ["missing", "file is missing"]];
+const CHIPS = { folder: (value) => `in ${value}`, name: (value) => `name has “${value}”`, tag: (value) => `tagged ${value}`, year: (value) => `recorded ${value}`,
+  state: (value) => STATES.find(([key]) => key === value)?.[1] ?? value };
+const KEPT_LISTS = 6;
+const SHORT = 12; // values of a facet before "Show all"
+
+export default class LibraryView {
+  constructor() {
+    this.title = "Library";
+    this.sources = new Map();
+    this.grid = new VirtualGrid({
+      name: "Videos",
+      render: (video, index) => videoCard(video, { selection: this.selection, index }),
+      onChange: () => this.showSummary(),
+    });
+    this.selection = new Selection({
+      noun: "video",
+      idAt: (index) => this.grid.source?.item(index)?.id,
+      selectAll: () => get("videos/ids", this.listParameters(current())),
+      actions: [["Tag", "tag", (ids) => this.tag(ids)]],
+    });
+    this.count = h("p", { class: "result-count", role: "status" });
+    this.chips = h("div", { class: "search-chips" });
+    this.name = h("input", { type: "search", placeholder: "part of the path", "aria-label": "File name", maxlength: 200 });
+    this.name.addEventListener("input", () => { window.clearTimeout(this.typing); this.typing = window.setTimeout(() => update({ name: this.name.value.trim() }, { replace: true }), 250); });
+    this.tagInput = h("input", { list: "all-labels", placeholder: "any tag", autocomplete: "off" });
+    this.tagInput.addEventListener("change", () => update({ tag: this.tagInput.value.trim() }));
+    this.state = select(STATES, "", (value) => update({ state: value }));
+    this.sort = select(SORTS, "date", (value) => update({ sort: value === "date" ? "" : value }), { "aria-label": "Sort" });
+    this.group = select(GROUPS, "", (value) => update({ group: value, sort: value === "folder" ? "name" : value === "day" ? "" : current().sort }), { "aria-label": "Group" });
+    this.facets = h("div", { class: "facets" });
+    this.toggle = h("button", { type: "button", class: "button", "aria-expanded": "false", "aria-controls": "library-filters", onclick: () => this.toggleFilters() }, icon("filter"), "Filters");
+    this.note = h("p", { class: "problem", role: "alert" });
+    this.element = h("section", { class: "view library-view", "aria-label": "Library" },
+      h("div", { class: "toolbar" }, this.toggle, this.name, this.count, this.chips, h("span", { class: "spring" }), this.group, this.sort),
+      h("div", { class: "search-body" },
+        h("aside", { class: "filter-panel", id: "library-filters", "aria-label": "Filters" }, field("Tag", this.tagInput), field("Which", this.state), this.facets),
+        h("div", { class: "search-results" }, this.note, this.grid.element)),
+      this.selection.bar);
+    if (window.matchMedia("(min-width: 1200px)").matches) this.toggleFilters(true);
+    subscribe((next, previous) => { if (previous && next.revision !== previous.revision) this.becomeStale(); });
+  }
+
+  toggleFilters(isOpen = !this.element.classList.contains("has-filters")) {
+    this.element.classList.toggle("has-filters", isOpen);
+    this.toggle.setAttribute("aria-expanded", String(isOpen));
+  }
+
+  listParameters({ folder, name, tag, year, state, sort = "date", group }) {
+    const [key, order] = sort.split("-");
+    return { folder, name, tag, year, state, sort: key, order, group };
+  }
+
+  async show(parameters, isReturn) {
+    if (this.isShown && this.grid.source) this.grid.source.scrollY = window.scrollY;
+    this.isShown = true;
+    const key = link(parameters);
+    const isSame = key === this.key;
+    this.key = key;
+    if (document.activeElement !== this.name) this.name.value = parameters.name ?? "";
+    this.tagInput.value = parameters.tag ?? "";
+    this.state.value = parameters.state ?? "";
+    this.sort.value = parameters.sort ?? "date";
+    this.group.value = parameters.group ?? "";
+    replace(this.chips, chips(parameters));
+    if (!isSame) this.selection.clear();
+    let source = this.sources.get(key);
+    if (!source || (source.isStale && !isReturn)) source = await this.makeSource(parameters);
+    if (this.key !== key || !source) return;
+    this.sources.delete(key);
+    this.sources.set(key, source);
+    while (this.sources.size > KEPT_LISTS) this.sources.delete(this.sources.keys().next().value);
+    await this.grid.show(source);
+    if (this.key !== key) return;
+    window.scrollTo(0, isReturn || isSame ? source.scrollY : 0);
+    this.showFacets(source.counts, parameters);
+    this.showSummary();
+  }
+
+  hide() {
+    if (this.grid.source) this.grid.source.scrollY = window.scrollY;
+    this.isShown = false;
+  }
+
+  restoreFocus() {
+    if (this.grid.source?.total) this.grid.focusCard(this.grid.source.activeIndex);
+  }
+
+  async makeSource(parameters) {
+    const form = this.listParameters(parameters);
+    const load = async (offset, limit) => {
+      const { videos, total } = await get("videos", { ...form, offset, limit });
+      return { items: videos, total };
+    };
+    try {
+      const counts = await get("videos/counts", form);
+      this.note.textContent = "";
+      const sections = counts.sections.length ? counts.sections.map(([title, number]) => ({ title: sectionTitle(title, form.group, number), count: number })) : null;
+      const source = new Source(load, { sections });
+      source.counts = counts;
+      return source;
+    } catch (error) {
+      this.note.textContent = error.message;
+      return null;
+    }
+  }
+
+  // After a change of the library the list is read again where it stands, unless something is selected.
+  async becomeStale() {
+    for (const source of this.sources.values()) source.isStale = true;
+    if (!this.isShown || this.selection.ids.size || Date.now() - (this.refreshedAt ?? 0) < 5000) return;
+    this.refreshedAt = Date.now();
+    const parameters = current();
+    const source = await this.makeSource(parameters);
+    if (!source || !this.isShown || link(current()) !== link(parameters)) return;
+    await source.ensure(Math.max(0, this.grid.source?.activeIndex ?? 0));
+    source.activeIndex = this.grid.source?.activeIndex ?? 0;
+    this.sources.set(this.key, source);
+    const { scrollY } = window;
+    await this.grid.show(source);
+    window.scrollTo(0, scrollY);
+    this.showFacets(source.counts, parameters);
+    this.showSummary();
+  }
+
+  showSummary() {
+    const total = this.grid.source?.total;
+    this.count.textContent = total === null || total === undefined ? "" : plural(total, "video");
+    if (this.grid.source?.failure) this.note.textContent = this.grid.source.failure.message;
+  }
+
+  showFacets(counts, parameters) {
+    if (!counts) return;
+    const facet = (caption, name, values) => {
+      if (!values.length || (values.length === 1 && !parameters[name])) return null;
+      const row = ([value, number]) => {
+        const isOn = parameters[name] === value;
+        return h("li", {}, h("a", { class: isOn ? "facet is-on" : "facet", href: link({ ...parameters, [name]: isOn ? "" : value }), title: value, "aria-current": isOn ? "true" : null },
+          h("span", {}, name === "folder" ? shortFolder(value) : value), h("span", { class: "facet-count" }, count(number))));
+      };
+      const list = h("ul", {}, values.slice(0, SHORT).map(row));
+      const more = values.length > SHORT && button(`Show all ${values.length}`, (event) => {
+        list.append(...values.slice(SHORT).map(row));
+        list.children[SHORT].querySelector("a").focus();
+        event.target.remove();
+      }, { class: "button is-quiet is-small" });
+      return h("section", { "aria-label": caption }, h("h3", {}, caption), list, more);
+    };
+    replace(this.facets, facet("Year", "year", counts.years), facet("Folder", "folder", counts.folders));
+  }
+
+  tag(ids) {
+    formDialog(`Add a tag to all of ${plural(ids.length, "video")}`, [labelField()], {
+      submitCaption: "Add the tag",
+      submit: async ({ label }) => {
+        await annotate("tag", { label, ranges: ids.map((content) => ({ content })) });
+        this.selection.clear();
+        toast(`Tagged ${plural(ids.length, "video")} ${label}.`);
+      },
+    });
+  }
+}
+
+function chips(parameters) {
+  const items = Object.entries(CHIPS).filter(([name]) => parameters[name]).map(([name, say]) =>
+    h("li", {}, h("a", { class: "chip is-on", href: link({ ...parameters, [name]: "" }), "aria-label": `Remove the filter: ${say(parameters[name])}` }, say(parameters[name]), icon("close"))));
+  return items.length ? h("ul", { class: "chips", "aria-label": "Filters" }, items) : null;
+}
+
+function sectionTitle(title, group, number) {
+  const name = group === "day" ? (title ? day(`${title}T12:00:00`) : "No date") : title;
+  return `${name} · ${plural(number, "video")}`;
+}
+
+function shortFolder(path) {
+  const parts = path.split("/").filter(Boolean);
+  return parts.length > 2 ? `…/${parts.slice(-2).join("/")}` : path;
+}

@@ -1,0 +1,271 @@
+"""All videos of a library as a list that is filtered, sorted, and read page by page, also if there are 100,000."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from vtag.engine.library.search.filters import video_date
+from vtag.engine.library.store.file_stat import MIN_INTEGER
+
+SORTS = ("date", "name", "added", "length")
+GROUPS = ("", "day", "folder")
+_KEPT_LISTS = 8
+_MAX_VALUES = 200  # of a facet
+_FRESH_S = 5.0  # while a scan adds videos, the table is read again at most this often
+
+
+class VideoFilter(NamedTuple):
+    """Which videos are listed. An empty field filters nothing."""
+
+    folder: str = ""  # as shown; with everything below it
+    name: str = ""  # part of the path
+    tag: str = ""  # a label that the video has
+    year: str = ""
+    state: str = ""  # untagged, unreadable, missing
+
+
+class ListedVideo(NamedTuple):
+    """A video with what a card shows. `error`: why it could not be read."""
+
+    id: int
+    display: str
+    duration_ms: int
+    recorded_s: float | None
+    moments: int
+    is_present: bool
+    error: str | None
+
+
+class VideoPage(NamedTuple):
+    """A part of a list: its videos, and the number of all videos of the list."""
+
+    videos: list[ListedVideo]
+    total: int
+
+
+class VideoCounts(NamedTuple):
+    """The values that the videos of a list have, with their numbers, and the groups of the list in its order."""
+
+    folders: list[tuple[str, int]]
+    years: list[tuple[str, int]]
+    sections: list[tuple[str, int]]
+
+
+class _Row(NamedTuple):
+    id: int
+    display: str
+    folder: str
+    comparable: str
+    duration_ms: int
+    recorded_s: float | None
+    is_present: bool
+    is_readable: bool
+
+
+class VideoLists:
+    """The lists of one library, kept while it does not change. Safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._revision: tuple[object, ...] = ()
+        self._read_at_s = 0.0
+        self._rows: dict[int, _Row] = {}
+        self._lists: OrderedDict[tuple[VideoFilter, str, bool], array[int]] = OrderedDict()
+
+    def page(
+        self,
+        reader: sqlite3.Connection,
+        chosen: VideoFilter,
+        *,
+        sort: str = "date",
+        is_reversed: bool = False,
+        offset: int = 0,
+        limit: int = 60,
+    ) -> VideoPage:
+        """The videos of a list from the one at `offset` on; `sort` is one of SORTS."""
+        with self._lock:
+            ids = self._ids(reader, chosen, sort, is_reversed)
+            rows = [self._rows[content_id] for content_id in ids[offset : offset + limit]]
+        return VideoPage(_with_moments(reader, rows), len(ids))
+
+    def counts(
+        self, reader: sqlite3.Connection, chosen: VideoFilter, *, sort: str, is_reversed: bool, group: str
+    ) -> VideoCounts:
+        """Folders and years of a list, and its sections by `group`, one of GROUPS."""
+        with self._lock:
+            rows = [self._rows[content_id] for content_id in self._ids(reader, chosen, sort, is_reversed)]
+        years = Counter(year for row in rows if (year := _year(row.recorded_s)))
+        return VideoCounts(
+            Counter(row.folder for row in rows).most_common(_MAX_VALUES),
+            sorted(years.items(), reverse=True),
+            _sections(rows, group),
+        )
+
+    def ids(
+        self, reader: sqlite3.Connection, chosen: VideoFilter, *, sort: str, is_reversed: bool
+    ) -> list[int]:
+        """The ids of all videos of a list."""
+        with self._lock:
+            return self._ids(reader, chosen, sort, is_reversed).tolist()
+
+    def _ids(
+        self, reader: sqlite3.Connection, chosen: VideoFilter, sort: str, is_reversed: bool
+    ) -> array[int]:
+        self._refresh(reader)
+        key = chosen, sort, is_reversed
+        if key not in self._lists:
+            rows = list(filter(_predicate(reader, chosen), self._rows.values()))
+            rows.sort(key=_SORT_KEYS[sort], reverse=is_reversed)
+            self._lists[key] = array("q", [row.id for row in rows])
+            while len(self._lists) > _KEPT_LISTS:
+                self._lists.popitem(last=False)
+        self._lists.move_to_end(key)
+        return self._lists[key]
+
+    def _refresh(self, reader: sqlite3.Connection) -> None:
+        """Read the table of videos again if the library has changed."""
+        revision = _revision(reader)
+        now_s = time.monotonic()
+        if revision == self._revision or (self._rows and now_s - self._read_at_s < _FRESH_S):
+            return
+        self._rows = {row.id: row for row in _read_rows(reader)}
+        self._revision, self._read_at_s = revision, now_s
+        self._lists.clear()
+
+
+_SORT_KEYS: dict[str, Callable[[_Row], tuple[Any, ...]]] = {
+    "date": lambda row: (-row.recorded_s if row.recorded_s is not None else float("inf"), -row.id),
+    "name": lambda row: (row.comparable, row.id),
+    "added": lambda row: (-row.id,),
+    "length": lambda row: (-row.duration_ms, row.id),
+}
+
+
+def _revision(reader: sqlite3.Connection) -> tuple[object, ...]:
+    """Changes with the videos, their files and their tags."""
+    return tuple(
+        reader.execute(
+            "SELECT (SELECT coalesce(max(id), 0) FROM contents), (SELECT count(*) FROM contents), "
+            "(SELECT count(*) FROM files), (SELECT max(seen_at) FROM files), "
+            "(SELECT coalesce(max(id), 0) FROM segments)"
+        ).fetchone()
+    )
+
+
+def _read_rows(reader: sqlite3.Connection) -> Iterable[_Row]:
+    """The videos that have a file; of several files the first that is present."""
+    rows = reader.execute(
+        "SELECT c.id, f.display, coalesce(c.duration_ms, 0), c.recorded_at, "
+        "min(iif(f.mtime_ns > ?, f.mtime_ns, NULL)), max(f.state = 'present'), c.error IS NULL "
+        "FROM contents c JOIN files f ON f.content_id = c.id GROUP BY c.id",
+        (MIN_INTEGER,),
+    )
+    for content_id, display, duration_ms, recorded_at, mtime_ns, is_present, is_readable in rows:
+        yield _Row(
+            content_id,
+            display,
+            os.path.dirname(display),
+            display.casefold(),
+            duration_ms,
+            video_date(recorded_at, mtime_ns),
+            bool(is_present),
+            bool(is_readable),
+        )
+
+
+def _predicate(reader: sqlite3.Connection, chosen: VideoFilter) -> Callable[[_Row], bool]:
+    """Whether a row passes all filters."""
+    tests: list[Callable[[_Row], bool]] = []
+    if folder := chosen.folder.rstrip("/"):
+        tests.append(lambda row: row.folder == folder or row.folder.startswith(folder + "/"))
+    if name := chosen.name.strip().casefold():
+        tests.append(lambda row: name in row.comparable)
+    if chosen.year:
+        tests.append(lambda row: _year(row.recorded_s) == chosen.year)
+    if chosen.tag:
+        tagged = _contents_with_tag(reader, chosen.tag)
+        tests.append(lambda row: row.id in tagged)
+    if chosen.state == "untagged":
+        any_tag = {row[0] for row in reader.execute("SELECT DISTINCT content_id FROM segments")}
+        tests.append(lambda row: row.id not in any_tag)
+    elif chosen.state == "unreadable":
+        tests.append(lambda row: not row.is_readable)
+    elif chosen.state == "missing":
+        tests.append(lambda row: not row.is_present)
+    return lambda row: all(test(row) for test in tests)
+
+
+def _contents_with_tag(reader: sqlite3.Connection, label: str) -> set[int]:
+    rows = reader.execute(
+        "SELECT DISTINCT s.content_id FROM segments s JOIN labels l ON l.id = s.label_id "
+        "WHERE l.name = ? COLLATE NOCASE AND s.verdict IS NOT 'rejected'",
+        (label,),
+    )
+    return {row[0] for row in rows}
+
+
+def _with_moments(reader: sqlite3.Connection, rows: list[_Row]) -> list[ListedVideo]:
+    """The rows with their numbers of moments, and why some could not be read."""
+    ids = json.dumps([row.id for row in rows])
+    numbers = dict(
+        reader.execute(
+            "SELECT content_id, count(*) FROM segments WHERE content_id IN (SELECT value FROM json_each(?)) "
+            "AND verdict IS NOT 'rejected' GROUP BY content_id",
+            (ids,),
+        )
+    )
+    errors = dict(
+        reader.execute(
+            "SELECT id, error FROM contents WHERE id IN (SELECT value FROM json_each(?)) AND error IS NOT NULL",
+            (ids,),
+        )
+    )
+    return [
+        ListedVideo(
+            row.id,
+            row.display,
+            row.duration_ms,
+            row.recorded_s,
+            numbers.get(row.id, 0),
+            row.is_present,
+            errors.get(row.id),
+        )
+        for row in rows
+    ]
+
+
+def _sections(rows: list[_Row], group: str) -> list[tuple[str, int]]:
+    """Neighbouring rows with the same day or folder: its name and their number."""
+    if not group:
+        return []
+    sections: list[tuple[str, int]] = []
+    for row in rows:
+        title = row.folder if group == "folder" else _day(row.recorded_s)
+        if sections and sections[-1][0] == title:
+            sections[-1] = title, sections[-1][1] + 1
+        else:
+            sections.append((title, 1))
+    return sections
+
+
+def _day(seconds: float | None) -> str:
+    """A day as YYYY-MM-DD; empty if it is unknown."""
+    if seconds is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).astimezone().date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def _year(seconds: float | None) -> str:
+    return _day(seconds)[:4]
