@@ -55,7 +55,7 @@ function bufferedEnd(buffered, time) {
 /** Fills a MediaSource from `way.url`, from where the video plays. */
 class StreamSource {
   #video; #way; #duration; #offset; #fail; #media; #buffer = null; #request = null; #start;
-  #isClosed = false; #idleSince = 0; #wake = () => {}; #hasEnded = false; #player = crypto.randomUUID?.() ?? `${Math.random()}`;
+  #isClosed = false; #idleSince = 0; #wake = () => {}; #end = null; #player = crypto.randomUUID?.() ?? `${Math.random()}`;
   #side = null; #stalls = []; #listeners = new AbortController();
 
   constructor(video, way, plan, start, fail) {
@@ -124,7 +124,10 @@ class StreamSource {
   /** Where the next bytes have to begin; null if enough is loaded. */
   #wanted() {
     const end = bufferedEnd(this.#buffer.buffered, this.time);
-    if (this.#hasEnded !== false && end >= this.#hasEnded - 0.1) return null;
+    if (this.#end !== null && end >= this.#end - 0.1) {
+      if (this.#media.readyState === "open") this.#media.endOfStream(); // also after a seek back has filled a gap
+      return null;
+    }
     return end - this.time < AHEAD_S ? end : null;
   }
 
@@ -167,8 +170,7 @@ class StreamSource {
     const isEnd = reached > this.#duration - 1;
     if (!isEnd && reached > from) return;
     if (!isEnd && reached < this.#duration - 3) throw new Error("the video cannot be read from here on");
-    this.#hasEnded = reached;
-    if (this.#media.readyState === "open") this.#media.endOfStream();
+    this.#end = reached;
   }
 
   async #append(data) {

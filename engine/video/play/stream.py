@@ -47,6 +47,10 @@ def write_stream(
             template = video_stream(source, stream_info.stream_index)
             video: Stream = target.add_stream_from_template(template, opaque=True)
             video.time_base = US
+            if template.codec_context.codec.canonical_name == "hevc":
+                video.codec_context.codec_tag = (
+                    "hvc1"  # the parameters are in the header; Safari plays no other
+                )
             pictures = copy_packets(path, stream_info, start_us)
         else:
             converter = PictureConverter(target, stream_info, short_side)
