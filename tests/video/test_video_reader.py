@@ -15,6 +15,7 @@ import pytest
 from helpers.footage import make_numbered, make_video, read_numbers
 
 from vtag.engine.errors import VideoError
+from vtag.engine.video.read.data_end import data_end
 from vtag.engine.video.read.frames import FrameSource
 from vtag.engine.video.read.probe import probe_stream
 from vtag.engine.video.read.reader import read_clips
@@ -230,6 +231,45 @@ def test_a_truncated_file_is_read_to_its_end(tmp_path: Path, name: str) -> None:
     assert windows[0] == list(range(0, 64, 2))
     assert 4000 < reader.info.duration_ms < 7900
     assert list(windows) == [w.start_ms for w in plan_windows(reader.info.duration_ms, USUAL)]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("name", "has_end"), [("a.mkv", False), ("a.avi", False), ("a.mkv", True)])
+def test_a_half_downloaded_file_is_read_to_its_first_gap(tmp_path: Path, name: str, has_end: bool) -> None:
+    """Downloads take the space of the whole file first: 3 GB of zeros, in which libav looked for a packet."""
+    path = make_numbered(tmp_path / name, seconds=8, codec="mpeg4", options={"g": "15", "b": "4000000"})
+    data = path.read_bytes()
+    with path.open("r+b") as file:
+        file.truncate(int(len(data) * 0.7))
+        file.truncate(3 << 30)
+        if has_end:
+            file.seek(-len(data) // 10, os.SEEK_END)
+            file.write(data[-len(data) // 10 :])
+    reader = read_clips(path, USUAL)
+    windows = {c.start_ms: read_numbers(c.pixels) for c in reader}
+    assert windows[0] == list(range(0, 64, 2))
+    assert 4000 < reader.info.duration_ms < 7900
+    assert "it ends early" in reader.note
+
+
+def test_the_end_of_the_data_is_found(tmp_path: Path) -> None:
+    mb, path = 1 << 20, tmp_path / "a.avi"
+    data = b"data" * (mb // 4)
+    cases = (
+        (data * 40, 40),
+        (data * 40 + bytes(10 * mb), 50),  # a pause of zeros as containers have it
+        (data * 20 + bytes(40 * mb), 20),
+        (b"1234ftyp" * (mb // 8) + bytes(39 * mb), 40),  # MP4 has an index, perhaps behind the gap
+        (bytes(40 * mb), 0),
+    )
+    for content, expected_mb in cases:
+        path.write_bytes(content)
+        found = data_end(path)
+        assert (
+            found == len(content)
+            if expected_mb * mb == len(content)
+            else 0 <= found - expected_mb * mb <= 16 * mb
+        )
 
 
 def _move_index_to_the_front(path: Path) -> None:

@@ -15,6 +15,7 @@ import av.error
 
 from vtag.engine.errors import VideoError
 from vtag.engine.text import display_path, printable
+from vtag.engine.video.read.data_end import data_end
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -99,9 +100,7 @@ def open_container(path: VideoPath, *, generate_times: bool = False) -> Iterator
     name = os.fsdecode(path)
     try:
         info = os.stat(path)
-        if stat.S_ISREG(info.st_mode):
-            with open(path, "rb"):  # the system's error is better than libav's
-                pass
+        end = data_end(path) if stat.S_ISREG(info.st_mode) else 0  # its error is better than libav's
     except (OSError, ValueError) as error:
         raise UnusableVideo(
             path, f"cannot be opened ({getattr(error, 'strerror', None) or error})"
@@ -112,7 +111,7 @@ def open_container(path: VideoPath, *, generate_times: bool = False) -> Iterator
         raise UnusableVideo(path, f"{NO_PICTURE} (the file is empty)")
     try:
         container = av.open(
-            f"file:{os.path.abspath(name)}",  # so that libav takes concat:x or http:x as a file name
+            _url(name, end if end < info.st_size else None),
             metadata_errors="replace",
             options={
                 "format_whitelist": FORMAT_WHITELIST,
@@ -128,6 +127,12 @@ def open_container(path: VideoPath, *, generate_times: bool = False) -> Iterator
         if not generate_times:
             container.flags &= ~_GENERATE_TIMES
         yield container
+
+
+def _url(name: str, end: int | None) -> str:
+    """libav's address of a file, of the part before `end`; with a protocol, so that concat:x is a file name."""
+    path = os.path.abspath(name)
+    return f"file:{path}" if end is None else f"subfile,,start,0,end,{end},,:file:{path}"
 
 
 def choose_stream(container: InputContainer, path: VideoPath) -> tuple[VideoStream, bool]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, VideoPath, error_text
 from vtag.engine.video.read.convert import Converter
+from vtag.engine.video.read.data_end import data_end
 from vtag.engine.video.read.frames import FrameSource, TimedFrame
 from vtag.engine.video.read.probe import StreamInfo, VideoInfo, probe_stream
 from vtag.engine.video.read.sampling import (
@@ -123,6 +126,10 @@ class ClipReader:
             notes.append(
                 f"the file claims {claimed_ms / 1000:.1f} s, its pictures last {true_ms / 1000:.1f} s"
             )
+        with contextlib.suppress(OSError):
+            end, size = data_end(self._path), os.path.getsize(self._path)
+            if end < size:
+                notes.append(f"it ends early: the file has {end / 1e6:.0f} MB of {size / 1e6:.0f} MB")
         return "; ".join(notes)
 
     def __iter__(self) -> Iterator[Clip]:
