@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,30 @@ def test_chapters_of_the_range_are_cut_to_it(material: Path, tmp_path: Path) -> 
         chapters = ffprobe(os.fsdecode(done.path), "-show_chapters")["chapters"]
         times = [(float(c["start_time"]), float(c["end_time"]), c["tags"]["title"]) for c in chapters]
         assert times == [(0, 0.5, "A"), (0.5, 1, "B")]
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "start", "expected"),
+    [
+        ("t.mov", "25", "10:00:00:00", "10:00:01:00"),
+        ("t.mp4", "30000/1001", "00:59:59;00", "01:00:00;00"),
+        ("t.mkv", "24000/1001", "10:00:00:12", "10:00:01:12"),
+    ],
+)
+@pytest.mark.parametrize("reencode", [False, True], ids=["copied", "encoded"])
+def test_a_clip_begins_at_the_cameras_timecode_of_its_first_picture(
+    tmp_path: Path, name: str, rate: str, start: str, expected: str, reencode: bool
+) -> None:
+    timecode = f"-timecode {start}" if name != "t.mkv" else f"-metadata timecode={start}"
+    nominal = round(Fraction(rate))
+    ffmpeg(tmp_path, f"-f lavfi -i testsrc2=s=96x72:r={rate}:d=3 {H264} -g {nominal} {timecode} {name}")
+    start_ms = round(1000 * nominal / Fraction(rate))  # of the second key frame
+    done = cut(
+        os.fsencode(tmp_path / name), start_ms, 2500, os.fsencode(tmp_path / "clip"), reencode=reencode
+    )
+    picture = ffprobe(os.fsdecode(done.path), "-show_streams")["streams"][0]
+    assert {tag.lower(): text for tag, text in picture["tags"].items()}["timecode"] == expected
+    assert not done.not_kept
 
 
 def test_the_command_says_in_one_line_what_is_not_kept(

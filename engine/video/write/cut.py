@@ -27,6 +27,7 @@ from vtag.engine.video.write.streams import (
     copy_codec_tag,
     copy_container_tags,
     copy_pixel_aspect,
+    copy_start_timecode,
     copy_stream_tags,
     has_aspect_in_container,
 )
@@ -153,6 +154,7 @@ def _copy(
         video = video_stream(container, stream_info.stream_index)
         audio = [s for s in container.streams.audio if s.codec_context is not None]
         copies = {s.index: _add_copy(target, s, keep_codec_tags=keep_codec_tags) for s in (video, *audio)}
+        copy_start_timecode(stream_info.video.clock, _ms_after(first_s, key_s), copies[video.index])
         copy_container_tags(container, target)
         copy_chapters(container, target, key_s, end_s)
         if seek_s is not None:
@@ -163,7 +165,11 @@ def _copy(
             packet.dts = decode_time(packet) - offset
             packet.stream = copies[packet.stream_index]
             target.mux(packet)
-    return max(0, round((key_s - first_s) * 1000))
+    return _ms_after(first_s, key_s)
+
+
+def _ms_after(first_s: Fraction, time_s: Fraction) -> int:
+    return max(0, round((time_s - first_s) * 1000))
 
 
 def _add_copy(target: OutputContainer, source: Stream, *, keep_codec_tags: bool) -> Stream:

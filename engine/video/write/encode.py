@@ -15,7 +15,12 @@ from vtag.engine.video.read.container import open_container, video_stream
 from vtag.engine.video.read.convert import COLOUR_MATRICES, COLOUR_RANGES, buffer_arguments
 from vtag.engine.video.read.frames import FrameSource, TimedFrame
 from vtag.engine.video.read.probe import StreamInfo
-from vtag.engine.video.write.streams import copy_chapters, copy_container_tags, copy_stream_tags
+from vtag.engine.video.write.streams import (
+    copy_chapters,
+    copy_container_tags,
+    copy_start_timecode,
+    copy_stream_tags,
+)
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -44,7 +49,9 @@ def encode(
         copy_container_tags(container, target)
         first_s = stream_info.first_pts * stream_info.time_base
         copy_chapters(container, target, first_s + Fraction(start_ms, 1000), first_s + Fraction(end_ms, 1000))
-        video_encoder = _VideoEncoder(target, stream_info, video_stream(container, stream_info.stream_index))
+        video_encoder = _VideoEncoder(
+            target, stream_info, video_stream(container, stream_info.stream_index), start_ms
+        )
         audio_encoders = [
             _AudioEncoder(target, container, audio, stream_info, start_ms, end_ms)
             for audio in container.streams.audio
@@ -108,7 +115,9 @@ def _shifted_frames(source: FrameSource, start_us: int) -> Iterator[tuple[int, T
 class _VideoEncoder:
     """Encodes frames as H.264: upright, at the stored size, each at its own time."""
 
-    def __init__(self, target: OutputContainer, stream_info: StreamInfo, source: VideoStream) -> None:
+    def __init__(
+        self, target: OutputContainer, stream_info: StreamInfo, source: VideoStream, start_ms: int
+    ) -> None:
         self._target = target
         self._stream_info = stream_info
         is_transposed = stream_info.orientation.transpose
@@ -118,6 +127,7 @@ class _VideoEncoder:
             "libx264", rate=rate, options={"crf": "18", "preset": "fast", **_field_options(stream_info)}
         )
         copy_stream_tags(source, self._stream)
+        copy_start_timecode(stream_info.video.clock, start_ms, self._stream)
         self._stream.width, self._stream.height = width // 2 * 2 or 2, height // 2 * 2 or 2
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = _TIME_BASE

@@ -6,8 +6,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from av.video.stream import VideoStream
+from timecode import Timecode
 
 from vtag.engine.video.read.container import pixel_aspect
+from vtag.engine.video_clock import VideoClock
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -77,6 +79,18 @@ def copy_pixel_aspect(source: Stream, target: Stream) -> None:
 def has_aspect_in_container(stream: VideoStream) -> bool:
     """Whether the container says another aspect of the pixels than the codec does."""
     return pixel_aspect(stream) != (stream.codec_context.sample_aspect_ratio or 1)
+
+
+def copy_start_timecode(clock: VideoClock, start_ms: int, target: Stream) -> None:
+    """Give `target` the camera's timecode at `start_ms` of the video, where the clip begins."""
+    if clock.start_timecode is None:
+        return
+    rate, is_drop = clock.timecode_rate, clock.start_timecode.is_drop
+    # "29.97" would be taken for a rate with drop frames
+    name = f"{rate.numerator}/{rate.denominator}" if rate.denominator > 1 else str(rate.numerator)
+    start = Timecode(name, start_timecode=str(clock.start_timecode), force_non_drop_frame=not is_drop)
+    frames = round(clock.player_ms(start_ms) * rate / 1000)
+    target.metadata["timecode"] = str(start + frames if frames else start)
 
 
 def _is_mov(stream: Stream) -> bool:
