@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import srt
 from _pytest.mark import ParameterSet
 
 from vtag.engine.errors import VideoError
@@ -256,6 +257,28 @@ def test_an_encoded_clip_shows_the_same_colours(material: Path, tmp_path: Path, 
     assert np.abs(shown - expected).max() <= 6
     (stream,) = ffprobe(str(clip), "-show_streams")["streams"]
     assert stream.get("color_space") != "gbr"
+
+
+@pytest.mark.parametrize(("name", "codec"), [("s.mkv", "srt"), ("s.mp4", "mov_text")])
+def test_a_copy_has_the_subtitles_of_its_range(tmp_path: Path, name: str, codec: str) -> None:
+    cues = ("00:00:03,000 --> 00:00:07,500\nbefore", "00:00:07,600 --> 00:00:09,000\nafter",
+            "00:00:09,500 --> 00:00:09,900\nnever")  # fmt: skip
+    (tmp_path / "words.srt").write_text("".join(f"{n}\n{cue}\n\n" for n, cue in enumerate(cues, 1)))
+    picture = PICTURE.replace("d=3", "d=10")
+    ffmpeg(
+        tmp_path,
+        f"{picture} -i words.srt -map 0 -map 1 {H264} -c:s {codec} -metadata:s:s language=ita {name}",
+    )
+    done = cut(os.fsencode(tmp_path / name), 6000, 8000, os.fsencode(tmp_path / "clip"))
+    ffmpeg(tmp_path, f"-i {os.fsdecode(done.path)} -map 0:s clip.srt")
+    shown = [(c.start.total_seconds(), c.end.total_seconds(), c.content) for c in srt.parse(
+        (tmp_path / "clip.srt").read_text()
+    )]  # fmt: skip
+    assert shown == [(0, 1.5, "before"), (1.6, 2, "after")]
+    assert (
+        not done.not_kept
+        and ffprobe(os.fsdecode(done.path), "-show_streams")["streams"][1]["tags"]["language"] == "ita"
+    )
 
 
 def test_chapters_of_the_range_are_cut_to_it(material: Path, tmp_path: Path) -> None:

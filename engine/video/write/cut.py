@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,14 +34,14 @@ from vtag.engine.video.write.streams import (
 )
 
 if TYPE_CHECKING:
-    from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
 
 _SEEK_MARGINS_S = (0, 3, 12, 60)  # seeking may lead to any packet; then an earlier target has to be tried
-_AUDIO_LAG_S = 2  # how far behind the video packets audio packets may be in a file
+_AUDIO_LAG_S = 2  # how far behind the video packets those of sound and subtitles may be in a file
+_LONG_SUBTITLE_S = 10  # how long before the clip a subtitle in it may begin
 # no other container helps against these
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _ENCODED_SUFFIX = ".mp4"
@@ -152,14 +153,21 @@ def _copy(
     end_s = first_s + Fraction(end_ms, 1000)
     with open_container(source, generate_times=True) as container:
         video = video_stream(container, stream_info.stream_index)
-        audio = [s for s in container.streams.audio if s.codec_context is not None]
-        copies = {s.index: _add_copy(target, s, keep_codec_tags=keep_codec_tags) for s in (video, *audio)}
+        copies = {video.index: _add_copy(target, video, keep_codec_tags=keep_codec_tags)}
+        others = [s for s in (*container.streams.audio, *container.streams.subtitles) if s.codec_context]
+        for stream in others:
+            with (
+                suppress(ValueError) if stream.type == "subtitle" else nullcontext()
+            ):  # not in every container
+                copies[stream.index] = _add_copy(target, stream, keep_codec_tags=keep_codec_tags)
+        others = [stream for stream in others if stream.index in copies]
         copy_start_timecode(stream_info.video.clock, _ms_after(first_s, key_s), copies[video.index])
         copy_container_tags(container, target)
         copy_chapters(container, target, key_s, end_s)
         if seek_s is not None:
-            seek_video(container, video, seek_s)
-        for packet in with_dts(_select_packets(container, video, audio, key_s, end_s)):
+            early_s = _LONG_SUBTITLE_S if any(s.type == "subtitle" for s in others) else 0
+            seek_video(container, video, seek_s - early_s)
+        for packet in with_dts(_select_packets(container, video, others, key_s, end_s)):
             offset = round(key_s / Fraction(packet.time_base))
             packet.pts = display_time(packet) - offset
             packet.dts = decode_time(packet) - offset
@@ -200,12 +208,16 @@ def with_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
 
 
 def _select_packets(
-    container: InputContainer, video: VideoStream, audio: list[AudioStream], key_s: Fraction, end_s: Fraction
+    container: InputContainer,
+    video: VideoStream,
+    others: Sequence[Stream],
+    key_s: Fraction,
+    end_s: Fraction,
 ) -> Iterator[Packet]:
     """The packets from the key frame at `key_s` on that are needed to display everything before `end_s`."""
-    has_begun, open_streams = False, {s.index for s in (video, *audio)}
+    has_begun, open_streams = False, {s.index for s in (video, *others)}
     behind_end: list[Packet] = []  # displayed after the end; needed if an earlier picture depends on them
-    for packet in container.demux([video, *audio]):
+    for packet in container.demux([video, *others]):
         if packet.size == 0 or (packet.pts is None and packet.dts is None) or not packet.time_base:
             continue
         time_base = Fraction(packet.time_base)
@@ -225,8 +237,22 @@ def _select_packets(
                 yield from behind_end
                 behind_end.clear()
             continue
+        if packet.stream.type == "subtitle":
+            _shorten(packet, key_s, end_s)
+            display_s = display_time(packet) * time_base
         if key_s <= display_s < end_s:
             yield packet
+
+
+def _shorten(packet: Packet, start_s: Fraction, end_s: Fraction) -> None:
+    """Let a subtitle that is displayed at `start_s` begin there, and end at `end_s` at the latest."""
+    if not packet.duration:
+        return
+    time_base, first = Fraction(packet.time_base), display_time(packet)
+    last = min(first + packet.duration, int(end_s / time_base))
+    if (start := math.ceil(start_s / time_base)) < last:
+        packet.pts = packet.dts = max(first, start)
+        packet.duration = last - packet.pts
 
 
 class _KeyFrame(NamedTuple):
