@@ -149,6 +149,21 @@ def test_what_was_rejected_since_is_no_example(annotated: Library, base: Checkpo
     assert len(examples_from_annotations(annotated, base).clips) == 9
 
 
+def test_what_was_said_of_a_video_and_its_rewritten_copy_is_one_example(
+    annotated: Library, base: Checkpoint, tmp_path: Path
+) -> None:
+    """Of the two files of one video, none may be trained on while the other is measured on."""
+    files = [see(annotated, base, tmp_path / "v", number, {3: DIVE}) for number in (90, 91)]
+    annotated.connection.execute("UPDATE contents SET packets_key = 'same' WHERE id IN (?, ?)", files)
+    for content in files:
+        annotation_log.add(annotated, content, "dive", 3000, 4000)
+    annotation_log.add(annotated, files[1], "dive", 6000, 7000)
+    clips = examples_from_annotations(annotated, base).clips
+    assert len(clips) == 8 + 2 and len({clip.source for clip in clips}) == 8 + 1
+    annotation_log.record_verdict(annotated, files[0], "dive", "rejected", 3000, 7000)
+    assert len(examples_from_annotations(annotated, base).clips) == 8
+
+
 def test_words_on_what_was_not_seen_are_counted_and_left_out(
     annotated: Library, base: Checkpoint, tmp_path: Path
 ) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
-from vtag.engine.library.annotations.annotation_log import Annotation, list_annotations
+from vtag.engine.library.annotations.annotation_log import Annotation
 from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
+from vtag.engine.library.annotations.by_video import annotations_by_video
 from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import find_video
 from vtag.engine.library.ranges import COVERED_SHARE
@@ -38,14 +38,11 @@ class AnnotationExamples:
 
 def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationExamples:
     """The annotations of a library as examples, with the stored features of `base`'s backbone; decodes nothing."""
-    by_content: dict[str, list[Annotation]] = defaultdict(list)
-    for annotation in list_annotations(library.connection):
-        by_content[annotation.content].append(annotation)
     clips: list[LabelledClip] = []
     features, rejected = FeatureCollector(), FeatureCollector()
     unscanned = 0
-    for number, (key, content_annotations) in enumerate(sorted(by_content.items())):
-        observation = observations.densest(library.observations, key, base.spec.backbone_hash)
+    for number, (keys, content_annotations) in enumerate(annotations_by_video(library.connection)):
+        observation = _densest_observation(library, keys, base.spec.backbone_hash)
         if observation is None:
             unscanned += len(content_annotations)
             continue
@@ -57,7 +54,7 @@ def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationE
                 annotation, content_annotations, windows
             ):
                 features.add(observation.features[covered], windows[covered], len(clips))
-                clips.append(_labelled_clip(library, annotation))
+                clips.append(_labelled_clip(library, annotation, source=keys[0]))
                 is_positive |= covered
         for annotation in content_annotations:
             if annotation.verdict == "rejected":
@@ -70,6 +67,14 @@ def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationE
         )
     dim = base.spec.sizes.feature_dim
     return AnnotationExamples(tuple(clips), features.build(dim), rejected.build(dim), tuple(remarks))
+
+
+def _densest_observation(
+    library: Library, keys: Iterable[str], backbone_hash: str
+) -> observations.Observation | None:
+    """That of the first of several contents that show the same, and that a scan with this backbone has seen."""
+    found = (observations.densest(library.observations, key, backbone_hash) for key in keys)
+    return next((observation for observation in found if observation is not None), None)
 
 
 def _covered_windows(annotation: Annotation, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -104,8 +109,8 @@ def _is_rejected_later(
     return verdict_for_range(*range_of(annotation), ranges) == "rejected"
 
 
-def _labelled_clip(library: Library, annotation: Annotation) -> LabelledClip:
+def _labelled_clip(library: Library, annotation: Annotation, source: str) -> LabelledClip:
     content = find_content(library, annotation.content)
     video = find_video(library.connection, content.id) if content else None
     path = Path(os.fsdecode(video.path)) if video and video.path else Path(annotation.content)
-    return LabelledClip(path, annotation.label, annotation.content, span_ms=annotation.range_ms)
+    return LabelledClip(path, annotation.label, source, span_ms=annotation.range_ms)
