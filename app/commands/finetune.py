@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 
 from vtag.app.console import complain, out_console, put_json, say
 from vtag.app.options import Db, Json
+from vtag.app.tag_lines import known_sentence, preview_sentence
 from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
@@ -132,14 +134,20 @@ def finetune(
             raise typer.Exit(130) from None
         name = display_path(out) if out else folder.name
         preview_rows = preview_model(library, load_model(folder)) if preview else []
+        sentences = _preview_sentences(library, folder, result) if preview and not json else []
     if json:
         put_json(_as_json(result, preview_rows if preview else None))
         return
     _print_result(result)
     if preview:
-        _print_preview(preview_rows)
+        _print_preview(preview_rows, sentences)
     if network is None and base != _NONE:
         say(f"`vtag retag --model {name}` finds them in all that was scanned and will be, and opens no video")
+        label, row = next(iter(result.labels.items()))
+        say(
+            f"to move a line after that: `vtag labels set {shlex.quote(label)} --threshold "
+            f"{row.threshold:.2f}`, lower to find more, higher to be surer"
+        )
     else:
         say(f"`vtag scan PATHS --model {name}` looks at videos with the new network")
 
@@ -219,7 +227,7 @@ def _draw(steps: Generator[FinetuneEvent, None, None]) -> FinetuneResult:
 def _print_result(result: FinetuneResult) -> None:
     from rich.table import Table
 
-    table = Table("label", "clips", "sources", "found", "right", "threshold", box=None, pad_edge=False)
+    table = Table("label", "clips", "sources", "found", "right", "line", box=None, pad_edge=False)
     for label, row in result.labels.items():
         table.add_row(
             printable(label),
@@ -230,18 +238,37 @@ def _print_result(result: FinetuneResult) -> None:
             f"{row.threshold:.2f}",
         )
     out_console().print(table)
+    for label, row in result.labels.items():
+        say(known_sentence(printable(label), row.threshold, row.yes, row.no))
     for remark in result.remarks:
         say(f"note: {printable(remark)}")
     if result.accuracy is not None:
         say(f"right on {_percent(result.accuracy)} of clips whose source it had not seen")
     if result.false_per_hour is not None:
+        hours = result.negative_hours
         say(
-            f"{result.false_per_hour:.1f} false moments an hour, in {result.negative_hours:.1f} hours of the library "
-            "that carry none of the labels"
+            f"{result.false_per_hour:.1f} moments an hour from the lines on in {hours:.1f} hours of the library that "
+            "nobody gave a label; they are false unless it shows one there"
         )
 
 
-def _print_preview(preview_rows: list[PreviewRow]) -> None:
+def _preview_sentences(library: Library, folder: Path, result: FinetuneResult) -> list[str]:
+    """What each tag would find in the library with its line."""
+    from vtag.engine.library.analysis.tag_preview import preview_tag, score_tag
+    from vtag.engine.library.page_queries import label_annotations
+
+    sentences = []
+    for label, row in result.labels.items():
+        scores = score_tag(library, folder, label)
+        judged = label_annotations(library.connection, label)
+        preview = preview_tag(scores, scores.line, judged, 1, known=(row.yes, row.no))
+        sentences.append(preview_sentence(printable(label), preview.line))
+    return sentences
+
+
+def _print_preview(preview_rows: list[PreviewRow], sentences: list[str]) -> None:
+    for sentence in sentences:
+        say(sentence)
     for path, label, moments, score in preview_rows[:_MAX_PREVIEWED]:
         say(f"{score:.2f}  {printable(label)}  {pluralize(moments, 'moment')}  {printable(path)}")
     if len(preview_rows) > _MAX_PREVIEWED:

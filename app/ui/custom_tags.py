@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from vtag.app.tag_lines import preview_sentence
 from vtag.app.ui.html_moments import VideoRange, gallery, range_card
 from vtag.app.ui.html_parts import note, section
 from vtag.app.ui.html_teach import metrics_table, tag_chips, tag_form
 from vtag.app.ui.subprocess_command import run_for_json
+from vtag.app.ui.training_control import read_metrics
 from vtag.engine.errors import QueryError, VtagError
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.library import page_queries
-from vtag.engine.library.analysis.head_preview import PreviewMoment, preview_label
+from vtag.engine.library.analysis.tag_preview import TagMoment, TagPreview, preview_tag, score_tag
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
 from vtag.engine.library.annotations.validation import resolve_label
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.maintenance.forget import forget_model
+from vtag.engine.library.search.labels import set_label_threshold
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
 from vtag.engine.models.registry import is_installed, remove_model
@@ -29,7 +32,27 @@ from vtag.engine.text import display_path
 MODEL_NAME = "my-tags"  # one model for all tags of a person, so that it learns to distinguish them
 _PREVIEW_FOLDER = "trial"  # in the library's cache: the head of the latest preview
 _MAX_RANGES = 24
+_SAME_LINE = 5e-4  # the slider's step is 0.001
 _TRAINING_TIMEOUT_S = 600.0
+
+
+class Trial(NamedTuple):
+    """What the head of the latest preview finds of a tag, from its line on and below it."""
+
+    line: float
+    preset: float  # the line that the head came with
+    above: list[VideoRange]
+    below: list[VideoRange]
+
+
+def show_trial(library: Path, tag: str, trial: Trial | None) -> str:
+    """The moments from the line on, then those below it, with the buttons Yes and No."""
+    if trial is None:
+        return ""
+    above = f"From {trial.line:.2f} on it is {tag.strip()}"
+    return show_choices(library, tag, trial.above, above) + show_choices(
+        library, tag, trial.below, "Below the line, best first"
+    )
 
 
 def show_examples(library: Path, tag: str) -> str:
@@ -105,34 +128,71 @@ def record_example(
     return ""
 
 
-def preview_tag(library: Path, tag: str) -> tuple[list[VideoRange], str]:
-    """Train a head on all annotations in a child process; returns the moments it finds, and its metrics."""
+def try_tag(library: Path, tag: str) -> tuple[Trial | None, str]:
+    """Train a head on all annotations in a child process; returns what it finds of a tag, and a message."""
     tag = tag.strip()
     if not tag:
-        return [], note("Name the tag first.", is_error=True)
-    folder = library.parent / "cache" / _PREVIEW_FOLDER
+        return None, note("Name the tag first.", is_error=True)
     try:
-        metrics = _train_head(library, folder)
-        with Library.open(library) as writer:
-            label = resolve_label(writer, tag)
-            moments = preview_label(writer, folder, label, _MAX_RANGES)
+        metrics = _train_head(library, _trial_folder(library))
+        trial, preview = _preview(library, tag, metrics, None)
     except VtagError as error:
-        return [], note(str(error), is_error=True)
+        return None, note(str(error), is_error=True)
     except ValueError:  # the head has no such label
         reason = f"{tag} has no example that the library's model has seen: say Yes to some moments first"
-        return [], note(reason, is_error=True)
-    ranges = [VideoRange(m.content_id, m.display, m.start_ms, m.end_ms, _caption(m)) for m in moments]
-    number = sum(moment.is_sure for moment in moments)
-    count = f"{number} {'moment' if number == 1 else 'moments'}"
-    summary = f"It would find {count} of {tag}" if number else f"It would not find any {tag} yet"
-    advice = "the best are below. Say Yes or No, try again, then keep it."
-    return ranges, note(f"{summary}; {advice}") + metrics_table(metrics)
+        return None, note(reason, is_error=True)
+    advice = "Say Yes or No below, or move the line; try again, then keep it."
+    return trial, note(f"{preview_sentence(tag, preview.line)} {advice}") + metrics_table(metrics)
 
 
-def save_model(library: Path, queue: JobQueue) -> str:
-    """Save all tags of the person as one model, and queue the job that finds their moments in the library."""
+def move_line(library: Path, tag: str, line: float, trial: Trial | None) -> tuple[Trial | None, str]:
+    """What the head of the latest preview finds with another line; nothing is trained."""
+    tag = tag.strip()
+    if trial is None or not tag:
+        return trial, note("Try the tag first: then its line can be moved.")
+    try:
+        metrics = read_metrics(_trial_folder(library))
+        moved, preview = _preview(library, tag, metrics, line)
+    except (VtagError, ValueError):
+        return trial, note(f"The latest preview was of another tag: try {tag} again.", is_error=True)
+    return moved, note(preview_sentence(tag, preview.line))
+
+
+def _preview(
+    library: Path, tag: str, metrics: Mapping[str, Any], line: float | None
+) -> tuple[Trial, TagPreview]:
+    """The preview of the trial's head. Raises VtagError, and ValueError if the head lacks the tag."""
+    with Library.open(library) as writer:
+        label = resolve_label(writer, tag)
+        scores = score_tag(writer, _trial_folder(library), label)
+        judged = page_queries.label_annotations(writer.connection, label)
+    row = metrics.get("labels", {}).get(label, {})
+    known = (row.get("yes", ()), row.get("no", ()))
+    preview = preview_tag(scores, scores.line if line is None else line, judged, _MAX_RANGES, known=known)
+    ranges = [
+        [VideoRange(m.content_id, m.display, m.start_ms, m.end_ms, _caption(m)) for m in moments]
+        for moments in (preview.above, preview.below)
+    ]
+    return Trial(preview.line.line, scores.preset, *ranges), preview
+
+
+def _trial_folder(library: Path) -> Path:
+    return library.parent / "cache" / _PREVIEW_FOLDER
+
+
+def save_model(library: Path, queue: JobQueue, tag: str = "", trial: Trial | None = None) -> str:
+    """Save all tags of the person as one model, and queue the job that finds their moments in the library.
+
+    If the line of the tag was moved in its trial, the library keeps it.
+    """
     try:
         metrics = _train_head(library, models_dir() / MODEL_NAME)
+        if trial is not None:
+            is_moved = abs(trial.line - trial.preset) > _SAME_LINE
+            with Library.open(library) as writer:
+                set_label_threshold(
+                    writer, resolve_label(writer, tag.strip()), trial.line if is_moved else None
+                )
         queue.submit("retag", "all scanned videos", ["retag", "--db", str(library), "--model", MODEL_NAME])
     except VtagError as error:
         return note(str(error), is_error=True)
@@ -183,5 +243,6 @@ def _train_head(library: Path, folder: Path) -> dict[str, Any]:
     return run_for_json(command, timeout_s=_TRAINING_TIMEOUT_S, timeout_message=timeout_message)
 
 
-def _caption(moment: PreviewMoment) -> str:
-    return f"{moment.score:.2f}" if moment.is_sure else f"{moment.score:.2f}, too low"
+def _caption(moment: TagMoment) -> str:
+    words = {"confirmed": ", confirmed", "rejected": ", rejected"}
+    return f"{moment.score:.2f}{words.get(moment.verdict or '', '')}"

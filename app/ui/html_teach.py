@@ -43,7 +43,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> str:
         )
         for label, values in metrics.get("labels", {}).items()
     ]
-    columns = ("Tag", "Examples", "Videos", "Recall", "Precision", "Threshold")
+    columns = ("Tag", "Examples", "Videos", "Recall", "Precision", "Line")
     false_alarms = ""
     false_per_hour = metrics.get("false_per_hour", metrics.get("false_moments_per_hour"))
     if false_per_hour is not None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from vtag.app.ui import custom_tags, training_control
+from vtag.app.ui.custom_tags import Trial
 from vtag.app.ui.gradio_events import (
     connect,
     parse_integer,
@@ -22,6 +23,7 @@ from vtag.engine.jobs.job_queue import JobQueue
 
 # serial groups: what is shown at once, what takes seconds, and the training's progress
 _EXAMPLES, _TEACHING, _TRAINING = "examples", "teaching", "training"
+_LINE_STEP = 0.001
 _PARTS = [  # caption, and value of `vtag finetune --train`
     ("the tags alone", training_control.HEAD_ONLY),
     ("the network's last stage, too", "stages=1"),
@@ -44,6 +46,7 @@ class _TagFields(NamedTuple):
     find: gr.Button
     preview: gr.Button
     keep: gr.Button
+    line: gr.Slider
 
 
 class _FolderFields(NamedTuple):
@@ -62,7 +65,7 @@ class _TeachViews(NamedTuple):
 
 
 class _Ranges(NamedTuple):
-    """State of one page: the time ranges of the latest preview, and those to choose from."""
+    """State of one page: the latest preview, and the time ranges to choose from."""
 
     preview: gr.State
     choices: gr.State
@@ -70,7 +73,7 @@ class _Ranges(NamedTuple):
 
 def build(library: Path, queue: JobQueue, tab: gr.Tab) -> TeachComponents:
     """Lay out the tab and connect its events."""
-    ranges = _Ranges(gr.State([]), gr.State([]))
+    ranges = _Ranges(gr.State(None), gr.State([]))
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             tag_fields = _add_tag_fields()
@@ -107,7 +110,17 @@ def _add_tag_fields() -> _TagFields:
         find = gr.Button("Find", min_width=80)
         preview = gr.Button("Try it", variant="primary", min_width=80)
         keep = gr.Button("Keep it", min_width=80)
-    return _TagFields(tag, query, find, preview, keep)
+    line = gr.Slider(
+        0.001,
+        0.999,
+        value=0.5,
+        step=_LINE_STEP,
+        label="From here on it is this tag",
+        info="Lower finds more, higher is surer.",
+        elem_id="vtag-teach-line",
+        visible=False,
+    )
+    return _TagFields(tag, query, find, preview, keep, line)
 
 
 def _add_folder_fields() -> _FolderFields:
@@ -137,11 +150,11 @@ def _add_folder_fields() -> _FolderFields:
 
 
 def _show_cards(
-    library: Path, tag: str, preview: list[VideoRange], choices: list[VideoRange]
+    library: Path, tag: str, preview: Trial | None, choices: list[VideoRange]
 ) -> tuple[str, str, str]:
     """The cards in the order of TeachComponents."""
     return (
-        custom_tags.show_choices(library, tag, preview, "It would find"),
+        custom_tags.show_trial(library, tag, preview),
         custom_tags.show_examples(library, tag),
         custom_tags.show_choices(library, tag, choices, "Which of these show it?"),
     )
@@ -150,12 +163,12 @@ def _show_cards(
 def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views: _TeachViews) -> None:
     """Search for candidates, say Yes or No to them, and switch to another tag."""
 
-    def find(tag: str, query: str, preview: list[VideoRange]) -> tuple[object, ...]:
+    def find(tag: str, query: str, preview: Trial | None) -> tuple[object, ...]:
         choices, message = custom_tags.find_candidates(library, query)
         return message, choices, *_show_cards(library, tag, preview, choices)
 
     def record(
-        event: gr.EventData, tag: str, preview: list[VideoRange], choices: list[VideoRange]
+        event: gr.EventData, tag: str, preview: Trial | None, choices: list[VideoRange]
     ) -> tuple[str, ...]:
         data = event._data or {}
         content, start_ms = parse_integer(data.get("content")), parse_integer(data.get("at"))
@@ -166,7 +179,7 @@ def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views:
 
     def switch(event: gr.EventData) -> tuple[object, ...]:
         tag = str(event.tag)
-        return tag, [], [], *_show_cards(library, tag, [], [])
+        return tag, None, [], gr.Slider(visible=False), *_show_cards(library, tag, None, [])
 
     cards = views.cards
     for event in (fields.query.submit, fields.find.click):
@@ -179,7 +192,7 @@ def _connect_examples(library: Path, fields: _TagFields, ranges: _Ranges, views:
     for component in cards:
         for event in (component.yes, component.no):
             connect(event, record, [fields.tag, *ranges], [views.message, *cards], serial_group=_EXAMPLES)
-    outputs = [fields.tag, *ranges, *cards]
+    outputs = [fields.tag, *ranges, fields.line, *cards]
     connect(cards.examples.teach, switch, None, outputs, serial_group=_EXAMPLES)
 
 
@@ -189,8 +202,12 @@ def _connect_teaching(
     """Preview, keep, rename and remove a tag. Each trains a head, which takes seconds."""
 
     def preview(tag: str) -> tuple[object, ...]:
-        preview_ranges, message = custom_tags.preview_tag(library, tag)
-        return message, preview_ranges
+        trial, message = custom_tags.try_tag(library, tag)
+        return message, trial, _show_line(trial)
+
+    def move(tag: str, line: float, trial: Trial | None) -> tuple[object, ...]:
+        moved, message = custom_tags.move_line(library, tag, line, trial)
+        return message, moved
 
     def rename(event: gr.EventData) -> tuple[str, str]:
         tag, name = str(event.tag), str(event.name).strip()
@@ -205,15 +222,24 @@ def _connect_teaching(
     show_immediately(fields.preview.click, message, "Trying: this takes a few seconds.")
     show_immediately(fields.keep.click, message, "Keeping: this takes a few seconds.")
     for event, function, inputs, output in (
-        (fields.preview.click, preview, fields.tag, ranges.preview),
-        (examples.retitle, rename, None, fields.tag),
-        (examples.drop, remove, None, fields.tag),
+        (fields.preview.click, preview, fields.tag, [ranges.preview, fields.line]),
+        (fields.line.release, move, [fields.tag, fields.line, ranges.preview], [ranges.preview]),
+        (examples.retitle, rename, None, [fields.tag]),
+        (examples.drop, remove, None, [fields.tag]),
     ):
-        request = connect(event, function, inputs, [message, output], is_slow=True, serial_group=_TEACHING)
+        request = connect(event, function, inputs, [message, *output], is_slow=True, serial_group=_TEACHING)
         show_cards = partial(_show_cards, library)
         connect(request.then, show_cards, [fields.tag, *ranges], list(views.cards), serial_group=_EXAMPLES)
     keep = partial(custom_tags.save_model, library, queue)
-    connect(fields.keep.click, keep, None, message, is_slow=True, serial_group=_TEACHING)
+    inputs = [fields.tag, ranges.preview]
+    connect(fields.keep.click, keep, inputs, message, is_slow=True, serial_group=_TEACHING)
+
+
+def _show_line(trial: Trial | None) -> gr.Slider:
+    """The slider at the line of a preview; hidden without one."""
+    if trial is None:
+        return gr.Slider(visible=False)
+    return gr.Slider(value=round(trial.line, 3), visible=True)
 
 
 def _connect_folder_training(

@@ -128,13 +128,13 @@ def show_reports() -> str:
     """The metrics of the installed models that were trained here, with confusion matrices and curves."""
     reports = ""
     for model in installed_models():
-        metrics = _read_metrics(model.folder)
+        metrics = read_metrics(model.folder)
         if metrics:
             reports += model_report(model.name, metrics, _read_history(model.folder))
     return section("Trained models", reports) if reports else ""
 
 
-def _read_metrics(folder: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> dict[str, Any]:
     """The metrics in a model's folder; empty if there are none for each label."""
     try:
         metrics = json.loads((folder / SPEC_FILE).read_text(encoding="utf-8")).get("metrics", {})

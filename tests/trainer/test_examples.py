@@ -12,8 +12,11 @@ from helpers.small_model import make_model
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.analysis.head_preview import preview_model
+from vtag.engine.library.analysis.tag_preview import preview_tag, score_tag
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
+from vtag.engine.library.page_queries import label_annotations
+from vtag.engine.library.search.labels import set_label_threshold
 from vtag.engine.library.store import observations
 from vtag.engine.models.registry import load_model
 from vtag.trainer.data.dataset import Dataset, DatasetError
@@ -135,6 +138,49 @@ def test_what_was_rejected_is_unlearned(annotated: Library, base: Checkpoint, tm
     examples = examples_from_annotations(annotated, base)
     assert examples.rejected.windows.tolist() == [[3000, 4000]]
     assert score[0] > 0.5 > 2 * score[1]
+
+
+@pytest.mark.parametrize("tags", [1, 3])
+def test_what_is_unlike_all_examples_is_not_sure(
+    library: Library, base: Checkpoint, tmp_path: Path, tags: int
+) -> None:
+    """A library that holds the examples alone; then videos of other directions come."""
+    for tag in range(tags):
+        for number in range(5):
+            content = see(library, base, tmp_path / "v", 100 * tag + number, dict.fromkeys(range(10), tag))
+            annotation_log.add(library, content, f"tag {tag}")
+    taught = teach(library, base, tmp_path / "model")
+    assert any("no other footage" in remark for remark in taught.remarks)
+    assert all(row.threshold >= 0.5 and min(row.yes) > row.threshold for row in taught.labels.values())
+    for direction in range(tags, base.spec.sizes.feature_dim):
+        see(library, base, tmp_path / "v", 1000 + direction, dict.fromkeys(range(10), direction))
+    see(library, base, tmp_path / "v", 2000, dict.fromkeys(range(10), 0))
+    rows = preview_model(library, _with_head(base, tmp_path / "model"))
+    new = {row.display for row in rows if int(Path(row.display).stem) >= 1000}
+    assert {Path(display).name for display in new} == {"2000.mp4"}
+
+
+def test_a_tag_is_previewed_with_its_line_which_can_be_moved(
+    annotated: Library, base: Checkpoint, tmp_path: Path
+) -> None:
+    content = see(annotated, base, tmp_path / "v", 90, {3: DIVE})
+    annotation_log.record_verdict(annotated, content, "dive", "rejected", 3000, 4000)
+    row = teach(annotated, base, tmp_path / "model").labels["dive"]
+    assert len(row.yes) == 4 and len(row.no) == 5  # four jumps, and what was rejected
+    scores = score_tag(annotated, tmp_path / "model", "dive")
+    judged = label_annotations(annotated.connection, "dive")
+    assert scores.line == scores.preset == row.threshold
+    preview = preview_tag(scores, 0.001, judged, 100, known=(row.yes, row.no))
+    assert {Path(moment.display).name for moment in preview.above} >= {f"{n}.mp4" for n in (0, 1, 2, 3, 20)}
+    assert content not in {moment.content_id for moment in preview.above}  # rejected, wherever the line is
+    assert preview.line.found == len(preview.above) and preview.line.confirmed == 4
+    strict = preview_tag(scores, 0.9999, judged, 100, known=(row.yes, row.no))
+    assert {Path(moment.display).name for moment in strict.above} == {f"{n}.mp4" for n in range(4)}
+    assert "20.mp4" in {Path(moment.display).name for moment in strict.below}
+    below = [moment.score for moment in strict.below if moment.verdict is None]
+    assert below == sorted(below, reverse=True) and strict.line.below == below[0]
+    set_label_threshold(annotated, "dive", 0.4)
+    assert score_tag(annotated, tmp_path / "model", "dive").line == 0.4
 
 
 def test_what_was_rejected_since_is_no_example(annotated: Library, base: Checkpoint, tmp_path: Path) -> None:

@@ -81,16 +81,19 @@ def test_the_clips_are_decoded_once_in_their_life(scanned: Run, material: Path) 
     assert json.loads(again.stdout) == json.loads(second.stdout)
 
 
-def test_one_label_is_enough_where_a_library_has_other_things(
+def test_one_label_is_enough_and_is_humble_without_other_footage(
     scanned: Run, vtag: Run, material: Path, tmp_path: Path
 ) -> None:
     make_clips(tmp_path / "one" / "red", "red", 3, first=80)
     assert scanned("finetune", tmp_path / "one", "-o", tmp_path / "model").returncode == 0
     alone = vtag(
-        "finetune", tmp_path / "one", "--base", material / "base", "--db", tmp_path / "new" / "library.db"
+        *("finetune", tmp_path / "one", "--base", material / "base", "-o", tmp_path / "alone"),
+        *("--json", "--db", tmp_path / "new" / "library.db"),
     )
-    assert alone.returncode == 1
-    assert "footage that does not show it" in alone.stderr.splitlines()[-1]
+    assert alone.returncode == 0
+    taught = json.loads(alone.stdout)
+    assert "holds no other footage" in taught["remarks"][0]
+    assert taught["labels"]["red"]["threshold"] >= 0.5
 
 
 def test_what_is_wrong_with_clips_is_said_and_the_rest_goes_on(

@@ -10,14 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.library.analysis.segments import Hysteresis, find_segments
+from vtag.engine.library.analysis.tag_line import LIKELY, choose_line
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.trainer.data.features import Features
 from vtag.trainer.evaluation.calibrate import calibrate_threshold
 
-_DEFAULT_THRESHOLD = 0.5
-_OTHER_LABELS_QUANTILE = (
-    0.98  # without other footage, this share of the other labels' windows stays below a threshold
+_FOOTAGE_QUANTILE = (
+    0.98  # the level of other footage: up to 2 % of its windows may show the label unknown to anybody
 )
+_LITTLE_FOOTAGE_HOURS = 0.1  # with less, and nothing rejected, a line is at least LIKELY
+_MUCH_FOOTAGE_HOURS = (
+    1.0  # with less, a few unknown moments of a label are too large a share to tell what is quiet
+)
+_MAX_KNOWN_SCORES = 200  # of a label, that are kept
 _NEVER = 2.0  # a threshold that no probability reaches
 
 Scores = NDArray[np.float64]
@@ -25,13 +30,19 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Metrics of one label on clips from unseen sources; None if there were too few sources."""
+    """Metrics of one label on clips from unseen sources; None if there were too few sources.
+
+    `threshold` is the label's line. `yes` and `no` are the head's scores for what shows the label and for what does
+    not, best first. The line lies between them.
+    """
 
     clips: int
     sources: int
     threshold: float
     precision: float | None
     recall: float | None
+    yes: tuple[float, ...] = ()
+    no: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class ClipScores:
         is_unseen: whether the scores of a clip come from a head that was not trained on its source [N].
         owner: the clip of each window [W].
         scores: [W, K or more].
+        final_scores: [W, K or more] of the final head, if it is another.
     """
 
     labels: Sequence[str]
@@ -80,28 +92,50 @@ class ClipScores:
     is_unseen: NDArray[np.bool_]
     owner: NDArray[np.int64]
     scores: Scores
+    final_scores: Scores | None = None
+
+
+@dataclass(frozen=True)
+class RejectedScores:
+    """The label of each rejected range, and each range's highest probabilities [R, K or more] by the final head."""
+
+    labels: tuple[str, ...]
+    scores: Scores
 
 
 def measure_head(
-    clips: ClipScores, negatives: Features, negative_scores: Scores, *, per_hour: float
+    clips: ClipScores,
+    negatives: Features,
+    negative_scores: Scores,
+    *,
+    per_hour: float,
+    rejected: RejectedScores | None = None,
 ) -> HeadMetrics:
-    """Choose a head's thresholds and measure it.
+    """Choose the line of each label, and measure the head with it.
 
     Args:
         clips: scores of the labelled clips.
         negatives: windows of footage without the labels.
         negative_scores: probabilities [M, K or more] of `negatives`.
         per_hour: the accepted number of false moments an hour, of all labels together.
+        rejected: what a person said is not of a label.
     """
     count = len(clips.labels)
-    hours = negatives.hours
+    highest, mean = _pool_windows(clips, clips.scores)
+    final = highest if clips.final_scores is None else _pool_windows(clips, clips.final_scores)[0]
+    known = [_known_scores(k, clips, final, rejected) for k in range(count)]
+    is_rejected = [rejected is not None and label in rejected.labels for label in clips.labels]
     thresholds = np.array(
-        [_choose_threshold(k, clips, negative_scores, hours, per_hour / count) for k in range(count)]
+        [
+            _choose_threshold(
+                known[k], negative_scores[:, k], negatives.hours, per_hour / count, is_rejected[k]
+            )
+            for k in range(count)
+        ]
     )
-    highest, mean = _pool_windows(clips)
     is_tagged = highest >= thresholds
     metrics = {
-        label: _label_metrics(k, clips, is_tagged[:, k], float(thresholds[k]))
+        label: _label_metrics(k, clips, is_tagged[:, k], float(thresholds[k]), known[k])
         for k, label in enumerate(clips.labels)
     }
     truth, predictions, is_unseen = clips.truth, mean.argmax(1), clips.is_unseen
@@ -111,7 +145,23 @@ def measure_head(
     return HeadMetrics(metrics, accuracy, _false_per_hour(negatives, negative_scores, thresholds), confusion)
 
 
-def _label_metrics(k: int, clips: ClipScores, is_tagged: NDArray[np.bool_], threshold: float) -> LabelMetrics:
+_KnownScores = tuple[list[float], list[float]]  # of what shows a label, and of what does not, best first
+
+
+def _known_scores(
+    k: int, clips: ClipScores, highest: Scores, rejected: RejectedScores | None
+) -> _KnownScores:
+    """Scores of label `k` for its own clips, and for those of other labels and what was rejected."""
+    no = highest[clips.truth != k, k].tolist()
+    if rejected is not None:
+        is_own = [label == clips.labels[k] for label in rejected.labels]
+        no += rejected.scores[is_own, k].tolist()
+    return sorted(highest[clips.truth == k, k].tolist(), reverse=True), sorted(no, reverse=True)
+
+
+def _label_metrics(
+    k: int, clips: ClipScores, is_tagged: NDArray[np.bool_], threshold: float, known: _KnownScores
+) -> LabelMetrics:
     """Metrics of label `k`, if the clips of `is_tagged` [N] exceed its threshold."""
     is_label = clips.truth == k
     right = int((is_tagged & is_label & clips.is_unseen).sum())
@@ -122,32 +172,37 @@ def _label_metrics(k: int, clips: ClipScores, is_tagged: NDArray[np.bool_], thre
         threshold=round(threshold, 4),
         precision=right / tagged if measured and tagged else None,
         recall=right / measured if measured else None,
+        yes=tuple(round(score, 4) for score in known[0][:_MAX_KNOWN_SCORES]),
+        no=tuple(round(score, 4) for score in known[1][:_MAX_KNOWN_SCORES]),
     )
 
 
-def _pool_windows(clips: ClipScores) -> tuple[Scores, Scores]:
-    """The highest and the mean probability over the windows of each clip, [N, K] each."""
+def _pool_windows(clips: ClipScores, scores: Scores) -> tuple[Scores, Scores]:
+    """The highest and the mean of `scores` [W, K or more] over the windows of each clip, [N, K] each."""
     shape = (len(clips.truth), len(clips.labels))
     highest, mean = np.zeros(shape), np.zeros(shape)
     for clip in np.unique(clips.owner):
-        windows = clips.scores[clips.owner == clip][:, : len(clips.labels)]
+        windows = scores[clips.owner == clip][:, : len(clips.labels)]
         highest[clip], mean[clip] = windows.max(0), windows.mean(0)
     return highest, mean
 
 
 def _choose_threshold(
-    k: int, clips: ClipScores, negative_scores: Scores, hours: float, per_hour: float
+    known: _KnownScores, footage: Scores, hours: float, per_hour: float, is_rejected: bool
 ) -> float:
-    """The threshold of label `k`, from footage without the labels if there is any, else from other labels' clips."""
-    if len(negative_scores):
-        return calibrate_threshold(negative_scores[:, k], hours, per_hour)
-    is_other = clips.truth[clips.owner] != k
-    other_scores = clips.scores[is_other & clips.is_unseen[clips.owner], k]
-    if not len(other_scores):
-        other_scores = clips.scores[is_other, k]
-    if not len(other_scores):
-        return _DEFAULT_THRESHOLD
-    return max(_DEFAULT_THRESHOLD, float(np.quantile(other_scores, _OTHER_LABELS_QUANTILE)))
+    """The line of a label between what is known to show it and what is not.
+
+    Args:
+        known: scores of what shows the label, and of what does not.
+        footage: scores [M] of footage without the label, as far as anybody knows.
+        hours: length of the footage.
+        per_hour: the accepted number of false moments an hour.
+        is_rejected: whether a person said No to anything.
+    """
+    yes, no = known
+    is_guess = hours < _LITTLE_FOOTAGE_HOURS and not is_rejected
+    quiet = calibrate_threshold(footage, hours, per_hour) if hours >= _MUCH_FOOTAGE_HOURS else 0.0
+    return choose_line(yes, no, at_least=LIKELY if is_guess else 0.0, quiet=quiet)
 
 
 def _false_per_hour(negatives: Features, scores: Scores, label_thresholds: Scores) -> float | None:

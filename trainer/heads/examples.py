@@ -33,6 +33,7 @@ class AnnotationExamples:
     clips: tuple[LabelledClip, ...]
     features: Features  # of the clips
     rejected: Features
+    rejected_labels: tuple[str, ...]  # of each owner of `rejected`
     remarks: tuple[str, ...]
 
 
@@ -40,8 +41,9 @@ def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationE
     """The annotations of a library as examples, with the stored features of `base`'s backbone; decodes nothing."""
     clips: list[LabelledClip] = []
     features, rejected = FeatureCollector(), FeatureCollector()
+    rejected_labels: list[str] = []
     unscanned = 0
-    for number, (keys, content_annotations) in enumerate(annotations_by_video(library.connection)):
+    for keys, content_annotations in annotations_by_video(library.connection):
         observation = _densest_observation(library, keys, base.spec.backbone_hash)
         if observation is None:
             unscanned += len(content_annotations)
@@ -59,14 +61,18 @@ def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationE
         for annotation in content_annotations:
             if annotation.verdict == "rejected":
                 covered = _covered_windows(annotation, windows) & ~is_positive
-                rejected.add(observation.features[covered], windows[covered], number)
+                if covered.any():
+                    rejected.add(observation.features[covered], windows[covered], len(rejected_labels))
+                    rejected_labels.append(annotation.label)
     remarks = []
     if unscanned:
         remarks.append(
             f"{unscanned} words are of videos that were not scanned with this backbone: left out (`vtag scan`)"
         )
     dim = base.spec.sizes.feature_dim
-    return AnnotationExamples(tuple(clips), features.build(dim), rejected.build(dim), tuple(remarks))
+    return AnnotationExamples(
+        tuple(clips), features.build(dim), rejected.build(dim), tuple(rejected_labels), tuple(remarks)
+    )
 
 
 def _densest_observation(

@@ -23,7 +23,13 @@ from vtag.engine.scan.events import ScanEvent
 from vtag.engine.swin.config import FINETUNED_PREFIX, NONE_OF_THESE
 from vtag.trainer.data.dataset import Dataset, DatasetError, folds
 from vtag.trainer.data.features import Features, concatenate, empty_features
-from vtag.trainer.evaluation.head_metrics import ClipScores, FinetuneResult, HeadMetrics, measure_head
+from vtag.trainer.evaluation.head_metrics import (
+    ClipScores,
+    FinetuneResult,
+    HeadMetrics,
+    RejectedScores,
+    measure_head,
+)
 from vtag.trainer.evaluation.report import (
     CONFUSION_FILE,
     CURVES_FILE,
@@ -40,7 +46,7 @@ from vtag.trainer.heads.finetune_network import (
     TrainedNetwork,
     train_network,
 )
-from vtag.trainer.heads.linear_head import FittedHead, fit_head
+from vtag.trainer.heads.linear_head import DECAYS, FittedHead, fit_head
 from vtag.trainer.heads.run_progress import RunProgress
 from vtag.trainer.heads.window_features import OwnedWindow, WindowsDone
 from vtag.trainer.loop.loop import TrainEvent, TrainingResumed
@@ -49,6 +55,9 @@ from vtag.trainer.loop.state_paths import discard_state, state_folder
 _FOLDS = 5  # of the cross-validation
 _MAX_NEGATIVES = 20_000  # windows: 60 MB of float32 with Swin-T's 768 features
 _MAX_DECODED = 1_000  # windows of other footage, if they have to be decoded
+# The examples at half their strength are "none of these", too: what has only half in common with them is not the tag.
+# docs/finetune.md has what this was measured on.
+_WEAK_COPY = 0.5
 _REJECTED_SHARE = 0.1  # rejected windows weigh at least this share of other footage: a person checked them
 _MAX_EMPHASIS = 50.0
 
@@ -80,6 +89,10 @@ class _TrainingData:
     features: Features  # of the clips
     negatives: Features
     emphasis: NDArray[np.float32]  # of each negative window
+    rejected_owner: NDArray[
+        np.int64
+    ]  # the range of each of the last negative windows, which a person rejected
+    rejected_labels: tuple[str, ...]  # of these ranges
     decodable: tuple[OwnedWindow, ...] = ()  # windows of other footage for a network, which decodes them
     remarks: list[str] = field(default_factory=list)
 
@@ -151,19 +164,22 @@ def _teach(
         raise DatasetError(_no_examples_message(from_library))
     data = yield from _collect(dataset, base.checkpoint, settings, library, annotated)
     labels = data.dataset.labels
-    if len(labels) + bool(len(data.negatives.values)) < 2:
-        raise DatasetError(
-            f"one label ({labels[0]}) needs footage that does not show it: scan other videos first "
-            "(`vtag scan FOLDER`), or add a folder with another label"
-        )
     if not len(data.negatives.values):
+        if settings.network is not None and len(labels) < 2:
+            raise DatasetError(
+                f"a network of one label ({labels[0]}) needs footage that does not show it: scan other videos first "
+                "(`vtag scan FOLDER`), or add a folder with another label"
+            )
         data.remarks.append(
-            "the library holds no footage of other things: thresholds are guesses until it does (`vtag scan FOLDER`)"
+            "the library holds no other footage, so only what is much like the clips is sure: scan some videos "
+            "(`vtag scan FOLDER`) and teach again to know more"
         )
     head, metrics = _fit_head(data, settings)
     checkpoint = _checkpoint(base.checkpoint, labels, head, metrics, folder.name)
     if settings.network is None:
         return _save_head(checkpoint, base, head, metrics, folder, data, settings)
+    if not len(data.negatives.values):
+        checkpoint = _without_background(checkpoint)  # no clip could teach it
     examples = NetworkExamples(data.dataset, data.features.windows, data.features.owner, data.decodable)
     trained = yield from train_network(
         examples,
@@ -195,12 +211,12 @@ def _collect(
         unreadable = sorted(labels - set(dataset.labels))
         remarks += [f"no clip of {label} could be read: it is left out" for label in unreadable]
     clip_keys = {content_key(os.fsencode(clip.path)) for clip in dataset.clips}
-    rejected = empty_features(base.spec.sizes.feature_dim)
+    rejected, rejected_labels = empty_features(base.spec.sizes.feature_dim), tuple[str, ...]()
     if annotated:
         features = concatenate(features, annotated.features) if dataset.clips else annotated.features
         clips = (*dataset.clips, *annotated.clips)
         dataset = Dataset(clips, tuple(sorted({clip.label for clip in clips})), dataset.remarks)
-        rejected = annotated.rejected
+        rejected, rejected_labels = annotated.rejected, annotated.rejected_labels
         remarks += annotated.remarks
     if not dataset.clips:
         raise DatasetError("none of the clips could be read")
@@ -216,7 +232,16 @@ def _collect(
     if not len(stored.values):
         stored = yield from window_features.embed_windows(decodable, base, settings.device)
     all_negatives, emphasis = _add_rejected(stored, rejected)
-    return _TrainingData(dataset, features, all_negatives, emphasis, tuple(decodable), remarks)
+    return _TrainingData(
+        dataset,
+        features,
+        all_negatives,
+        emphasis,
+        rejected.owner,
+        rejected_labels,
+        tuple(decodable),
+        remarks,
+    )
 
 
 def _add_rejected(negatives: Features, rejected: Features) -> tuple[Features, NDArray[np.float32]]:
@@ -234,27 +259,53 @@ def _fit_head(data: _TrainingData, settings: FinetuneSettings) -> tuple[FittedHe
     labels, background = dataset.labels, len(dataset.labels)
     truth = np.array([labels.index(clip.label) for clip in dataset.clips])
     sources = [clip.source for clip in dataset.clips]
+    clip_fold = folds(sources, truth.tolist(), _FOLDS, seed=settings.seed)[features.owner]
+    rng = np.random.default_rng(settings.seed)
+    footage_fold = rng.integers(0, _FOLDS, int(footage.owner.max(initial=0)) + 1)[footage.owner]
+    count = len(features.values)
+    head = fit_head(
+        np.concatenate([features.values, footage.values, _WEAK_COPY * features.values]),
+        np.concatenate([truth[features.owner], np.full(len(footage.values) + count, background)]),
+        np.concatenate([clip_fold, footage_fold, clip_fold]),
+        background + 1,
+        background=background,
+        emphasis=np.concatenate([np.ones(count, np.float32), data.emphasis, np.ones(count, np.float32)]),
+        # without other footage the folds only know the clips, and choose a head that is too sure of itself
+        decays=DECAYS if len(footage.values) else DECAYS[:1],
+    )
     source_count = {label: len({c.source for c in dataset.clips if c.label == label}) for label in labels}
     single = [label for label in labels if source_count[label] < 2]
     if single:
         data.remarks.append(
             f"{', '.join(single)}: clips of one source alone, so nothing can be said of new videos"
         )
-    clip_fold = folds(sources, truth.tolist(), _FOLDS, seed=settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    footage_fold = rng.integers(0, _FOLDS, int(footage.owner.max(initial=0)) + 1)
-    head = fit_head(
-        np.concatenate([features.values, footage.values]),
-        np.concatenate([truth[features.owner], np.full(len(footage.values), background)]),
-        np.concatenate([clip_fold[features.owner], footage_fold[footage.owner]]),
-        background + bool(len(footage.values)),
-        background=background if len(footage.values) else None,
-        emphasis=np.concatenate([np.ones(len(features.values), np.float32), data.emphasis]),
-    )
-    count = len(features.values)
     is_unseen = np.array([source_count[clip.label] >= 2 for clip in dataset.clips])
-    scores = ClipScores(labels, truth, sources, is_unseen, features.owner, head.held_out_scores[:count])
-    return head, measure_head(scores, footage, head.held_out_scores[count:], per_hour=settings.per_hour)
+    clips = ClipScores(
+        labels,
+        truth,
+        sources,
+        is_unseen,
+        features.owner,
+        head.held_out_scores[:count],
+        head.scores(features.values),
+    )
+    return head, _measure_fit(head, clips, data, settings.per_hour)
+
+
+def _measure_fit(head: FittedHead, clips: ClipScores, data: _TrainingData, per_hour: float) -> HeadMetrics:
+    """The metrics of a head on its clips, on other footage, and on what was rejected."""
+    footage, first = data.negatives.values, len(data.features.values)
+    held_out_scores = head.held_out_scores[first : first + len(footage)]
+    rejected = np.zeros((len(data.rejected_labels), len(head.bias)))
+    rejected_windows = footage[len(footage) - len(data.rejected_owner) :]
+    np.maximum.at(rejected, data.rejected_owner, head.scores(rejected_windows))
+    return measure_head(
+        clips,
+        data.negatives,
+        held_out_scores,
+        per_hour=per_hour,
+        rejected=RejectedScores(data.rejected_labels, rejected),
+    )
 
 
 def _save_head(
@@ -305,14 +356,12 @@ def _save_network(
 def _checkpoint(
     base: Checkpoint, labels: Sequence[str], head: FittedHead, metrics: HeadMetrics, name: str
 ) -> Checkpoint:
-    """The backbone of `base` with the new head; a class for other footage is called "none of these"."""
-    if len(head.bias) > len(labels):
-        labels = (*labels, NONE_OF_THESE)
+    """The backbone of `base` with the new head, whose last class is "none of these"."""
     spec = replace(
         base.spec,
         name=name,
-        sizes=replace(base.spec.sizes, num_classes=len(labels)),
-        labels=tuple(labels),
+        sizes=replace(base.spec.sizes, num_classes=len(labels) + 1),
+        labels=(*labels, NONE_OF_THESE),
         threshold=None,
         label_thresholds=metrics.thresholds,
         merged_from={},
@@ -322,6 +371,15 @@ def _checkpoint(
     )
     tensors = {"head.weight": head.weight, "head.bias": head.bias}
     return Checkpoint(spec, {**base.tensors, **tensors}, base.onnx)
+
+
+def _without_background(model: Checkpoint) -> Checkpoint:
+    """The model without its last class."""
+    spec, head = model.spec, {name: model.tensors[name][:-1] for name in ("head.weight", "head.bias")}
+    sizes = replace(spec.sizes, num_classes=len(spec.labels) - 1)
+    return Checkpoint(
+        replace(spec, sizes=sizes, labels=spec.labels[:-1]), {**model.tensors, **head}, model.onnx
+    )
 
 
 def _result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 Floats = NDArray[np.float32]
 
-_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # of the squared weights, on features of unit variance
+DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # of the squared weights, on features of unit variance
 _MAX_STEPS = 100  # of LBFGS, which converges before
 _BACKGROUND_SHARE = 0.5  # of all weight in the loss: most windows of a scan show none of the labels
 
@@ -24,6 +25,10 @@ class FittedHead(NamedTuple):
     held_out_scores: NDArray[np.float64]  # [N, K] probabilities
     decay: float
 
+    def scores(self, features: Floats) -> NDArray[np.float64]:
+        """Probabilities [N, K] of features [N, D]."""
+        return _softmax(features @ self.weight.T + self.bias)
+
 
 def fit_head(
     features: Floats,
@@ -33,8 +38,9 @@ def fit_head(
     *,
     background: int | None = None,
     emphasis: Floats | None = None,
+    decays: Sequence[float] = DECAYS,
 ) -> FittedHead:
-    """Fit a head; its decay is the one with the lowest cross-validation loss.
+    """Fit a head; its decay is the one of `decays` with the lowest cross-validation loss.
 
     Args:
         features: [N, D].
@@ -47,7 +53,7 @@ def fit_head(
     sample_weights = np.ones(len(labels), np.float32) if emphasis is None else emphasis
     weights = _weights(labels, classes, background, sample_weights)
     best: tuple[float, float, NDArray[np.float64]] | None = None
-    for decay in _DECAYS:
+    for decay in decays:
         held_out_scores = np.full((len(labels), classes), 1 / classes)
         for k in np.unique(fold):
             is_training = fold != k
