@@ -23,6 +23,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.scan.content_facts import register_video
 from vtag.engine.video.read.probe import probe_stream
 from vtag.engine.video.write.cut import CutClip, cut
+from vtag.engine.video.write.pictures import write_moment
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe to read clips with")
@@ -224,8 +225,9 @@ def test_clips_of_all_shared_videos_keep_what_their_streams_carry(
 
 
 def first_picture(path: Path) -> np.ndarray:
-    """The first picture as ffmpeg displays it, RGB [H, W, 3]."""
-    command = ["ffmpeg", "-v", "error", "-i", str(path), "-frames:v", "1", "-pix_fmt", "rgb24"]
+    """The first picture as ffmpeg displays it, RGB [64, 96, 3]."""
+    size = "scale=96:64:flags=neighbor"
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-frames:v", "1", "-vf", size, "-pix_fmt", "rgb24"]
     pixels = subprocess.run([*command, "-f", "rawvideo", "-"], capture_output=True, check=True).stdout
     return np.frombuffer(pixels, np.uint8).reshape(64, 96, 3).astype(int)
 
@@ -242,21 +244,37 @@ COLOURS = {  # name: how six fields of pure colours are stored
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", with_slow(COLOURS, ("rgb.mov", "full709.mp4", "deepgrey.mkv")))
-def test_an_encoded_clip_shows_the_same_colours(material: Path, tmp_path: Path, name: str) -> None:
+def make_columns(material: Path, name: str) -> Path:
+    """A video of six columns of pure colours."""
     columns = ":".join(
         f"{channel}='255*bitand(trunc(X/16)+1,{bit})/{bit}'"
         for channel, bit in (("r", 1), ("g", 2), ("b", 4))
     )
     source = f"-f lavfi -i color=black:s=96x64:r=10:d=1,format=gbrp,geq={columns} {COLOURS[name]} {name}"
     ffmpeg(material, source)
-    done = cut(os.fsencode(material / name), 0, 500, os.fsencode(tmp_path / "clip"), reencode=True)
-    clip = Path(os.fsdecode(done.path))
+    return material / name
+
+
+def check_columns(clip: Path, source: Path) -> None:
+    """The columns of a clip are those of its video, and the clip says how it stores them."""
     middles = np.s_[20:44, 8::16]
-    shown, expected = first_picture(clip)[middles], first_picture(material / name)[middles]
-    assert np.abs(shown - expected).max() <= 6
+    assert np.abs(first_picture(clip)[middles] - first_picture(source)[middles]).max() <= 6
     (stream,) = ffprobe(str(clip), "-show_streams")["streams"]
     assert stream.get("color_space") != "gbr"
+
+
+@pytest.mark.parametrize("name", with_slow(COLOURS, ("rgb.mov", "full709.mp4", "deepgrey.mkv")))
+def test_an_encoded_clip_shows_the_same_colours(material: Path, tmp_path: Path, name: str) -> None:
+    source = make_columns(material, name)
+    done = cut(os.fsencode(source), 0, 500, os.fsencode(tmp_path / "clip"), reencode=True)
+    check_columns(Path(os.fsdecode(done.path)), source)
+
+
+def test_a_moment_of_the_page_shows_the_same_colours(material: Path, tmp_path: Path) -> None:
+    source = make_columns(material, "rgb.mov")
+    write_moment(source, 0, 500, tmp_path / "moment.mp4")
+    check_columns(tmp_path / "moment.mp4", source)
+    assert ffprobe(str(tmp_path / "moment.mp4"), "-show_streams")["streams"][0]["color_space"] == "bt709"
 
 
 @pytest.mark.parametrize(("name", "codec"), [("s.mkv", "srt"), ("s.mp4", "mov_text")])

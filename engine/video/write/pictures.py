@@ -109,13 +109,18 @@ def write_moment(path: VideoPath, start_ms: int, end_ms: int, target: Path) -> N
         stream.time_base = Fraction(1, 1000)
         stream.codec_context.time_base = Fraction(1, 1000)
         stream.options = {"preset": "veryfast", "crf": "26"}
+        context = stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = 1  # BT.709, as converted below
+        context.color_range = 1  # limited
         for frame in _frames_from(source, start_ms):
             time_ms = frame.time_us // 1000 - start_ms
             if time_ms <= last_ms:  # before the start, or within the same millisecond
                 continue
             if frame.time_us >= end_ms * 1000 and last_ms >= 0:
                 break
-            picture = av.VideoFrame.from_ndarray(converter.convert(frame), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(converter.convert(frame), format="rgb24").reformat(
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+            )
             picture.pts, picture.time_base = time_ms, Fraction(1, 1000)
             out.mux(stream.encode(picture))
             last_ms = time_ms
