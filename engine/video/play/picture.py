@@ -18,7 +18,8 @@ from vtag.engine.video.read.convert import buffer_arguments
 from vtag.engine.video.read.frames import FrameSource, TimedFrame
 from vtag.engine.video.read.hdr import is_hdr, to_sdr
 from vtag.engine.video.read.probe import StreamInfo
-from vtag.engine.video.write.cut import decode_time, display_time, find_key_frame, seek_video, with_dts
+from vtag.engine.video.read.restarts import on_one_clock, seek
+from vtag.engine.video.write.cut import decode_time, display_time, find_key_frame, with_dts
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -44,8 +45,9 @@ def copy_packets(path: bytes, stream_info: StreamInfo, start_us: int) -> Iterato
     with open_container(path, generate_times=True) as container:
         video = video_stream(container, stream_info.stream_index)
         if seek_s is not None:
-            seek_video(container, video, seek_s)
-        for packet in with_dts(p for p in container.demux(video) if p.size and p.time_base):
+            seek(container, video, seek_s, stream_info.restarts)
+        packets = on_one_clock(container.demux(video), stream_info.restarts)
+        for packet in with_dts(p for p in packets if p.size and p.time_base):
             if packet.pts is None and packet.dts is None:
                 continue
             time_base = Fraction(packet.time_base)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 
 from vtag.engine.video.read.container import open_container
 from vtag.engine.video.read.probe import PacketReader, StreamInfo
+from vtag.engine.video.read.restarts import on_one_clock, seek
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
     from av.audio.stream import AudioStream
-    from av.container import InputContainer
     from av.packet import Packet
 
 RATE = 48000  # samples a second of what is encoded
@@ -34,6 +33,7 @@ class SoundSource:
         self._path = path
         self._index = stream_index
         self._first_s = stream_info.first_pts * stream_info.time_base
+        self._restarts = stream_info.restarts
 
     def packets(self, encoder: AudioStream, start_us: int, end_us: int) -> Iterator[Packet]:
         """The encoded sound. Silence fills what the file leaves out, up to `end_us`."""
@@ -64,9 +64,9 @@ class SoundSource:
         with open_container(self._path) as container:
             stream = next(s for s in container.streams.audio if s.index == self._index)
             if start_s > 0:
-                _seek(container, stream, start_s + self._first_s - _SEEK_MARGIN_S)
+                seek(container, stream, start_s + self._first_s - _SEEK_MARGIN_S, self._restarts)
             resampler = _Resampler()
-            for packet in PacketReader(container, stream):
+            for packet in on_one_clock(PacketReader(container, stream), self._restarts):
                 try:
                     frames = cast("list[AudioFrame]", packet.decode())
                 except av.error.EOFError:
@@ -96,12 +96,6 @@ class _Resampler:
         if self._resampler is None or key != self._key:
             self._resampler, self._key = av.AudioResampler("fltp", "stereo", RATE), key
         return self._resampler.resample(frame)
-
-
-def _seek(container: InputContainer, stream: AudioStream, time_s: Fraction) -> None:
-    assert stream.time_base is not None
-    with suppress(av.error.FFmpegError, OSError):
-        container.seek(max(stream.start_time or 0, int(time_s / stream.time_base)), stream=stream)
 
 
 def _silence(start: int, end: int) -> Iterator[AudioFrame]:

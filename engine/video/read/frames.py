@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import av.stream
 
 from vtag.engine.video.read.container import VideoPath, open_container, video_stream
 from vtag.engine.video.read.probe import PacketReader, StreamInfo, frame_pts
+from vtag.engine.video.read.restarts import GAP_US, RESET_RUN, seek_bytes
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _MAX_BROKEN_IN_A_ROW = 3000  # packets: more than a minute without one frame ends the decoding
-_GAP_US = 10_000_000  # a longer gap is believed only if the next frame confirms it
-_RESET_RUN = 8  # so many frames in a row that are too early mean that the timestamps started again
+_KNOWN_PART_US = 1_000_000  # the pictures of a part begin within this time after those of the part before
 _SINGLE_THREAD_PIXELS = 640 * 480  # one thread is faster for pictures up to this size
 _MAX_THREADS = 8
 
@@ -65,6 +65,7 @@ class FrameSource:
         self._is_coarse = is_coarse
         self._on_progress = on_progress
         self._on_broken = on_broken
+        self._part = 0  # of a file whose clock begins anew
         self._timestamps = _TimestampRepair(stream_info.interval_us)
         self._stack = contextlib.ExitStack()
         self._container: InputContainer | None = None
@@ -85,6 +86,7 @@ class FrameSource:
 
     def restart(self) -> None:
         """Go to the beginning."""
+        self._part = 0
         self._stack.close()
         self._container = self._stack.enter_context(open_container(self._path))
         stream = video_stream(self._container, self._stream_info.stream_index)
@@ -104,16 +106,25 @@ class FrameSource:
     def seek(self, time_us: int) -> bool:
         """Go to a position from which the frame at `time_us` can be decoded; False if the container cannot seek."""
         assert self._container is not None and self._stream is not None
-        target = self._stream_info.first_pts + int(time_us / 1_000_000 / self._stream_info.time_base)
+        info, restarts = self._stream_info, self._stream_info.restarts
+        first_s = info.first_pts * info.time_base
         try:
-            self._container.seek(target, stream=self._stream)
+            if restarts is not None:
+                key = restarts.key_before(time_us + int(first_s * 1_000_000))
+                seek_bytes(self._container, key.position)
+                self._part = key.part
+            else:
+                target = info.first_pts + int(time_us / 1_000_000 / info.time_base)
+                self._container.seek(target, stream=self._stream)
         except (av.error.FFmpegError, OSError):
             return False
         return True
 
     def frames(self) -> Iterator[TimedFrame]:
         """The frames from here on, at increasing times. Raises MemoryError if libav gets no memory."""
-        timestamps = _TimestampRepair(self._stream_info.interval_us, is_repaired=self.is_repaired)
+        timestamps = _TimestampRepair(
+            self._stream_info.interval_us, is_repaired=self.is_repaired, shifts_us=self._part_shifts()
+        )
         self._timestamps = timestamps
         suspect: tuple[int, VideoFrame] | None = None  # a frame after a gap, until the next frame confirms it
         for frame in self._decoded_frames():
@@ -129,6 +140,11 @@ class FrameSource:
             yield self._timed_frame(timestamps.assign(claimed_us), frame)
         if suspect is not None:
             yield self._timed_frame(timestamps.assign(suspect[0]), suspect[1])
+
+    def _part_shifts(self) -> tuple[int, ...]:
+        """The shifts of the part at the current position and of those after it."""
+        restarts = self._stream_info.restarts
+        return (0,) if restarts is None else tuple(part.shift_us for part in restarts.parts[self._part :])
 
     def _timed_frame(self, time_us: int, frame: VideoFrame) -> TimedFrame:
         duration_us = int(frame.duration * self._stream_info.time_base * 1_000_000) if frame.duration else 0
@@ -171,11 +187,14 @@ class FrameSource:
 class _TimestampRepair:
     """Gives every frame a later time than the frame before, whatever the file claims."""
 
-    def __init__(self, interval_us: int, *, is_repaired: bool = False) -> None:
+    def __init__(
+        self, interval_us: int, *, is_repaired: bool = False, shifts_us: Sequence[int] = (0,)
+    ) -> None:
+        """`shifts_us`: what is added to the times of the first part, and of those after it that are known."""
         self.is_repaired = is_repaired  # whether a claimed time was wrong
         self._interval_us = interval_us
         self._last_us: int | None = None
-        self._offset_us = 0  # added to claimed times since the timestamps started again
+        self._offset_us, *self._next_shifts_us = shifts_us  # added since the timestamps started again
         self._run = 0  # frames in a row that claimed to be earlier than their predecessor
         self._run_claimed_us = 0
         self._run_base_us = 0
@@ -183,7 +202,7 @@ class _TimestampRepair:
     def assign(self, claimed_us: int | None) -> int:
         """The time of the next frame, which claims `claimed_us`; None if it has no believable time."""
         if self._last_us is None:
-            self._last_us = max(0, claimed_us or 0)
+            self._last_us = max(0, (claimed_us or 0) + self._offset_us)
         elif claimed_us is None:
             self._last_us += self._interval_us
         elif claimed_us + self._offset_us > self._last_us:
@@ -196,10 +215,15 @@ class _TimestampRepair:
     def _repair(self, claimed_us: int, last_us: int) -> int:
         """A frame that is too early follows its predecessor at once; many in a row are a new start of timestamps."""
         self.is_repaired = True
+        for number, shift_us in enumerate(self._next_shifts_us):
+            if last_us < claimed_us + shift_us <= last_us + _KNOWN_PART_US:
+                self._offset_us = shift_us
+                del self._next_shifts_us[: number + 1]
+                return claimed_us + shift_us
         if self._run == 0:
             self._run_claimed_us, self._run_base_us = claimed_us, last_us
         self._run += 1
-        if self._run < _RESET_RUN:
+        if self._run < RESET_RUN:
             return last_us + 1
         self._run = 0
         self._offset_us = self._run_base_us + self._interval_us - self._run_claimed_us
@@ -207,7 +231,7 @@ class _TimestampRepair:
 
     def is_after_gap(self, claimed_us: int) -> bool:
         """Whether `claimed_us` is suspiciously late."""
-        return self._last_us is not None and claimed_us + self._offset_us > self._last_us + _GAP_US
+        return self._last_us is not None and claimed_us + self._offset_us > self._last_us + GAP_US
 
     def is_before_suspect(self, claimed_us: int, suspect_us: int) -> bool:
         """Whether the frame after a suspect one shows that the suspect's time was wrong."""

@@ -6,9 +6,10 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import av.error
@@ -28,6 +29,14 @@ from vtag.engine.video.read.container import (
 )
 from vtag.engine.video.read.convert import read_orientation
 from vtag.engine.video.read.hdr import is_hdr
+from vtag.engine.video.read.restarts import (
+    GAP_US,
+    MIN_STEP_BACK_US,
+    Restarts,
+    find_restarts,
+    may_restart,
+    seems_restarted,
+)
 from vtag.engine.video.read.views import Orientation, upright_size
 from vtag.engine.video_clock import VideoClock
 
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 FULL_READ_BYTES = 32 << 20  # files up to this size are read completely for their duration
+_FULL_READ_RESTARTS_BYTES = 512 << 20  # files whose clock may begin anew; larger ones are sampled first
 _MAX_TAIL_BYTES = 512 << 20  # read behind the last seek in a larger file
 _MAX_FIRST_FRAME_PACKETS = 5000  # without a picture in so many packets, there is none
 _MIN_BYTES_PER_SECOND = 1000  # of any video
@@ -91,6 +101,7 @@ class StreamInfo:
     aspect: Fraction
     stored_size: tuple[int, int]
     claimed_ms: int | None  # duration that the container claims
+    restarts: Restarts | None = None  # if its clock begins anew
 
 
 def probe(path: VideoPath) -> VideoInfo:
@@ -122,23 +133,55 @@ def probe_stream(path: VideoPath, *, finds_end: bool = True) -> StreamInfo:
     with open_container(path) as container:
         stream, consumed = choose_stream(container, path)
         if not consumed:
-            return _probe_container(container, stream, path, finds_end=finds_end)
+            stream_info, has_restarts = _probe_container(container, stream, path, finds_end=finds_end)
         index = stream.index
+    if consumed:
+        with open_container(path) as container:
+            stream = video_stream(container, index)
+            stream_info, has_restarts = _probe_container(container, stream, path, finds_end=finds_end)
+    return _with_restarts(stream_info, path) if has_restarts else stream_info
+
+
+def _with_restarts(stream_info: StreamInfo, path: VideoPath) -> StreamInfo:
+    """`stream_info` of a file whose clock seems to begin anew: with its parts, and the duration of all of them."""
+    info = os.stat(path)
+    first_us = round(stream_info.first_pts * stream_info.time_base * 1_000_000)
+    arguments = (stream_info.stream_index, first_us, stream_info.interval_us)
+    restarts = _read_restarts(os.fsencode(path), info.st_size, info.st_mtime_ns, *arguments)
+    if restarts is None:
+        return stream_info
+    end_us = restarts.end_us - first_us
+    clock = replace(stream_info.video.clock, stretches=tuple(part.stretch for part in restarts.parts))
+    video = replace(stream_info.video, clock=clock, duration_ms=max(1, round(end_us / 1000)))
+    return replace(stream_info, video=video, end_us=max(1, end_us), restarts=restarts)
+
+
+@lru_cache(maxsize=8)  # reads the whole file, and the pictures of one video are made one after the other
+def _read_restarts(
+    path: bytes, size_bytes: int, mtime_ns: int, index: int, first_us: int, interval_us: int
+) -> Restarts | None:
+    if size_bytes > _FULL_READ_RESTARTS_BYTES:
+        with open_container(path) as container:
+            if not seems_restarted(container, video_stream(container, index), size_bytes):
+                return None
     with open_container(path) as container:
-        return _probe_container(container, video_stream(container, index), path, finds_end=finds_end)
+        return find_restarts(container, video_stream(container, index), first_us, interval_us)
 
 
 def _probe_container(
     container: InputContainer, stream: VideoStream, path: VideoPath, *, finds_end: bool
-) -> StreamInfo:
+) -> tuple[StreamInfo, bool]:
+    """What the file says, and whether its clock may begin anew."""
     stream.thread_type = "NONE"  # with threads the first frame would come only after several packets
     packets = PacketReader(container, stream)
     timing = _Timing(frame_rate(stream))
     frame = _first_frame(packets, timing, path)
     time_base = Fraction(stream.time_base or frame.time_base or Fraction(1, 1000))
+    has_restarts = may_restart(container)
     if finds_end and os.path.getsize(path) <= FULL_READ_BYTES:
         for packet in packets:
             timing.add(packet)
+        has_restarts = timing.has_restarts
     elif finds_end:
         _add_tail(container, stream, timing)
     pts = frame_pts(frame)
@@ -161,7 +204,7 @@ def _probe_container(
         interlaced=frame.interlaced_frame,
         clock=read_clock(container, stream, first_us, rate, interval),
     )
-    return StreamInfo(
+    stream_info = StreamInfo(
         info,
         stream.index,
         time_base,
@@ -173,6 +216,7 @@ def _probe_container(
         (frame.width, frame.height),
         _claimed_ms(container, stream),
     )
+    return stream_info, has_restarts
 
 
 def _claimed_ms(container: InputContainer, stream: VideoStream) -> int | None:
@@ -242,12 +286,15 @@ class _Timing:
         self._last: int | None = None
         self._end: int | None = None
         self._has_pts = True  # whether all packets have presentation times
+        self._last_decode: int | None = None
+        self.has_restarts = False  # whether packets in a row are too far from each other
 
     def add(self, packet: Packet) -> None:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None or not packet.size or packet.is_discard:
             return
         self._count += 1
+        self._add_decode_time(packet)
         self._has_pts &= packet.pts is not None
         if packet.duration and (len(self._durations) < 100 or packet.duration in self._durations):
             self._durations[packet.duration] += 1
@@ -255,6 +302,15 @@ class _Timing:
         if self._last is None or time >= self._last:
             self._last = time
             self._end = time + packet.duration if packet.duration else None
+
+    def _add_decode_time(self, packet: Packet) -> None:
+        decode = packet.dts if packet.dts is not None else packet.pts
+        if decode is None or not packet.time_base:
+            return
+        if self._last_decode is not None:
+            step_us = (decode - self._last_decode) * Fraction(packet.time_base) * 1_000_000
+            self.has_restarts |= not -MIN_STEP_BACK_US < step_us <= GAP_US
+        self._last_decode = decode
 
     def skip_middle(self) -> None:
         """Forget the count of packets, because the next ones do not follow the last ones."""

@@ -20,6 +20,7 @@ from vtag.engine.system.atomic_write import move_new
 from vtag.engine.text import display_path
 from vtag.engine.video.read.container import UnusableVideo, error_text, open_container, video_stream
 from vtag.engine.video.read.probe import StreamInfo, probe_stream
+from vtag.engine.video.read.restarts import on_one_clock, seek
 from vtag.engine.video.write.encode import encode
 from vtag.engine.video.write.losses import list_losses
 from vtag.engine.video.write.streams import (
@@ -34,7 +35,7 @@ from vtag.engine.video.write.streams import (
 )
 
 if TYPE_CHECKING:
-    from av.container import InputContainer, OutputContainer
+    from av.container import OutputContainer
     from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
@@ -166,8 +167,9 @@ def _copy(
         copy_chapters(container, target, key_s, end_s)
         if seek_s is not None:
             early_s = _LONG_SUBTITLE_S if any(s.type == "subtitle" for s in others) else 0
-            seek_video(container, video, seek_s - early_s)
-        for packet in with_dts(_select_packets(container, video, others, key_s, end_s)):
+            seek(container, video, seek_s - early_s, stream_info.restarts)
+        packets = on_one_clock(container.demux([video, *others]), stream_info.restarts)
+        for packet in with_dts(_select_packets(packets, video, others, key_s, end_s)):
             offset = round(key_s / Fraction(packet.time_base))
             packet.pts = display_time(packet) - offset
             packet.dts = decode_time(packet) - offset
@@ -208,7 +210,7 @@ def with_dts(packets: Iterator[Packet]) -> Iterator[Packet]:
 
 
 def _select_packets(
-    container: InputContainer,
+    packets: Iterator[Packet],
     video: VideoStream,
     others: Sequence[Stream],
     key_s: Fraction,
@@ -217,7 +219,7 @@ def _select_packets(
     """The packets from the key frame at `key_s` on that are needed to display everything before `end_s`."""
     has_begun, open_streams = False, {s.index for s in (video, *others)}
     behind_end: list[Packet] = []  # displayed after the end; needed if an earlier picture depends on them
-    for packet in container.demux([video, *others]):
+    for packet in packets:
         if packet.size == 0 or (packet.pts is None and packet.dts is None) or not packet.time_base:
             continue
         time_base = Fraction(packet.time_base)
@@ -267,9 +269,10 @@ def find_key_frame(source: bytes, stream_info: StreamInfo, time_s: Fraction) -> 
     for seek_s in (*(time_s - margin for margin in _SEEK_MARGINS_S), None):
         with open_container(source, generate_times=True) as container:
             video = video_stream(container, stream_info.stream_index)
-            if seek_s is not None and not seek_video(container, video, seek_s):
+            if seek_s is not None and not seek(container, video, seek_s, stream_info.restarts):
                 continue
-            first, last = _key_frame_times(container, video, time_s)
+            packets = on_one_clock(container.demux(video), stream_info.restarts)
+            first, last = _key_frame_times(packets, time_s)
         if last is not None:
             return _KeyFrame(last, seek_s)
         if seek_s is None and first is not None:
@@ -277,12 +280,10 @@ def find_key_frame(source: bytes, stream_info: StreamInfo, time_s: Fraction) -> 
     raise UnusableVideo(source, "no key frame to begin with")
 
 
-def _key_frame_times(
-    container: InputContainer, video: VideoStream, time_s: Fraction
-) -> tuple[Fraction | None, Fraction | None]:
-    """Times of the first key frame from the current position on, and of the last one at or before `time_s`."""
+def _key_frame_times(packets: Iterator[Packet], time_s: Fraction) -> tuple[Fraction | None, Fraction | None]:
+    """Times of the first key frame among `packets`, and of the last one at or before `time_s`."""
     first = last = None
-    for packet in container.demux(video):
+    for packet in packets:
         if packet.size == 0 or (packet.pts is None and packet.dts is None):
             continue
         time_base = Fraction(packet.time_base)
@@ -306,13 +307,3 @@ def display_time(packet: Packet) -> int:
 def decode_time(packet: Packet) -> int:
     """The decoding time of a packet; its presentation time if it has none."""
     return packet.dts if packet.dts is not None else display_time(packet)
-
-
-def seek_video(container: InputContainer, video: VideoStream, time_s: Fraction) -> bool:
-    """Go to a key frame before `time_s`; False if the container cannot seek."""
-    assert video.time_base is not None
-    try:  # not before the beginning: some containers go to the end then
-        container.seek(max(video.start_time or 0, int(time_s / video.time_base)), stream=video)
-    except (av.error.FFmpegError, OSError):
-        return False
-    return True

@@ -15,6 +15,7 @@ from vtag.engine.video.read.container import open_container, video_stream
 from vtag.engine.video.read.convert import COLOUR_MATRICES, COLOUR_RANGES, buffer_arguments
 from vtag.engine.video.read.frames import FrameSource, TimedFrame
 from vtag.engine.video.read.probe import StreamInfo
+from vtag.engine.video.read.restarts import on_one_clock, seek
 from vtag.engine.video.write.streams import (
     copy_chapters,
     copy_container_tags,
@@ -227,6 +228,7 @@ class _AudioEncoder:
         end_ms: int,
     ) -> None:
         self._target, self._container, self._source = target, container, stream
+        self._restarts = stream_info.restarts
         first_s = stream_info.first_pts * stream_info.time_base
         self._start_s = first_s + Fraction(start_ms, 1000)
         self._end_s = first_s + Fraction(end_ms, 1000)
@@ -251,13 +253,10 @@ class _AudioEncoder:
     def run(self) -> None:
         """Decode, trim and encode all of it."""
         assert self._source.time_base is not None
-        with suppress(av.error.FFmpegError, OSError):
-            self._container.seek(
-                max(0, int((self._start_s - 1) / self._source.time_base)), stream=self._source
-            )
-        for packet in self._container.demux(self._source):
+        seek(self._container, self._source, self._start_s - 1, self._restarts)
+        for packet in on_one_clock(self._container.demux(self._source), self._restarts):
             try:
-                frames = packet.decode()
+                frames = cast("list[AudioFrame]", packet.decode())
             except (av.error.FFmpegError, OSError):
                 continue
             for frame in frames:
@@ -271,7 +270,8 @@ class _AudioEncoder:
 
     def _add(self, frame: av.AudioFrame) -> None:
         if frame.pts is not None:
-            with suppress(av.error.EOFError):  # behind the end
+            # behind the end, or the first bytes after a jump that look like sound of another format
+            with suppress(av.error.EOFError, av.error.ArgumentError):
                 self._graph.push(frame)
             self._drain()
 
