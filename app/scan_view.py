@@ -34,6 +34,7 @@ class ScanView:
         """Draw one event."""
         from vtag.engine.scan.events import (
             BackendOpened,
+            ClocksPlanned,
             ScanFinished,
             ScanPlanned,
             VideoScanFailed,
@@ -44,6 +45,10 @@ class ScanView:
             self.close()
         elif isinstance(event, BackendOpened):
             say(f"{event.model} on {event.device} with {event.backend}, {event.precision}")
+        elif isinstance(event, ClocksPlanned):
+            (self._view.say if self._view else say)(
+                f"reading the clocks of {pluralize(event.videos, 'video')} that an older vtag scanned"
+            )
         elif isinstance(event, ScanPlanned):
             say(_plan_line(event))
             if self._note:

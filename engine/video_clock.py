@@ -5,11 +5,12 @@ container's start, so a picture that begins after the sound is later in a player
 timecode. Everything that leaves vtag has a time of the player or a frame of the editor, and everything that a person
 or another program says is one: exports, `cut`, `--open`, `tag --from`, `similar --at`. On the page that holds for
 
-- the position in a file that the browser plays in place (`/media/CONTENT`), as set and as read back,
-- every time that is displayed or typed: of moments, of the timeline and its ticks, of the form that adds a tag,
-- the time in a link to a video.
+- every time that is displayed: of moments, of the timeline's ticks, of the player's position (`player_ms`),
+- every time that a person types: the form that adds a tag (`library_ms`),
+- the position in a file that the browser plays in place, `/media/CONTENT` (`file_ms`).
 
-The page's own addresses of pictures and converted moments (`/still`, `/moment`) keep the library's times.
+The page's own values keep the library's times: ranges that its scripts send and get, links, addresses of pictures and
+of converted video (`/still`, `/strip`, `/moment`).
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class VideoClock:
     frame_rate: Fraction = DEFAULT_RATE  # frames a second on average, exact
     timecode_rate: Fraction = DEFAULT_RATE  # one of TIMECODE_RATES
     start_timecode: Timecode | None = None  # of the player's time 0
+    container_start_us: int = 0  # the player's time 0 by the container's own clock
 
     def player_ms(self, library_ms: int) -> int:
         """What a player shows at a time of the library; the start of the file at the earliest."""
@@ -91,6 +93,10 @@ class VideoClock:
         if following is not None:
             time_us = min(time_us, following.library_us)
         return max(0, round(time_us / 1000))
+
+    def file_ms(self, library_ms: int) -> int:
+        """The position in the file itself for a time of the library: browsers do not begin a late start at 0."""
+        return self.player_ms(library_ms) + max(0, round(self.container_start_us / 1000))
 
     @property
     def is_plain(self) -> bool:
@@ -112,6 +118,8 @@ class VideoClock:
             "rate": str(self.frame_rate),
             "timecode_rate": str(self.timecode_rate),
         }
+        if self.container_start_us:
+            values["start"] = self.container_start_us
         if self.start_timecode:
             values["timecode"] = str(self.start_timecode)
         return json.dumps(values)
@@ -125,6 +133,7 @@ class VideoClock:
             Fraction(values["rate"]),
             Fraction(values["timecode_rate"]),
             Timecode.parse(values.get("timecode", "")),
+            values.get("start", 0),
         )
 
     @classmethod
@@ -176,10 +185,8 @@ def _nearest_base(bases: Sequence[Fraction], rate: Fraction, tolerance: Fraction
 
 
 def _related_base(rate: Fraction) -> Fraction | None:
-    """The highest base of which fast footage has a multiple, the lowest of which slow footage has a part."""
+    """The lowest base of which slow footage is a part, or the highest of which fast footage is a multiple."""
     factors = range(2, _MAX_MULTIPLE + 1)
-    if rate > TIMECODE_RATES[-1]:
-        bases = [base for base in TIMECODE_RATES for n in factors if abs(rate - n * base) <= rate * _EXACT]
-        return max(bases, default=None)
-    bases = [base for base in TIMECODE_RATES for n in factors if abs(n * rate - base) <= base * _EXACT]
-    return min(bases, default=None)
+    wholes = [base for base in TIMECODE_RATES for n in factors if abs(n * rate - base) <= base * _EXACT]
+    parts = [base for base in TIMECODE_RATES for n in factors if abs(rate - n * base) <= rate * _EXACT]
+    return min(wholes) if wholes else max(parts, default=None)

@@ -54,8 +54,7 @@ def show_video(
         return VideoView(note(_GONE, is_error=True), "", "")
     source, offset_ms = "", 0
     if video.path is not None and is_playable(video):
-        # the file is played in place: its player counts from the start of the container
-        source, offset_ms = f"/media/{video.id}", start_ms - clock.player_ms(start_ms)
+        source, offset_ms = f"/media/{video.id}", start_ms - clock.file_ms(start_ms)
     elif video.path is not None:
         offset_ms, last_ms = playable_range(start_ms, end_ms if end_ms is not None else start_ms)
         source = f"/moment/{video.id}/{offset_ms}/{last_ms}"

@@ -28,6 +28,13 @@ class ScanPlanned:
 
 
 @dataclass(frozen=True)
+class ClocksPlanned:
+    """So many videos were scanned by a vtag that did not read their clocks: they are opened once more."""
+
+    videos: int
+
+
+@dataclass(frozen=True)
 class ScanProgress:
     """How far a scan is."""
 
@@ -117,6 +124,7 @@ ScanEvent = (
     WatchStatus
     | BackendOpened
     | ScanPlanned
+    | ClocksPlanned
     | ScanProgress
     | PassFinished
     | VideoScanned

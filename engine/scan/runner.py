@@ -26,6 +26,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import latest_moment_id
 from vtag.engine.library.store import files, heads, runs
 from vtag.engine.library.store.duplicates import packets_keys
+from vtag.engine.scan.clocks import read_missing_clocks
 from vtag.engine.scan.discover import Discovery
 from vtag.engine.scan.estimate import VideoLengths, measure_speed, speed_key
 from vtag.engine.scan.events import (
@@ -123,6 +124,7 @@ class ScanRunner:
             yield from self._run_passes()
         else:
             yield planned_event(self._plan, self._discovery, 0, None)
+        yield from read_missing_clocks(self._library, self._plan.scanned)
 
     def _run_passes(self) -> Iterator[ScanEvent]:
         backend = self._backend = open_backend_for_scan(self._checkpoint, self._options, self._sampling)

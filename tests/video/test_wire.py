@@ -14,9 +14,11 @@ from vtag.engine.video.decode.messages import (
     DurationRead,
     DurationRequest,
     FingerprintReady,
+    ProbeRequest,
     ProtocolRequest,
     SingleWindowRequest,
     TrainingClipRequest,
+    VideoProbed,
     WindowsRequest,
 )
 from vtag.engine.video.read.fingerprint import Fingerprint
@@ -31,6 +33,7 @@ CLOCK = VideoClock(
     Fraction(30000, 1001),
     Fraction(30000, 1001),
     Timecode(14, 9, 42, 0, is_drop=True),
+    1_400_000,
 )
 INFO = VideoInfo(5000, 320, 240, 90, 29.97, "h264", "mov", "2020-05-06T07:08:09Z", hdr=True, clock=CLOCK)
 
@@ -44,6 +47,7 @@ INFO = VideoInfo(5000, 320, 240, 90, 29.97, "h264", "mov", "2020-05-06T07:08:09Z
         ProtocolRequest(PATH, "test", 32, 256, 224),
         TrainingClipRequest(PATH, 0.25, 32, 2, 256),
         DurationRequest(PATH),
+        ProbeRequest(PATH),
     ],
 )
 def test_a_request_arrives_in_the_process_unchanged(request_: DecodeRequest) -> None:
@@ -63,6 +67,7 @@ def test_a_request_arrives_in_the_process_unchanged(request_: DecodeRequest) -> 
         DecodeDone(7, INFO, 1, 2, 0, "1 broken packet was skipped"),
         DecodeFailed(7, "no usable picture", crashed=True),
         DurationRead(7, None),
+        VideoProbed(7, INFO),
     ],
 )
 def test_an_answer_arrives_in_the_pool_unchanged(message: wire.FromWorker) -> None:

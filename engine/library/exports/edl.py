@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vtag.engine.library.exports.text import one_line, path_text
-from vtag.engine.library.exports.timecodes import Numbering, numbering, timecode_frame
+from vtag.engine.timecodes import Numbering, numbering, timecode_frame
 from vtag.engine.video_clock import DEFAULT_RATE
 
 if TYPE_CHECKING:

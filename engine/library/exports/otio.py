@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vtag.engine.library.exports.json import path_as_json
 from vtag.engine.library.exports.text import one_line, path_text, path_uri
-from vtag.engine.library.exports.timecodes import timecode_frame
+from vtag.engine.timecodes import timecode_frame
 
 if TYPE_CHECKING:
     from vtag.engine.library.exports.exported_moments import ExportedMoment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 
 from vtag.engine.library.database import Library
 from vtag.engine.video_clock import VideoClock
@@ -27,6 +28,14 @@ def clock_of_key(reader: sqlite3.Connection, key: str) -> VideoClock:
     """The clock of the content with this key, as `content_clock` returns it."""
     row = reader.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()
     return content_clock(reader, row[0] if row else 0)
+
+
+def contents_without_clock(reader: sqlite3.Connection, content_ids: Iterable[int]) -> list[int]:
+    """Those of the contents whose clock is not stored, although they could be read."""
+    missing = {
+        row[0] for row in reader.execute("SELECT id FROM contents WHERE clock IS NULL AND error IS NULL")
+    }
+    return [content_id for content_id in dict.fromkeys(content_ids) if content_id in missing]
 
 
 def save_clock(library: Library, content_id: int, clock: VideoClock) -> None:

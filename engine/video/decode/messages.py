@@ -69,7 +69,21 @@ class DurationRequest:
     path: VideoPath
 
 
-DecodeRequest = WindowsRequest | SingleWindowRequest | ProtocolRequest | TrainingClipRequest | DurationRequest
+@dataclass(frozen=True)
+class ProbeRequest:
+    """Read what a file says of its video. The answer is a `VideoProbed`."""
+
+    path: VideoPath
+
+
+DecodeRequest = (
+    WindowsRequest
+    | SingleWindowRequest
+    | ProtocolRequest
+    | TrainingClipRequest
+    | DurationRequest
+    | ProbeRequest
+)
 
 # --- events --------------------------------------------------------------------------------------------------
 
@@ -152,5 +166,14 @@ class DurationRead:
     claimed_ms: int | None
 
 
-FinalEvent = DecodeDone | DecodeSkipped | DecodeFailed | DurationRead  # the last event of a request
+@dataclass(frozen=True)
+class VideoProbed:
+    """What a file says of its video."""
+
+    job_id: int
+    info: VideoInfo
+
+
+# the last event of a request
+FinalEvent = DecodeDone | DecodeSkipped | DecodeFailed | DurationRead | VideoProbed
 DecodeEvent = ClipReady | FingerprintReady | FinalEvent

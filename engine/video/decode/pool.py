@@ -27,6 +27,7 @@ from vtag.engine.video.decode.messages import (
     DurationRead,
     FinalEvent,
     FingerprintReady,
+    VideoProbed,
     WindowsRequest,
 )
 from vtag.engine.video.decode.process import EXIT_S, MIN_TIME_LIMIT_S, WorkerProcess, status_text
@@ -227,7 +228,7 @@ class DecodePool:
                     if message.crashed:
                         self._remove(worker)
                     self._assign_jobs()
-                case DecodeDone() | DecodeSkipped() | DurationRead():
+                case DecodeDone() | DecodeSkipped() | DurationRead() | VideoProbed():
                     self._finish(worker, message)
 
     def _queue_memory_request(self, worker: WorkerProcess, length: int) -> None:

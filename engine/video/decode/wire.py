@@ -19,9 +19,11 @@ from vtag.engine.video.decode.messages import (
     DurationRequest,
     FinalEvent,
     FingerprintReady,
+    ProbeRequest,
     ProtocolRequest,
     SingleWindowRequest,
     TrainingClipRequest,
+    VideoProbed,
     WindowsRequest,
 )
 from vtag.engine.video.read.fingerprint import Fingerprint
@@ -120,8 +122,9 @@ _TYPES: dict[str, type[Any]] = {
     for kind in (
         *(DecodeJob, Decision, MemoryGrant),
         *(WorkerReady, JobStarted, VideoOpened, Heartbeat, MemoryRequest, ClipWritten),
-        *(FingerprintReady, DecodeDone, DecodeSkipped, DecodeFailed, DurationRead),
+        *(FingerprintReady, DecodeDone, DecodeSkipped, DecodeFailed, DurationRead, VideoProbed),
         *(WindowsRequest, SingleWindowRequest, ProtocolRequest, TrainingClipRequest, DurationRequest),
+        ProbeRequest,
         *(Sampling, VideoInfo, VideoClock, ClockStretch, Timecode, Fingerprint),
     )
 }

@@ -32,9 +32,11 @@ from vtag.engine.video.decode.messages import (
     DurationRead,
     DurationRequest,
     FingerprintReady,
+    ProbeRequest,
     ProtocolRequest,
     SingleWindowRequest,
     TrainingClipRequest,
+    VideoProbed,
     WindowsRequest,
 )
 from vtag.engine.video.decode.wire import (
@@ -53,7 +55,7 @@ from vtag.engine.video.decode.wire import (
 )
 from vtag.engine.video.read.container import UnusableVideo
 from vtag.engine.video.read.fingerprint import compute_fingerprint
-from vtag.engine.video.read.probe import VideoInfo, read_claimed_ms
+from vtag.engine.video.read.probe import VideoInfo, probe, read_claimed_ms
 from vtag.engine.video.read.published import read_protocol_views, read_training_clip
 from vtag.engine.video.read.reader import ClipReader, read_clips
 from vtag.engine.video.read.sampling import Sampling, window_start_at
@@ -135,6 +137,8 @@ class _Worker:
                 self._decode_by_index(job, partial(_training_view, request, path))
             case DurationRequest():
                 self._send(DurationRead(job.id, read_claimed_ms(path)))
+            case ProbeRequest():
+                self._send(VideoProbed(job.id, probe(path)))
 
     def _decode_windows(self, job: DecodeJob, request: WindowsRequest, path: bytes) -> None:
         skip = _window_filter(request.skip_starts, request.only_starts)
