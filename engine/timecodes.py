@@ -60,6 +60,11 @@ def timecode_frame(clock: VideoClock, player_ms: int, numbers: Numbering | None 
     return _start_frame(clock, numbers) + round(player_ms * numbers.rate / 1000)
 
 
+def format_timecode(clock: VideoClock, player_ms: int) -> str:
+    """The timecode at a time of the player, by the video's start timecode."""
+    return numbering(clock).format(timecode_frame(clock, player_ms))
+
+
 def _start_frame(clock: VideoClock, numbers: Numbering) -> int:
     start = clock.start_timecode
     if start is None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from vtag.engine.library.exports.edl import describe_mixed_rates
 from vtag.engine.library.exports.edl import write as write_edl
 from vtag.engine.library.exports.exported_moments import ExportedMoment
-from vtag.engine.timecodes import Numbering, timecode_frame
 from vtag.engine.library.search.moments import Moment
+from vtag.engine.timecodes import Numbering, timecode_frame
 from vtag.engine.video_clock import (
     TIMECODE_RATES,
     ClockStretch,

@@ -6,8 +6,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from av.video.stream import VideoStream
-from timecode import Timecode
 
+from vtag.engine.timecodes import format_timecode
 from vtag.engine.video.read.container import pixel_aspect
 from vtag.engine.video_clock import VideoClock
 
@@ -85,12 +85,7 @@ def copy_start_timecode(clock: VideoClock, start_ms: int, target: Stream) -> Non
     """Give `target` the camera's timecode at `start_ms` of the video, where the clip begins."""
     if clock.start_timecode is None:
         return
-    rate, is_drop = clock.timecode_rate, clock.start_timecode.is_drop
-    # "29.97" would be taken for a rate with drop frames
-    name = f"{rate.numerator}/{rate.denominator}" if rate.denominator > 1 else str(rate.numerator)
-    start = Timecode(name, start_timecode=str(clock.start_timecode), force_non_drop_frame=not is_drop)
-    frames = round(clock.player_ms(start_ms) * rate / 1000)
-    target.metadata["timecode"] = str(start + frames if frames else start)
+    target.metadata["timecode"] = format_timecode(clock, clock.player_ms(start_ms))
 
 
 def _is_mov(stream: Stream) -> bool:
