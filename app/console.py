@@ -38,6 +38,12 @@ def put(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
+def dim(text: str) -> str:
+    """`text`, in a weaker colour at a terminal that has colours."""
+    plain = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")
+    return text if plain else f"\x1b[2m{text}\x1b[22m"
+
+
 def put_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     put(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -14,6 +14,10 @@ from typer.core import TyperCommand
 from vtag.app.console import say
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import printable
+
+if TYPE_CHECKING:
+    from vtag.engine.library.certainty import Sensitivity
+    from vtag.engine.library.search.moments import LessSure
 
 _MINUS = "\u2212"  # stands for a hyphen while Typer parses options; the query language accepts it too
 
@@ -24,6 +28,22 @@ Query = Annotated[
 MinScore = Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")]
 ModelFilter = Annotated[
     str | None, typer.Option("--model", help="Model filter: only moments from this model.")
+]
+OptionalQuery = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[QUERY]",
+        help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value; default: the best of each label.',
+    ),
+]
+SureOnly = Annotated[bool, typer.Option("--sure", help="Sure moments only.")]
+Maybe = Annotated[bool, typer.Option("--maybe", help="Include all moments that are less sure.")]
+SensitivityOption = Annotated[
+    Literal["low", "normal", "high"] | None,
+    typer.Option(
+        "--sensitivity",
+        help="Which moments are sure. low: fewer; high: more; default: the library's (`vtag labels set`).",
+    ),
 ]
 Sort = Annotated[
     Literal["score", "date", "length"], typer.Option(help="Sort order: best, newest or longest first.")
@@ -69,6 +89,26 @@ def open_library_reader(db: Path | None) -> Iterator[sqlite3.Connection]:
         raise LibraryError(f"the library cannot be read: {error}") from error
     finally:
         reader.close()
+
+
+def less_sure_moments(*, sure: bool, maybe: bool, default: LessSure) -> LessSure:
+    """Which less sure moments --sure and --maybe ask for. Raises BadParameter if both are given."""
+    if sure and maybe:
+        raise typer.BadParameter("say one of --sure and --maybe")
+    return "none" if sure else "all" if maybe else default
+
+
+def min_margin(sensitivity: Sensitivity | None) -> float | None:
+    """The margin from which a moment is sure by --sensitivity; None is the library's."""
+    from vtag.engine.library.certainty import min_margin_of
+
+    return None if sensitivity is None else min_margin_of(sensitivity)
+
+
+def nothing_sure_line(text: str, *, maybe: bool) -> str:
+    """A message that a command without less sure moments found none."""
+    hint = "" if maybe else "; --maybe includes moments that are less sure"
+    return f"nothing was found for {text!r}{hint}"
 
 
 def report_everyday_terms(reader: sqlite3.Connection, text: str) -> None:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from vtag.app.console import put, put_json
+from vtag.app.console import dim, put, put_json
 from vtag.app.times import format_clock_range
 from vtag.engine.library.exports.json import moment_as_json, path_as_json
 from vtag.engine.text import display_path, printable
@@ -20,18 +20,33 @@ MAX_LABEL_CELLS = 28  # of a label column
 
 
 def put_moments(moments: Sequence[Moment], *, json: bool = False) -> None:
-    """Print one line a moment: its id (for `vtag tag`), score, time, label, path."""
+    """Print one line a moment: its id (for `vtag tag`), score, time, label, path.
+
+    Less sure moments are marked by a question mark behind the score; at a terminal a line comes before them.
+    """
     if json:
         put_json([moment_as_json(m) for m in moments])
         return
+    previous_is_sure = True
+    for m, line in zip(moments, moment_lines(moments), strict=True):
+        if previous_is_sure and not m.sure and sys.stdout.isatty():
+            put(dim("less sure:"))
+        previous_is_sure = m.sure
+        put(line)
+
+
+def moment_lines(moments: Sequence[Moment]) -> list[str]:
+    """One line a moment: its id (for `vtag tag`), score, time, label, path."""
     width = min(MAX_LABEL_CELLS, max((cell_width(printable(m.label)) for m in moments), default=0))
     digits = len(str(max((m.id for m in moments), default=0)))
-    for m in moments:
+    lines = []
+    for m, score in zip(moments, _marked_scores(moments), strict=True):
         label = printable(m.label)
         label += " " * (width - cell_width(label))
-        put(
-            f"{m.id:>{digits}}  {m.score:.2f}  {format_clock_range(m.start_ms, m.end_ms)}  {label}  {_path(m)}"
+        lines.append(
+            f"{m.id:>{digits}}  {score}  {format_clock_range(m.start_ms, m.end_ms)}  {label}  {_path(m)}"
         )
+    return lines
 
 
 def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> None:
@@ -42,16 +57,28 @@ def put_videos(videos: Sequence[Sequence[Moment]], *, json: bool = False) -> Non
                 {
                     **path_as_json(video[0].path),
                     "score": round(max(m.score for m in video), 6),
+                    "sure": any(m.sure for m in video),
                     "moments": [moment_as_json(m) for m in video],
                 }
                 for video in videos
             ]
         )
         return
-    for video in videos:
-        put(f"{max(m.score for m in video):.2f}  {_path(video[0])}")
-        for m in video:
-            put(f"{m.id:>8}  {m.score:.2f}  {format_clock_range(m.start_ms, m.end_ms)}  {printable(m.label)}")
+    for video, best_score in zip(videos, _marked_scores([_best(video) for video in videos]), strict=True):
+        put(f"{best_score}  {_path(video[0])}")
+        for m, score in zip(video, _marked_scores(video), strict=True):
+            put(f"{m.id:>8}  {score}  {format_clock_range(m.start_ms, m.end_ms)}  {printable(m.label)}")
+
+
+def _best(video: Sequence[Moment]) -> Moment:
+    return max(video, key=lambda moment: (moment.sure, moment.score))
+
+
+def _marked_scores(moments: Sequence[Moment]) -> list[str]:
+    """The scores as texts of one width; those of less sure moments are dimmed and have a question mark."""
+    if all(m.sure for m in moments):
+        return [f"{m.score:.2f}" for m in moments]
+    return [f"{m.score:.2f} " if m.sure else dim(f"{m.score:.2f}?") for m in moments]
 
 
 def put_csv(moments: Iterable[Moment]) -> None:
@@ -59,10 +86,11 @@ def put_csv(moments: Iterable[Moment]) -> None:
     from vtag.engine.library.exports.text import spreadsheet_cell
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("id", "path", "label", "start_ms", "end_ms", "score", "model", "source"))
+    writer.writerow(("id", "path", "label", "start_ms", "end_ms", "score", "model", "source", "sure"))
     for m in moments:
         path = path_as_json(m.path)["path"]
-        row = (m.id, path, m.label, m.start_ms, m.end_ms, round(m.score, 6), m.model or "", m.source)
+        sure = "true" if m.sure else "false"
+        row = (m.id, path, m.label, m.start_ms, m.end_ms, round(m.score, 6), m.model or "", m.source, sure)
         writer.writerow([spreadsheet_cell(value) if isinstance(value, str) else value for value in row])
 
 

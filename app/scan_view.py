@@ -74,10 +74,8 @@ class ScanView:
         say(_sum_line(done))
         if done.unfinished:
             say(f"{done.unfinished} of them only here and there: a scan without --passes fills them in")
-        if done.windows and not done.moments:
-            say(
-                "nothing reached its threshold: `vtag retag --threshold T`, lower, may say more, and errs more"
-            )
+        if done.moments or done.less_sure:
+            say(_moments_line(done))
 
     def __enter__(self) -> ScanView:
         return self
@@ -199,12 +197,18 @@ def profile_line(profile: ScanProfile) -> str:
 
 def _sum_line(done: ScanFinished) -> str:
     speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
-    counts = f"{pluralize(done.windows, 'window')}, {pluralize(done.moments, 'moment')}"
+    counts = pluralize(done.windows, "window")
     return (
         f"{done.scanned} scanned ({_video_length(done.video_ms)}, {counts}), "
         f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "
         f"in {_time_span(done.wall_s)}{speed}"
     )
+
+
+def _moments_line(done: ScanFinished) -> str:
+    videos = f" in {pluralize(done.videos_with_moments, 'video')}" if done.moments else ""
+    less_sure = f", {done.less_sure} less sure" if done.less_sure else ""
+    return f"{pluralize(done.moments, 'moment')}{videos}{less_sure}: `vtag search`"
 
 
 def _failed_line(failure: VideoScanFailed) -> str:

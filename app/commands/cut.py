@@ -14,10 +14,15 @@ import typer
 from vtag.app.console import complain, is_terminal, put, say
 from vtag.app.options import Db, within_integers
 from vtag.app.query_options import (
+    Maybe,
     MinScore,
     ModelFilter,
     Query,
+    SensitivityOption,
     Sort,
+    less_sure_moments,
+    min_margin,
+    nothing_sure_line,
     open_library_reader,
     query_text,
     report_everyday_terms,
@@ -47,6 +52,8 @@ def cut(
         ),
     ] = "{name} {start} {label}",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the names and stop.")] = False,
+    maybe: Maybe = False,
+    sensitivity: SensitivityOption = None,
     min_score: MinScore = 0.0,
     limit: Annotated[
         int | None, typer.Option(min=1, callback=within_integers, help="Maximum number of clips.")
@@ -67,10 +74,19 @@ def cut(
     with open_library_reader(db) as reader:
         text = query_text(query)
         report_everyday_terms(reader, text)
-        moments = search(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
+        moments = search(
+            reader,
+            text,
+            min_score=min_score,
+            limit=limit,
+            model=model,
+            sort=sort,
+            less_sure=less_sure_moments(sure=False, maybe=maybe, default="none"),
+            min_margin=min_margin(sensitivity),
+        )
         player_moments = MomentClocks(reader, read_clock).to_player(moments)
     if not moments:
-        complain(f"nothing was found for {text!r}")
+        complain(nothing_sure_line(text, maybe=maybe))
     stems = _stems(moments, player_moments, name, os.fsencode(output.expanduser()))
     if dry_run:
         for moment, (_, stem) in zip(player_moments, stems, strict=True):

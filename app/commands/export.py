@@ -11,9 +11,14 @@ import typer
 from vtag.app.console import complain, put, say
 from vtag.app.options import Db
 from vtag.app.query_options import (
+    Maybe,
     MinScore,
     ModelFilter,
     Query,
+    SensitivityOption,
+    less_sure_moments,
+    min_margin,
+    nothing_sure_line,
     open_library_reader,
     query_text,
     report_everyday_terms,
@@ -45,6 +50,8 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Overwrite existing files.")] = False,
+    maybe: Maybe = False,
+    sensitivity: SensitivityOption = None,
     min_score: MinScore = 0.0,
     model: ModelFilter = None,
     db: Db = None,
@@ -57,10 +64,18 @@ def export(
     with open_library_reader(db) as reader:
         text = query_text(query)
         report_everyday_terms(reader, text)
-        rows = search(reader, text, min_score=min_score, model=model, limit=None)
+        rows = search(
+            reader,
+            text,
+            min_score=min_score,
+            model=model,
+            limit=None,
+            less_sure=less_sure_moments(sure=False, maybe=maybe, default="none"),
+            min_margin=min_margin(sensitivity),
+        )
         moments = exported_moments.with_video_details(reader, rows, read_clock)
     if not moments:
-        complain(f"nothing was found for {text!r}")
+        complain(nothing_sure_line(text, maybe=maybe))
     target = None if output is None else os.fsencode(output)
     if format == "edl" and (notice := describe_mixed_rates(moments)):
         say(notice)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -10,9 +11,12 @@ from typer.core import TyperGroup
 from vtag.app.commands.annotate import open_library
 from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json
-from vtag.app.query_options import open_library_reader
+from vtag.app.query_options import SensitivityOption, open_library_reader
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import printable
+
+if TYPE_CHECKING:
+    from vtag.engine.library.certainty import Sensitivity
 
 
 class _DefaultToList(TyperGroup):
@@ -62,15 +66,26 @@ def list_labels(
 
 @app.command("set")
 def set_threshold(
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label of this library.")],
+    label: Annotated[
+        str | None, typer.Argument(metavar="[LABEL]", help="Label of this library; for --threshold.")
+    ] = None,
     threshold: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Score that starts a moment, in place of the model's."),
-    ],
+        float | None,
+        typer.Option(min=0, max=1, help="Score that starts a sure moment, in place of the model's."),
+    ] = None,
+    sensitivity: SensitivityOption = None,
     db: Db = None,
 ) -> None:
-    """Set a label's threshold and derive its moments again."""
-    _change(db, label, threshold)
+    """Set which moments are sure: of all labels by --sensitivity, or of one label by --threshold.
+
+    For example `vtag labels set --sensitivity high`, or `vtag labels set archery --threshold 0.4`.
+    """
+    if label is not None and threshold is not None and sensitivity is None:
+        _change(db, label, threshold)
+    elif sensitivity is not None and label is None and threshold is None:
+        _set_sensitivity(db, sensitivity)
+    else:
+        raise typer.BadParameter("say --sensitivity low, normal or high, or a LABEL and its --threshold")
 
 
 @app.command("reset")
@@ -80,6 +95,16 @@ def reset_threshold(
 ) -> None:
     """Use the model's threshold for a label again."""
     _change(db, label, None)
+
+
+def _set_sensitivity(db: Path | None, sensitivity: Sensitivity) -> None:
+    from vtag.engine.library.certainty import SENSITIVITY_SETTING
+    from vtag.engine.library.store.settings import save_setting
+
+    effects = {"low": "fewer moments are sure", "normal": "as calibrated", "high": "more moments are sure"}
+    with open_library(db) as library:
+        save_setting(library, SENSITIVITY_SETTING, sensitivity)
+    say(f"the sensitivity of this library is {sensitivity}: {effects[sensitivity]}")
 
 
 def _change(db: Any, label: str, threshold: float | None) -> None:
@@ -93,7 +118,7 @@ def _change(db: Any, label: str, threshold: float | None) -> None:
             hint = f"near to it: {suggestions}" if suggestions else "`vtag labels` lists them"
             raise LibraryError(f"this library has no label {label!r}; {hint}")
         models = heads.models_with_label(library, label)
-        moments = sum(count for model in models for _, count in derive.retag(library, model))
+        moments = sum(counts.sure for model in models for _, counts in derive.retag(library, model))
         changed_heads = [heads.load_head(library, model) for model in models]
     rule = "as its model says" if threshold is None else f"from {threshold:g} on"
     say(f"{printable(label)} is found {rule}; {moments} moments of all labels were derived anew")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -11,6 +12,7 @@ import typer
 
 from vtag.app.console import ask_yes_no, can_ask, complain, is_terminal, put_json, say
 from vtag.app.options import Backend, Db, Device, Json, Precision, Threshold, parse_threshold
+from vtag.app.results import moment_lines
 from vtag.app.scan_view import ScanView, profile_line
 from vtag.engine.text import display_path, printable
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, WatchStatus
     from vtag.engine.scan.options import ScanOptions
     from vtag.engine.scan.shard import Shard
+
+_MAX_LISTED = 10  # labels at the end of a scan
 
 Effort = Literal["fast", "normal", "thorough"]
 
@@ -99,6 +103,7 @@ def scan(
     A second scan opens only new and changed files. Ctrl-C keeps what is finished.
     """
     from vtag.engine.library.database import Library
+    from vtag.engine.library.page_queries import latest_moment_id
     from vtag.engine.paths import library_path
     from vtag.engine.scan.model_selection import choose_model, register_model
     from vtag.engine.scan.options import ScanOptions
@@ -132,6 +137,7 @@ def scan(
         shard=part,
     )
     with Library.open(library_file) as library, catch_interrupts():
+        last_moment = latest_moment_id(library.connection)
         try:
             note = _starter_note(library, model, device, ask=not dry_run)
             checkpoint, source = choose_model(library, model, device)
@@ -144,6 +150,8 @@ def scan(
         except KeyboardInterrupt:
             complain("interrupted; what was finished is kept, and the same command goes on from there")
             raise typer.Exit(130) from None
+        if finished.scanned and not json:
+            _report_best(library, last_moment)
     if profile and finished.profile:
         say(profile_line(finished.profile))
     if json:
@@ -161,6 +169,18 @@ def _parse_shard(text: str | None) -> Shard | None:
         return parse_shard(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--shard") from error
+
+
+def _report_best(library: Library, last_moment: int) -> None:
+    """Print the best moment of each label that the scan found, and how to play the first."""
+    from vtag.engine.library.search.moments import search
+    from vtag.engine.library.search.player_times import MomentClocks
+
+    best = search(library.connection, "", less_sure="fill", limit=_MAX_LISTED, newer_than=last_moment)
+    for line in moment_lines(MomentClocks(library.connection).to_player(best)):
+        say(line)
+    if best:
+        say(f"play the first: vtag search {shlex.quote(best[0].label)} --open")
 
 
 def _starter_note(library: Library, model: str | None, device: str, *, ask: bool) -> str:
@@ -249,6 +269,8 @@ def _as_json(done: ScanFinished) -> dict[str, Any]:
             for f in done.failed
         ],
         "windows": done.windows,
+        "moments": done.moments,
+        "less_sure": done.less_sure,
         "unfinished": done.unfinished,
         "video_seconds": round(done.video_ms / 1000, 3),
         "wall_seconds": round(done.wall_s, 3),

@@ -8,17 +8,22 @@ import shutil
 import sqlite3
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vtag.app.console import complain, put, put_json, say
+from vtag.app.console import complain, dim, put, put_json, say
 from vtag.app.options import Db, Json, within_integers
 from vtag.app.query_options import (
+    Maybe,
     MinScore,
     ModelFilter,
-    Query,
+    OptionalQuery,
+    SensitivityOption,
     Sort,
+    SureOnly,
+    less_sure_moments,
+    min_margin,
     open_library_reader,
     query_text,
     report_everyday_terms,
@@ -36,7 +41,10 @@ _MIN_COLUMNS = 8  # of a timeline's bars, and of its labels
 
 
 def search(
-    query: Query,
+    query: OptionalQuery = None,
+    sure: SureOnly = False,
+    maybe: Maybe = False,
+    sensitivity: SensitivityOption = None,
     min_score: MinScore = 0.0,
     limit: Annotated[
         int, typer.Option(min=1, callback=within_integers, help="Maximum number of moments or videos.")
@@ -57,7 +65,8 @@ def search(
 ) -> None:
     """Find moments, best first.
 
-    docs/search.md explains the query language. An empty result is not an error.
+    Sure moments come first; if they are few, less sure ones follow until there are ten. Paths are those of sure ones,
+    unless --maybe. docs/search.md explains the query language. An empty result is not an error.
     """
     from vtag.app import player, results
     from vtag.engine.library.search.moments import search as find
@@ -67,13 +76,21 @@ def search(
     paths_only = paths_only or print0
     if json + csv + paths_only > 1:
         raise typer.BadParameter("say one of --json, --csv and --paths-only")
-    text = query_text(query)
+    text = query_text(query or [])
+    less_sure = less_sure_moments(sure=sure, maybe=maybe, default="none" if paths_only else "fill")
     with open_library_reader(db) as reader:
+        options: dict[str, Any] = {
+            "min_score": min_score,
+            "limit": limit,
+            "model": model,
+            "sort": sort,
+            "less_sure": less_sure,
+            "min_margin": min_margin(sensitivity),
+        }
         if group == "video":
-            videos = search_videos(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
+            videos = search_videos(reader, text, **options)
         else:
-            rows = find(reader, text, min_score=min_score, limit=limit, model=model, sort=sort)
-            videos = [[moment] for moment in rows]
+            videos = [[moment] for moment in find(reader, text, **options)]
         if not videos:
             complain(_explain_empty_result(reader, text))
         report_everyday_terms(reader, text)
@@ -123,15 +140,23 @@ def _explain_empty_result(reader: sqlite3.Connection, text: str) -> str:
             suggestions = ", ".join(map(printable, nearest_labels(reader, term)))
             hint = f"near to it: {suggestions}" if suggestions else "`vtag labels` lists them"
             return f"no label fits {term!r}; {hint}"
+    if not text.strip():
+        return "nothing was found yet: `vtag scan FOLDER` looks at videos"
     return f"no moment of {text!r} was seen with these settings"
 
 
 def show(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Scanned video.")],
+    sure: SureOnly = False,
+    maybe: Maybe = False,
+    sensitivity: SensitivityOption = None,
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Draw the timeline of one video."""
+    """Draw the timeline of one video.
+
+    Less sure moments are drawn lighter.
+    """
     from vtag.engine.library.exports.json import moment_as_json
     from vtag.engine.library.search.moments import content_moments
     from vtag.engine.library.search.player_times import on_player_clock
@@ -141,7 +166,14 @@ def show(
     with open_library_reader(db) as reader:
         content = _content(reader, path)
         clock = content_clock(reader, content.id)
-        moments = [on_player_clock(m, clock) for m in content_moments(reader, content.id, path)]
+        moments = content_moments(
+            reader,
+            content.id,
+            path,
+            less_sure=less_sure_moments(sure=sure, maybe=maybe, default="fill"),
+            min_margin=min_margin(sensitivity),
+        )
+        moments = [on_player_clock(moment, clock) for moment in moments]
     if json:
         put_json([moment_as_json(m) for m in moments])
     elif content.error:
@@ -167,25 +199,28 @@ def _content(reader: sqlite3.Connection, path: bytes) -> ContentSummary:
 def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:
     """One row a label: a bar for its moments, its best score, and when it first starts."""
     if not moments:
-        complain("nothing was seen in it above the threshold; `vtag retag --threshold` lowers that")
+        complain("nothing sure was seen in it; without --sure, what is less sure is drawn")
         return
     rows: dict[str, list[Moment]] = {}
-    for m in moments:
+    for m in sorted(moments, key=lambda moment: not moment.sure):
         rows.setdefault(m.label, []).append(m)
     drawable = (sys.stdout.encoding or "").lower().startswith("utf")
-    full, empty, ellipsis = ("█", "·", "…") if drawable else ("#", ".", "~")
+    full, light, empty, ellipsis = ("█", "░", "·", "…") if drawable else ("#", "+", ".", "~")
     columns = min(shutil.get_terminal_size().columns, 120)
-    label_width = max(_MIN_COLUMNS, min(MAX_LABEL_CELLS, columns - 17 - _MIN_COLUMNS))
+    label_width = max(_MIN_COLUMNS, min(MAX_LABEL_CELLS, columns - 18 - _MIN_COLUMNS))
     names = {label: truncate(printable(label), label_width, ellipsis) for label in rows}
     name_width = max(map(cell_width, names.values()))
-    width = max(_MIN_COLUMNS, columns - name_width - 17)
+    width = max(_MIN_COLUMNS, columns - name_width - 18)
     begin = format_clock(0) if width >= 2 * _MIN_COLUMNS else ""
     put(f"{'':{name_width}}  {begin}{format_end_clock(duration_ms):>{width - len(begin)}}")
     for label, spans in rows.items():
         bar = [empty] * width
-        for m in spans:
+        for m in reversed(spans):  # what is sure last, over what is less sure
             first = max(0, min(width - 1, m.start_ms * width // duration_ms))
             last = max(first + 1, min(width, -(-m.end_ms * width // duration_ms)))
-            bar[first:last] = [full] * (last - first)
+            bar[first:last] = [full if m.sure else light] * (last - first)
         name = names[label] + " " * (name_width - cell_width(names[label]))
-        put(f"{name}  {''.join(bar)}  {max(m.score for m in spans):.2f}  {format_clock(spans[0].start_ms)}")
+        best = max(spans, key=lambda moment: (moment.sure, moment.score))
+        start = min(m.start_ms for m in spans if m.sure == best.sure)
+        line = f"{name}  {''.join(bar)}  {best.score:.2f}{' ' if best.sure else '?'}  {format_clock(start)}"
+        put(line if best.sure else dim(line))

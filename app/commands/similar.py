@@ -56,7 +56,7 @@ def similar(
     else:
         for s in moments:
             gone = "" if s.present else "  (not there now)"
-            name = printable(s.label or "")
+            name = printable(s.label or "") + ("" if s.is_label_sure or not s.label else "?")
             put(
                 f"{s.score:.3f}  {format_clock_range(s.start_ms, s.end_ms)}  {name:28}  {display_path(s.path)}{gone}"
             )
@@ -106,6 +106,7 @@ def _as_json(moment: SimilarMoment) -> dict[str, object]:
     return {
         **path_as_json(moment.path),
         "label": moment.label,
+        "label_sure": moment.is_label_sure,
         "start_ms": moment.start_ms,
         "end_ms": moment.end_ms,
         "score": round(moment.score, 6),

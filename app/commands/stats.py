@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,14 @@ import typer
 
 from vtag.app.console import complain, put, put_json
 from vtag.app.options import Db, Json, within_integers
-from vtag.app.query_options import open_library_reader, query_text, report_everyday_terms
+from vtag.app.query_options import (
+    Maybe,
+    SensitivityOption,
+    min_margin,
+    open_library_reader,
+    query_text,
+    report_everyday_terms,
+)
 from vtag.app.results import MAX_LABEL_CELLS, cell_width, truncate
 from vtag.engine.text import printable
 
@@ -23,6 +31,8 @@ def stats(
         list[str] | None, typer.Argument(metavar="[QUERY]", help="Query; default: all moments.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, callback=within_integers, help="Maximum number of labels.")] = 15,
+    maybe: Maybe = False,
+    sensitivity: SensitivityOption = None,
     json: Json = False,
     db: Db = None,
 ) -> None:
@@ -33,7 +43,8 @@ def stats(
         text = query_text(query) if query else None
         if text:
             report_everyday_terms(reader, text)
-        result = history(reader, text, label_limit=top)
+        margin = -math.inf if maybe else min_margin(sensitivity)
+        result = history(reader, text, label_limit=top, min_margin=margin)
     if json:
         labels = [{"label": row.label, "moments": row.total, "counts": row.counts} for row in result.labels]
         put_json({"periods": result.periods, "labels": labels, "undated": result.undated})

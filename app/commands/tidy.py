@@ -46,10 +46,11 @@ def retag(
         raise LibraryError(
             f"nothing was seen with the backbone of {printable(name)}: `vtag scan --model` first"
         )
+    sure, less_sure = (sum(column) for column in zip(*counts, strict=True))
     if json:
-        put_json({"model": name, "videos": len(counts), "moments": sum(counts)})
+        put_json({"model": name, "videos": len(counts), "moments": sure, "less_sure": less_sure})
     videos = pluralize(len(counts), "video")
-    say(f"{printable(name)}: {sum(counts)} moments in {videos}, none of which was opened")
+    say(f"{printable(name)}: {sure} moments in {videos}, {less_sure} less sure; no video was opened")
 
 
 def forget(

@@ -37,6 +37,7 @@ SCHEMA = Schema(
         "m004_know_what_is_unfinished",
         "m005_give_timestamps_one_format",
         "m006_give_labels_one_form",
+        "m007_keep_less_sure_moments",
         "m008_know_the_players_clock",
     ),
 )
@@ -151,7 +152,7 @@ def check_health(reader: sqlite3.Connection) -> Health:
     """Check the library's file for damage; reads all of it."""
     (verdict,) = reader.execute("PRAGMA quick_check(1)").fetchone()
     (videos,) = reader.execute("SELECT count(*) FROM contents WHERE error IS NULL").fetchone()
-    (moments,) = reader.execute("SELECT count(*) FROM segments").fetchone()
+    (moments,) = reader.execute("SELECT count(*) FROM sure_segments").fetchone()
     return Health(str(verdict), videos, moments)
 
 

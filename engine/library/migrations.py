@@ -303,6 +303,31 @@ def _normal_slot(entry: dict[str, Any]) -> tuple[Any, ...]:
 
 
 @library_migrations()
+def m007_keep_less_sure_moments(db: Database) -> None:
+    """How far each segment lies above or below its label's threshold, so that the best below it can be kept too.
+
+    The segments of an older library are all sure; a scan or `vtag retag` adds those that are less sure.
+    """
+    _run(
+        db,
+        """
+        -- the difference of the log odds of the score and of the threshold; below 0: less sure
+        ALTER TABLE segments ADD COLUMN margin REAL NOT NULL DEFAULT 0;
+        -- 1: kept only because it is among the best of its label and model in the library
+        ALTER TABLE segments ADD COLUMN is_label_best INTEGER NOT NULL DEFAULT 0;
+        DROP INDEX segments_by_label;
+        CREATE INDEX segments_by_label ON segments
+            (label_id, score DESC, id, content_id, start_ms, end_ms, model_id, verdict, margin);
+        CREATE INDEX segments_best_of_label ON segments (model_id, label_id, score) WHERE is_label_best = 1;
+        -- what a person said is sure; for the rest the library's sensitivity counts
+        CREATE VIEW sure_segments AS SELECT * FROM segments WHERE verdict IS NOT NULL OR margin >= coalesce(
+            (SELECT iif(value = 'low', 1.5, iif(value = 'high', -1.5, 0)) FROM settings WHERE key = 'sensitivity'), 0
+        );
+        """,
+    )
+
+
+@library_migrations()
 def m008_know_the_players_clock(db: Database) -> None:
     """The clock of each content, as `VideoClock.to_json` writes it; NULL until its file is opened again."""
     _run(db, "ALTER TABLE contents ADD COLUMN clock TEXT;")

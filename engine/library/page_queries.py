@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
 from vtag.engine.library.search.moments import Moment
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.text import normalize_label
@@ -39,6 +40,7 @@ class MomentRow(NamedTuple):
     score: float
     model: str | None  # None: a person's own moment
     verdict: str  # "", confirmed, rejected
+    sure: bool = True  # at the library's sensitivity
 
     @property
     def is_own(self) -> bool:
@@ -116,13 +118,21 @@ def moment_range(reader: sqlite3.Connection, moment_id: int) -> tuple[int, int, 
     return (row[0], row[1], row[2]) if row else None
 
 
-def video_moments(reader: sqlite3.Connection, content_id: int) -> list[MomentRow]:
-    """All moments of a video by time, with rejected ones; of one that several models found, only the best."""
+def video_moments(
+    reader: sqlite3.Connection, content_id: int, *, min_margin: float | None = None
+) -> list[MomentRow]:
+    """The moments of a video by time, with rejected ones; of one that several models found, only the best.
+
+    Those of at least `min_margin`, by default the library's sure ones. `-math.inf` gives the less sure ones too.
+    """
+    sure_margin = library_min_margin(reader)
     rows = reader.execute(
-        "SELECT s.id, l.name, s.start_ms, s.end_ms, s.score, m.name, coalesce(s.verdict, '') FROM segments s "
-        "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id WHERE s.content_id = ? "
-        "ORDER BY s.model_id IS NULL DESC, s.score DESC, s.id",
-        (content_id,),
+        "SELECT s.id, l.name, s.start_ms, s.end_ms, s.score, m.name, coalesce(s.verdict, ''), "
+        f"{MARGIN_SQL} >= ? AS is_sure FROM segments s "
+        "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id "
+        f"WHERE s.content_id = ? AND {MARGIN_SQL} >= ? "
+        "ORDER BY s.model_id IS NULL DESC, is_sure DESC, s.score DESC, s.id",
+        (sure_margin, content_id, sure_margin if min_margin is None else min_margin),
     )
     moments = drop_duplicates(
         map(MomentRow._make, rows), key=lambda m: (m.label, m.verdict), source=lambda m: m.model
@@ -183,7 +193,7 @@ def annotated_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
 def latest_moments(reader: sqlite3.Connection, limit: int) -> list[Moment]:
     """The moments that were added last, newest first: one of each label and video, none rejected."""
     rows = reader.execute(
-        "SELECT s.id, s.content_id, l.name, s.start_ms, s.end_ms, s.score, m.name FROM segments s "
+        "SELECT s.id, s.content_id, l.name, s.start_ms, s.end_ms, s.score, m.name FROM sure_segments s "
         "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id "
         "WHERE s.verdict IS NOT 'rejected' ORDER BY s.id DESC LIMIT ?",
         (8 * limit,),
@@ -240,9 +250,9 @@ def latest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str
 
 
 def labels_with_moments(reader: sqlite3.Connection) -> list[str]:
-    """The labels that have a moment, sorted; one look-up in the index for each label."""
+    """The labels that have a sure moment, sorted; one look-up in the index for each label."""
     rows = reader.execute(
-        "SELECT name FROM labels l WHERE EXISTS (SELECT 1 FROM segments WHERE label_id = l.id) ORDER BY name"
+        "SELECT name FROM labels l WHERE EXISTS (SELECT 1 FROM sure_segments WHERE label_id = l.id) ORDER BY name"
     )
     return [row[0] for row in rows]
 

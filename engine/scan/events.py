@@ -105,7 +105,9 @@ class ScanFinished:
     windows: int
     video_ms: int
     wall_s: float
-    moments: int = 0
+    moments: int = 0  # sure ones
+    videos_with_moments: int = 0
+    less_sure: int = 0  # moments below their label's threshold
     excluded: tuple[tuple[bytes, str], ...] = field(default=())  # path, reason
     unfinished: int = 0  # videos with windows left for later passes
     profile: ScanProfile | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.library.analysis.derive import MomentCounts
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.scan.inference_thread import WindowFeatures
 from vtag.engine.scan.plan import ScanTask
@@ -52,7 +53,7 @@ class PendingVideo:
     is_stored: bool = False  # this scan stored some of its windows
     is_dropped: bool = False  # it failed, changed, or is a copy of a scanned video
     covered_ms: int = 0  # of video, by the windows that this scan computed
-    moments: int = 0
+    moments: MomentCounts = field(default=MomentCounts(0, 0))
     current: VideoPass | None = None  # while a pass scans it
 
     @property

@@ -296,7 +296,7 @@ class ScanRunner:
                 video.task.files[0].path,
                 len(video.stored_starts),
                 info.duration_ms,
-                video.moments,
+                video.moments.sure,
                 video_pass.decoded.note,
             )
 
@@ -381,7 +381,9 @@ class ScanRunner:
             windows=self._windows,
             video_ms=self._scanned_ms,
             wall_s=active_seconds() - self._started,
-            moments=sum(video.moments for video in stored),
+            moments=sum(video.moments.sure for video in stored),
+            videos_with_moments=sum(video.moments.sure > 0 for video in stored),
+            less_sure=sum(video.moments.less_sure for video in stored),
             excluded=tuple(self._discovery.excluded),
             unfinished=sum(video.needs_pass for video in stored),
             profile=profile,

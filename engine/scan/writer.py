@@ -72,8 +72,8 @@ class ScanWriter:
             replace=replace,
         )
 
-    def add_pass(self, task: ScanTask, video_pass: VideoPass, scanned_ms: int) -> int:
-        """Store the facts of a decoded video and how much of it is scanned; returns its number of moments.
+    def add_pass(self, task: ScanTask, video_pass: VideoPass, scanned_ms: int) -> derive.MomentCounts:
+        """Store the facts of a decoded video and how much of it is scanned; returns its numbers of moments.
 
         `scanned_ms`: how much the windows of all passes so far cover; unused in the last pass.
         """

@@ -53,7 +53,7 @@ def annotate(
 
 
 def test_moments_of_several_labels_come_best_first_and_all_of_them(tagged: Library) -> None:
-    rows = tagged.connection.execute("SELECT id FROM segments ORDER BY score DESC, id").fetchall()
+    rows = tagged.connection.execute("SELECT id FROM sure_segments ORDER BY score DESC, id").fetchall()
     moments = search(tagged.connection, EVERYTHING, limit=1000)
     assert [m.id for m in moments] == [row[0] for row in rows]
     assert {m.label for m in moments} == set(LABELS[:3])

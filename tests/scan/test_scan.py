@@ -79,7 +79,7 @@ def test_a_folder_is_scanned_and_its_moments_are_found(vtag: Run, videos: Path, 
     assert [m["score"] for m in rows] == sorted((m["score"] for m in rows), reverse=True)
     durations_ms = {"long.mp4": 6000, "short.mkv": 500, "portrait.mov": 2600}
     assert all(0 <= m["start_ms"] < m["end_ms"] <= durations_ms[Path(m["path"]).name] + 40 for m in rows)
-    assert {"id", "path", "label", "start_ms", "end_ms", "score", "model", "source"} == set(rows[0])
+    assert {"id", "path", "label", "start_ms", "end_ms", "score", "model", "source", "sure"} == set(rows[0])
 
 
 def test_without_a_model_a_new_library_takes_the_starter_and_keeps_it(
@@ -263,7 +263,8 @@ def test_features_that_are_no_numbers_cost_no_other_model_the_video(
 
 def test_retag_goes_back_to_the_models_own_threshold(vtag: Run, videos: Path, model: Path) -> None:
     silent = vtag("scan", videos / "long.mp4", "--model", model, "--threshold", "1")
-    assert "nothing reached its threshold" in silent.stderr and moments(vtag) == []
+    assert "0 moments" in silent.stderr and "less sure: `vtag search`" in silent.stderr
+    assert not any(m["sure"] for m in moments(vtag))
     vtag("scan", videos / "long.mp4", "--model", model, "--threshold", "auto")
     default_rows = without_ids(moments(vtag))
     assert default_rows

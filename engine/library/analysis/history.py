@@ -32,13 +32,22 @@ class History(NamedTuple):
     undated: int  # moments of these labels in videos whose date is unknown
 
 
-def history(reader: sqlite3.Connection, query: str | None = None, *, label_limit: int = 15) -> History:
+def history(
+    reader: sqlite3.Connection,
+    query: str | None = None,
+    *,
+    label_limit: int = 15,
+    min_margin: float | None = None,
+) -> History:
     """The history of at most `label_limit` labels, those with the most moments (that match `query`, if given).
 
-    Raises QueryError.
+    Counts moments of at least `min_margin`, by default the library's sure ones. Raises QueryError.
     """
-    evaluator = QueryEvaluator(reader)
-    by_label = _count_query(evaluator, query) if query else _count_all(reader, label_limit)
+    evaluator = QueryEvaluator(reader, min_margin)
+    condition = Condition(min_margin=evaluator.min_margin)
+    by_label = (
+        _count_query(evaluator, query, condition) if query else _count_all(reader, condition, label_limit)
+    )
     top = sorted(by_label.items(), key=lambda row: (-row[1].total(), row[0]))[:label_limit]
     known_days = ((content_id, _day(seconds)) for content_id, seconds in evaluator.dates().items())
     days = {content_id: day for content_id, day in known_days if day is not None}
@@ -61,25 +70,26 @@ def history(reader: sqlite3.Connection, query: str | None = None, *, label_limit
     return History(periods, tuple(rows), undated)
 
 
-def _count_all(reader: sqlite3.Connection, label_limit: int) -> dict[int, Counter[int]]:
+def _count_all(reader: sqlite3.Connection, condition: Condition, label_limit: int) -> dict[int, Counter[int]]:
     """Moments in each content, for each of the labels with the most moments."""
     rows = reader.execute(
-        "SELECT label_id FROM segments GROUP BY label_id ORDER BY count(*) DESC, label_id LIMIT ?",
+        f"SELECT label_id FROM segments WHERE {condition.full_sql} GROUP BY label_id "
+        "ORDER BY count(*) DESC, label_id LIMIT ?",
         (label_limit,),
     ).fetchall()
-    return {label_id: Counter(_contents_with(reader, label_id)) for (label_id,) in rows}
+    return {label_id: Counter(_contents_with(reader, label_id, condition)) for (label_id,) in rows}
 
 
-def _contents_with(reader: sqlite3.Connection, label_id: int) -> Iterable[int]:
+def _contents_with(reader: sqlite3.Connection, label_id: int, condition: Condition) -> Iterable[int]:
     rows = reader.execute(
-        "SELECT content_id FROM segments WHERE label_id = ? AND verdict IS NOT 'rejected'", (label_id,)
+        f"SELECT content_id FROM segments WHERE label_id = ? AND {condition.full_sql}", (label_id,)
     )
     return map(itemgetter(0), rows)
 
 
-def _count_query(evaluator: QueryEvaluator, query: str) -> dict[int, Counter[int]]:
+def _count_query(evaluator: QueryEvaluator, query: str, condition: Condition) -> dict[int, Counter[int]]:
     by_label: dict[int, Counter[int]] = {}
-    for row in evaluator.rows(evaluator.parse(query), Condition(), None, BY_SCORE):
+    for row in evaluator.rows(evaluator.parse(query), condition, None, BY_SCORE):
         for step in row.segments:
             by_label.setdefault(step.label_id, Counter())[row.content_id] += 1
     return by_label

@@ -1,8 +1,11 @@
-"""Scores to segments: the head's probabilities for all windows, then hysteresis for each label. Pure functions."""
+"""Scores to segments: the head's probabilities for all windows, then hysteresis for each label. Pure functions.
+
+A segment at its label's threshold is sure. The best stretches below it are less sure segments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +16,12 @@ from vtag.engine.swin.config import NONE_OF_THESE
 
 DEFAULT_THRESHOLD = 0.3
 _EXIT_RATIO = 0.6
-_UNREACHABLE = 2.0  # a threshold that no probability reaches
+_NEVER_SURE = 2.0  # the threshold of a label that has only less sure segments: no probability reaches it
+_NEVER = np.inf  # the threshold of "none of these", which has no segments at all
+_LARGEST_LOG_ODDS = 20.0  # of a probability; float64 tells no more of those that are rounded to 1e-9
+_NEVER_SURE_LOG_ODDS = 7.0  # (0.999) in place of the threshold of a label that is never sure
+_SMALLEST_MARGIN = 1e-6  # below the threshold; keeps a less sure segment apart from a sure one
+_STRETCHES = 3  # less sure segments of a label in a video at most
 _CHUNK = 4096  # windows a step: bounds the memory of the scores
 
 
@@ -40,17 +48,49 @@ class Segment(NamedTuple):
     score: float
 
 
+class LessSureSegment(NamedTuple):
+    """A segment below its label's threshold.
+
+    `is_label_best` if it is kept only because it is among the best of its label in the library.
+    """
+
+    segment: Segment
+    margin: float
+    is_label_best: bool
+
+
 def label_thresholds(
     labels: Sequence[str], by_label: Mapping[str, float], default: float | None
 ) -> NDArray[np.float64]:
     """Thresholds float64 [K]: a label's own from `by_label`, else `default`, else DEFAULT_THRESHOLD.
 
-    The label for "none of these" never starts a segment.
+    A threshold of 1 means that the label is never sure. The label for "none of these" has no segments at all.
     """
     base = DEFAULT_THRESHOLD if default is None else default
-    return np.array(
-        [_UNREACHABLE if label == NONE_OF_THESE else by_label.get(label, base) for label in labels]
+    thresholds = np.array([by_label.get(label, base) for label in labels], np.float64)
+    thresholds[thresholds >= 1] = _NEVER_SURE
+    thresholds[[label == NONE_OF_THESE for label in labels]] = _NEVER
+    return thresholds
+
+
+def margins(scores: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far probabilities lie above (positive) or below (negative) thresholds, as a difference of log odds.
+
+    The difference puts all labels on one scale, whatever their thresholds are. It is 0 at the threshold, -inf for
+    "none of these", and negative for a label that is never sure.
+    """
+    limits = np.where(thresholds >= 1, _NEVER_SURE_LOG_ODDS, _log_odds(np.minimum(thresholds, 1)))
+    difference = _log_odds(scores) - limits
+    below = np.minimum(difference, -_SMALLEST_MARGIN)
+    return np.where(
+        thresholds == _NEVER, -np.inf, np.where(scores >= thresholds, np.maximum(difference, 0), below)
     )
+
+
+def _log_odds(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):
+        log_odds = np.log(values) - np.log1p(-values)
+    return np.asarray(log_odds.clip(-_LARGEST_LOG_ODDS, _LARGEST_LOG_ODDS))
 
 
 def probabilities(
@@ -124,3 +164,87 @@ def _active_windows(
     exits = np.where(~above_exit, index + 1, np.where(breaks, index, 0))
     enters = np.where(table >= enter, index + 1, 0)
     return above_exit & (np.maximum.accumulate(enters, axis=1) > np.maximum.accumulate(exits, axis=1))
+
+
+def find_less_sure_segments(
+    windows: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    sure: Sequence[Segment],
+    end_ms: int,
+    rule: Hysteresis,
+    *,
+    limit: int,
+    floors: NDArray[np.float64],
+) -> list[LessSureSegment]:
+    """The best stretches below the thresholds, by margin: at most `limit`, and what `floors` add to them.
+
+    A stretch is a window with the highest score of its label, and its neighbours of at least `exit_ratio` times that
+    score. It does not touch a sure segment of its label. A label has at most three.
+
+    Args:
+        windows, scores, thresholds, end_ms, rule: as for `find_segments`.
+        sure: what `find_segments` found.
+        limit: the number of segments; a label counts first by its best.
+        floors: float64 [K]. The best stretch of a label is returned beyond `limit` if its score is above the label's.
+    """
+    distance = margins(scores, thresholds)
+    distance[windows[:, 0] >= end_ms] = -np.inf
+    for segment in sure:
+        near = _touches(windows, segment.start_ms - rule.max_gap_ms, segment.end_ms + rule.max_gap_ms)
+        distance[near, segment.label] = -np.inf
+    peaks = distance.max(axis=0, initial=-np.inf)
+    order = np.argsort(-peaks, kind="stable")
+    order = order[np.isfinite(peaks[order])]
+    stretches = [
+        stretch
+        for label in order[:limit].tolist()
+        for stretch in _best_stretches(windows, scores[:, label], distance[:, label], label, end_ms, rule)
+    ]
+    stretches.sort(key=lambda stretch: -stretch.margin)
+    kept = stretches[:limit]
+    for label in order[limit:].tolist():
+        column = distance[:, label]
+        if scores[int(column.argmax()), label] > floors[label]:
+            best = next(_best_stretches(windows, scores[:, label], column, label, end_ms, rule))
+            kept.append(best._replace(is_label_best=True))
+    return kept
+
+
+def _best_stretches(
+    windows: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    distance: NDArray[np.float64],
+    label: int,
+    end_ms: int,
+    rule: Hysteresis,
+) -> Iterator[LessSureSegment]:
+    """The best stretches of one label, best first; `scores` and `distance` [W] are of this label."""
+    distance = distance.copy()
+    for _ in range(_STRETCHES):
+        peak = int(distance.argmax())
+        if not np.isfinite(distance[peak]):
+            return
+        inside = np.isfinite(distance) & (scores >= rule.exit_ratio * scores[peak])
+        first = last = peak
+        while (
+            first > 0 and inside[first - 1] and windows[first, 0] - windows[first - 1, 1] <= rule.max_gap_ms
+        ):
+            first -= 1
+        while (
+            last + 1 < len(windows)
+            and inside[last + 1]
+            and windows[last + 1, 0] - windows[last, 1] <= rule.max_gap_ms
+        ):
+            last += 1
+        start, end = int(windows[first, 0]), min(int(windows[first : last + 1, 1].max()), end_ms)
+        margin = float(distance[peak])
+        distance[_touches(windows, start - rule.max_gap_ms, end + rule.max_gap_ms)] = -np.inf
+        distance[first : last + 1] = -np.inf
+        yield LessSureSegment(Segment(label, start, end, float(scores[peak])), margin, False)
+
+
+def _touches(windows: NDArray[np.int64], start_ms: int, end_ms: int) -> NDArray[np.bool_]:
+    """Which windows share time with a range, or border on it."""
+    touching: NDArray[np.bool_] = (windows[:, 0] <= end_ms) & (windows[:, 1] >= start_ms)
+    return touching

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
+from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
 from vtag.engine.library.database import observations_path, open_observations, open_reader
 from vtag.engine.library.search.copies import locate_content
 from vtag.engine.library.search.rows import drop_duplicates
@@ -38,11 +39,12 @@ class SimilarMoment(NamedTuple):
 
     content_id: int
     path: bytes
-    label: str | None  # of the best moment of the library in this range
+    label: str | None  # of the best moment of the library in this range, a sure one if there is any
     start_ms: int
     end_ms: int
     score: float
     present: bool
+    is_label_sure: bool = True
 
 
 class SimilarityQuery(NamedTuple):
@@ -215,15 +217,18 @@ def _locate_spans(
         if location is None:
             continue
         path, is_present = location
-        label = _best_label(reader, row[0], span)
-        moments.append(SimilarMoment(row[0], path, label, span.start_ms, span.end_ms, span.score, is_present))
+        label, is_sure = _best_label(reader, row[0], span)
+        range_ms = span.start_ms, span.end_ms
+        moments.append(SimilarMoment(row[0], path, label, *range_ms, span.score, is_present, is_sure))
     return moments
 
 
-def _best_label(reader: sqlite3.Connection, content_id: int, span: _Span) -> str | None:
+def _best_label(reader: sqlite3.Connection, content_id: int, span: _Span) -> tuple[str | None, bool]:
+    """The label of the best moment in a range, and whether that moment is sure."""
     row = reader.execute(
-        "SELECT l.name FROM segments s JOIN labels l ON l.id = s.label_id WHERE s.content_id = ? AND s.start_ms < ? "
-        "AND s.end_ms > ? AND s.verdict IS NOT 'rejected' ORDER BY s.score DESC, s.id LIMIT 1",
-        (content_id, span.end_ms, span.start_ms),
+        f"SELECT l.name, {MARGIN_SQL} FROM segments s JOIN labels l ON l.id = s.label_id "
+        "WHERE s.content_id = ? AND s.start_ms < ? AND s.end_ms > ? AND s.verdict IS NOT 'rejected' "
+        f"ORDER BY {MARGIN_SQL} >= ? DESC, s.score DESC, s.id LIMIT 1",
+        (content_id, span.end_ms, span.start_ms, library_min_margin(reader)),
     ).fetchone()
-    return row[0] if row else None
+    return (row[0], row[1] >= library_min_margin(reader)) if row else (None, False)

@@ -33,13 +33,15 @@ class _LabelledSegment(NamedTuple):
     end_ms: int
     verdict: str | None
     model_id: int | None  # None: a person's own moment
+    is_sure: bool  # at its label's threshold
 
 
 def apply_annotations(library: Library, content_id: int) -> None:
     """Update the segments of a content by the annotations on it and on its duplicates.
 
-    Each derived segment takes the latest verdict that covers at least half of it. An annotation that is added, or
-    confirmed and not found by any model (any more), gets a segment of its own, unless a later one rejects it.
+    Each derived segment takes the latest verdict that covers at least half of it; a less sure one only a rejection.
+    An annotation that is added, or confirmed and not sure by any model (any more), gets a segment of its own, unless
+    a later one rejects it.
     """
     with library.transaction() as db:
         _apply(db, content_id)
@@ -70,10 +72,10 @@ def verdict_for_range(start_ms: int, end_ms: int, annotations: Sequence[Annotate
 
 
 def unrejected_ranges(reader: sqlite3.Connection, key: str, labels: Sequence[str]) -> list[tuple[int, int]]:
-    """Start and end (ms) of a content's segments of any of `labels`, without rejected ones."""
+    """Start and end (ms) of a content's sure segments of any of `labels`, without rejected ones."""
     marks = ", ".join("?" * len(labels))
     rows = reader.execute(
-        "SELECT s.start_ms, s.end_ms FROM segments s JOIN labels l ON l.id = s.label_id "
+        "SELECT s.start_ms, s.end_ms FROM sure_segments s JOIN labels l ON l.id = s.label_id "
         f"JOIN contents c ON c.id = s.content_id WHERE c.key = ? AND l.name IN ({marks}) "
         "AND s.verdict IS NOT 'rejected'",
         (key, *labels),
@@ -84,7 +86,7 @@ def unrejected_ranges(reader: sqlite3.Connection, key: str, labels: Sequence[str
 def _apply(db: sqlite3.Connection, content_id: int) -> None:
     annotations = _annotations_by_label(db, content_id)
     rows = db.execute(
-        "SELECT s.id, l.name, s.start_ms, s.end_ms, s.verdict, s.model_id FROM segments s "
+        "SELECT s.id, l.name, s.start_ms, s.end_ms, s.verdict, s.model_id, s.margin >= 0 FROM segments s "
         "JOIN labels l ON l.id = s.label_id WHERE s.content_id = ?",
         (content_id,),
     )
@@ -92,12 +94,19 @@ def _apply(db: sqlite3.Connection, content_id: int) -> None:
     if not annotations and all(s.verdict is None and s.model_id is not None for s in segments):
         return
     derived = [segment for segment in segments if segment.model_id is not None]
-    verdicts = [verdict_for_range(s.start_ms, s.end_ms, annotations.get(s.label, ())) for s in derived]
+    verdicts = [_verdict_for_segment(s, annotations.get(s.label, ())) for s in derived]
     db.executemany(
         "UPDATE segments SET verdict = ? WHERE id = ?",
         [(verdict, s.id) for s, verdict in zip(derived, verdicts, strict=True) if verdict != s.verdict],
     )
-    _write_own_segments(db, content_id, _own_segments(db, content_id, annotations, derived))
+    sure = [segment for segment in derived if segment.is_sure]
+    _write_own_segments(db, content_id, _own_segments(db, content_id, annotations, sure))
+
+
+def _verdict_for_segment(segment: _LabelledSegment, annotations: Sequence[AnnotatedRange]) -> str | None:
+    """A less sure segment is not confirmed: its range is a guess, and the person's own moment has the true one."""
+    verdict = verdict_for_range(segment.start_ms, segment.end_ms, annotations)
+    return None if verdict == "confirmed" and not segment.is_sure else verdict
 
 
 def _annotations_by_label(db: sqlite3.Connection, content_id: int) -> dict[str, list[AnnotatedRange]]:

@@ -39,4 +39,5 @@ def moment_as_json(moment: Moment) -> dict[str, object]:
         "score": round(moment.score, 6),
         "model": moment.model,
         "source": moment.source,
+        "sure": moment.sure,
     }

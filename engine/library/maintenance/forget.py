@@ -74,7 +74,7 @@ def forget_model(library: Library, model_id: int) -> int:
     """Remove a model and its segments, and return how many; observations and annotations stay."""
     with library.transaction() as db:
         segment_count = db.execute(
-            "SELECT count(*) FROM segments WHERE model_id = ?", (model_id,)
+            "SELECT count(*) FROM sure_segments WHERE model_id = ?", (model_id,)
         ).fetchone()[0]
         db.execute("DELETE FROM models WHERE id = ?", (model_id,))  # its segments and derivations go with it
         db.execute("DELETE FROM settings WHERE key = 'model' AND value = ?", (str(model_id),))

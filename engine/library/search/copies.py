@@ -36,12 +36,6 @@ class Copies:
         self._paths: dict[int, list[bytes]] = {}
         self._locations: dict[int, Location | None] = {}  # of contents of which any copy fits
 
-    @classmethod
-    def of_query(cls, reader: sqlite3.Connection, text: str) -> Copies:
-        """As the constructor, for the text of a query, which may be empty. Raises QueryError."""
-        evaluator = QueryEvaluator(reader)
-        return cls(reader, evaluator, evaluator.parse(text)) if text.strip() else cls(reader)
-
     def locate(self, row: SegmentRow) -> Location | None:
         """The copy to show a row with; None if all files of its content were forgotten."""
         paths = self._paths_of(row.content_id)

@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from vtag.engine.errors import QueryError
+from vtag.engine.library.certainty import library_min_margin
 from vtag.engine.library.search import filters, query, sequence
 from vtag.engine.library.search.labels import everyday_labels, matching_label_ids
 from vtag.engine.library.search.query import Node, Term
@@ -22,18 +23,20 @@ from vtag.engine.library.search.rows import BY_SCORE, COLUMNS, Condition, Order,
 from vtag.engine.text import normalize_label, printable
 
 _SMALL_SCOPE = 4096  # contents: so many are looked up by id; for more, the labels' rows are filtered
-_ANY_LABEL = query.TextTerm(())
+ANY_LABEL = query.TextTerm(())
 _SQL_OPERATORS = {">": ">", ">=": ">=", "<": "<", "<=": "<=", "=": "="}  # nothing else gets into the SQL
 
 
 class QueryEvaluator:
     """Evaluates query trees over one library; caches label ids and tables of videos while it exists.
 
-    `scope` is everywhere the contents to search, None for all.
+    `scope` is everywhere the contents to search, None for all. `min_margin` is the margin from which a segment is
+    sure; by default that of the library's sensitivity.
     """
 
-    def __init__(self, reader: sqlite3.Connection) -> None:
+    def __init__(self, reader: sqlite3.Connection, min_margin: float | None = None) -> None:
         self._reader = reader
+        self.min_margin = library_min_margin(reader) if min_margin is None else min_margin
         self._label_ids: dict[Term, list[int]] = {}
         self._videos = filters.LibraryVideos(reader)
 
@@ -52,7 +55,7 @@ class QueryEvaluator:
         Two alternatives of a query may give the same segment twice.
         """
         if isinstance(node, query.TextTerm | query.LabelTerm):
-            return self._label_rows(self.label_ids(node), condition, scope, order)
+            return self.label_rows(self.label_ids(node), condition, scope, order)
         if isinstance(node, query.Or) and not query.is_filter(node):
             return self._merged_rows(node.parts, condition, scope, order)
         if isinstance(node, query.Then):
@@ -63,7 +66,7 @@ class QueryEvaluator:
     def content_ids(self, node: Node, condition: Condition, scope: set[int] | None) -> set[int]:
         """The contents in which `node` finds something."""
         if isinstance(node, query.TextTerm | query.LabelTerm):
-            if node == _ANY_LABEL and condition.sql == "1":
+            if node == ANY_LABEL and condition.sql == "1":
                 # may include contents without a segment: those yield no row
                 return self._videos.content_ids if scope is None else scope
             return self._contents_with_labels(self.label_ids(node), condition, scope)
@@ -120,8 +123,10 @@ class QueryEvaluator:
                 scope = self.content_ids(search, condition, scope)
         for part in negated:
             remaining = self._videos.content_ids if scope is None else scope
-            scope = remaining - self.content_ids(part, Condition(), remaining)
-        return _NarrowedSearch(searches or [_ANY_LABEL], condition, scope)
+            # no guess excludes a video: only what is sure does
+            sure = Condition(min_margin=self.min_margin)
+            scope = remaining - self.content_ids(part, sure, remaining)
+        return _NarrowedSearch(searches or [ANY_LABEL], condition, scope)
 
     def _filter_condition(self, node: Node) -> Condition:
         """A filter of moments as SQL; true or false for every row, never NULL, so that NOT works."""
@@ -148,9 +153,10 @@ class QueryEvaluator:
                 return model_condition(self._reader, name)
         raise AssertionError(node)
 
-    def _label_rows(
+    def label_rows(
         self, label_ids: list[int], condition: Condition, scope: set[int] | None, order: Order
     ) -> Iterator[SegmentRow]:
+        """The segments of these labels, sorted, read as they are consumed."""
         if scope is not None and len(scope) <= _SMALL_SCOPE:
             rows = self._reader.execute(
                 f"SELECT {COLUMNS} FROM segments INDEXED BY segments_by_content "
@@ -178,7 +184,7 @@ class QueryEvaluator:
         self, label_ids: list[int], condition: Condition, scope: set[int] | None
     ) -> set[int]:
         if scope is not None and len(scope) <= _SMALL_SCOPE:
-            return {row.content_id for row in self._label_rows(label_ids, condition, scope, BY_SCORE)}
+            return {row.content_id for row in self.label_rows(label_ids, condition, scope, BY_SCORE)}
         content_ids: set[int] = set()
         for label_id in label_ids:
             rows = self._reader.execute(
@@ -214,7 +220,7 @@ def _join_conditions(operator: str, conditions: Iterable[Condition]) -> Conditio
 def _resolve(reader: sqlite3.Connection, node: Node) -> Node:
     """`node` with the labels that its everyday phrases mean."""
     match node:
-        case query.TextTerm() if node != _ANY_LABEL:
+        case query.TextTerm() if node != ANY_LABEL:
             terms = tuple(query.LabelTerm(glob.escape(label)) for label in everyday_term_labels(reader, node))
             return query.Or(terms) if len(terms) > 1 else terms[0] if terms else node
         case query.And(parts):
@@ -238,7 +244,7 @@ def label_ids_of_term(reader: sqlite3.Connection, term: Term) -> set[int]:
 
     `label:` matches whole names, with wildcards. If no label has such a name, it is searched as text.
     """
-    if term == _ANY_LABEL:
+    if term == ANY_LABEL:
         return {row[0] for row in reader.execute("SELECT id FROM labels")}
     if isinstance(term, query.TextTerm):
         return matching_label_ids(reader, term.texts)

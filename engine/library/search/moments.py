@@ -6,9 +6,12 @@ import itertools
 import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple, TypeVar
 
+from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
+from vtag.engine.library.search.best_moments import best_rows
 from vtag.engine.library.search.copies import Copies, Location
 from vtag.engine.library.search.evaluate import (
     QueryEvaluator,
@@ -30,8 +33,13 @@ from vtag.engine.library.store.volumes import real_path
 from vtag.engine.text import normalize_label
 
 DEFAULT_LIMIT = 50
+FILLED_TO = 10  # moments: a search that finds fewer sure ones adds less sure ones
 SORTS = ("score", "date", "length")
 _VIDEO_CHUNK = 256  # videos that are searched at once
+
+# which less sure moments follow the sure ones: none, as many as it takes to FILLED_TO in all, or all
+LessSure = Literal["none", "fill", "all"]
+_FoundT = TypeVar("_FoundT")
 
 
 class Moment(NamedTuple):
@@ -47,6 +55,7 @@ class Moment(NamedTuple):
     source: str  # model, user
     present: bool  # whether the file exists
     copies: tuple[bytes, ...] = ()  # all files of the content that the query fits, the one at `path` first
+    sure: bool = True  # whether it reaches its label's threshold, at the sensitivity of the search
 
 
 def search(
@@ -57,24 +66,24 @@ def search(
     limit: int | None = DEFAULT_LIMIT,
     model: str | None = None,
     sort: str = "score",
+    less_sure: LessSure = "none",
+    min_margin: float | None = None,
+    newer_than: int = 0,
 ) -> list[Moment]:
-    """Moments that match `query` (docs/search.md), best first, without those that a person rejected.
+    """Moments that match `query` (docs/search.md), without those that a person rejected: the sure ones, best first,
+    then the less sure ones, best first. If `less_sure` is "fill", each video gives one of these before any gives two.
 
     If several models found a moment, only the first in the order is returned. `sort` is one of SORTS. `model` (a name
-    or a path) restricts the search to that model. `limit` None returns all moments. Raises QueryError.
+    or a path) restricts the search to that model. `limit` None returns all moments. `min_margin` is the margin from
+    which a moment is sure, by default that of the library's sensitivity. `newer_than` restricts the search to moments
+    with a higher id. A query without words and filters finds the best moment of each label. Raises QueryError.
     """
-    evaluator = QueryEvaluator(reader)
-    node = evaluator.parse(query)
-    rows = _sorted_rows(evaluator, node, _condition(reader, min_score, model), sort)
-    return list(
-        itertools.islice(moments_of_rows(reader, rows, copies=Copies(reader, evaluator, node)), limit)
-    )
-
-
-def search_rows(reader: sqlite3.Connection, query: str, *, sort: str = "score") -> Iterator[SegmentRow]:
-    """As `search`, but the rows of the segments, read as they are consumed. Raises QueryError."""
-    evaluator = QueryEvaluator(reader)
-    return _sorted_rows(evaluator, evaluator.parse(query), Condition(), sort)
+    found = Search(reader, query, min_margin)
+    condition = _condition(reader, min_score, model)
+    if newer_than:
+        condition = condition.and_(Condition("id > ?", (newer_than,)))
+    moments = found.moments(found.rows(condition, sort, less_sure, rounds=1))
+    return _take(moments, limit, less_sure, lambda moment: moment.sure)
 
 
 def search_videos(
@@ -85,22 +94,121 @@ def search_videos(
     limit: int | None = DEFAULT_LIMIT,
     model: str | None = None,
     sort: str = "score",
+    less_sure: LessSure = "none",
+    min_margin: float | None = None,
 ) -> list[list[Moment]]:
-    """As `search`, but by video: for each at most `limit` videos, all its matching moments by time."""
-    evaluator, condition = QueryEvaluator(reader), _condition(reader, min_score, model)
-    node = evaluator.parse(query)
-    by_content: dict[int, list[Moment]] = {}
-    copies = Copies(reader, evaluator, node)
-    for row in _sorted_rows(evaluator, node, condition, sort):
-        if row.content_id not in by_content and copies.locate(row):
-            if limit is not None and len(by_content) >= limit:
-                break
-            by_content[row.content_id] = []
-    unsorted = _distinct(evaluator.rows(node, condition, set(by_content), BY_SCORE))
-    rows = sorted(unsorted, key=lambda row: (row.content_id, row.start_ms, row.id))
-    for content_id, group in itertools.groupby(rows, key=lambda row: row.content_id):
-        by_content[content_id] = list(moments_of_rows(reader, group, copies=copies))
+    """As `search`, but by video: for each at most `limit` videos, all its matching moments by time.
+
+    A video with a sure moment has its sure ones only, unless `less_sure` is "all".
+    """
+    found, condition = Search(reader, query, min_margin), _condition(reader, min_score, model)
+    firsts = _first_of_each_video(found, found.rows(condition, sort, less_sure, rounds=1))
+    shown = _take(firsts, limit, less_sure, found.is_sure)
+    by_content: dict[int, list[Moment]] = {row.content_id: [] for row in shown}
+    sure_ids = {row.content_id for row in shown if found.is_sure(row)}
+    rows = (
+        row
+        for row in found.rows(condition, "score", less_sure, set(by_content), rounds=1)
+        if row.content_id in by_content
+        and (found.is_sure(row) or less_sure == "all" or row.content_id not in sure_ids)
+    )
+    by_time = sorted(rows, key=lambda row: (row.content_id, row.start_ms, row.id))
+    for content_id, group in itertools.groupby(by_time, key=lambda row: row.content_id):
+        by_content[content_id] = list(found.moments(group))
     return list(by_content.values())
+
+
+class Search:
+    """A query on a library: its rows in the order in which they are shown, and the moments of those rows.
+
+    A query without words and filters finds the best moments of each label. Raises QueryError.
+    """
+
+    def __init__(self, reader: sqlite3.Connection, query: str, min_margin: float | None = None) -> None:
+        """`min_margin` is the margin from which a moment is sure, by default that of the library's sensitivity."""
+        self._reader = reader
+        self._evaluator = QueryEvaluator(reader, min_margin)
+        self._node = self._evaluator.parse(query) if query.strip() else None
+        self._copies = Copies(reader, self._evaluator, self._node)
+
+    @property
+    def min_margin(self) -> float:
+        """The margin from which a moment is sure."""
+        return self._evaluator.min_margin
+
+    def is_sure(self, row: SegmentRow) -> bool:
+        """Whether all of a row is sure."""
+        return row.margin >= self.min_margin
+
+    def locate(self, row: SegmentRow) -> Location | None:
+        """The copy to show a row with; None if all files of its content were forgotten."""
+        return self._copies.locate(row)
+
+    def moments(self, rows: Iterable[SegmentRow]) -> Iterator[Moment]:
+        """The moments of rows, each in the copy of its video that fits the query."""
+        return moments_of_rows(self._reader, rows, self.min_margin, copies=self._copies)
+
+    def rows(
+        self,
+        condition: Condition = Condition(),
+        sort: str = "score",
+        less_sure: LessSure = "none",
+        scope: set[int] | None = None,
+        rounds: int | None = None,
+    ) -> Iterator[SegmentRow]:
+        """The sure rows, sorted, then the less sure ones, sorted; read as they are consumed.
+
+        Of what several models found, only the first comes. `scope` are the contents to search, None for all. `rounds`
+        bounds the moments of each label of a query without words.
+        """
+        if self._node is None:
+            return best_rows(self._evaluator, condition, has_less_sure=less_sure != "none", rounds=rounds)
+        sure_condition = replace(condition, min_margin=self.min_margin)
+        sure = _sorted_rows(self._evaluator, self._node, sure_condition, sort, scope)
+        if less_sure == "none":
+            return _distinct(sure)
+        # a sequence of sure and of less sure steps is less sure, so that all rows are read a second time
+        rows = _sorted_rows(self._evaluator, self._node, condition, sort, scope)
+        rest: Iterator[SegmentRow] = (row for row in rows if not self.is_sure(row))
+        if less_sure == "fill" and scope is None:
+            rest = _videos_first(rest)
+        return _distinct(itertools.chain(sure, rest))
+
+
+def _take(
+    found: Iterable[_FoundT], limit: int | None, less_sure: LessSure, is_sure: Callable[[_FoundT], bool]
+) -> list[_FoundT]:
+    """The first `limit` of what was found; those that are not sure only up to FILLED_TO, if `less_sure` is "fill"."""
+    taken: list[_FoundT] = []
+    for item in found:
+        if limit is not None and len(taken) >= limit:
+            break
+        if less_sure == "fill" and len(taken) >= FILLED_TO and not is_sure(item):
+            break
+        taken.append(item)
+    return taken
+
+
+def _first_of_each_video(found: Search, rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
+    """The first row of each video that has a file."""
+    yielded: set[int] = set()
+    for row in rows:
+        if row.content_id not in yielded and found.locate(row):
+            yielded.add(row.content_id)
+            yield row
+
+
+def _videos_first(rows: Iterator[SegmentRow]) -> Iterator[SegmentRow]:
+    """The first row of each video; after those, the next rows, as many as a search that is filled up shows."""
+    repeated: list[SegmentRow] = []
+    contents: set[int] = set()
+    for row in rows:
+        if row.content_id not in contents:
+            contents.add(row.content_id)
+            yield row
+        elif len(repeated) < FILLED_TO:
+            repeated.append(row)
+    yield from repeated
 
 
 def _condition(reader: sqlite3.Connection, min_score: float, model: str | None) -> Condition:
@@ -109,18 +217,20 @@ def _condition(reader: sqlite3.Connection, min_score: float, model: str | None) 
 
 
 def _sorted_rows(
-    evaluator: QueryEvaluator, node: Node, condition: Condition, sort: str
+    evaluator: QueryEvaluator, node: Node, condition: Condition, sort: str, scope: set[int] | None
 ) -> Iterator[SegmentRow]:
     if sort == "date":
-        return _newest_first(evaluator, node, condition)
-    return _distinct(evaluator.rows(node, condition, None, BY_LENGTH if sort == "length" else BY_SCORE))
+        return _newest_first(evaluator, node, condition, scope)
+    return evaluator.rows(node, condition, scope, BY_LENGTH if sort == "length" else BY_SCORE)
 
 
-def _newest_first(evaluator: QueryEvaluator, node: Node, condition: Condition) -> Iterator[SegmentRow]:
+def _newest_first(
+    evaluator: QueryEvaluator, node: Node, condition: Condition, scope: set[int] | None
+) -> Iterator[SegmentRow]:
     """Rows by the date of the video, then by time; searches no more videos than are consumed."""
     dates = evaluator.dates()
     contents = sorted(
-        evaluator.content_ids(node, condition, None),
+        evaluator.content_ids(node, condition, scope),
         key=lambda content_id: (dates.get(content_id, -math.inf), content_id),
     )
     while contents:
@@ -132,6 +242,8 @@ def _newest_first(evaluator: QueryEvaluator, node: Node, condition: Condition) -
 
 def match_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, bool]]:
     """The terms of a query as typed, and whether each matches any label. Raises QueryError."""
+    if not query.strip():
+        return []
     return [
         (_term_text(term), bool(label_ids_of_term(reader, term) or everyday_term_labels(reader, term)))
         for term in terms_of(parse(query))
@@ -140,6 +252,8 @@ def match_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, bool]
 
 def everyday_terms(reader: sqlite3.Connection, query: str) -> list[tuple[str, list[str]]]:
     """The terms of a query that are everyday phrases, each with the labels that it means. Raises QueryError."""
+    if not query.strip():
+        return []
     phrases = [(_term_text(term), everyday_term_labels(reader, term)) for term in terms_of(parse(query))]
     return [(text, labels) for text, labels in phrases if labels]
 
@@ -148,14 +262,35 @@ def _term_text(term: Term) -> str:
     return term.pattern if isinstance(term, LabelTerm) else " ".join(term.texts)
 
 
-def content_moments(reader: sqlite3.Connection, content_id: int, path: bytes | None = None) -> list[Moment]:
-    """All moments of one content by time; with `path`, as moments of that file."""
+def content_moments(
+    reader: sqlite3.Connection,
+    content_id: int,
+    path: bytes | None = None,
+    *,
+    less_sure: LessSure = "none",
+    min_margin: float | None = None,
+) -> list[Moment]:
+    """All moments of one content by time; with `path`, as moments of that file.
+
+    Less sure ones are added until there are FILLED_TO labels, if `less_sure` is "fill".
+    """
+    min_margin = library_min_margin(reader) if min_margin is None else min_margin
     rows = reader.execute(
         f"SELECT {COLUMNS} FROM segments WHERE content_id = ? AND verdict IS NOT 'rejected' "
-        "ORDER BY score DESC, id",
-        (content_id,),
+        f"ORDER BY {MARGIN_SQL} < ?, iif({MARGIN_SQL} < ?, -{MARGIN_SQL}, -score), id",
+        (content_id, min_margin, min_margin),
     )
-    moments = list(moments_of_rows(reader, _distinct(itertools.starmap(SegmentRow, rows)), path))
+    labels: set[int] = set()
+    shown = []
+    for row in _distinct(itertools.starmap(SegmentRow, rows)):
+        if row.margin < min_margin and (
+            less_sure == "none"
+            or (less_sure == "fill" and row.label_id not in labels and len(labels) >= FILLED_TO)
+        ):
+            continue
+        labels.add(row.label_id)
+        shown.append(row)
+    moments = list(moments_of_rows(reader, shown, min_margin, path))
     return sorted(moments, key=lambda moment: (moment.start_ms, moment.label, moment.end_ms))
 
 
@@ -180,6 +315,7 @@ def _without_repeats(rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
 def moments_of_rows(
     reader: sqlite3.Connection,
     rows: Iterable[SegmentRow],
+    min_margin: float,
     path: bytes | None = None,
     copies: Copies | None = None,
 ) -> Iterator[Moment]:
@@ -205,7 +341,8 @@ def moments_of_rows(
             ", ".join(names) or None,
             "model" if names else "user",
             location.present,
-            copies=location.copies,
+            location.copies,
+            row.margin >= min_margin,
         )
 
 
@@ -241,14 +378,14 @@ def content_with_key(reader: sqlite3.Connection, key: str) -> ContentSummary | N
 
 
 def label_counts(reader: sqlite3.Connection, text: str | None = None) -> list[tuple[str, int]]:
-    """Labels (all, or those that `text` matches) and how many moments each has, most first."""
+    """Labels (all, or those that `text` matches) and how many sure moments each has, most first."""
     labels: Sequence[tuple[int, str]] = reader.execute("SELECT id, name FROM labels").fetchall()
     if text is not None:
         text = normalize_label(normalize_text(text))
         matches = matching_label_ids(reader, text.split())
         labels = [(i, name) for i, name in labels if i in matches or text.lower() in name.lower()]
     # all segments from the sorted index, less the few that a person rejected
-    counts = dict(reader.execute("SELECT label_id, count(*) FROM segments GROUP BY label_id"))
+    counts = dict(reader.execute("SELECT label_id, count(*) FROM sure_segments GROUP BY label_id"))
     rejected = dict(
         reader.execute(
             "SELECT label_id, count(*) FROM segments WHERE verdict IS NOT NULL AND verdict = 'rejected' "

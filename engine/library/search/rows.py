@@ -7,13 +7,16 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
-COLUMNS = "score, id, content_id, label_id, model_id, start_ms, end_ms"
+from vtag.engine.library.certainty import MARGIN_SQL
+
+COLUMNS = f"score, id, content_id, label_id, model_id, start_ms, end_ms, {MARGIN_SQL}"
 
 
 class SegmentRow(NamedTuple):
     """A segment, or a sequence of segments (`steps`).
 
-    A sequence spans its steps. It has the lowest of their scores, and the id, label and model of the first.
+    A sequence spans its steps. It has the lowest of their scores and margins, and the id, label and model of the
+    first.
     """
 
     score: float
@@ -23,6 +26,7 @@ class SegmentRow(NamedTuple):
     model_id: int | None
     start_ms: int
     end_ms: int
+    margin: float  # above the label's threshold (engine/library/certainty.py)
     steps: tuple[SegmentRow, ...] = ()
 
     @property
@@ -38,6 +42,7 @@ class Condition:
     sql: str = "1"
     parameters: tuple[object, ...] = ()
     includes_rejected: bool = False  # rejected segments are found only by a query that asks for them
+    min_margin: float | None = None  # of the segments; None includes those that are less sure
 
     def and_(self, other: Condition) -> Condition:
         """The condition that both hold."""
@@ -45,12 +50,15 @@ class Condition:
             f"{self.sql} AND {other.sql}",
             self.parameters + other.parameters,
             self.includes_rejected or other.includes_rejected,
+            self.min_margin if other.min_margin is None else other.min_margin,
         )
 
     @property
     def full_sql(self) -> str:
-        """The SQL, which excludes rejected segments unless `includes_rejected`."""
-        return self.sql if self.includes_rejected else f"verdict IS NOT 'rejected' AND {self.sql}"
+        """The SQL, which excludes rejected segments unless `includes_rejected`, and those below `min_margin`."""
+        sql = self.sql if self.includes_rejected else f"verdict IS NOT 'rejected' AND {self.sql}"
+        # a float's repr is a number of SQL; as a parameter it would have to stand at the right place among the others
+        return sql if self.min_margin is None else f"{MARGIN_SQL} >= {float(self.min_margin)!r} AND {sql}"
 
 
 @dataclass(frozen=True)

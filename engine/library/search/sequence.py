@@ -155,5 +155,8 @@ def _find_sequences(
 def _spanning_row(chain: tuple[SegmentRow, ...]) -> SegmentRow:
     steps = tuple(itertools.chain.from_iterable(row.segments for row in chain))
     return chain[0]._replace(
-        score=min(row.score for row in steps), end_ms=max(row.end_ms for row in steps), steps=steps
+        score=min(row.score for row in steps),
+        end_ms=max(row.end_ms for row in steps),
+        margin=min(row.margin for row in steps),
+        steps=steps,
     )

@@ -11,12 +11,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from vtag.engine.library.search.copies import Copies
 from vtag.engine.library.search.filters import video_date
-from vtag.engine.library.search.moments import Moment, moments_of_rows, search_rows
+from vtag.engine.library.search.moments import LessSure, Moment, Search
 from vtag.engine.library.search.rows import COLUMNS, SegmentRow
 from vtag.engine.library.store.file_stat import MIN_INTEGER
-from vtag.engine.library.views.best_moments import best_rows
 
 MAX_COUNTED = 5000  # rows: counts are exact up to here, so that no query takes long
 _MAX_VALUES = 60  # of one facet
@@ -62,17 +60,24 @@ def find_results(
     sort: str = "score",
     offset: int = 0,
     limit: int = 60,
+    less_sure: LessSure = "all",
+    min_margin: float | None = None,
 ) -> Results:
-    """The moments of `query` from the one at `offset` on; of an empty query the best of each label first.
+    """The moments of `query` from the one at `offset` on, sure ones first; without a query the best of each label.
 
-    With `label`, only those of this label. Raises QueryError.
+    With `label`, only those of this label. `min_margin` is the margin from which a moment is sure, by default the
+    library's. Raises QueryError.
     """
-    rows = list(itertools.islice(_rows(reader, query, label, sort), offset, offset + limit + 1))
-    return Results(_found(reader, rows[:limit], query), len(rows) > limit)
+    search = Search(reader, query, min_margin)
+    rows = list(itertools.islice(_rows(reader, search, label, sort, less_sure), offset, offset + limit + 1))
+    return Results(_found(reader, rows[:limit], search), len(rows) > limit)
 
 
 def moments_after(reader: sqlite3.Connection, moment_id: int, limit: int) -> list[FoundMoment]:
-    """The latest moments with an id above `moment_id`, newest first: of each label and video the best one."""
+    """The latest moments with an id above `moment_id`, newest first: of each label and video the best one.
+
+    Only sure ones, if there are any.
+    """
     rows = reader.execute(
         f"SELECT {COLUMNS} FROM segments WHERE id > ? AND verdict IS NOT 'rejected' ORDER BY id DESC LIMIT ?",
         (moment_id, 8 * limit),
@@ -82,19 +87,32 @@ def moments_after(reader: sqlite3.Connection, moment_id: int, limit: int) -> lis
         key = row.content_id, row.label_id
         if key not in best or row.score > best[key].score:
             best[key] = row
-    return _found(reader, list(best.values())[:limit], "")
+    search = Search(reader, "")
+    sure = [row for row in best.values() if search.is_sure(row)]
+    return _found(reader, (sure or list(best.values()))[:limit], search)
 
 
 def find_ids(
-    reader: sqlite3.Connection, query: str, *, label: str = "", sort: str = "score", limit: int
+    reader: sqlite3.Connection,
+    query: str,
+    *,
+    label: str = "",
+    sort: str = "score",
+    limit: int,
+    less_sure: LessSure = "none",
+    min_margin: float | None = None,
 ) -> list[int]:
     """The ids of the first `limit` moments of a query. Raises QueryError."""
-    return [row.id for row in itertools.islice(_rows(reader, query, label, sort), limit)]
+    rows = _rows(reader, Search(reader, query, min_margin), label, sort, less_sure)
+    return [row.id for row in itertools.islice(rows, limit)]
 
 
-def count_results(reader: sqlite3.Connection, query: str, *, label: str = "") -> ResultCounts:
-    """The counts of a query's moments. Raises QueryError."""
-    rows = list(itertools.islice(_rows(reader, query, label, "score"), MAX_COUNTED + 1))
+def count_results(
+    reader: sqlite3.Connection, query: str, *, label: str = "", min_margin: float | None = None
+) -> ResultCounts:
+    """The counts of a query's sure moments. Raises QueryError."""
+    search = Search(reader, query, min_margin)
+    rows = list(itertools.islice(_rows(reader, search, label, "score", "none"), MAX_COUNTED + 1))
     is_complete, rows = len(rows) <= MAX_COUNTED, rows[:MAX_COUNTED]
     label_names = dict(reader.execute("SELECT id, name FROM labels"))
     model_names = dict(reader.execute("SELECT id, name FROM models"))
@@ -113,17 +131,19 @@ def count_results(reader: sqlite3.Connection, query: str, *, label: str = "") ->
     )
 
 
-def _rows(reader: sqlite3.Connection, query: str, label: str, sort: str) -> Iterator[SegmentRow]:
-    rows = search_rows(reader, query, sort=sort) if query.strip() else best_rows(reader)
+def _rows(
+    reader: sqlite3.Connection, search: Search, label: str, sort: str, less_sure: LessSure
+) -> Iterator[SegmentRow]:
+    rows = search.rows(sort=sort, less_sure=less_sure)
     if not label:
         return rows
     label_ids = {row[0] for row in reader.execute("SELECT id FROM labels WHERE name = ?", (label,))}
     return (row for row in rows if any(step.label_id in label_ids for step in row.segments))
 
 
-def _found(reader: sqlite3.Connection, rows: list[SegmentRow], query: str) -> list[FoundMoment]:
-    """The moments of rows that `query` found, each in the copy of its video that fits the query."""
-    moments = list(moments_of_rows(reader, rows, copies=Copies.of_query(reader, query)))
+def _found(reader: sqlite3.Connection, rows: list[SegmentRow], search: Search) -> list[FoundMoment]:
+    """The moments of rows that `search` found."""
+    moments = list(search.moments(rows))
     details = _details(reader, [moment.id for moment in moments])
     return [FoundMoment(moment, *details[moment.id]) for moment in moments if moment.id in details]
 
