@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from vtag.assets import kinetics400_labels
+from vtag.engine.library.analysis.segments import margins
 from vtag.engine.library.database import Library
 
 BACKBONE, SAMPLING = "backbone", "sampling"
 _CHUNK = 1000  # videos a transaction
 _DIM = 768
+_THRESHOLD = 0.3
 
 
-def build(path: Path, *, videos: int, segments: int, features: int) -> None:
-    """A library at `path`: `segments` moments and `features` windows' features, spread over `videos`.
+def build(path: Path, *, videos: int, segments: int, less_sure: int, features: int) -> None:
+    """A library at `path`: `segments` sure moments, `less_sure` ones and `features` windows' features, over `videos`.
 
     Labels follow Zipf's law, and a video has a theme: six labels of its own and some from anywhere.
     """
@@ -37,11 +39,12 @@ def build(path: Path, *, videos: int, segments: int, features: int) -> None:
             count = min(_CHUNK, videos - first)
             with library.transaction():
                 _add_videos(db, first, count)
-                db.executemany(
-                    "INSERT INTO segments (content_id, label_id, model_id, start_ms, end_ms, score, verdict) "
-                    "VALUES (?, ?, 1, ?, ?, ?, ?)",
-                    _segments(rng, first, count, segments // videos, len(labels)),
-                )
+                for number, is_sure in ((segments, True), (less_sure, False)):
+                    db.executemany(
+                        "INSERT INTO segments (content_id, label_id, model_id, start_ms, end_ms, score, verdict, "
+                        "margin) VALUES (?, ?, 1, ?, ?, ?, ?, ?)",
+                        _segments(rng, first, count, number // videos, len(labels), is_sure=is_sure),
+                    )
         with library.transaction():
             for _, sql in indexes:
                 db.execute(sql)
@@ -73,7 +76,7 @@ def _add_videos(db: sqlite3.Connection, first: int, count: int) -> None:
 
 
 def _segments(
-    rng: np.random.Generator, first: int, count: int, each: int, labels: int
+    rng: np.random.Generator, first: int, count: int, each: int, labels: int, *, is_sure: bool
 ) -> Iterator[tuple[object, ...]]:
     weights = 1 / (np.arange(labels) + 3.0)
     weights /= weights.sum()
@@ -83,10 +86,15 @@ def _segments(
     chosen = np.where(rng.random((count, each)) < 0.8, own, anywhere) + 1
     starts = np.sort(rng.integers(0, 600, (count, each)), axis=1) * 1000
     ends = starts + 2133 * rng.integers(1, 6, (count, each))
-    scores = rng.beta(2, 3, (count, each)) * 0.7 + 0.3
-    said = np.where(rng.random((count, each)) < 0.0005, "confirmed", None)
+    above, below = (
+        rng.beta(2, 3, (count, each)) * 0.7 + _THRESHOLD,
+        rng.beta(1, 3, (count, each)) * _THRESHOLD,
+    )
+    scores = above if is_sure else below
+    said = np.where(rng.random((count, each)) < 0.0005 * is_sure, "confirmed", None)
+    margin = margins(scores, np.full(scores.shape, _THRESHOLD))
     contents = np.repeat(np.arange(first + 1, first + count + 1), each)
-    columns = (contents, *(part.ravel() for part in (chosen, starts, ends, scores, said)))
+    columns = (contents, *(part.ravel() for part in (chosen, starts, ends, scores, said, margin)))
     return zip(*(column.tolist() for column in columns), strict=True)
 
 

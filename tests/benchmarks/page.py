@@ -96,7 +96,7 @@ def main() -> None:
     for videos, segments, features in ((10, 1000, 100), (told.videos, told.segments, told.features)):
         path = told.folder / f"{videos}-{segments}-{features}" / "library.db"
         if not path.with_name("complete").exists():
-            build(path, videos=videos, segments=segments, features=features)
+            build(path, videos=videos, segments=segments, less_sure=segments // 5, features=features)
             path.with_name("complete").touch()
         paths.append(path)
         both.append(views(path))

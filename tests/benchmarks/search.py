@@ -1,7 +1,7 @@
 """How long searches take in a library as large as a lifetime's: `python tests/benchmarks/search.py [--videos N]`.
 
-Builds the library once (minutes; kept in --folder) and prints p50 and p95 of each kind of query, then what a search
-takes as a command beside a Python that only imports sqlite3.
+Builds the library once (minutes; kept in --folder) and prints p50 and p95 of each kind of query, without and (+) with
+less sure moments, then what a search takes as a command beside a Python that only imports sqlite3.
 """
 
 from __future__ import annotations
@@ -51,6 +51,9 @@ def queries() -> dict[str, list[str]]:
         "all moments of a path": ['path:"/trip 7/"', "path:*clip99*.mp4"],
         "all that was confirmed": ["is:confirmed"],
         "a word that nothing fits": ["xyzzy"],
+        "a common word, less sure only": [f'"{label}" score<0.25' for label in _COMMON],
+        "a rare word, less sure only": [f'"{label}" score<0.25' for label in _RARE],
+        "no word: the best of each label": [""],
     }
 
 
@@ -82,23 +85,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=100_000)
     parser.add_argument("--segments", type=int, default=10_000_000)
+    parser.add_argument("--less-sure", type=int, default=2_000_000)
     parser.add_argument("--features", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "vtag-benchmark-search")
     told = parser.parse_args()
-    path = told.folder / f"{told.videos}-{told.segments}-{told.features}" / "library.db"
+    name = f"{told.videos}-{told.segments}-{told.less_sure}-{told.features}"
+    path = told.folder / name / "library.db"
     if not path.with_name("complete").exists():
         begun = time.monotonic()
-        build(path, videos=told.videos, segments=told.segments, features=told.features)
+        build(
+            path,
+            videos=told.videos,
+            segments=told.segments,
+            less_sure=told.less_sure,
+            features=told.features,
+        )
         path.with_name("complete").touch()
         print(f"built in {time.monotonic() - begun:.0f} s")
     print(f"{path}: {path.stat().st_size / 2**20:.0f} MB")
     with closing(open_reader(path)) as reader:
         for what, texts in queries().items():
-            report(
-                what,
-                [t for text in texts for t in timed(lambda text=text: search(reader, text), told.repeat)],
-            )
+            for suffix, less_sure in (("", "none"), (" +", "fill")):
+                ask = functools.partial(search, reader, less_sure=less_sure)
+                taken = [
+                    t for text in texts for t in timed(lambda text=text, ask=ask: ask(text), told.repeat)
+                ]
+                report(what + suffix, taken)
         for sort in ("date", "length"):
             ask = functools.partial(search, reader, sort=sort)
             report(
