@@ -135,7 +135,9 @@ def test_labels_are_listed_with_how_often_they_were_seen(vtag: Run, videos: Path
     listed = json.loads(ran(vtag("labels", "--json")).stdout)
     assert {row["label"] for row in listed} == {"archery", "riding a bike", "yoga"}
     for row in listed:
-        found = json.loads(ran(vtag("search", f'"{row["label"]}"', "--json", "--limit", "999")).stdout)
+        found = json.loads(
+            ran(vtag("search", f'"{row["label"]}"', "--json", "--sure", "--limit", "999")).stdout
+        )
         assert len(found) == row["moments"]
     assert [row["label"] for row in json.loads(ran(vtag("labels", "rid", "--json")).stdout)] == [
         "riding a bike"

@@ -126,7 +126,14 @@ class QueryEvaluator:
             # no guess excludes a video: only what is sure does
             sure = Condition(min_margin=self.min_margin)
             scope = remaining - self.content_ids(part, sure, remaining)
+            if isinstance(part, query.TextTerm | query.LabelTerm):
+                condition = condition.and_(self._without_labels(part))
         return _NarrowedSearch(searches or [ANY_LABEL], condition, scope)
+
+    def _without_labels(self, term: Term) -> Condition:
+        """The condition that a segment has none of a term's labels: in a video without a sure one, it is a guess."""
+        ids = json.dumps(self.label_ids(term))
+        return Condition("label_id NOT IN (SELECT value FROM json_each(?))", (ids,))
 
     def _filter_condition(self, node: Node) -> Condition:
         """A filter of moments as SQL; true or false for every row, never NULL, so that NOT works."""
