@@ -17,7 +17,7 @@ from vtag.engine.library.analysis.tag_line import (
     wrong_share,
 )
 
-scores = st.lists(st.floats(0.0001, 0.9999), min_size=1, max_size=12)
+scores = st.lists(st.floats(0.0001, 0.999), min_size=1, max_size=12)
 
 
 def test_the_line_is_at_the_lowest_yes_if_there_is_no_no() -> None:
@@ -44,7 +44,7 @@ def test_a_tag_that_only_examples_are_known_of_is_at_least_likely() -> None:
     assert choose_line([0.9], [0.01], at_least=LIKELY) == LIKELY
 
 
-@given(yes=scores, no=st.lists(st.floats(0.0001, 0.9999), max_size=12))
+@given(yes=scores, no=st.lists(st.floats(0.0001, 0.999), max_size=12))
 def test_a_line_is_a_threshold_and_keeps_what_was_confirmed_where_it_can(
     yes: list[float], no: list[float]
 ) -> None:
@@ -53,8 +53,8 @@ def test_a_line_is_a_threshold_and_keeps_what_was_confirmed_where_it_can(
     if not no or max(no) < min(yes):
         assert line <= min(yes)
     right, wrong = sum(s >= line for s in yes), sum(s >= line for s in no)
-    if no and wrong and max(no) >= min(yes):
-        assert right >= SURE_PRECISION * (right + wrong) - 1  # rounding down may admit one more
+    if no and max(no) >= min(yes):
+        assert right >= SURE_PRECISION * (right + wrong)
 
 
 def test_a_score_of_one_gives_a_line_that_can_be_reached() -> None:

@@ -55,9 +55,9 @@ from vtag.trainer.loop.state_paths import discard_state, state_folder
 _FOLDS = 5  # of the cross-validation
 _MAX_NEGATIVES = 20_000  # windows: 60 MB of float32 with Swin-T's 768 features
 _MAX_DECODED = 1_000  # windows of other footage, if they have to be decoded
-# The examples at half their strength are "none of these", too: what has only half in common with them is not the tag.
+# Weak copies of the examples are "none of these", too: what has little in common with the examples is not the tag.
 # docs/finetune.md has what this was measured on.
-_WEAK_COPY = 0.5
+_WEAK_COPY = 0.6
 _REJECTED_SHARE = 0.1  # rejected windows weigh at least this share of other footage: a person checked them
 _MAX_EMPHASIS = 50.0
 

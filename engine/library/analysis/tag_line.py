@@ -12,9 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-LIKELY = (
-    0.5  # the lowest line of a tag that only its examples are known of: more likely than all else together
-)
+LIKELY = 0.65  # the lowest line of a tag of which only examples are known; measured: docs/finetune.md
 SURE_PRECISION = 0.8  # of what is known above a line, at least this share is to be right
 _STEPS = 10_000  # a line is a whole number of these parts
 _TAIL_SHARE, _TAIL_END = (
@@ -131,7 +129,7 @@ def _judged(
 
 
 def _lowest_precise(yes: Sequence[float], no: Sequence[float]) -> float:
-    for line in sorted(yes):
+    for line in map(round_down, sorted(yes)):
         right = sum(score >= line for score in yes)
         if right >= SURE_PRECISION * (right + sum(score >= line for score in no)):
             return line
