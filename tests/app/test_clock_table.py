@@ -67,14 +67,16 @@ MORE_CLOCKS: dict[str, Callable[[Path], Path]] = {
     "timecode of 29.97 without": partial(
         footage.with_timecode, timecode="10:00:00:00", fps=Fraction(30000, 1001)
     ),
-    "timecode in mxf": partial(footage.converted, name="a.mxf"),
+    "timecode in mxf": lambda folder: footage.converted(
+        folder, "a.mxf", "-c:v", "mpeg2video", "-q:v", 2, "-ar", 48000, "-timecode", "14:09:42:00"
+    ),
     "23.976": partial(footage.at_rate, name="film.mkv", fps=Fraction(24000, 1001)),
     "29.97": partial(footage.at_rate, name="tv.mp4", fps=Fraction(30000, 1001)),
     "59.94": partial(footage.at_rate, name="tv.ts", fps=Fraction(60000, 1001)),
     "240": partial(footage.at_rate, name="slow.mp4", fps=240),
-    "12.5": partial(footage.at_rate, name="few.mp4", fps=Fraction(25, 2), seconds=6),
-    "avi": partial(footage.converted, name="a.avi"),
-    "gif": partial(footage.converted, name="a.gif"),
+    "12.5": partial(footage.at_rate, name="few.mp4", fps=Fraction(25, 2), seconds=5),
+    "avi": lambda folder: footage.converted(folder, "a.avi"),
+    "gif": lambda folder: footage.converted(folder, "a.gif"),
     "fragments": partial(footage.late_file, name="live.mp4", offset_s=7),
 }
 
@@ -225,14 +227,13 @@ def check_page(case: Case, moment: Moment, folder: Path, library: Path) -> None:
         (content,) = reader.execute("SELECT id FROM contents").fetchone()
     html = show_video(library, content, moment.start_ms, moment.end_ms).player
     source, start_s = re.search(r'src="([^"]+)" data-start="([^"]+)"', html).groups()  # type: ignore[union-attr]
-    if source.startswith("/media/"):
-        frames = [
-            (time + footage.start_of(case.path), number) for time, number in footage.shown_frames(case.path)
-        ]
-    else:
+    file = case.path
+    if not source.startswith("/media/"):
         first_ms, last_ms = map(int, source.split("/")[-2:])
-        write_moment(moment.path, first_ms, last_ms, folder / "page.mp4")
-        frames = footage.shown_frames(folder / "page.mp4")
+        file = folder / "page.mp4"
+        write_moment(moment.path, first_ms, last_ms, file)
+    start_of_file_s = footage.start_of(file)
+    frames = [(time + start_of_file_s, number) for time, number in footage.shown_frames(file)]
     shown = [number for time, number in frames if time <= float(start_s) + ROUNDING_S][-1]
     assert abs(shown - case.first) <= 1, f"page: {shown} instead of {case.first}, {source} at {start_s}"
 
