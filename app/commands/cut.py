@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vtag.app.clip_stems import clip_stems
 from vtag.app.console import complain, is_terminal, put, say
 from vtag.app.options import Db, within_integers
 from vtag.app.query_options import (
@@ -87,7 +88,7 @@ def cut(
         player_moments = MomentClocks(reader, read_clock).to_player(moments)
     if not moments:
         complain(nothing_sure_line(text, maybe=maybe))
-    stems = _stems(moments, player_moments, name, os.fsencode(output.expanduser()))
+    stems = clip_stems(moments, player_moments, name, os.fsencode(output.expanduser()))
     if dry_run:
         for moment, (_, stem) in zip(player_moments, stems, strict=True):
             span = f"{format_clock(moment.start_ms)}-{format_clock(moment.end_ms)}"
@@ -130,37 +131,6 @@ def _cut_one(moment: Moment, stem: bytes, losses: Counter[str], *, reencode: boo
     put(display_path(done.path))
     losses.update(done.not_kept)
     return "written"
-
-
-def _stems(
-    moments: list[Moment], player_moments: list[Moment], template: str, folder: bytes
-) -> list[tuple[Moment, bytes]]:
-    """Each moment with the path of its clip, without extension; equal names get a number.
-
-    The times in the names are those of `player_moments`.
-    """
-    from vtag.engine.video.write.clip_names import format_clip_name, format_time_for_name
-
-    used_names: set[str] = set()
-    stems = []
-    for number, (moment, player_moment) in enumerate(zip(moments, player_moments, strict=True), 1):
-        values = {
-            "name": os.path.splitext(os.path.basename(moment.path))[0].decode("utf-8", "replace"),
-            "label": moment.label,
-            "start": format_time_for_name(player_moment.start_ms),
-            "end": format_time_for_name(player_moment.end_ms),
-            "score": f"{moment.score:.2f}",
-            "id": str(moment.id),
-            "number": f"{number:0{len(str(len(moments)))}}",
-        }
-        name = base_name = format_clip_name(template, values)
-        copy_number = 1
-        while name.casefold() in used_names:
-            copy_number += 1
-            name = f"{base_name} ({copy_number})"
-        used_names.add(name.casefold())
-        stems.append((moment, os.path.join(folder, name.encode())))
-    return stems
 
 
 def _with_progress_bar(stems: list[tuple[Moment, bytes]]) -> Iterator[tuple[Moment, bytes]]:

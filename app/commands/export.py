@@ -23,6 +23,7 @@ from vtag.app.query_options import (
     query_text,
     report_everyday_terms,
 )
+from vtag.app.sidecars import labels_by_file
 from vtag.app.video_clocks import read_clock
 from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, pluralize
@@ -118,7 +119,7 @@ def _write_sidecars(moments: list[ExportedMoment], folder: bytes | None) -> None
 
     if folder is not None:
         _make_folder(folder)
-    labels = _labels_by_file(moments, with_copies=folder is None)
+    labels = labels_by_file(moments, with_copies=folder is None)
     paths = {video: video + b".xmp" for video in labels}
     if folder is not None:
         paths = files.export_paths([video + b".x" for video in labels], folder, ".xmp")
@@ -135,19 +136,6 @@ def _write_sidecars(moments: list[ExportedMoment], folder: bytes | None) -> None
     say(f"{pluralize(changed, 'sidecar')} written, {len(labels) - changed - failed} had all keywords already")
     if failed:
         raise typer.Exit(3)
-
-
-def _labels_by_file(moments: list[ExportedMoment], *, with_copies: bool) -> dict[bytes, list[str]]:
-    """The labels of each video by time; with copies, for every existing file of a video that the query fits."""
-    from vtag.engine.library.exports import files
-
-    labels: dict[bytes, list[str]] = {}
-    for video, of_one in files.group_by_video(moments).items():
-        for item in of_one:
-            copies = item.moment.copies if with_copies else ()
-            for path in (video, *(copy for copy in copies if copy != video and os.path.lexists(copy))):
-                labels.setdefault(path, []).append(item.moment.label)
-    return labels
 
 
 def _is_folder(target: bytes | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vtag.app.times import format_clock, format_end_clock
+from vtag.app.times import format_clock
 from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
 from vtag.engine.text import pluralize
 
@@ -57,5 +57,9 @@ def _describe(annotation: Annotation, video_names: dict[str, str]) -> str:
     video = video_names.get(annotation.content, "a video")
     if annotation.start_ms is None or annotation.end_ms is None:
         return f"{annotation.label} in all of {video}"
-    times = f"{format_clock(annotation.start_ms)}–{format_end_clock(annotation.end_ms)}"
-    return f"{annotation.label} {times.removeprefix('0:').replace('–0:', '–')} in {video}"
+    return f"{annotation.label} {_clock(annotation.start_ms)}–{_clock(annotation.end_ms, 999)} in {video}"
+
+
+def _clock(time_ms: int, rounding_ms: int = 0) -> str:
+    """A time as M:SS, or H:MM:SS from an hour on; with `rounding_ms` 999 rounded up to a second."""
+    return format_clock(time_ms + rounding_ms).removeprefix("0:").removeprefix("0")

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vtag.app.ui.html_login import login_page
+from vtag.app.ui.html_login import STYLE_HASH, login_page
 from vtag.engine.paths import make_private_dir
 from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.text import printable
@@ -28,16 +28,6 @@ _SECRET_BYTES = 32
 # as by `ssh -L 9000:localhost:7860` or by a container.
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?")
 _MAX_SHOWN_HOST = 80  # characters
-# routes of Gradio that the page does not need: uploads, files by path, proxied requests
-_BLOCKED_PREFIXES = (
-    "/gradio_api/upload",
-    "/gradio_api/file",
-    "/gradio_api/proxy",
-    "/file",
-    "/proxy",
-    "/upload",
-    "/openapi",
-)
 _FOREIGN_PAGE = (
     "A page of another site asked for this, so it was refused. Open the address of vtag itself. If vtag is behind a "
     "proxy, the proxy has to pass on the header Host."
@@ -46,11 +36,12 @@ _NO_SESSION = "This page has no session any more. Load it again; your browser ha
 _NOT_LOGGED_IN = "Log in first: load the page again."
 _WRONG_PASSWORD_DELAY_S = 1.0
 _MAX_FORM_BYTES = 4096
-# Gradio's scripts are inline and compile templates. The page loads from this server and sends to it only.
+# Scripts and styles are files of this server, so that text which a stranger wrote can never run. The page loads from
+# this server and sends to it only.
 _SECURITY_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self'; "
-    "worker-src 'self' blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
+    f"default-src 'none'; script-src 'self'; style-src 'self' {STYLE_HASH}; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; form-action 'self'; "
+    "base-uri 'none'"
 )
 
 
@@ -117,7 +108,7 @@ class Guard:
         if request.headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opens_page:
             return _refusal(_FOREIGN_PAGE)
         path = request.url.path
-        if ".." in path.split("/") or path.startswith(_BLOCKED_PREFIXES):
+        if ".." in path.split("/"):
             return PlainTextResponse("there is nothing here\n", 404)
         if path == LOGIN and self._password:
             return await self._login(request)

@@ -14,15 +14,10 @@ from vtag.assets import asset
 
 _INDEX = "index.html"
 _FOREVER = "private, max-age=31536000, immutable"
-# Scripts and styles are files of this server, so that text which a stranger wrote can never run.
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
-    "connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
-)
 
 
-def page_routes(path: str = "/") -> list[BaseRoute]:
-    """The routes of the page and its files, with the page at `path`."""
+def page_routes() -> list[BaseRoute]:
+    """The routes of the page and its files."""
     folder = Path(str(asset("page")))
     version = _version(folder)
     scripts = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.js"))
@@ -31,11 +26,9 @@ def page_routes(path: str = "/") -> list[BaseRoute]:
     html = html.replace("<!-- preloads -->", preloads)
 
     def index(_: Request) -> Response:
-        return HTMLResponse(
-            html, headers={"cache-control": "no-store", "content-security-policy": PAGE_POLICY}
-        )
+        return HTMLResponse(html, headers={"cache-control": "no-store"})
 
-    return [Route(path, index), Mount(f"/page/{version}", _PageFiles(directory=folder))]
+    return [Route("/", index), Mount(f"/page/{version}", _PageFiles(directory=folder))]
 
 
 class _PageFiles(StaticFiles):

@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import gradio as gr
+from vtag.app.ui.gradio_environment import isolated_environment
+
+with isolated_environment():
+    import gradio as gr
+
 from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
 from starlette.responses import PlainTextResponse

@@ -18,31 +18,12 @@ from vtag.engine.library.database import open_reader
 from vtag.engine.library.page_queries import PlayableVideo, find_video, moment_range
 from vtag.engine.video.write.picture_cache import PictureCache
 
-# the codecs that every browser plays, by PyAV's name of the container
-_PLAYABLE_CODECS = {
-    "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "av1", "vp9"},
-    "matroska,webm": {"vp8", "vp9", "av1"},
-}
 _MEDIA_TYPES = {"mov,mp4,m4a,3gp,3g2,mj2": "video/mp4", "matroska,webm": "video/webm"}
-_MARGIN_MS = 2000  # added on both sides of a moment that is converted
 _MAX_LEVEL = 12  # of strips: a strip of an hour's 4096th part shows less than a second
 _MAX_ID = 2**63 - 1  # the largest integer of SQLite
 _FIRST_DATE_S = int(datetime.min.replace(tzinfo=UTC).timestamp())
 _LAST_DATE_S = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())
 _CACHE_FOR_A_DAY = {"cache-control": "private, max-age=86400"}
-
-
-def is_playable(video: PlayableVideo) -> bool:
-    """Whether browsers play the file without conversion."""
-    is_webm = video.path is not None and video.path.lower().endswith(b".webm")
-    return video.codec in _PLAYABLE_CODECS.get(video.container, set()) and (
-        is_webm or not video.container.startswith("matroska")
-    )
-
-
-def playable_range(start_ms: int, end_ms: int) -> tuple[int, int]:
-    """The time range to convert for a moment, in ms."""
-    return max(0, start_ms - _MARGIN_MS), end_ms + _MARGIN_MS
 
 
 def media_routes(library: Path, cache: PictureCache) -> list[Route]:

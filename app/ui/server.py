@@ -1,4 +1,4 @@
-"""The page's server: routes, guard and Gradio in one application. It listens on this machine only by default."""
+"""The page's server: page, routes and guard in one application. It listens on this machine only by default."""
 
 from __future__ import annotations
 
@@ -9,23 +9,15 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from vtag.app.ui.gradio_environment import isolated_environment
-
-with isolated_environment():
-    import gradio as gr
-
 import uvicorn
 from fastapi import FastAPI
 
 from vtag.app.ui.api.all_routes import add_api
 from vtag.app.ui.api.context import PageContext
-from vtag.app.ui.gradio_events import startup_script
 from vtag.app.ui.guard import Guard, session_secret
 from vtag.app.ui.html_page import page_routes
 from vtag.app.ui.media import PlayRoutes
-from vtag.app.ui.page import build_page
 from vtag.app.ui.routes import media_routes
-from vtag.assets import asset
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.jobs.model_downloads import ModelDownloads
@@ -52,25 +44,8 @@ def build_application(library: Path, *, pictures: Path, password: str | None) ->
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.router.routes += [*media_routes(library, PictureCache(pictures, pool)), *play.routes]
-    downloads = ModelDownloads()
-    # beside the old page, until the new one can do all that the old one does
-    app.router.routes += page_routes("/next")
-    add_api(app, PageContext(library, queue, downloads, pictures))
-    page = build_page(library, queue, downloads, pictures)
-    gr.mount_gradio_app(
-        app,
-        page,
-        path="/",
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        show_error=True,
-        enable_monitoring=False,
-        mcp_server=False,
-        theme=_theme(),
-        css=asset("page", "page.css").read_text(encoding="utf-8"),
-        js=startup_script(page),
-    )
+    app.router.routes += page_routes()
+    add_api(app, PageContext(library, queue, ModelDownloads(), pictures, pool))
     secret = session_secret(library.parent / "session.key")
     app.add_middleware(Guard, secret=secret, password=password)
     return app
@@ -82,28 +57,6 @@ async def _run_queue(queue: JobQueue) -> None:
         await asyncio.sleep(_QUEUE_INTERVAL_S)
         with contextlib.suppress(VtagError, sqlite3.Error, OSError):  # retried in the next round
             await asyncio.to_thread(queue.start_next)
-
-
-def _theme() -> gr.themes.Base:
-    """Fonts of the machine, so that none is downloaded, and colours with a contrast of at least 4.5 to 1."""
-    return gr.themes.Default(
-        primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-    ).set(
-        color_accent="*primary_600",
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_600",
-        button_primary_text_color="white",
-        block_label_text_color="*neutral_700",
-        block_label_text_color_dark="*neutral_200",
-        block_title_text_color="*neutral_700",
-        block_title_text_color_dark="*neutral_200",
-        block_info_text_color="*neutral_600",
-        input_placeholder_color="*neutral_500",
-        input_placeholder_color_dark="*neutral_400",
-        body_text_color_subdued="*neutral_600",
-        body_text_color_subdued_dark="*neutral_300",
-    )
 
 
 def serve(

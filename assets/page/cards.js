@@ -35,7 +35,7 @@ export function momentCard(moment, { selection = null, onSimilar = null, index =
 export function videoCard(video, { selection = null, index = 0 } = {}) {
   const facts = video.error ? [video.error] : [video.recorded_at && day(video.recorded_at), plural(video.moments, "tag")].filter(Boolean);
   const picture = h("span", { class: "picture" },
-    still(`poster/${video.id}`),
+    video.error ? null : still(`poster/${video.id}`),
     video.duration_ms ? h("span", { class: "card-time" }, clock(video.duration_ms)) : null,
     (video.error || !video.present) && h("span", { class: "card-state" }, video.error ? "cannot be read" : "not connected"));
   const card = h("div", { class: "card" },
@@ -44,7 +44,7 @@ export function videoCard(video, { selection = null, index = 0 } = {}) {
       h("span", { class: "card-title" }, h("span", { class: "card-label", title: video.path }, video.name)),
       h("span", { class: "card-name", title: video.error }, facts.join(" · "))));
   if (selection) selection.addTo(card, video.id, index, video.name);
-  playOnHover(picture, `strip/video/${video.id}/0/0`);
+  if (!video.error) playOnHover(picture, `strip/video/${video.id}/0/0`);
   return card;
 }
 

@@ -53,7 +53,7 @@ export class FilterPanel {
     }
     const scoreField = field("Confidence", this.score);
     scoreField.querySelector("label").append(" ", this.output);
-    this.element = h("aside", { class: "filter-panel", "aria-label": "Filters", id: "filters" },
+    this.element = h("aside", { class: "filter-panel", "aria-label": "Filters", id: "filters" }, h("h2", { class: "visually-hidden" }, "Filters"),
       scoreField, this.fields.name, this.fields.after, this.fields.before, field("Checked", this.verdict), this.facets);
   }
 

@@ -255,14 +255,14 @@ export class VirtualGrid {
     this.focusCard(Math.min(last, Math.max(0, this.source.activeIndex + steps[event.key])));
   }
 
-  // Put the focus on a card, scrolled into the screen; it may have to be loaded first.
-  async focusCard(index) {
+  // Put the focus on a card, scrolled into the screen if it `isMoved` there; it may have to be loaded first.
+  async focusCard(index, { isMoved = true } = {}) {
     const block = this.blocks?.find((each) => index < each.first + each.count);
     if (!block) return;
     const top = block.bodyTop + Math.floor((index - block.first) / this.columns) * this.rowHeight + this.element.getBoundingClientRect().top;
     const bar = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--bar-height")) + 60;
-    if (top < bar) window.scrollBy(0, top - bar);
-    else if (top + this.rowHeight > window.innerHeight) window.scrollBy(0, top + this.rowHeight - window.innerHeight);
+    if (isMoved && top < bar) window.scrollBy(0, top - bar);
+    else if (isMoved && top + this.rowHeight > window.innerHeight) window.scrollBy(0, top + this.rowHeight - window.innerHeight);
     await this.fetch(index);
     this.draw();
     this.activate(index);

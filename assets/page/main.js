@@ -10,13 +10,17 @@ import { redo, refresh, state, subscribe, undo } from "./state.js";
 import LibraryView from "./view-library.js";
 import ScanView from "./view-scan.js";
 import SearchView from "./view-search.js";
+import TeachView from "./view-teach.js";
+import ToolsView from "./view-tools.js";
 import WatchView from "./view-watch.js";
 
 // The views in the order of the bar; one without a caption is reached from a card.
 const VIEWS = [
   { name: "search", caption: "Search", icon: "search", create: () => new SearchView() },
   { name: "library", caption: "Library", icon: "library", create: () => new LibraryView() },
+  { name: "teach", caption: "Teach", icon: "teach", create: () => new TeachView() },
   { name: "scan", caption: "Scan", icon: "scan", create: () => new ScanView() },
+  { name: "tools", caption: "Tools", icon: "tools", create: () => new ToolsView() },
   { name: "watch", create: () => new WatchView() },
 ];
 const views = new Map();
@@ -28,7 +32,7 @@ const jobs = h("div", { class: "bar-job" });
 const undoButton = iconButton(icon("undo"), "Undo", () => undo(), { disabled: true });
 const redoButton = iconButton(icon("redo"), "Redo", () => redo(), { disabled: true });
 const links = VIEWS.filter(({ caption }) => caption).map(({ name, caption, icon: iconName }) =>
-  h("a", { href: link({ view: name }), data: { view: name } }, icon(iconName), h("span", {}, caption)));
+  h("a", { href: link({ view: name }), "aria-label": caption, title: caption, data: { view: name } }, icon(iconName), h("span", {}, caption)));
 const main = h("main", { id: "content", tabindex: "-1" });
 
 function buildFrame() {

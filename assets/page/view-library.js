@@ -17,6 +17,7 @@ const STATES = [["", "all videos"], ["untagged", "without a tag"], ["unreadable"
 const CHIPS = { folder: (value) => `in ${value}`, name: (value) => `name has “${value}”`, tag: (value) => `tagged ${value}`, year: (value) => `recorded ${value}`,
   state: (value) => STATES.find(([key]) => key === value)?.[1] ?? value };
 const KEPT_LISTS = 6;
+const REFRESH_MS = 1500; // between two readings of the list while a scan adds videos
 const SHORT = 12; // values of a facet before "Show all"
 
 export default class LibraryView {
@@ -33,6 +34,7 @@ export default class LibraryView {
       idAt: (index) => this.grid.source?.item(index)?.id,
       selectAll: () => get("videos/ids", this.listParameters(current())),
       actions: [["Tag", "tag", (ids) => this.tag(ids)]],
+      onChange: () => { if (this.grid.source?.isStale) this.becomeStale(); },
     });
     this.count = h("p", { class: "result-count", role: "status" });
     this.chips = h("div", { class: "search-chips" });
@@ -49,7 +51,7 @@ export default class LibraryView {
     this.element = h("section", { class: "view library-view", "aria-label": "Library" },
       h("div", { class: "toolbar" }, this.toggle, this.name, this.count, this.chips, h("span", { class: "spring" }), this.group, this.sort),
       h("div", { class: "search-body" },
-        h("aside", { class: "filter-panel", id: "library-filters", "aria-label": "Filters" }, field("Tag", this.tagInput), field("Which", this.state), this.facets),
+        h("aside", { class: "filter-panel", id: "library-filters", "aria-label": "Filters" }, h("h2", { class: "visually-hidden" }, "Filters"), field("Tag", this.tagInput), field("Which", this.state), this.facets),
         h("div", { class: "search-results" }, this.note, this.grid.element)),
       this.selection.bar);
     if (window.matchMedia("(min-width: 1200px)").matches) this.toggleFilters(true);
@@ -98,7 +100,7 @@ export default class LibraryView {
   }
 
   restoreFocus() {
-    if (this.grid.source?.total) this.grid.focusCard(this.grid.source.activeIndex);
+    if (this.grid.source?.total) this.grid.focusCard(this.grid.source.activeIndex, { isMoved: false });
   }
 
   async makeSource(parameters) {
@@ -123,7 +125,12 @@ export default class LibraryView {
   // After a change of the library the list is read again where it stands, unless something is selected.
   async becomeStale() {
     for (const source of this.sources.values()) source.isStale = true;
-    if (!this.isShown || this.selection.ids.size || Date.now() - (this.refreshedAt ?? 0) < 5000) return;
+    if (!this.isShown || this.selection.ids.size) return;
+    window.clearTimeout(this.staleTimer);
+    if (Date.now() - (this.refreshedAt ?? 0) < REFRESH_MS) {
+      this.staleTimer = window.setTimeout(() => this.becomeStale(), REFRESH_MS);
+      return;
+    }
     this.refreshedAt = Date.now();
     const parameters = current();
     const source = await this.makeSource(parameters);

@@ -27,7 +27,7 @@ export default class ScanView {
     this.problem = h("p", { class: "problem", role: "alert" });
     this.estimate = button("How long?", () => this.showCost());
     this.start = h("button", { class: "button is-primary" }, "Start scan");
-    this.form = h("form", { class: "scan-form", "aria-label": "New scan" }, h("h3", {}, "New scan"), this.folderField, this.chooser.element, field("Model", this.model),
+    this.form = h("form", { class: "scan-form", "aria-label": "New scan" }, h("h2", {}, "New scan"), this.folderField, this.chooser.element, field("Model", this.model),
       h("details", {}, h("summary", {}, "Options"), field("Seconds from window to window", this.stride), field("Part of each frame", this.view),
         h("label", { class: "check" }, this.retry, "Try again files that could not be read"), h("label", { class: "check" }, this.force, "Scan again what was scanned already")),
       h("p", { class: "form-buttons" }, this.estimate, this.start), this.message, this.problem);

@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { momentCard } from "./cards.js";
+import { cutDialog, exportDialog } from "./dialogs.js";
 import { announce, button, formDialog, h, iconButton, replace, select, toast } from "./dom.js";
 import { FilterPanel, activeFilters, filterChips } from "./filters.js";
 import { clock, count, day, plural, quoteLabel } from "./format.js";
@@ -31,7 +32,8 @@ export default class SearchView {
       idAt: (index) => this.grid.source?.item(index)?.id,
       selectAll: () => get("moments/ids", this.searchParameters(current())),
       actions: [["Yes", "yes", (ids) => this.judge("confirm", ids)], ["No", "no", (ids) => this.judge("reject", ids)],
-        ["Tag", "tag", (ids) => this.tag(ids)], ["Rename", "rename", (ids) => this.rename(ids)]],
+        ["Tag", "tag", (ids) => this.tag(ids)], ["Rename", "rename", (ids) => this.rename(ids)],
+        ["Cut", "cut", (ids) => cutDialog({ moments: ids })], ["Export", "export", (ids) => exportDialog({ moments: ids })]],
     });
     this.count = h("p", { class: "result-count", role: "status" });
     this.chips = h("div", { class: "search-chips" });
@@ -92,7 +94,7 @@ export default class SearchView {
 
   // Back from a video, the focus is on its card again.
   restoreFocus() {
-    if (this.grid.source?.total) this.grid.focusCard(this.grid.source.activeIndex);
+    if (this.grid.source?.total) this.grid.focusCard(this.grid.source.activeIndex, { isMoved: false });
   }
 
   keep(key, source) {

@@ -9,7 +9,7 @@ import { addKeys } from "./keys.js";
 import { canGoBack, current, link, navigate } from "./router.js";
 import { annotate, subscribe } from "./state.js";
 import { TagPanel } from "./tags.js";
-import { Timeline } from "./video-timeline.js";
+import { Timeline } from "./timeline.js";
 import { labelField } from "./view-search.js";
 
 const SPEEDS = [0.25, 0.5, 1, 1.5, 2, 4];
@@ -171,12 +171,14 @@ export default class WatchView {
 
   async move({ moment, start_ms: startMs, end_ms: endMs }) {
     const before = new Set(this.video.moments.map(({ id }) => id));
+    const [end] = document.activeElement?.dataset.focus?.split("-") ?? []; // the handle that has the focus
     await this.correct("move", { moment: moment.id, start_ms: startMs, end_ms: endMs });
     await this.reload();
     const moved = this.video.moments.find((other) => !before.has(other.id) && other.label === moment.label && other.start_ms === startMs);
     if (moved) {
       this.selected = moved.id;
       this.showTags();
+      if (end) this.timeline.rows.querySelector(`[data-focus="${end}-${moved.id}"]`)?.focus({ preventScroll: true });
     }
   }
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # the longest wait; tests on a busy machine are slow
 PATIENCE_MS = int(os.environ.get("VTAG_PATIENCE_MS", "180000"))
-PLAYING = "() => document.querySelector('#vtag-watch video')?.currentTime > 0"
+PLAYING = "() => document.querySelector('vtag-player')?.currentTime > 0"
 
 OpenPage = Callable[..., "Page"]
 
@@ -48,7 +48,7 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
     contexts = []
     page_opener: list[Page] = []
 
-    def open_page(path: str = "", base_url: str = address, is_new: bool = False, **options: object) -> Page:
+    def open_page(path: str = "", base_url: str = address, **options: object) -> Page:
         context = chromium.contexts[0]  # shared, so that its cache has the page's scripts
         if options:
             context = chromium.new_context(**options)  # type: ignore[arg-type]
@@ -65,12 +65,7 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
             ),
         )
         page.goto(f"{base_url}/{path}", timeout=PATIENCE_MS)
-        if is_new:
-            page.goto(f"{base_url}/next{path}", timeout=PATIENCE_MS)
-            page.locator(".view:visible").wait_for()
-            return page
-        content = page.locator(".vtag-card, .vtag-welcome, .vtag-watch, #vtag-results .vtag-note")
-        content.locator("visible=true").first.wait_for()
+        page.locator(".view:visible").wait_for()
         return page
 
     yield open_page
@@ -87,21 +82,20 @@ def _is_problem(message: ConsoleMessage) -> bool:
     return message.type == "error" and not is_refusal
 
 
-def open_tab(page: Page, name: str) -> None:
-    """Open a tab of the page."""
-    page.get_by_role("tab", name=name, exact=True).click()
+def open_view(page: Page, name: str) -> None:
+    """Open a view of the page by its link in the bar."""
+    page.get_by_role("navigation", name="Views").get_by_role("link", name=name, exact=True).click()
+    page.locator(f"section.view[aria-label='{name}']:visible").wait_for()
 
 
 def search_for(page: Page, query: str) -> None:
-    """Search for a query, and wait for cards."""
-    box = page.get_by_role("textbox", name="Search", exact=True)
-    box.fill(query)
-    box.press("Enter")
-    page.wait_for_url("**q=**")
-    page.wait_for_selector("#vtag-results .vtag-card")
+    """Search for a query, and wait until the address has it."""
+    page.get_by_role("combobox", name="Search").fill(query)
+    page.keyboard.press("Enter")
+    page.wait_for_function("q => new URLSearchParams(location.search).get('q') === q", arg=query)
 
 
 def play_video(page: Page, name: str) -> None:
     """Press the first card of a file, and wait until its video plays."""
-    page.locator("#vtag-results .vtag-card", has_text=name).first.click()
+    page.locator(".search-view .card-link", has_text=name).first.click()
     page.wait_for_function(PLAYING)

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vtag.app.commands import annotate as terminal
-from vtag.app.ui import custom_tags, video_view
+from vtag.app.times import parse_time
+from vtag.app.ui import teaching
 from vtag.engine.library import timestamps
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
@@ -34,7 +35,7 @@ def tagged(library: Library, tmp_path: Path) -> Library:
 def answer_in_teach(library: Library, *answers: bool) -> str:
     """The verdict after presses of Yes and No in Teach, one directly after the other."""
     for is_it in answers:
-        assert custom_tags.record_example(library.path, TAG, 1, 1000, 3000, is_example=is_it) == ""
+        teaching.record_example(library, TAG, 1, 1000, 3000, is_example=is_it)
     (word,) = annotation_log.list_annotations(library.connection)
     return word.verdict
 
@@ -54,7 +55,7 @@ def test_a_yes_after_a_no_counts(tagged: Library) -> None:
 def test_a_no_to_almost_the_same_range_counts(tagged: Library) -> None:
     """A whole video and its range from beginning to end are two slots, but mean the same to a person."""
     annotation_log.add(tagged, 1, TAG)
-    assert custom_tags.record_example(tagged.path, TAG, 1, 0, 8000, is_example=False) == ""
+    teaching.record_example(tagged, TAG, 1, 0, 8000, is_example=False)
     assert not search(tagged.connection, TAG)
     annotation_log.add(tagged, 1, TAG)
     assert [(m.start_ms, m.end_ms) for m in search(tagged.connection, TAG)] == [(0, 8000)]
@@ -191,14 +192,16 @@ class Person:
         return doors[step.door](step) if step.door in doors else self.judge_moment(step)
 
     def teach(self, step: Step) -> tuple[int, int]:
-        assert custom_tags.record_example(self.library, step.tag, 1, *step.span, is_example=step.is_it) == ""
+        with Library.open(self.library) as writer:
+            teaching.record_example(writer, step.tag, 1, *step.span, is_example=step.is_it)
         return step.span
 
     def watch(self, step: Step) -> tuple[int, int] | None:
         if not step.is_it:
             return None
-        start, end = (f"{ms / 1000:g}" for ms in step.span)
-        assert "vtag-error" not in video_view.add(self.library, 1, step.tag, start, end, "")[1]
+        start_ms, end_ms = (parse_time(f"{ms / 1000:g}") for ms in step.span)
+        with Library.open(self.library) as writer:
+            annotation_log.add(writer, 1, step.tag, start_ms, end_ms)
         return step.span
 
     def terminal(self, step: Step) -> tuple[int, int] | None:
@@ -217,7 +220,8 @@ class Person:
         else:
             return None
         if step.door == "moment in watch":
-            (video_view.confirm if step.is_it else video_view.reject)(self.library, 1, moment[0], "")
+            with Library.open(self.library) as writer:
+                (annotation_log.confirm if step.is_it else annotation_log.reject)(writer, [moment[0]])
         else:
             (terminal.confirm if step.is_it else terminal.reject)([moment[0]], db=self.library)
         return moment[1], moment[2]

@@ -69,8 +69,6 @@ def page(chromium: Browser, server: tuple[str, int]) -> Iterator[Page]:
     page.set_default_timeout(PATIENCE_MS)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(server[0])
-    if not page.locator('link[href$="player.js"]').count():
-        page.goto(f"{server[0]}/next")
     yield page
     page.context.close()
     assert problems == []

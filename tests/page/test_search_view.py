@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import OpenPage, page_opener, require_browser
+from helpers.browser import OpenPage, page_opener, require_browser, search_for
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page
@@ -53,13 +52,7 @@ def address(home: Path) -> Iterator[str]:
 @pytest.fixture
 def open_page(chromium: Browser, address: str) -> Iterator[OpenPage]:
     with page_opener(chromium, address) as open_:
-        yield partial(open_, is_new=True)
-
-
-def search(page: Page, query: str) -> None:
-    page.get_by_role("combobox", name="Search").fill(query)
-    page.keyboard.press("Enter")
-    page.wait_for_function("q => new URLSearchParams(location.search).get('q') === q", arg=query)
+        yield open_
 
 
 def wait_for_count(page: Page, text: str) -> None:
@@ -120,16 +113,16 @@ def test_filters_apply_without_a_query_and_say_what_is_wrong(open_page: OpenPage
 
 def test_mistakes_and_near_labels_are_said(open_page: OpenPage) -> None:
     page = open_page()
-    search(page, "(archery")
+    search_for(page, "(archery")
     page.get_by_role("alert").wait_for()
-    search(page, "yogaa")
+    search_for(page, "yogaa")
     near = page.get_by_role("list", name="Near to it").get_by_role("link", name="yoga")
     near.click()
     page.locator(".card").first.wait_for()
-    search(page, "<script>alert(1)</script>")
+    search_for(page, "<script>alert(1)</script>")
     page.get_by_text("Nothing fits this search.").wait_for()
     for example in page.evaluate("fetch('api/suggestions').then(r => r.json()).then(s => s.examples)"):
-        search(page, example)
+        search_for(page, example)
         page.locator(".card").first.wait_for()
 
 
@@ -206,8 +199,8 @@ def test_the_latest_search_stays_if_an_earlier_answer_is_late(open_page: OpenPag
     page.locator(".card").first.wait_for()
     held: list[Route] = []
     page.route("**/api/moments?q=archery*", lambda route: held.append(route))
-    search(page, "archery")
-    search(page, "yoga")
+    search_for(page, "archery")
+    search_for(page, "yoga")
     page.wait_for_function(
         "() => [...document.querySelectorAll('.card-label')].every(e => e.innerText === 'yoga')"
     )

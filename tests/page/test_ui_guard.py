@@ -74,9 +74,9 @@ def test_a_video_is_served_in_place_with_ranges(client: Client, home: Path) -> N
         "/picture/1",
         "/still/1/0",
         "/moment/1/0/1000",
-        "/config",
-        "/gradio_api/info",
-        "/theme.css",
+        "/api/state",
+        "/long/gradio_api/info",
+        "/page/x/main.js",
     ],
 )
 def test_a_foreign_name_for_this_machine_is_refused(client: Client, path: str) -> None:
@@ -107,7 +107,7 @@ def test_a_forwarded_port_is_answered(address: str, host: str) -> None:
     assert status == 200
     client.cookie = headers["Set-Cookie"].split(";")[0]
     assert client.ask("/media/1", Host=host, Origin=f"http://{host.lower()}")[0] == 200
-    assert client.ask("/config", "POST", b"{}", Host=host, Origin="http://localhost:1234")[0] == 403
+    assert client.ask("/api/scan", "POST", b"{}", Host=host, Origin="http://localhost:1234")[0] == 403
 
 
 def test_two_servers_on_one_machine_keep_their_sessions(client: Client, tmp_path: Path) -> None:
@@ -120,19 +120,21 @@ def test_two_servers_on_one_machine_keep_their_sessions(client: Client, tmp_path
         assert len(jar) == 2
         both = "; ".join(f"{name}={value}" for name, value in jar.items())
         assert client.ask("/media/1", Cookie=both)[0] == 200
-        assert other.ask("/config", Cookie=both)[0] == 200
-        status, _, body = other.ask("/config", Cookie=client.cookie)
+        assert other.ask("/api/state", Cookie=both)[0] == 200
+        status, _, body = other.ask("/api/state", Cookie=client.cookie)
         assert (status, b"Load it again" in body) == (403, True)
 
 
-@pytest.mark.parametrize("path", ["/media/1", "/gradio_api/queue/join", "/gradio_api/run/predict", "/config"])
+@pytest.mark.parametrize("path", ["/media/1", "/api/scan", "/long/gradio_api/call/cut", "/api/state"])
 def test_another_sites_page_is_refused(client: Client, path: str) -> None:
     assert client.ask(path, "POST", b"{}", Origin="https://evil.example")[0] == 403
     assert client.ask(path, Origin="null")[0] == 403
     assert client.ask(path, Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors")[0] == 403
 
 
-@pytest.mark.parametrize("path", ["/media/1", "/picture/1", "/config", "/gradio_api/queue/data", "/assets/x"])
+@pytest.mark.parametrize(
+    "path", ["/media/1", "/picture/1", "/api/state", "/long/gradio_api/call/cut/x", "/page/x"]
+)
 def test_a_client_that_did_not_open_the_page_is_refused(client: Client, address: str, path: str) -> None:
     stranger = Client(address)
     session_name = client.cookie.split("=")[0]
@@ -155,9 +157,14 @@ def test_a_client_that_did_not_open_the_page_is_refused(client: Client, address:
         "/still/2/0",
         "/still/1/-1",
         "/gradio_api/file=/etc/passwd",
+        "/long/gradio_api/file=/etc/passwd",
+        "/long/gradio_api/call/../file=/etc/passwd",
+        "/page/../../pyproject.toml",
         "/file=/etc/passwd",
-        "/gradio_api/upload",
-        "/gradio_api/proxy=http://169.254.169.254/",
+        "/long/gradio_api/upload",
+        "/long/gradio_api/proxy=http://169.254.169.254/",
+        "/long/config",
+        "/long/",
         "/docs",
         "/openapi.json",
     ],
@@ -198,17 +205,20 @@ def test_a_link_that_leads_out_of_the_roots_is_not_followed(
     assert client.ask("/media/1")[0] == 200
 
 
-def test_no_callback_is_a_public_endpoint(client: Client) -> None:
-    status, _, body = client.ask("/gradio_api/info")
+def test_a_long_call_runs_in_the_queue_and_says_what_is_wrong(client: Client) -> None:
+    body = json.dumps({"data": [{"folders": ["/nowhere"]}]}).encode()
+    status, _, answer = client.ask(
+        "/long/gradio_api/call/estimate_scan", "POST", body, Content_Type="application/json"
+    )
     assert status == 200
-    assert b'"named_endpoints":{}' in body.replace(b" ", b"")
-    assert b'"unnamed_endpoints":{}' in body.replace(b" ", b"")
+    _, _, events = client.ask(f"/long/gradio_api/call/estimate_scan/{json.loads(answer)['event_id']}")
+    assert b"there is no '/nowhere' on this machine" in events
 
 
 def test_every_response_has_the_security_headers(client: Client) -> None:
     for path in ("/", "/media/1", "/nothing/here"):
         _, headers, _ = client.ask(path)
-        assert "default-src 'self'" in headers["Content-Security-Policy"]
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -236,10 +246,13 @@ def test_what_is_set_for_other_programs_does_not_change_the_page(
     with serve_page(home) as (address, _):
         client = Client(address)
         client.open_page()
-        status, _, body = client.ask("/config")
-        config = json.loads(body)
-        assert (status, config["root"]) == (200, address)
-        assert not config.get("mcp_server") and not config.get("dev_mode")
+        assert client.ask("/api/state")[0] == 200
+        assert client.ask("/long/config")[0] == 404
+        body = json.dumps({"data": [{"folders": []}]}).encode()
+        call = client.ask(
+            "/long/gradio_api/call/estimate_scan", "POST", body, Content_Type="application/json"
+        )
+        assert call[0] == 200
 
 
 def test_a_session_outlives_the_server(home: Path) -> None:

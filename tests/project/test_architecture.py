@@ -36,7 +36,7 @@ def test_html_is_only_in_html_modules() -> None:
 
 def test_sql_and_html_are_recognised_in_their_own_modules() -> None:
     assert _positions(_is_sql, lambda module: module == "engine/library/store/files.py")
-    assert _positions(_is_html, lambda module: module == "app/ui/html_parts.py")
+    assert _positions(_is_html, lambda module: module == "app/ui/html_login.py")
 
 
 def _positions(is_match: Callable[[ast.expr], bool], is_checked: Callable[[str], bool]) -> list[str]:

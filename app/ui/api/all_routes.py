@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from vtag.app.ui.api import corrections, library, moments, scan, state, videos
+from vtag.app.ui.api import corrections, library, moments, overview, scan, state, teach, tools, videos
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import add_error_handlers
 from vtag.app.ui.long_calls import mount_long_calls
 
-_ROUTERS = (corrections, library, moments, scan, state, videos)
-_LONG_CALLS = (scan,)
+_ROUTERS = (corrections, library, moments, overview, scan, state, teach, tools, videos)
+_LONG_CALLS = (scan, teach, tools)
 
 
 def add_api(app: FastAPI, context: PageContext) -> None:

@@ -12,16 +12,18 @@ from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library.database import Library, open_reader
 from vtag.engine.library.views.video_list import VideoLists
+from vtag.engine.video.write.render_pool import RenderPool
 
 
 @dataclass(frozen=True)
 class PageContext:
-    """The library at `library`, the queue of its jobs, downloads of models, and the folder of made pictures."""
+    """The library, the queue of its jobs, downloads of models, the folder of pictures, and processes for videos."""
 
     library: Path
     queue: JobQueue
     downloads: ModelDownloads
     pictures: Path
+    pool: RenderPool
     video_lists: VideoLists = field(default_factory=VideoLists)
 
     @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from vtag.app.ui.teaching import TRIAL_FOLDER
 from vtag.engine.jobs.job_queue import CAN_PAUSE, JobQueue, QueuedJob
 from vtag.engine.library.store.runs import Run, estimate_run
 
@@ -22,6 +24,11 @@ def job_title(kind: str) -> str:
     return _TITLES.get(kind, kind.capitalize())
 
 
+def is_trial(run: Run) -> bool:
+    """Whether a run only tries a tag, for Teach: it leaves nothing that a person looks for later."""
+    return run.kind == "finetune" and Path(run.command).parts[-2:] == ("cache", TRIAL_FOLDER)
+
+
 def run_as_json(run: Run) -> dict[str, Any]:
     """A run that is active, or one of the past."""
     estimate = estimate_run(run)
@@ -29,8 +36,9 @@ def run_as_json(run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
         "kind": run.kind,
-        "title": job_title(run.kind),
+        "title": "Trial" if is_trial(run) else job_title(run.kind),
         "subject": run.command[:300],
+        "is_trial": is_trial(run),
         "state": run.state,
         "started_at": run.started_at,
         "is_here": run.is_here,

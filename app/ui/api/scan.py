@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from vtag.app.ui.api.context import PageContext
-from vtag.app.ui.api.jobs_json import run_as_json
+from vtag.app.ui.api.jobs_json import is_trial, run_as_json
 from vtag.app.ui.api.moments import moment_as_json
 from vtag.app.ui.long_calls import LongCall
 from vtag.app.ui.subprocess_command import run_for_json
@@ -133,7 +133,7 @@ def build_router(context: PageContext) -> APIRouter:
         """Past runs, and the files that could not be read."""
         with context.reader() as reader:
             return {
-                "runs": [run_as_json(run) for run in recent_runs(reader, _RUNS)],
+                "runs": [run_as_json(run) for run in recent_runs(reader, _RUNS) if not is_trial(run)],
                 "failures": page_queries.failures(reader, _FAILURES),
             }
 

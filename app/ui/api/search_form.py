@@ -30,17 +30,17 @@ _FIELD_NAMES = {
 class SearchForm(BaseModel):
     """The fields of a search. Each is a parameter of the page's address, too."""
 
-    q: str = Field("", max_length=_MAX_QUERY_LENGTH)
-    score: float = Field(0.0, ge=0, le=1)  # minimum
-    label: str = Field("", max_length=200)
-    folder: str = Field("", max_length=4096)
-    name: str = Field("", max_length=1024)  # part of the path
-    year: str = Field("", max_length=10)
-    after: str = Field("", max_length=40)
-    before: str = Field("", max_length=40)
-    model: str = Field("", max_length=1024)
-    source: str = Field("", max_length=10)  # user or model
-    verdict: str = Field("", max_length=10)  # confirmed or rejected
+    q: str = Field(default="", max_length=_MAX_QUERY_LENGTH)
+    score: float = Field(default=0.0, ge=0, le=1)  # minimum
+    label: str = Field(default="", max_length=200)
+    folder: str = Field(default="", max_length=4096)
+    name: str = Field(default="", max_length=1024)  # part of the path
+    year: str = Field(default="", max_length=10)
+    after: str = Field(default="", max_length=40)
+    before: str = Field(default="", max_length=40)
+    model: str = Field(default="", max_length=1024)
+    source: str = Field(default="", max_length=10)  # user or model
+    verdict: str = Field(default="", max_length=10)  # confirmed or rejected
 
     def as_query(self) -> str:
         """The query with its filters; empty without any. Raises QueryError, FieldError for a filter."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
@@ -74,33 +75,46 @@ def clean(library: Library, plan: CleanPlan) -> None:
     library.observations.commit()
 
 
-def relocate(library: Library, old: bytes, new: bytes) -> tuple[int, int]:
-    """Move the rows of files below the folder `old` to `new`; returns how many, and how many files exist there.
+class RelocatePlan(NamedTuple):
+    """Rows of files with their new paths, and how many of these files exist."""
 
-    For a disk that came back under another name. Raises LibraryError if there are no rows below `old`, or none of
-    their files is below `new`.
-    """
+    moves: tuple[tuple[int, bytes], ...]
+    present: int
+
+
+def plan_relocate(library: Library, old: bytes, new: bytes) -> RelocatePlan:
+    """Plan to move the rows of files below the folder `old` to `new`. Raises LibraryError as `relocate` does."""
     old, new = os.path.abspath(old), real_path(new)
     if not os.path.isdir(new):
         raise LibraryError(f"there is no folder {display_path(new)}")
-    volumes = Volumes()
-    moves = []
+    moves, present_count = [], 0
     for row_id, path, size in _rows_below(library, "files", "f.id, v.mount, f.path, f.size_bytes", old):
         target = _moved(path, old, new)
-        moves.append((row_id, target, _file_size(target) == size))
-    present_count = sum(is_present for _, _, is_present in moves)
+        moves.append((row_id, target))
+        present_count += _file_size(target) == size
     if not moves:
         raise LibraryError(f"nothing is known below {display_path(old)}")
     if not present_count:
         raise LibraryError(
             f"none of the {len(moves)} files known below {display_path(old)} is in {display_path(new)}"
         )
+    return RelocatePlan(tuple(moves), present_count)
+
+
+def relocate(library: Library, old: bytes, new: bytes) -> tuple[int, int]:
+    """Move the rows of files below the folder `old` to `new`; returns how many, and how many files exist there.
+
+    For a disk that came back under another name. Raises LibraryError if there are no rows below `old`, or none of
+    their files is below `new`.
+    """
+    plan, volumes = plan_relocate(library, old, new), Volumes()
+    old, new = os.path.abspath(old), real_path(new)
     with library.transaction():
-        for row_id, target, _ in moves:
+        for row_id, target in plan.moves:
             _move(library, "files", row_id, target, volumes)
         for row_id, path, _ in _rows_below(library, "roots", "f.id, v.mount, f.path, 0", old):
             _move(library, "roots", row_id, _moved(path, old, new), volumes)
-    return len(moves), present_count
+    return len(plan.moves), plan.present
 
 
 def _stored_files(library: Library, volumes: Volumes) -> list[_CheckedFile]:

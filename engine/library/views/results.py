@@ -92,6 +92,16 @@ def moments_after(reader: sqlite3.Connection, moment_id: int, limit: int) -> lis
     return _found(reader, (sure or list(best.values()))[:limit], search)
 
 
+def find_by_ids(reader: sqlite3.Connection, moment_ids: Iterable[int]) -> list[Moment]:
+    """The moments with these ids, in their order; without those that are gone."""
+    ids = list(dict.fromkeys(moment_ids))
+    rows = reader.execute(
+        f"SELECT {COLUMNS} FROM segments WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
+    )
+    found = {row.id: row for row in itertools.starmap(SegmentRow, rows)}
+    return list(moments_of_rows(reader, [found[moment_id] for moment_id in ids if moment_id in found]))
+
+
 def find_ids(
     reader: sqlite3.Connection,
     query: str,

@@ -20,7 +20,8 @@ SORTS = ("date", "name", "added", "length")
 GROUPS = ("", "day", "folder")
 _KEPT_LISTS = 8
 _MAX_VALUES = 200  # of a facet
-_FRESH_S = 5.0  # while a scan adds videos, the table is read again at most this often
+_LARGE = 5_000  # videos
+_FRESH_S = 5.0  # while a scan adds videos to a large library, the table is read again at most this often
 
 
 class VideoFilter(NamedTuple):
@@ -76,7 +77,8 @@ class VideoLists:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._revision: tuple[object, ...] = ()
+        self._video_revision: tuple[object, ...] = ()
+        self._tag_revision: tuple[object, ...] = ()
         self._read_at_s = 0.0
         self._rows: dict[int, _Row] = {}
         self._lists: OrderedDict[tuple[VideoFilter, str, bool], array[int]] = OrderedDict()
@@ -132,14 +134,16 @@ class VideoLists:
         return self._lists[key]
 
     def _refresh(self, reader: sqlite3.Connection) -> None:
-        """Read the table of videos again if the library has changed."""
-        revision = _revision(reader)
-        now_s = time.monotonic()
-        if revision == self._revision or (self._rows and now_s - self._read_at_s < _FRESH_S):
-            return
-        self._rows = {row.id: row for row in _read_rows(reader)}
-        self._revision, self._read_at_s = revision, now_s
-        self._lists.clear()
+        """Forget the lists if tags have changed, and read the table of videos again if videos have."""
+        tags, videos, now_s = _tag_revision(reader), _video_revision(reader), time.monotonic()
+        if tags != self._tag_revision:
+            self._tag_revision = tags
+            self._lists.clear()
+        is_fresh = len(self._rows) > _LARGE and now_s - self._read_at_s < _FRESH_S
+        if videos != self._video_revision and not is_fresh:
+            self._rows = {row.id: row for row in _read_rows(reader)}
+            self._video_revision, self._read_at_s = videos, now_s
+            self._lists.clear()
 
 
 _SORT_KEYS: dict[str, Callable[[_Row], tuple[Any, ...]]] = {
@@ -150,13 +154,22 @@ _SORT_KEYS: dict[str, Callable[[_Row], tuple[Any, ...]]] = {
 }
 
 
-def _revision(reader: sqlite3.Connection) -> tuple[object, ...]:
-    """Changes with the videos, their files and their tags."""
+def _video_revision(reader: sqlite3.Connection) -> tuple[object, ...]:
+    """Changes with the videos and their files."""
     return tuple(
         reader.execute(
             "SELECT (SELECT coalesce(max(id), 0) FROM contents), (SELECT count(*) FROM contents), "
-            "(SELECT count(*) FROM files), (SELECT max(seen_at) FROM files), "
-            "(SELECT coalesce(max(id), 0) FROM segments)"
+            "(SELECT count(*) FROM files), (SELECT max(seen_at) FROM files)"
+        ).fetchone()
+    )
+
+
+def _tag_revision(reader: sqlite3.Connection) -> tuple[object, ...]:
+    """Changes with the moments and the annotations."""
+    return tuple(
+        reader.execute(
+            "SELECT (SELECT coalesce(max(id), 0) FROM segments), "
+            "(SELECT coalesce(max(at), '') || coalesce(max(undone_at), '') FROM word_log)"
         ).fetchone()
     )
 

@@ -1,0 +1,334 @@
+// Teach: name a tag, say Yes and No to examples, try it, move its line, keep it; or train from a folder of clips.
+
+import { get, long, post } from "./api.js";
+import { momentCard } from "./cards.js";
+import { confusionMatrix, trainingCharts } from "./charts.js";
+import { announce, button, field, formDialog, h, replace, select } from "./dom.js";
+import { FolderChooser } from "./folders.js";
+import { percent, plural } from "./format.js";
+import { icon } from "./icons.js";
+import { JobPanel } from "./jobs.js";
+import { update } from "./router.js";
+import { refresh, subscribe } from "./state.js";
+import { table } from "./view-scan.js";
+
+const KINDS = ["finetune", "train", "retag"];
+const PARTS = [["head", "the tags alone"], ["stages=1", "the network's last stage, too"], ["stages=2", "the network's last two stages"], ["all", "the whole network"]];
+
+export default class TeachView {
+  constructor() {
+    this.title = "Teach";
+    this.trial = null;
+    this.candidates = [];
+    this.tag = h("input", { placeholder: "waving", list: "all-labels", autocomplete: "off", maxlength: 200 });
+    this.tag.addEventListener("change", () => update({ view: "teach", tag: this.tag.value.trim() }));
+    this.tags = h("section", { class: "teach-tags", "aria-label": "Your tags" });
+    this.query = h("input", { placeholder: "clapping OR dancing, or part of a file name", autocomplete: "off", maxlength: 2000 });
+    this.findForm = h("form", { class: "inline-form", "aria-label": "Find examples" }, field("Find examples by a search", this.query), h("button", { class: "button" }, "Find"));
+    this.findForm.addEventListener("submit", (event) => { event.preventDefault(); this.find(); });
+    this.tryButton = button("Try it", () => this.try(), { class: "button is-primary" });
+    this.keepButton = button("Keep it", () => this.keep());
+    this.message = h("p", { class: "teach-message", role: "status" });
+    this.problem = h("p", { class: "problem", role: "alert" });
+    this.line = h("input", { type: "range", min: 0.001, max: 0.999, step: 0.001 });
+    this.line.addEventListener("input", () => this.moveSoon());
+    this.lineField = field("From here on it is this tag", this.line);
+    this.lineHint = h("p", { class: "line-hint", "aria-hidden": "true" }, h("span", {}, "more, less sure"), h("span", {}, "fewer, surer"));
+    this.metrics = h("div", { class: "teach-metrics" });
+    this.trialBox = h("section", { class: "trial", "aria-label": "What it would find", hidden: true }, this.lineField, this.lineHint);
+    this.lists = { above: cardList(), below: cardList(), examples: cardList(), moments: cardList(), videos: cardList() };
+    this.more = button("Show more", () => this.find(true), { hidden: true });
+    this.makeFolderForm();
+    this.jobs = new JobPanel({ isShown: (job) => KINDS.includes(job.kind) && !isTrial(job), extra: (run) => trainingCharts(run.progress.history), idle: "" });
+    this.unfinished = h("ul", { class: "waiting-list", "aria-label": "Unfinished trainings" });
+    this.reports = h("section", { class: "reports", "aria-label": "Trained models" });
+    this.element = h("section", { class: "view teach-view", "aria-label": "Teach" },
+      h("div", { class: "teach-form" }, h("h2", {}, "Teach a tag"), field("Tag to teach", this.tag), this.tags, this.findForm,
+        h("p", { class: "form-buttons" }, this.tryButton, this.keepButton), this.message, this.problem, this.trialBox, this.metrics),
+      h("div", { class: "teach-cards" }, this.lists.above.element, this.lists.below.element, this.lists.examples.element, this.lists.moments.element, this.lists.videos.element, this.more),
+      h("div", { class: "teach-folder" }, this.folderForm, this.jobs.element, this.unfinished, this.reports));
+    subscribe((next, previous) => this.follow(next, previous));
+    document.addEventListener("annotations-changed", () => { if (this.isShown) this.loadExamples(); });
+  }
+
+  makeFolderForm() {
+    this.folder = h("input", { placeholder: "/home/me/labelled", maxlength: 4096, spellcheck: "false" });
+    this.folderField = field("Folder with one folder of clips for each tag", this.folder);
+    this.part = select(PARTS, "head", (value) => { this.epochField.hidden = value === "head"; });
+    this.epochs = h("input", { type: "number", min: 1, max: 10000, value: 30 });
+    this.epochField = field("Epochs, at most", this.epochs, { hidden: true });
+    this.folderMessage = h("p", { role: "status" });
+    this.folderButton = h("button", { class: "button is-primary" }, "Teach from this folder");
+    const chooser = new FolderChooser((path) => { this.folder.value = path; this.folderField.showProblem(null); announce(`${path} is taken.`); });
+    const form = h("form", { class: "scan-form", "aria-label": "Teach from a folder" }, this.folderField, chooser.element, field("What learns", this.part),
+      h("p", { class: "hint" }, "The tags alone take seconds, and are found in all scanned videos. The network needs a GPU and many clips, and the videos must be scanned again."),
+      this.epochField, h("p", { class: "form-buttons" }, this.folderButton), this.folderMessage);
+    form.addEventListener("submit", (event) => { event.preventDefault(); this.startTraining(); });
+    this.folderForm = h("details", { class: "folder-training" }, h("summary", {}, h("h2", {}, "Teach from a folder of labelled clips")), form);
+  }
+
+  async show(parameters) {
+    this.isShown = true;
+    const tag = parameters.tag ?? "";
+    if (tag !== this.shownTag) {
+      this.shownTag = tag;
+      this.tag.value = tag;
+      this.setTrial(null);
+      this.say("");
+    }
+    if (parameters.q && parameters.q !== this.query.value) {
+      this.query.value = parameters.q;
+      this.find();
+    }
+    await Promise.all([this.loadTags(), this.loadExamples(), this.loadTraining()]);
+  }
+
+  hide() {
+    this.isShown = false;
+  }
+
+  name() {
+    return this.tag.value.trim();
+  }
+
+  say(text) {
+    this.problem.textContent = "";
+    this.message.textContent = text;
+  }
+
+  fail(error) {
+    this.message.textContent = "";
+    this.problem.textContent = error.message;
+  }
+
+  async loadTags() {
+    const { tags } = await get("teach/tags");
+    replace(this.tags, tags.length ? [h("h3", {}, "Your tags"), h("ul", { class: "chips" }, tags.map(([tag, number]) => h("li", {},
+      button(`${tag} (${number})`, () => update({ view: "teach", tag }), { class: tag === this.name() ? "chip is-on" : "chip", "aria-label": `Go on with ${tag}` }))))] : []);
+    const isKnown = tags.some(([tag]) => tag === this.name());
+    if (isKnown) this.tags.append(h("p", { class: "form-buttons" }, button([icon("rename"), "Rename the tag"], () => this.rename(), { class: "button is-small" }),
+      button([icon("trash"), "Remove the tag"], () => this.remove(), { class: "button is-small" })));
+  }
+
+  async loadExamples() {
+    const tag = this.name();
+    const { examples } = tag ? await get("teach/examples", { tag }) : { examples: [] };
+    if (tag !== this.name()) return;
+    const yes = examples.filter((each) => each.said !== "rejected").length;
+    const title = examples.length ? `${yes} of ${tag}, ${examples.length - yes} of something else`
+      : tag ? "No example yet: find moments that show it and say Yes" : "";
+    this.lists.examples.show(title, examples, (each) => this.card(each));
+    this.saidBy = new Map(examples.map((each) => [key(each), each.said]));
+    for (const name of ["above", "below", "moments", "videos"]) this.lists[name].update((each) => ({ ...each, said: this.saidBy.get(key(each)) ?? each.said }), (each) => this.card(each));
+  }
+
+  async find(isMore = false) {
+    if (!isMore) this.offset = 0;
+    try {
+      const answer = await get("teach/candidates", { q: this.query.value.trim(), tag: this.name(), offset: this.offset });
+      this.offset += 24;
+      const moments = isMore ? [...this.lists.moments.items, ...answer.moments] : answer.moments;
+      const videos = isMore ? [...this.lists.videos.items, ...answer.videos] : answer.videos;
+      this.lists.moments.show(moments.length ? "Which of these show it?" : "", moments, (each) => this.card(each));
+      this.lists.videos.show(videos.length ? "Whole videos" : "", videos, (each) => this.card(each));
+      this.more.hidden = !answer.has_more;
+      this.say(moments.length || videos.length ? "" : answer.problem || "Nothing fits this search.");
+      if (!isMore) announce(`${plural(moments.length, "moment")} and ${plural(videos.length, "video")}`);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  // A card with Yes and No.
+  card(item) {
+    const card = momentCard({ ...item, label: item.label ?? undefined, source: "", verdict: "", alike: undefined, score: item.score ?? 0, id: item.id });
+    const subject = `${item.name} ${card.querySelector(".card-time").textContent}`;
+    const verdict = (isExample, caption, isPressed) => button(caption, () => this.judge(item, isExample),
+      { class: "button is-small", "aria-pressed": String(isPressed), "aria-label": `${caption}${isExample ? "" : ", not"}: ${subject}` });
+    if (item.score === undefined) card.querySelector(".card-confidence").remove();
+    card.append(h("span", { class: "verdict-buttons" }, verdict(true, "Yes", item.said === "confirmed" || item.said === "added"), verdict(false, "No", item.said === "rejected")));
+    return card;
+  }
+
+  async judge(item, isExample) {
+    const focused = document.activeElement?.getAttribute("aria-label");
+    try {
+      const { message } = await post("teach/verdict", { tag: this.name(), content: item.content, start_ms: item.start_ms, end_ms: item.end_ms, is_example: isExample });
+      announce(message);
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    await this.loadExamples();
+    if (focused && document.activeElement === document.body) [...this.element.querySelectorAll("[aria-pressed]")].find((each) => each.getAttribute("aria-label") === focused)?.focus({ preventScroll: true });
+    this.loadTags();
+    refresh();
+  }
+
+  async work(name, body, sentence) {
+    this.say(sentence);
+    this.tryButton.disabled = this.keepButton.disabled = true;
+    try {
+      return await long(name, body);
+    } catch (error) {
+      this.fail(error);
+      return null;
+    } finally {
+      this.tryButton.disabled = this.keepButton.disabled = false;
+    }
+  }
+
+  async try() {
+    const trial = await this.work("try_tag", { tag: this.name() }, "Trying: this takes a few seconds.");
+    if (trial) this.setTrial(trial);
+  }
+
+  async keep() {
+    const { line, preset } = this.trial ?? {};
+    const answer = await this.work("keep_tags", { tag: this.name(), line, preset }, "Keeping: this takes a few seconds.");
+    if (answer) this.say(answer.message);
+    await refresh();
+  }
+
+  setTrial(trial) {
+    this.trial = trial;
+    this.trialBox.hidden = !trial;
+    this.lists.above.show(trial ? "It would find" : "", trial?.above ?? [], (each) => this.card(each));
+    this.lists.below.show(trial?.below.length ? "Less sure, below the line" : "", trial?.below ?? [], (each) => this.card(each));
+    replace(this.metrics, trial ? metricsTable(trial.metrics) : []);
+    if (!trial) return;
+    this.line.value = trial.line;
+    this.line.setAttribute("aria-valuetext", percent(trial.line));
+    this.say(`${trial.sentence} Say Yes or No, or move the line; try again, then keep it.`);
+  }
+
+  moveSoon() {
+    this.line.setAttribute("aria-valuetext", percent(Number(this.line.value)));
+    window.clearTimeout(this.moving);
+    this.moving = window.setTimeout(async () => {
+      try {
+        const { metrics } = this.trial;
+        const moved = await post("teach/line", { tag: this.name(), line: Number(this.line.value) });
+        this.setTrial({ ...moved, metrics });
+      } catch (error) {
+        this.fail(error);
+      }
+    }, 150);
+  }
+
+  rename() {
+    const tag = this.name();
+    formDialog(`Rename ${tag} in all its examples`, [field("New name", h("input", { name: "name", required: true, maxlength: 200, autocomplete: "off" }))], {
+      submitCaption: "Rename",
+      submit: async ({ name }) => {
+        const { message } = await long("rename_tag", { tag, name });
+        update({ view: "teach", tag: name.trim() });
+        this.say(message);
+        await refresh();
+      },
+    });
+  }
+
+  remove() {
+    const tag = this.name();
+    const number = this.lists.examples.items.length;
+    formDialog(`Remove ${tag}?`, [h("p", {}, `Its ${plural(number, "example")} and the moments that were found with it go, too. Undo brings the examples back.`)], {
+      submitCaption: "Remove the tag", isDangerous: true,
+      submit: async () => {
+        const { message } = await long("remove_tag", { tag });
+        update({ view: "teach", tag: "" });
+        this.say(message);
+        await refresh();
+      },
+    });
+  }
+
+  async startTraining() {
+    this.folderField.showProblem(null);
+    this.folderMessage.textContent = "";
+    this.folderButton.disabled = true;
+    try {
+      const { message } = await post("teach/folder", { folder: this.folder.value, part: this.part.value, epochs: Number(this.epochs.value) || 30 });
+      this.folderMessage.textContent = message;
+      await refresh();
+    } catch (error) {
+      this.folderField.showProblem(error.message);
+    } finally {
+      this.folderButton.disabled = false;
+    }
+  }
+
+  async loadTraining() {
+    const [{ names }, { reports }] = await Promise.all([get("teach/unfinished"), get("teach/reports")]);
+    if (names.length) this.folderForm.open = true;
+    replace(this.unfinished, names.map((name) => h("li", {}, h("span", {}, h("strong", {}, name), " was left before its end: the same folder and settings go on with it."),
+      button("Discard", async () => { await post("teach/discard", { name }); this.loadTraining(); }, { class: "button is-small", "aria-label": `Discard the unfinished training of ${name}` }))));
+    const open = new Set([...this.reports.querySelectorAll("details[open]")].map((each) => each.dataset.name));
+    replace(this.reports, reports.length ? [h("h2", {}, "Trained models"), reports.map((report) => reportElement(report, open.has(report.name)))] : []);
+  }
+
+  follow(next, previous) {
+    this.jobs.show(next.jobs);
+    const isTraining = (each) => each?.jobs.active.some((run) => KINDS.includes(run.kind)) || KINDS.includes(each?.jobs.starting?.kind);
+    if (isTraining(next)) this.folderForm.open ||= next.jobs.active.some((run) => run.kind !== "retag" && !isTrial(run));
+    if (this.isShown && previous && (isTraining(previous) || isTraining(next)) && (!isTraining(next) || next.revision !== previous.revision)) this.loadTraining();
+  }
+}
+
+function isTrial(job) {
+  return Boolean(job.is_trial);
+}
+
+function key(item) {
+  return `${item.content} ${item.start_ms} ${item.end_ms}`;
+}
+
+// A titled list of cards that is drawn again without losing its place.
+function cardList() {
+  const title = h("h3");
+  const cards = h("div", { class: "card-row" });
+  const element = h("section", { hidden: true }, title, cards);
+  const list = {
+    element,
+    items: [],
+    show(text, items, render) {
+      list.items = items;
+      element.hidden = !text;
+      title.textContent = text;
+      element.setAttribute("aria-label", text);
+      replace(cards, items.map(render));
+    },
+    update(change, render) {
+      for (const [i, item] of list.items.entries()) {
+        const next = change(item);
+        if (next.said === item.said) continue;
+        list.items[i] = next;
+        cards.children[i].replaceWith(render(next));
+      }
+    },
+  };
+  return list;
+}
+
+function metricsTable(metrics) {
+  const rows = Object.entries(metrics.labels ?? {}).map(([label, row]) => h("tr", {}, h("td", {}, label), h("td", {}, String(row.clips ?? "")), h("td", {}, String(row.sources ?? "")),
+    h("td", {}, share(row.recall)), h("td", {}, share(row.precision)), h("td", {}, (row.threshold ?? 0).toFixed(2))));
+  if (!rows.length) return [];
+  const perHour = metrics.false_per_hour ?? metrics.false_moments_per_hour;
+  return [table("Metrics", ["Tag", "Examples", "Videos", "Found of it", "Right of found", "Line"], rows),
+    perHour !== null && perHour !== undefined && h("p", {}, `${perHour.toFixed(1)} false moments an hour, over ${(metrics.negative_hours ?? 0).toFixed(1)} hours of your library`),
+    (metrics.remarks ?? []).map((remark) => h("p", {}, String(remark)))];
+}
+
+function reportElement({ name, metrics, history }, isOpen) {
+  const labels = Object.keys(metrics.labels);
+  const matrix = metrics.confusion;
+  const details = h("details", { class: "report", data: { name } }, h("summary", {}, name), metricsTable(metrics),
+    Array.isArray(matrix) && matrix.length === labels.length ? confusionMatrix(labels, matrix) : null, h("div", { class: "charts" }, trainingCharts(history)));
+  details.open = isOpen;
+  return details;
+}
+
+function share(value) {
+  return value === null || value === undefined ? "–" : percent(value);
+}

@@ -1,0 +1,208 @@
+"""Watch on the page, in a real browser: playing, the timeline, corrections, undo and redo, and the keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers.browser import PLAYING, OpenPage, page_opener, play_video, require_browser, search_for
+from helpers.film_library import Film, make_film_library
+from helpers.footage import make_video
+from helpers.page_server import serve_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+LABELS = ("archery", "riding a bike", "yoga", "none of these")
+FILMS = {
+    "plain.mp4": Film([("archery", 4), ("yoga", 4), ("archery", 4)], "2025-08-09T12:00:00Z"),
+    "old.avi": Film([("riding a bike", 6)]),
+    "other.mp4": Film([("archery", 4)]),
+}
+
+require_browser()
+
+
+def make_file(path: Path, film: Film, seed: int) -> None:
+    codec = "mpeg4" if path.suffix == ".avi" else "libx264"
+    make_video(path, seconds=film.seconds, fps=10, width=64, height=48, seed=seed, codec=codec)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = make_film_library(tmp_path_factory.mktemp("watch"), FILMS, LABELS, make_file)
+    with serve_page(home) as (server_address, _):
+        yield server_address
+
+
+@pytest.fixture
+def open_page(chromium: Browser, address: str) -> Iterator[OpenPage]:
+    with page_opener(chromium, address) as open_:
+        yield open_
+
+
+# the tags as the list shows them: label, times, state
+LINES = """[...document.querySelectorAll('.tag-line')].map(line => [
+  line.closest('details').querySelector('.tag-label'), ...line.querySelectorAll('.tag-time, .tag-state')
+].map(part => part.innerText).join(' '))"""
+
+
+def lines(page: Page) -> list[str]:
+    return page.evaluate(LINES)
+
+
+def wait_for_line(page: Page, text: str) -> None:
+    page.wait_for_function(f"text => {LINES}.some(line => line.includes(text))", arg=text)
+
+
+def test_a_moment_plays_from_its_time_in_a_player_that_stays(open_page: OpenPage) -> None:
+    page = open_page("?q=archery", viewport={"width": 1300, "height": 600})
+    card = page.locator(".card", has_text="plain.mp4").nth(1)
+    card.locator("a").click()
+    page.wait_for_function("() => document.querySelector('vtag-player')?.currentTime >= 7")
+    assert page.locator(".tag-line.is-selected").count() == 1
+    height = page.locator("vtag-player").bounding_box()["height"]  # type: ignore[index]
+    page.wait_for_function(PLAYING)
+    assert page.locator("vtag-player").bounding_box()["height"] == height  # type: ignore[index]
+    page.mouse.wheel(0, 3000)
+    assert page.locator("vtag-player").is_visible()
+    assert page.locator(".add-tag").bounding_box()["y"] < 600  # type: ignore[index]
+    page.get_by_role("navigation", name="Views").get_by_role("link", name="Library").click()
+    assert page.evaluate(
+        "document.querySelector('vtag-player').paused"
+    )  # no sound from a view that is not shown
+    second_page = open_page("?v=1&t=5000")
+    second_page.wait_for_function("() => document.querySelector('vtag-player')?.currentTime >= 5")
+
+
+def test_corrections_are_shown_undone_and_done_again_by_name(open_page: OpenPage) -> None:
+    page = open_page("?v=1")
+    wait_for_line(page, "archery 0:00–0:05")
+    first_lines = lines(page)
+    page.get_by_role("button", name="Yes: archery 0:00").click()
+    wait_for_line(page, "archery 0:00–0:05 ✓ yes")
+    page.get_by_role("button", name="No: archery 0:00").click()
+    wait_for_line(page, "archery 0:00–0:05 ✗ no")
+    page.get_by_role("button", name="Rename: archery 0:00").click()
+    page.get_by_role("dialog").get_by_role("combobox").fill("opening a door")
+    page.get_by_role("dialog").get_by_role("button", name="Rename").click()
+    wait_for_line(page, "opening a door 0:00–0:05 yours")
+    other = open_page("?v=3")
+    undo = other.get_by_role("button", name="Undo: archery renamed to opening a door")
+    undo.wait_for()  # from another video the name says what would be taken back
+    assert "in plain.mp4" in str(undo.get_attribute("aria-label"))
+    for name in ("renamed to opening a door", "rejected", "confirmed"):
+        page.get_by_role("button", name="Undo: ").and_(page.locator(f"[aria-label*='{name}']")).click()
+        page.get_by_text("Undone: ").and_(page.locator(f":text('{name}')")).first.wait_for()
+    page.wait_for_function(
+        "count => document.querySelectorAll('.tag-line').length === count", arg=len(first_lines)
+    )
+    assert lines(page) == first_lines
+    page.get_by_role("button", name="Redo: archery").click()
+    wait_for_line(page, "archery 0:00–0:05 ✓ yes")
+    page.keyboard.press("u")
+    page.get_by_role("button", name="Undo: nothing was changed").wait_for()
+
+
+def test_a_range_is_tagged_its_ends_are_moved_and_a_mistake_keeps_the_form(open_page: OpenPage) -> None:
+    page = open_page("?v=3")
+    ruler = page.locator(".ruler")
+    box = ruler.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 10, steps=5)
+    page.mouse.up()
+    form = page.get_by_role("form", name="Add a tag")
+    assert form.get_by_label("From", exact=True).input_value() == "0:01"
+    form.get_by_label("Tag").fill("waving <b>")
+    form.get_by_label("To", exact=True).fill("0:00")
+    form.get_by_role("button", name="Add tag").click()
+    form.get_by_text("the tag has to end after it begins").wait_for()
+    assert form.get_by_label("Tag").input_value() == "waving <b>"
+    form.get_by_label("To", exact=True).fill("0:03")
+    page.keyboard.press("Enter")
+    wait_for_line(page, "waving <b> 0:01–0:03 yours")
+    page.get_by_role("button", name="Play waving <b>").click()
+    end = page.get_by_role("slider", name="End of waving <b>")
+    end.focus()
+    page.keyboard.press("Shift+ArrowLeft")
+    wait_for_line(page, "waving <b> 0:01–0:02 yours")
+    page.wait_for_function("() => document.activeElement.getAttribute('aria-label') === 'End of waving <b>'")
+    handle = page.get_by_role("slider", name="Start of archery")
+    page.get_by_role("button", name="Play archery").first.click()
+    place = handle.bounding_box()
+    assert place is not None
+    page.mouse.move(place["x"] + 7, place["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 7 + box["width"] * 0.25, place["y"] + 8, steps=5)
+    page.mouse.up()
+    wait_for_line(page, "archery 0:01–0:04 yours")
+    for _ in range(3):
+        page.keyboard.press("u")
+        page.wait_for_timeout(400)
+    page.get_by_role("button", name="Undo: nothing was changed").wait_for()
+
+
+def test_the_timeline_zooms_and_shows_the_score_of_any_label(open_page: OpenPage) -> None:
+    page = open_page("?v=1")
+    page.get_by_role("button", name="Zoom in (+)").click()
+    page.locator(".timeline-span", has_text="of 0:12").wait_for()
+    page.keyboard.press("-")
+    page.locator(".timeline-span", has_text="0:12").wait_for()
+    form = page.get_by_role("form", name="Score of a label")
+    form.get_by_label("Score of").fill("yoga")
+    page.keyboard.press("Enter")
+    page.get_by_role("img", name="Score of yoga: highest").wait_for()
+    form.get_by_label("Score of").fill("unheard of")
+    page.keyboard.press("Enter")
+    form.get_by_text("no label is called 'unheard of'").wait_for()
+
+
+def test_a_file_that_browsers_cannot_play_is_converted_and_says_so(open_page: OpenPage) -> None:
+    page = open_page("?q=bike")
+    play_video(page, "old.avi")
+    assert page.locator(".vtag-player-note").inner_text() != ""
+
+
+def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator(".card").first.wait_for()
+    page.keyboard.press("/")
+    page.wait_for_function("() => document.activeElement.id === 'query'")
+    search_for(page, "archery")
+    page.locator(".card", has_text="plain.mp4").first.wait_for()
+    page.keyboard.press("Escape")  # out of the field
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.activeElement.matches('.card-link')")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.wait_for_function(PLAYING)
+    page.keyboard.press("?")
+    assert page.locator("dialog[open]").get_by_text("play or pause").first.is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
+    page.keyboard.press("k")
+    page.wait_for_function("() => document.querySelector('vtag-player').paused")
+    for key, message in (("n", None), ("y", "confirmed"), ("x", "rejected")):
+        page.keyboard.press(key)
+        if message:
+            page.locator(".toast", has_text=message).first.wait_for()
+    before = page.evaluate("document.querySelector('vtag-player').currentTime")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("before => document.querySelector('vtag-player').currentTime > before", arg=before)
+    page.keyboard.press("i")
+    page.keyboard.press("a")
+    page.keyboard.type("by keyboard")
+    page.keyboard.press("Enter")
+    wait_for_line(page, "by keyboard")
+    page.keyboard.press("Escape")
+    for _ in range(3):
+        page.keyboard.press("u")
+        page.wait_for_timeout(400)
+    page.get_by_role("button", name="Undo: nothing was changed").wait_for()
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => document.activeElement.matches('.search-view .card-link')")
