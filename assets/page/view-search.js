@@ -41,10 +41,13 @@ export default class SearchView {
     this.sort = select(SORTS, "score", (value) => update({ sort: value === "score" ? "" : value }), { "aria-label": "Sort" });
     this.group = select(GROUPS, "", (value) => update({ group: value }), { "aria-label": "Group" });
     this.toggle = h("button", { type: "button", class: "button", "aria-expanded": "false", "aria-controls": "filters", onclick: () => this.toggleFilters() }, icon("filter"), "Filters");
+    this.surety = h("input", { type: "range", min: -4.5, max: 4.5, step: 0.5, value: 0, "aria-label": "How sure: from fewer and surer to more and less sure" });
+    this.surety.addEventListener("input", () => { window.clearTimeout(this.sliding); this.sliding = window.setTimeout(() => this.changeSurety(), 120); });
     this.fresh = button("Show what is new", () => this.reload(), { class: "button is-primary fresh", hidden: true });
     this.heading = h("h2", { class: "result-heading", tabindex: "-1" });
     this.element = h("section", { class: "view search-view", "aria-label": "Search" },
-      h("div", { class: "toolbar" }, this.toggle, this.count, this.chips, h("span", { class: "spring" }), this.fresh, this.group, this.sort),
+      h("div", { class: "toolbar" }, this.toggle, this.count, this.chips, h("span", { class: "spring" }), this.fresh,
+        h("span", { class: "surety" }, h("span", { "aria-hidden": "true" }, "fewer, surer"), this.surety, h("span", { "aria-hidden": "true" }, "more, less sure")), this.group, this.sort),
       h("div", { class: "search-body" }, this.filters.element,
         h("div", { class: "search-results" }, this.heading, this.notes, this.grid.element)),
       this.selection.bar);
@@ -58,9 +61,21 @@ export default class SearchView {
     this.toggle.setAttribute("aria-expanded", String(isOpen));
   }
 
+  // The slider goes from a high margin (fewer, surer) on the left to a low one; the library's own removes the parameter.
+  changeSurety() {
+    const margin = -Number(this.surety.value);
+    update({ margin: margin === (this.libraryMargin ?? 0) ? "" : margin }, { replace: true });
+  }
+
+  showSurety(parameters) {
+    const margin = parameters.margin === undefined ? this.libraryMargin ?? 0 : Number(parameters.margin);
+    if (document.activeElement !== this.surety) this.surety.value = -margin;
+    this.surety.setAttribute("aria-valuetext", margin > 0 ? "fewer, surer" : margin < 0 ? "more, less sure" : "as the model means it");
+  }
+
   // The parameters of a search's requests.
   searchParameters(parameters) {
-    return { q: parameters.q, ...activeFilters(parameters), sort: parameters.sort };
+    return { q: parameters.q, ...activeFilters(parameters), sort: parameters.sort, margin: parameters.margin };
   }
 
   async show(parameters, isReturn) {
@@ -72,6 +87,7 @@ export default class SearchView {
     this.sort.value = parameters.sort ?? "score";
     this.group.value = parameters.group ?? "";
     this.filters.show(parameters);
+    this.showSurety(parameters);
     replace(this.chips, filterChips(parameters));
     const isSimilar = Boolean(parameters.like);
     this.element.classList.toggle("is-similar", isSimilar);
@@ -108,7 +124,8 @@ export default class SearchView {
       const answer = await get("moments", { ...this.searchParameters(parameters), offset, limit });
       return { ...answer, items: answer.moments };
     };
-    const groupOf = { video: (moment) => moment.path, day: (moment) => (moment.recorded_at ? day(moment.recorded_at) : "No date") }[parameters.group];
+    const isSureFirst = !parameters.group && !parameters.like;
+    const groupOf = isSureFirst ? (moment) => (moment.sure ? "" : "Less sure") : { video: (moment) => moment.path, day: (moment) => (moment.recorded_at ? day(moment.recorded_at) : "No date") }[parameters.group];
     return new Source(load, { groupOf });
   }
 
@@ -132,6 +149,10 @@ export default class SearchView {
       if (error.field) this.filters.show(parameters, error);
     }
     if (this.grid.source !== source) return;
+    if (source.counts && this.libraryMargin !== source.counts.margin) {
+      this.libraryMargin = source.counts.margin;
+      this.showSurety(parameters);
+    }
     this.filters.showCounts(source.counts, parameters);
     this.showSummary(true);
   }

@@ -47,7 +47,7 @@ export default class ToolsView {
       }
     };
     replace(this.models, h("h2", {}, "Models"), h("p", {}, "A model is downloaded only when you press Download."),
-      table("Models", ["Model", "Size", "From", "Licence", "Accuracy as published", "Here"], models.map((model) => h("tr", {},
+      table("All models", ["Model", "Size", "From", "Licence", "Accuracy as published", "Here"], models.map((model) => h("tr", {},
         h("td", {}, h("strong", {}, model.name), model.title && h("div", { class: "hint" }, model.title)), h("td", {}, model.size_bytes ? size(model.size_bytes) : "not published"),
         h("td", {}, model.host), h("td", {}, model.licence), h("td", {}, model.accuracy), h("td", {}, modelState(model, act))))));
     if (focused) [...this.models.querySelectorAll("button")].find((each) => each.getAttribute("aria-label") === focused)?.focus({ preventScroll: true });

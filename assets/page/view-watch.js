@@ -24,13 +24,14 @@ export default class WatchView {
     this.stage = h("div", { class: "stage" });
     this.timeline = new Timeline();
     this.tags = new TagPanel();
+    this.lessSure = h("input", { type: "checkbox", onchange: () => this.reload() });
     this.curveLabel = h("input", { name: "label", list: "all-labels", autocomplete: "off", placeholder: "any label" });
     this.curveField = field("Score of", this.curveLabel);
     this.curveForm = h("form", { class: "curve-form", "aria-label": "Score of a label" }, this.curveField, h("button", { class: "button is-small" }, icon("curve"), "Show"),
       button("Hide", () => this.showCurve(""), { class: "button is-quiet is-small" }));
     this.curveForm.addEventListener("submit", (event) => { event.preventDefault(); this.showCurve(this.curveLabel.value.trim()); });
     this.element = h("section", { class: "view watch-view", "aria-label": "Watch" },
-      h("div", { class: "watch-head" }, iconButton(icon("back"), "Back to the results (Esc)", () => this.leave()), h("div", { class: "watch-names" }, this.name, this.facts),
+      h("div", { class: "watch-head" }, iconButton(icon("back"), "Back to the results (Esc)", () => this.leave()), h("div", { class: "watch-names" }, this.name, this.facts), h("label", { class: "check" }, this.lessSure, "Less sure, too"),
         h("button", { type: "button", class: "button is-small", onclick: () => this.showSimilar(null) }, icon("similar"), "More like what is shown now")),
       h("div", { class: "watch-body" },
         h("div", { class: "watch-main" }, h("div", { class: "watch-sticky" }, this.stage, this.timeline.element), this.curveForm),
@@ -73,7 +74,11 @@ export default class WatchView {
     this.name.textContent = "";
     let video;
     try {
-      video = await get(`videos/${content}`);
+      video = await get(`videos/${content}`, { less_sure: this.lessSure.checked });
+      if (selected && !this.lessSure.checked && !video.moments.some(({ id }) => id === selected)) {
+        this.lessSure.checked = true; // it is a less sure one
+        video = await get(`videos/${content}`, { less_sure: true });
+      }
     } catch (error) {
       replace(this.stage, h("p", { class: "problem", role: "alert" }, error.message));
       return;
@@ -122,7 +127,7 @@ export default class WatchView {
     const content = this.video?.id;
     if (!content) return;
     try {
-      const video = await get(`videos/${content}`);
+      const video = await get(`videos/${content}`, { less_sure: this.lessSure.checked });
       if (this.video?.id !== content) return;
       const isChanged = JSON.stringify(video.moments) !== JSON.stringify(this.video.moments);
       this.video = video;

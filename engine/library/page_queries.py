@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
-from vtag.engine.library.search.moments import Moment
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.text import normalize_label
 
@@ -190,26 +189,6 @@ def annotated_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
     return list(rows)
 
 
-def latest_moments(reader: sqlite3.Connection, limit: int) -> list[Moment]:
-    """The moments that were added last, newest first: one of each label and video, none rejected."""
-    rows = reader.execute(
-        "SELECT s.id, s.content_id, l.name, s.start_ms, s.end_ms, s.score, m.name FROM sure_segments s "
-        "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id "
-        "WHERE s.verdict IS NOT 'rejected' ORDER BY s.id DESC LIMIT ?",
-        (8 * limit,),
-    )
-    latest: dict[tuple[int, str], Moment] = {}
-    for moment, content, label, start_ms, end_ms, score, model in rows:
-        if len(latest) < limit and (content, label) not in latest:
-            path, display = _file(reader, content)
-            source = "user" if model is None else "model"
-            shown_path = path if path is not None else os.fsencode(display)
-            latest[content, label] = Moment(
-                moment, shown_path, label, start_ms, end_ms, score, model, source, path is not None
-            )
-    return list(latest.values())
-
-
 def latest_moment_id(reader: sqlite3.Connection) -> int:
     """The highest id of a moment. While it stays the same, no moment was added."""
     return int(reader.execute("SELECT coalesce(max(id), 0) FROM segments").fetchone()[0])
@@ -224,29 +203,12 @@ def volumes(reader: sqlite3.Connection) -> list[VolumeRow]:
     return [VolumeRow._make(row) for row in rows]
 
 
-def models(reader: sqlite3.Connection) -> list[str]:
-    """The names of all models, the latest first."""
-    return [row[0] for row in reader.execute("SELECT name FROM models GROUP BY name ORDER BY max(id) DESC")]
-
-
 def videos_by_length(reader: sqlite3.Connection) -> list[int]:
     """Content ids of the readable videos, the shortest first."""
     rows = reader.execute(
         "SELECT id FROM contents WHERE error IS NULL AND duration_ms IS NOT NULL ORDER BY duration_ms, id"
     )
     return [row[0] for row in rows]
-
-
-def latest_videos(reader: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
-    """Content id, display path and length (ms) of the videos added last that have a file."""
-    rows = reader.execute(
-        "SELECT c.id, "
-        "(SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1) AS display, "
-        "c.duration_ms FROM contents c WHERE c.error IS NULL AND c.duration_ms > 0 AND display IS NOT NULL "
-        "ORDER BY c.id DESC LIMIT ?",
-        (limit,),
-    )
-    return list(rows)
 
 
 def labels_with_moments(reader: sqlite3.Connection) -> list[str]:

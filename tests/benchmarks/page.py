@@ -1,8 +1,8 @@
-"""What the page's views cost with 10 videos and with very many: `python tests/benchmarks/page.py [--videos N]`.
+"""What the page costs with 10 videos and with very many: `python tests/benchmarks/page.py [--videos N]`.
 
-Builds both libraries once (minutes; kept in --folder, shared with search.py) and prints, in pairs, the time of
-everything that the page asks for when it is opened, and of each view; then, where there is a Chromium, how long a
-person waits who opens the page: from the address to the first card and to the labels to press.
+Builds both libraries once (minutes; kept in --folder, shared with search.py). A Chromium opens the page over each and
+does what a person does. Printed are medians in milliseconds until what was asked for can be seen, and the server's
+memory at the end. The videos have no files, so that pictures are not part of the times.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,66 +22,101 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from big_library import build
-from helpers.browser import CHROMIUM, launch_browser
+from helpers.browser import launch_browser
 from helpers.page_server import serve_page
 
-from vtag.app.ui import library_overview, scan_control, search, video_view
 from vtag.assets import kinetics400_labels
-from vtag.engine.jobs.job_queue import JobQueue
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 _COMMON = kinetics400_labels()[0]
+_LOADED = "() => document.querySelector('.view:not([hidden]) .card:not(.is-empty)')"
+_PAGES = 10  # of the screen's height
 
 
-def views(library: Path) -> dict[str, Callable[[], object]]:
-    """What a person waits for, by what it is."""
-    queue = JobQueue(library)
+def actions(page: Page, address: str) -> dict[str, Callable[[], object]]:
+    """What a person does, in this order, by what it is."""
+
+    def go(query: str) -> None:
+        page.evaluate(
+            "query => { history.pushState({}, '', query); dispatchEvent(new PopStateEvent('popstate')); }",
+            query,
+        )
+
+    def scroll() -> None:
+        for _ in range(_PAGES):
+            page.mouse.wheel(0, page.viewport_size["height"])  # type: ignore[index]
+            page.wait_for_timeout(16)
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.view:not([hidden]) .card')].every(card => {"
+            " const box = card.getBoundingClientRect();"
+            " return box.bottom < 0 || box.top > innerHeight || !card.classList.contains('is-empty'); })"
+        )
+
+    def open_page() -> None:
+        page.goto(address)
+        page.wait_for_function(_LOADED)
+
+    def search(query: str) -> Callable[[], object]:
+        def run() -> None:
+            go(query)
+            page.wait_for_function(
+                "query => location.search === query && document.querySelector('.search-view .card:not(.is-empty)')",
+                arg=query,
+            )
+
+        return run
+
+    def facet() -> None:
+        page.locator(".search-view .facet").first.click()
+        page.locator(".search-view .search-chips .chip").wait_for()
+        page.wait_for_function(_LOADED)
+
+    def library(query: str) -> Callable[[], object]:
+        def run() -> None:
+            go(query)
+            page.wait_for_function("() => document.querySelector('.library-view .card:not(.is-empty)')")
+
+        return run
+
+    def to_the_end() -> None:
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        page.wait_for_timeout(16)
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.library-view .card:not(.is-empty)')].some(card => {"
+            " const box = card.getBoundingClientRect(); return box.bottom > 0 && box.top < innerHeight; })"
+        )
+
+    def video() -> None:
+        go("?v=5")
+        page.locator(".video-name:not(:empty)").wait_for()
+
     return {
-        "the first paint": lambda: (
-            search.show_results(library, search.SearchForm()),
-            search.show_suggestions(library),
-        ),
-        "a search for a common label": lambda: search.show_results(
-            library, search.SearchForm(f'"{_COMMON}"')
-        ),
-        "the same with filters": lambda: search.show_results(
-            library, search.SearchForm(f'"{_COMMON}"', score=0.5, after="2015")
-        ),
-        "its tenth page": lambda: search.show_results(library, search.SearchForm(f'"{_COMMON}"'), 10),
-        "a video": lambda: video_view.show_video(library, 5, 0),
-        "what runs (every 2 s)": lambda: scan_control.show_progress(library, queue),
-        "what ran": lambda: scan_control.show_history(library),
-        "the library": lambda: library_overview.show_overview(library, library.parent / "cache"),
-        "what was found, again": lambda: library_overview.show_label_statistics(library),
+        "opened": open_page,
+        "a search for a common label": search(f"?q=%22{_COMMON.replace(' ', '+')}%22"),
+        "its first facet": facet,
+        f"scrolled {_PAGES} pages": scroll,
+        "a video opened": video,
+        "the library": library("?view=library"),
+        "the library by name": library("?view=library&sort=name"),
+        "scrolled to its end": to_the_end,
     }
 
 
-def median_ms(action: Callable[[], object], times: int) -> float:
-    """Of several runs after one that warms the disk's cache."""
-    action()
-    taken = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        action()
-        taken.append(1000 * (time.perf_counter() - begun))
-    return float(np.median(taken))
-
-
-def opened_ms(libraries: list[Path], times: int) -> list[float]:
-    """Medians of opening the page over each library, in turn, by a browser that has it in its cache."""
-    with contextlib.ExitStack() as stack:
-        addresses = [stack.enter_context(serve_page(path.parent))[0] for path in libraries]
-        context = stack.enter_context(launch_browser()).contexts[0]
-        taken: list[list[float]] = [[] for _ in addresses]
+def measure(address: str, times: int) -> dict[str, float]:
+    """Medians in ms of each action, after a round that warms the caches."""
+    taken: dict[str, list[float]] = {}
+    with launch_browser() as chromium:
+        page = chromium.contexts[0].new_page()
+        page.set_viewport_size({"width": 1400, "height": 900})
         for _ in range(times + 1):
-            for address, mine in zip(addresses, taken, strict=True):
-                page = context.new_page()
+            for name, action in actions(page, address).items():
                 begun = time.perf_counter()
-                page.goto(address)
-                page.locator(".vtag-card").first.wait_for()
-                page.locator(".vtag-suggestion-row").first.wait_for()
-                mine.append(1000 * (time.perf_counter() - begun))
-                page.close()
-    return [float(np.median(mine[1:])) for mine in taken]
+                action()
+                taken.setdefault(name, []).append(1000 * (time.perf_counter() - begun))
+        page.close()
+    return {name: float(np.median(each[1:])) for name, each in taken.items()}
 
 
 def main() -> None:
@@ -92,21 +128,21 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "vtag-benchmark-search")
     told = parser.parse_args()
-    both, paths = [], []
+    columns, memories = [], []
     for videos, segments, features in ((10, 1000, 100), (told.videos, told.segments, told.features)):
         path = told.folder / f"{videos}-{segments}-{features}" / "library.db"
         if not path.with_name("complete").exists():
-            build(path, videos=videos, segments=segments, less_sure=segments // 5, features=features)
+            build(path, videos=videos, segments=segments, features=features)
             path.with_name("complete").touch()
-        paths.append(path)
-        both.append(views(path))
+        with contextlib.ExitStack() as stack:
+            address, server = stack.enter_context(serve_page(path.parent))
+            columns.append(measure(address, told.repeat))
+            memories.append(int(Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]))
     print(f"{'':<30}{'10 videos':>14}{f'{told.videos:,} videos':>20}")
-    for name in both[0]:
-        few, many = (median_ms(each[name], told.repeat) for each in both)
-        print(f"{name:<30}{few:>11.1f} ms{many:>17.1f} ms", flush=True)
-    if CHROMIUM:
-        few, many = opened_ms(paths, told.repeat)
-        print(f"{'opened in a browser':<30}{few:>11.1f} ms{many:>17.1f} ms")
+    for name in columns[0]:
+        few, many = (each[name] for each in columns)
+        print(f"{name:<30}{few:>11.0f} ms{many:>17.0f} ms")
+    print(f"{'memory of the server':<30}{memories[0] / 1000:>11.0f} MB{memories[1] / 1000:>17.0f} MB")
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def check_views(open_page: OpenPage, scheme: str, width: int, tmp_path: Path) ->
         "Library": ".library-view .card",
         "Teach": ".folder-training",
         "Scan": ".history h3",
-        "Tools": "[aria-label='Models'] table",
+        "Tools": "[aria-label='All models'] table",
         "Watch": ".tag-line",
     }.items():
         if view == "Watch":

@@ -11,6 +11,7 @@ from vtag.app.ui.api.errors import GoneError
 from vtag.app.ui.api.search_form import SearchParameters
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis import similar
+from vtag.engine.library.certainty import library_min_margin
 from vtag.engine.library.search import labels
 from vtag.engine.library.search.moments import Moment, everyday_terms, label_counts
 from vtag.engine.library.views.results import count_results, find_ids, find_results
@@ -38,7 +39,7 @@ def moment_as_json(moment: Moment, content: int, verdict: str, recorded_at: str 
         "start_ms": moment.start_ms,
         "end_ms": moment.end_ms,
         "score": round(moment.score, 4),
-        "sure": getattr(moment, "sure", True),
+        "sure": moment.sure,
         "model": moment.model,
         "source": moment.source,
         "verdict": verdict,
@@ -61,7 +62,13 @@ def build_router(context: PageContext) -> APIRouter:
         with context.reader() as reader:
             query = form.as_query()
             results = find_results(
-                reader, query, label=form.label_of_moments, sort=sort, offset=offset, limit=limit
+                reader,
+                query,
+                label=form.label_of_moments,
+                sort=sort,
+                offset=offset,
+                limit=limit,
+                min_margin=form.margin,
             )
             answer: dict[str, Any] = {
                 "moments": [moment_as_json(*row) for row in results.moments],
@@ -77,14 +84,22 @@ def build_router(context: PageContext) -> APIRouter:
     def counts(form: SearchParameters) -> dict[str, Any]:
         """The number of moments of a search, and how many there are by label, folder, year, model and source."""
         with context.reader() as reader:
-            return count_results(reader, form.as_query(), label=form.label_of_moments)._asdict()
+            counts = count_results(
+                reader, form.as_query(), label=form.label_of_moments, min_margin=form.margin
+            )
+            return {**counts._asdict(), "margin": library_min_margin(reader)}
 
     @router.get("/moments/ids")
     def ids(form: SearchParameters, sort: Sort = "score") -> dict[str, Any]:
         """The ids of a search's first moments, to select them all."""
         with context.reader() as reader:
             found = find_ids(
-                reader, form.as_query(), label=form.label_of_moments, sort=sort, limit=_MAX_SELECTED + 1
+                reader,
+                form.as_query(),
+                label=form.label_of_moments,
+                sort=sort,
+                limit=_MAX_SELECTED + 1,
+                min_margin=form.margin,
             )
         return {"ids": found[:_MAX_SELECTED], "is_complete": len(found) <= _MAX_SELECTED}
 

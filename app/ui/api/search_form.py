@@ -41,6 +41,9 @@ class SearchForm(BaseModel):
     model: str = Field(default="", max_length=1024)
     source: str = Field(default="", max_length=10)  # user or model
     verdict: str = Field(default="", max_length=10)  # confirmed or rejected
+    margin: float | None = Field(
+        default=None, ge=-20, le=20
+    )  # from which a moment is sure; None: the library's
 
     def as_query(self) -> str:
         """The query with its filters; empty without any. Raises QueryError, FieldError for a filter."""

@@ -279,7 +279,14 @@ def _moments(context: PageContext, body: Chosen) -> list[Moment]:
             return find_by_ids(reader, body.moments)
         form = body.search
         return find_by_ids(
-            reader, find_ids(reader, form.as_query(), label=form.label_of_moments, limit=_MAX_MOMENTS)
+            reader,
+            find_ids(
+                reader,
+                form.as_query(),
+                label=form.label_of_moments,
+                limit=_MAX_MOMENTS,
+                min_margin=form.margin,
+            ),
         )
 
 

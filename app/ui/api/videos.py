@@ -11,6 +11,7 @@ from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import FieldError, GoneError
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.curves import Curve, score_curve
+from vtag.engine.library.certainty import COUNTED_MARGIN
 from vtag.engine.library.page_queries import MomentRow, PlayableVideo
 from vtag.engine.text import normalize_label
 
@@ -27,7 +28,7 @@ def moment_as_json(moment: MomentRow) -> dict[str, Any]:
         "start_ms": moment.start_ms,
         "end_ms": moment.end_ms,
         "score": round(moment.score, 4),
-        "sure": getattr(moment, "sure", True),
+        "sure": moment.sure,
         "model": moment.model,
         "is_own": moment.is_own,
         "verdict": moment.verdict,
@@ -50,13 +51,17 @@ def video_as_json(video: PlayableVideo, moments: list[MomentRow]) -> dict[str, A
     }
 
 
-def read_video(context: PageContext, content: int) -> dict[str, Any]:
-    """The video with this content id and its tags. Raises GoneError."""
+def read_video(context: PageContext, content: int, *, less_sure: bool) -> dict[str, Any]:
+    """The video with this content id and its tags, with `less_sure` also those that are worth a look.
+
+    Raises GoneError.
+    """
     with context.reader() as reader:
         video = page_queries.find_video(reader, content)
         if video is None:
             raise GoneError("this video is gone from the library: search again")
-        return video_as_json(video, page_queries.video_moments(reader, content))
+        min_margin = COUNTED_MARGIN if less_sure else None
+        return video_as_json(video, page_queries.video_moments(reader, content, min_margin=min_margin))
 
 
 def build_router(context: PageContext) -> APIRouter:
@@ -64,9 +69,9 @@ def build_router(context: PageContext) -> APIRouter:
     router = APIRouter(prefix="/api/videos")
 
     @router.get("/{content}")
-    def video(content: ContentId) -> dict[str, Any]:
+    def video(content: ContentId, less_sure: bool = False) -> dict[str, Any]:
         """A video with its tags."""
-        return read_video(context, content)
+        return read_video(context, content, less_sure=less_sure)
 
     @router.get("/{content}/curve")
     def curve(content: ContentId, label: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:

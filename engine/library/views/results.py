@@ -99,7 +99,7 @@ def find_by_ids(reader: sqlite3.Connection, moment_ids: Iterable[int]) -> list[M
         f"SELECT {COLUMNS} FROM segments WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
     )
     found = {row.id: row for row in itertools.starmap(SegmentRow, rows)}
-    return list(moments_of_rows(reader, [found[moment_id] for moment_id in ids if moment_id in found]))
+    return list(Search(reader, "").moments(found[moment_id] for moment_id in ids if moment_id in found))
 
 
 def find_ids(
