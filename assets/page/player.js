@@ -276,6 +276,7 @@ export class VtagPlayer extends HTMLElement {
   #note = document.createElement("p");
   #source = null; #ways = []; #plan = null; #way = null; #loop = null; #loading = null; #frame = 0; #observer = null;
   #lastTime = -1;
+  #isPlaying = false; // as the person wants it: another source pauses a video without an event
 
   constructor() {
     super();
@@ -285,6 +286,8 @@ export class VtagPlayer extends HTMLElement {
     this.#note.setAttribute("role", "status");
     for (const type of FORWARDED) video.addEventListener(type, () => this.dispatchEvent(new Event(type)));
     for (const type of ["timeupdate", "seeked", "play"]) video.addEventListener(type, () => this.#tick());
+    video.addEventListener("play", () => { this.#isPlaying = true; });
+    video.addEventListener("pause", () => { this.#isPlaying = false; });
     video.addEventListener("error", () => this.#onError(video.error?.message || "the browser cannot play it"));
     video.addEventListener("loadedmetadata", () => { if (!video.videoWidth) this.#onError("the browser shows no picture"); });
   }
@@ -387,13 +390,12 @@ export class VtagPlayer extends HTMLElement {
     this.dispatchEvent(new Event("plan"));
     this.#ways = this.#plan.ways.filter((way) => supports(this.#video, way));
     this.#next(this.#startTime(), "This browser plays neither the video nor what vtag converts it to.");
-    if (this.hasAttribute("autoplay")) this.play();
+    if (this.hasAttribute("autoplay") && this.#way) this.play();
   }
 
   /** Play the next way from `time` on; say `reason` if there is none. */
   #next(time, reason) {
     this.#source?.close();
-    const isPlaying = !this.paused;
     this.#source = null;
     this.#way = this.#ways.shift() ?? null;
     this.dispatchEvent(new Event("way"));
@@ -407,7 +409,7 @@ export class VtagPlayer extends HTMLElement {
     const Kind = this.#way.way === "file" ? FileSource : StreamSource;
     const way = this.#way;
     this.#source = new Kind(this.#video, way, this.#plan, time, (message) => { if (this.#way === way) this.#onError(message); });
-    if (isPlaying) this.play();
+    if (this.#isPlaying) this.play();
   }
 
   #onError(reason) {
