@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from helpers.browser import PATIENCE_MS, require_browser
-from helpers.flashes import make_flashes
+from helpers.flashes import make_flashes, read_beeps, read_flashes
 from helpers.page_server import scan_into, serve_page
 from helpers.small_model import make_model
+
+from vtag.engine.video.play.plan import STREAM_OFFSET_S
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -93,6 +99,16 @@ def wait(page: Page, condition: str) -> None:
     page.wait_for_function(condition)
 
 
+def seek(page: Page, seconds: float) -> None:
+    """Show the picture at a time."""
+    page.evaluate("seconds => { player.pause(); player.seek(seconds); }", seconds)
+    wait(
+        page,
+        "() => !player.video.seeking && player.video.readyState >= 2 "
+        f"&& Math.abs(player.currentTime - {seconds}) < 0.01",
+    )
+
+
 @pytest.mark.parametrize("name", ["hevc.mkv", "asp.avi"])
 def test_a_video_that_the_browser_cannot_play_plays_whole_with_its_sound(
     page: Page, server: tuple[str, int], name: str
@@ -105,11 +121,9 @@ def test_a_video_that_the_browser_cannot_play_plays_whole_with_its_sound(
     assert page.evaluate("player.duration") == pytest.approx(SECONDS, abs=0.1)
     assert page.evaluate("[player.video.videoWidth, player.video.videoHeight]") == [160, 120]
     for second in (20, 1, 15):  # ahead, back, and between
-        page.evaluate("second => { player.pause(); events.length = 0; player.seek(second + 0.06); }", second)
-        wait(page, "() => events.includes('seeked') && player.video.readyState >= 2")
+        seek(page, second + 0.06)
         assert page.evaluate(IS_WHITE)
-        page.evaluate("() => { events.length = 0; player.seek(player.currentTime + 0.5); }")
-        wait(page, "() => events.includes('seeked') && player.video.readyState >= 2")
+        seek(page, second + 0.56)
         assert not page.evaluate(IS_WHITE)
     page.evaluate("() => { player.seek(23); player.play(); }")
     wait(page, "() => events.includes('ended')")
@@ -175,3 +189,55 @@ def test_a_video_that_is_gone_is_said_to_be(page: Page, home: Path) -> None:
         assert page.evaluate("events") == ["error"]
     finally:
         os.replace(file.with_suffix(".away"), file)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "codec", "sound"), [("long.mkv", "libx265", "ac3"), ("long.avi", "mpeg4", "mp3")]
+)
+def test_ten_minutes_stay_in_step(
+    chromium: Browser,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    name: str,
+    codec: str,
+    sound: str,
+) -> None:
+    """Flashes and beeps of the served stream, read by PyAV: none drifts, from any start."""
+    seconds, drifts_s = 600, []
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    video = make_flashes(clips / name, seconds=seconds, codec=codec, sound=sound, options={"g": "250"})
+    lag_s = read_beeps(video)[1] - read_flashes(video)[1]  # what the file itself has
+    scan_into(tmp_path / "home", clips, make_model(tmp_path / "model"))
+    with serve_page(tmp_path / "home") as (address, pid):
+        page = chromium.new_context().new_page()
+        page.goto(address)
+        cookies = {c["name"]: c["value"] for c in page.context.cookies()}
+        for start_s in (0, 299.5, 594.5):
+            file = tmp_path / f"from-{start_s}.mp4"
+            request = urllib.request.Request(
+                f"{address}/media/1/stream?way=convert&from={start_s}",
+                headers={"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())},
+            )
+            with urllib.request.urlopen(request) as answer, open(file, "wb") as out:
+                shutil.copyfileobj(answer, out)
+            flashes, beeps = read_flashes(file), read_beeps(file)
+            expected = STREAM_OFFSET_S + np.arange(math.ceil(start_s), seconds)
+            assert flashes == pytest.approx(expected, abs=0.045)  # a frame
+            drift_s = np.subtract(beeps, flashes) - lag_s
+            drifts_s.append((drift_s.min(), drift_s.max()))
+            assert np.abs(drift_s).max() < 0.045
+        page.goto(address if page.locator('link[href$="player.js"]').count() else f"{address}/next")
+        page.evaluate(CREATE, [1, 300])
+        for second in (595, 10, 310):
+            seek(page, second + 0.06)
+            assert page.evaluate(IS_WHITE)
+        page.evaluate("() => { player.seek(597); player.play(); }")
+        wait(page, "() => events.includes('ended')")
+        page.context.close()
+        start_s = time.monotonic()
+        while streams(pid):
+            assert time.monotonic() - start_s < 60
+            time.sleep(0.1)
+    record_property("drifts_s", drifts_s)
