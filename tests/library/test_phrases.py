@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.library.database import Library
 from vtag.engine.library.search.evaluate import QueryEvaluator
 from vtag.engine.library.search.moments import everyday_terms, match_terms
-from vtag.engine.library.search.phrases import LANGUAGES, LIMIT, find_meanings
+from vtag.engine.library.search.phrases import LANGUAGES, LIMIT, _stem, find_meanings
 from vtag.engine.library.search.query import parse
 from vtag.engine.scan.model_selection import register_model
 
@@ -109,3 +111,19 @@ def test_a_search_takes_an_everyday_phrase_only_if_no_name_fits(reader: sqlite3.
     assert everyday_terms(reader, "tax return") == []
     assert QueryEvaluator(reader).parse("yoga -(slam dunk)") == parse("yoga -(slam dunk)")
     assert match_terms(reader, "slam dunk AND tax return") == [("slam dunk", True), ("tax return", False)]
+
+
+def test_phrases_are_understood_in_many_threads_at_once() -> None:
+    """As the page's server asks. A stemmer that two threads use at once fails, or gives stems of other words."""
+    words = [stem + end for stem in ("jump", "danc", "wrestl", "paint") for end in ("ing", "ers", "ed", "es")]
+    _stem.cache_clear()
+    expected = [_stem(word, "en") for word in words]
+    _stem.cache_clear()
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            found = list(threads.map(lambda word: _stem.__wrapped__(word, "en"), words * 200))
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert found == expected * 200

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import threading
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ _EXACT = 0.95  # the score of a phrase that the file holds as it is; then little
 _MIN_RELATIVE_EXACT = 0.85
 _MIN_RELATIVE_FOREIGN = 0.9  # in a language other than that of the best: a word can mean two things
 _EAST_ASIAN = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
+_STEMMING = threading.Lock()  # a stemmer keeps the word that it works on; the page searches in many threads
 _MAX_QUERY = 200  # characters; what is longer is no search phrase
 
 
@@ -155,7 +157,8 @@ def _stems(text: str, language: str) -> Iterator[str]:
 
 @lru_cache(maxsize=50_000)
 def _stem(word: str, language: str) -> str:
-    return str(_stemmer(language).stemWord(word))
+    with _STEMMING:
+        return str(_stemmer(language).stemWord(word))
 
 
 @lru_cache(maxsize=len(LANGUAGES))
