@@ -275,7 +275,7 @@ export class VtagPlayer extends HTMLElement {
   #video = document.createElement("video");
   #note = document.createElement("p");
   #source = null; #ways = []; #plan = null; #way = null; #loop = null; #loading = null; #frame = 0; #observer = null;
-  #lastTime = -1;
+  #lastTime = -1; #autoplays = false;
   #isPlaying = false; // as the person wants it: another source pauses a video without an event
 
   constructor() {
@@ -337,7 +337,7 @@ export class VtagPlayer extends HTMLElement {
 
   /** Play; a browser that forbids it without a click shows its own button. */
   play() { return this.#video.play().catch(() => {}); }
-  pause() { this.#video.pause(); }
+  pause() { this.#autoplays = false; this.#video.pause(); }
   toggle() { return this.paused ? this.play() : this.pause(); }
 
   seek(seconds) {
@@ -376,6 +376,7 @@ export class VtagPlayer extends HTMLElement {
     this.#unload();
     const content = this.getAttribute("content");
     if (!content) return;
+    this.#autoplays = this.hasAttribute("autoplay");
     const loading = this.#loading = new AbortController();
     try {
       const answer = await fetch(new URL(`media/${encodeURIComponent(content)}/plan`, document.baseURI), { signal: loading.signal });
@@ -390,7 +391,7 @@ export class VtagPlayer extends HTMLElement {
     this.dispatchEvent(new Event("plan"));
     this.#ways = this.#plan.ways.filter((way) => supports(this.#video, way));
     this.#next(this.#startTime(), "This browser plays neither the video nor what vtag converts it to.");
-    if (this.hasAttribute("autoplay") && this.#way) this.play();
+    if (this.#autoplays && this.#way) this.play();
   }
 
   /** Play the next way from `time` on; say `reason` if there is none. */

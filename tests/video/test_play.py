@@ -102,11 +102,9 @@ def test_hevc_is_named_by_profile_and_level(tmp_path: Path, pix_fmt: str, level:
     ("name", "codec", "sound", "way"),
     [
         ("a.mkv", "libx265", "ac3", Way.CONVERT),
-        ("a.mkv", "libx265", "ac3", Way.COPY),
         ("a.avi", "mpeg4", "mp3", Way.CONVERT),
         ("a.mkv", "libx264", "aac", Way.COPY),
         ("a.ts", "libx264", "mp2", Way.COPY),
-        ("a.mp4", "libx264", "aac", Way.CONVERT),
     ],
 )
 def test_sound_and_picture_of_a_stream_are_in_step(
@@ -114,10 +112,10 @@ def test_sound_and_picture_of_a_stream_are_in_step(
 ) -> None:
     """As far as they are in the file, from any start; and at the times of the video."""
     options = {"bf": "2"} if codec == "libx264" else {}
-    video = make_flashes(tmp_path / name, seconds=9, codec=codec, sound=sound, options={"g": "30", **options})
+    video = make_flashes(tmp_path / name, seconds=6, codec=codec, sound=sound, options={"g": "30", **options})
     flashes, beeps = read_flashes(video), read_beeps(video)
     lag_s = np.subtract(beeps, flashes)
-    for start_ms in (0, 4400):
+    for start_ms in (0, 3400):
         file = stream(video, way, start_ms)
         first = -(-start_ms // 1000)
         streamed = [t - STREAM_OFFSET_S for t in read_flashes(file) if t - STREAM_OFFSET_S >= first - FRAME_S]
