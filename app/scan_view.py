@@ -10,14 +10,18 @@ from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.engine.scan.events import (
+        NodeJoined,
+        NodeLost,
         PassFinished,
         ScanEvent,
         ScanFinished,
         ScanPlanned,
         ScanProfile,
+        ScanProgress,
         VideoScanFailed,
     )
 
+_MAX_NODES = 4  # whose shares are shown
 _PLAIN_EVERY_S = 10.0  # between lines of progress without a terminal
 
 
@@ -35,6 +39,8 @@ class ScanView:
         from vtag.engine.scan.events import (
             BackendOpened,
             ClocksPlanned,
+            NodeJoined,
+            NodeLost,
             ScanFinished,
             ScanPlanned,
             VideoScanFailed,
@@ -49,6 +55,8 @@ class ScanView:
             (self._view.say if self._view else say)(
                 f"reading the clocks of {pluralize(event.videos, 'video')} that an older vtag scanned"
             )
+        elif isinstance(event, NodeJoined | NodeLost):
+            (self._view.say if self._view else say)(_node_line(event))
         elif isinstance(event, ScanPlanned):
             say(_plan_line(event))
             if self._note:
@@ -90,6 +98,25 @@ class ScanView:
             self._view = None
 
 
+def _node_line(event: NodeJoined | NodeLost) -> str:
+    from vtag.engine.scan.events import NodeJoined
+
+    if isinstance(event, NodeJoined):
+        return f"node {printable(event.node)}: {event.device} with {event.backend}, {event.precision}"
+    videos = f"; {pluralize(event.videos, 'video')} begin again elsewhere" if event.videos else ""
+    return f"lost a worker on the node {printable(event.node)}: {printable(event.reason)}{videos}"
+
+
+def _shares(progress: ScanProgress) -> str:
+    """The share of each node of a cluster, as the end of a line."""
+    total = sum(progress.shares.values())
+    shares = [
+        f"{printable(node)} {100 * count / total:.0f} %" for node, count in sorted(progress.shares.items())
+    ]
+    shown = shares[:_MAX_NODES] + ["..."] * (len(shares) > _MAX_NODES)
+    return f"  ({', '.join(shown)})" if shares else ""
+
+
 def _plan_line(plan: ScanPlanned) -> str:
     parts = [f"{pluralize(plan.videos, 'video')} to look at"]
     if plan.videos and plan.video_ms:
@@ -126,7 +153,7 @@ class _ProgressLines:
             say(
                 f"{event.videos_done} of {self._plan.videos} videos, "
                 f"{_video_length(event.video_ms_done)} of {_video_length(event.video_ms)}, "
-                f"{event.video_ms_done / 1000 / passed:.1f}x real time"
+                f"{event.video_ms_done / 1000 / passed:.1f}x real time{_shares(event)}"
             )
 
     def say(self, line: str) -> None:
@@ -166,7 +193,7 @@ class _ProgressBar:
         elif isinstance(event, ScanProgress):
             speed = event.video_ms_done / 1000 / max(active_seconds() - self._start, 1e-3)
             length = _video_length(event.video_ms_done)
-            text = f"{event.videos_done}/{self._plan.videos} videos  {length}  {speed:.1f}x"
+            text = f"{event.videos_done}/{self._plan.videos} videos  {length}  {speed:.1f}x{_shares(event)}"
             self._progress.update(
                 self._task, completed=event.video_ms_done, total=event.video_ms or None, description=text
             )

@@ -23,5 +23,9 @@ class LibraryError(VtagError):
     """A library that cannot be opened, was written by a newer vtag, or is in use."""
 
 
+class ClusterError(VtagError):
+    """A cluster that cannot be used: none is there, or no node can work."""
+
+
 class QueryError(VtagError):
     """A query that cannot be parsed."""

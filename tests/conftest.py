@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from helpers.browser import OpenPage
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 # Tests run side by side, one a core: threads of their own beside that only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests share the cores: how long an example takes says nothing
+settings.register_profile("vtag", deadline=None)
+settings.load_profile("vtag")
 
 SHARED = Path(os.environ.get("VTAG_SHARED", Path(__file__).parents[2] / "shared")).absolute()
 

@@ -214,7 +214,7 @@ def _lines(contents: LibraryInfo) -> list[tuple[str, str]]:
         ),
         (
             "moments",
-            f"{contents.moments} of {pluralize(contents.labels, 'label')}, "
+            f"{contents.moments} sure of {pluralize(contents.labels, 'label')}, "
             f"from {pluralize(contents.windows, 'window')}",
         ),
         ("annotations", f"{contents.annotations}, {pluralize(contents.changes, 'change')} in the log"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vtag.engine.library.database import Library
     from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, WatchStatus
     from vtag.engine.scan.options import ScanOptions
+    from vtag.engine.scan.pipeline import OpenPipeline
     from vtag.engine.scan.shard import Shard
 
 _MAX_LISTED = 10  # labels at the end of a scan
@@ -91,6 +92,18 @@ def scan(
             help="Scan part I of N into a library of its own; auto: as the Slurm or Kubernetes job says.",
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ray://HOST:10001", help="Scan on the nodes of a Ray cluster (docs/scale.md)."
+        ),
+    ] = None,
+    path_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="HERE=THERE", help="Folder of this machine, and its path on the nodes."
+        ),
+    ] = None,
     profile: Annotated[bool, typer.Option("--profile", help="Print the time of each part.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print the files that were left out.")
@@ -114,6 +127,9 @@ def scan(
     part = _parse_shard(shard)
     if part and (watch or poll):
         raise typer.BadParameter("a part of a scan does not watch: leave out --watch", param_hint="--shard")
+    open_pipeline = _choose_pipeline(cluster, path_map or [])
+    if cluster and (watch or poll):
+        raise typer.BadParameter("a cluster does not watch: leave out --watch", param_hint="--cluster")
     library_file = library_path(db)
     if part:
         library_file = shard_library(library_file, part)
@@ -146,7 +162,9 @@ def scan(
             folders = [os.fsencode(p) for p in paths]
             if watch or poll:
                 _follow(library, folders, checkpoint, options, note, poll=poll, verbose=verbose)
-            planned, finished = _draw(run(library, folders, checkpoint, options), note, verbose=verbose)
+            planned, finished = _draw(
+                run(library, folders, checkpoint, options, open_pipeline), note, verbose=verbose
+            )
         except KeyboardInterrupt:
             complain("interrupted; what was finished is kept, and the same command goes on from there")
             raise typer.Exit(130) from None
@@ -158,6 +176,25 @@ def scan(
         put_json(_as_json(finished) | ({"plan": _plan_json(planned)} if planned and dry_run else {}))
     if finished.failed:
         raise typer.Exit(3)
+
+
+def _choose_pipeline(cluster: str | None, path_map: list[str]) -> OpenPipeline:
+    """What computes: this machine, or a cluster. Raises ClusterError if Ray is not installed."""
+    from vtag.engine.scan.pipeline import open_local_pipeline
+
+    if cluster is None:
+        if path_map:
+            raise typer.BadParameter("only the nodes of a --cluster have other paths", param_hint="--map")
+        return open_local_pipeline
+    from vtag.engine.cluster.connection import require_ray
+    from vtag.engine.cluster.options import ClusterOptions, parse_path_map
+    from vtag.engine.cluster.pipeline import cluster_pipeline
+
+    require_ray()
+    try:
+        return cluster_pipeline(ClusterOptions(cluster, parse_path_map(path_map)))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from error
 
 
 def _parse_shard(text: str | None) -> Shard | None:

@@ -102,7 +102,6 @@ def measure_speed(backend: Backend, sampling: Sampling, clips: int) -> float:
     return clips * sampling.stride_ms / 1000 / max(passed_s, 1e-6)
 
 
-def speed_key(spec: ModelSpec, sampling: Sampling, backend: Backend | None = None) -> str:
-    """The key of a measured speed: model, sampling and backend; without a backend, the prefix of all its keys."""
-    suffix = f"{backend.name} {backend.device} {backend.precision}" if backend else ""
-    return f"{spec.backbone_hash} {sampling.key()} {suffix}"
+def speed_key(spec: ModelSpec, sampling: Sampling, computed_by: str = "") -> str:
+    """The key of a measured speed: model, sampling, what computes; without the last, the prefix of all its keys."""
+    return f"{spec.backbone_hash} {sampling.key()} {computed_by}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -13,6 +14,25 @@ class BackendOpened:
     backend: str
     device: str
     precision: str
+
+
+@dataclass(frozen=True)
+class NodeJoined:
+    """A node of a cluster has loaded the model and takes videos from now on."""
+
+    node: str
+    backend: str
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class NodeLost:
+    """A node of a cluster takes no more videos; those that it had go to others."""
+
+    node: str
+    videos: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,7 @@ class ScanProgress:
     video_ms_done: int
     windows_done: int
     video_ms: int  # total; the estimate improves as videos are opened
+    shares: Mapping[str, int] = field(default_factory=dict)  # windows by node of a cluster
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,8 @@ class WatchStatus:
 ScanEvent = (
     WatchStatus
     | BackendOpened
+    | NodeJoined
+    | NodeLost
     | ScanPlanned
     | ClocksPlanned
     | ScanProgress

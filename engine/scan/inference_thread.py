@@ -21,12 +21,12 @@ _JOIN_TIMEOUT_S = 30.0  # a batch cannot be stopped while it is computed
 
 @dataclass(frozen=True)
 class WindowFeatures:
-    """The features float32 [V, D] of a window, one row for each view."""
+    """The features [V, D] of a window, one row for each view: float32, or float16 from another machine."""
 
     job_id: int
     start_ms: int
     end_ms: int
-    features: NDArray[np.float32]
+    features: NDArray[np.float32] | NDArray[np.float16]
 
 
 class InferenceThread:

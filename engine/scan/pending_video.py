@@ -13,7 +13,6 @@ from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.scan.inference_thread import WindowFeatures
 from vtag.engine.scan.plan import ScanTask
 from vtag.engine.video.decode.messages import DecodeDone
-from vtag.engine.video.read.change_detector import ChangeDetector
 from vtag.engine.video.read.fingerprint import NO_FINGERPRINT, Fingerprint
 
 
@@ -23,22 +22,16 @@ class VideoPass:
 
     is_last: bool  # the pass scans all windows that are left
     fingerprint: Fingerprint = NO_FINGERPRINT
-    decoded: DecodeDone | None = None  # set when the last clip was decoded
-    clips_at_model: int = 0  # clips whose features are not there yet
+    decoded: DecodeDone | None = None  # set when all of its windows are there
     windows: list[tuple[int, int]] = field(default_factory=list)  # start_ms, end_ms
-    features: list[NDArray[np.float32]] = field(default_factory=list)  # [V, D] each
-    change_detector: ChangeDetector = field(default_factory=ChangeDetector)
+    features: list[NDArray[np.float32] | NDArray[np.float16]] = field(default_factory=list)  # [V, D] each
+    covered_ms: int = 0  # of video, by these windows
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether all clips are decoded and their features are there."""
-        return self.decoded is not None and not self.clips_at_model
-
-    def add(self, window: WindowFeatures) -> None:
-        """Take the features of one window."""
+    def add(self, window: WindowFeatures, length_ms: int) -> None:
+        """Take the features of one window, which covers `length_ms` of the video."""
         self.windows.append((window.start_ms, window.end_ms))
         self.features.append(window.features)
-        self.clips_at_model -= 1
+        self.covered_ms += length_ms
 
 
 @dataclass

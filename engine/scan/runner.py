@@ -1,12 +1,10 @@
 """Runs a scan. The path of a video, from its file to the library:
 
-1. `_submit_videos`: at the start of a pass the decode pool gets the file and the windows that the pass scans.
-2. `_handle_opened`: the pool opened the file. If the library has the same pictures in another container, their
+1. `_submit_videos`: at the start of a pass the pipeline gets the file and the windows that the pass scans.
+2. `_handle_opened`: the pipeline opened the file. If the library has the same pictures in another container, their
    features are copied, and the video is done.
-3. `_handle_clip`: a clip was decoded. The inference thread gets it, unless the picture stands still.
-4. `_add_features`: the model computed a batch of clips, which may be of different videos.
-5. `_handle_decoded`: the last clip of the video was decoded.
-6. `_store_if_complete`: after 4 and 5, whichever comes last, `_store` writes the windows into the library.
+3. `_add_features`: the pipeline decoded windows and computed their features.
+4. `_handle_decoded`: that was the last window. `_store` writes them into the library.
 
 If a step fails, `_fail` or `_drop` takes the video out of the scan, and the others continue.
 """
@@ -15,22 +13,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from vtag.engine.backends.batch_size import batch_size
-from vtag.engine.backends.factory import open_backend
-from vtag.engine.backends.protocol import Backend
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import latest_moment_id
 from vtag.engine.library.store import files, heads, runs
 from vtag.engine.library.store.duplicates import packets_keys
+from vtag.engine.library.store.observations import Provenance
 from vtag.engine.scan.clocks import read_missing_clocks
 from vtag.engine.scan.discover import Discovery
-from vtag.engine.scan.estimate import VideoLengths, measure_speed, speed_key
+from vtag.engine.scan.estimate import VideoLengths, speed_key
 from vtag.engine.scan.events import (
     BackendOpened,
+    NodeJoined,
+    NodeLost,
     PassFinished,
     ScanEvent,
     ScanFinished,
@@ -38,30 +36,18 @@ from vtag.engine.scan.events import (
     VideoScanFailed,
     VideoScanned,
 )
-from vtag.engine.scan.inference_thread import InferenceThread, WindowFeatures
+from vtag.engine.scan.inference_thread import WindowFeatures
 from vtag.engine.scan.options import ScanOptions
 from vtag.engine.scan.passes import COARSE_FROM_MS, PASSES, window_starts
 from vtag.engine.scan.pending_video import PendingVideo, VideoPass
+from vtag.engine.scan.pipeline import OpenPipeline, Pipeline, PipelineEvent, VideoRestarted
 from vtag.engine.scan.plan import ScanPlan, planned_event
 from vtag.engine.scan.writer import ScanWriter
 from vtag.engine.system import signals
 from vtag.engine.system.clock import active_seconds
-from vtag.engine.video.decode.messages import (
-    ClipReady,
-    DecodeDone,
-    DecodeEvent,
-    DecodeFailed,
-    FingerprintReady,
-    WindowsRequest,
-)
-from vtag.engine.video.decode.pool import DecodePool
+from vtag.engine.video.decode.messages import DecodeDone, DecodeFailed, FingerprintReady, WindowsRequest
 from vtag.engine.video.read.sampling import Sampling
 
-# clips in shared memory at one time; a clip of the published models has 4.8 MB
-DECODE_MEMORY_BYTES = 256 * 2**20
-_POLL_S = 0.05  # how often results are polled while the model computes
-_IDLE_POLL_S = 1.0  # and while it does not: how soon an interrupt that Python swallowed is noticed
-_NICE = 10
 _MIN_SPEED_MS = 30_000  # length of video from which on a scan's speed is worth storing
 _REPORT_EVERY_S = 1.0  # the page polls the run's row no faster
 
@@ -79,6 +65,7 @@ class ScanRunner:
         plan: ScanPlan,
         discovery: Discovery,
         started: float,
+        open_pipeline: OpenPipeline,
     ) -> None:
         """`started` is when the scan began, in `active_seconds`."""
         self.run_id = 0  # the scan's row in `runs`, once it has one
@@ -90,8 +77,8 @@ class ScanRunner:
         self._discovery = discovery
         self._started = started
         self._writer = ScanWriter(library, head, sampling.key(), plan.volumes)
-        self._backend: Backend | None = None
-        self._model: InferenceThread | None = None
+        self._open_pipeline = open_pipeline
+        self._pipeline: Pipeline | None = None
         # of videos in the library; the pool asks before it decodes a video with the same packets
         self._known_packets: set[str] = set()
         self._videos = self._pending_videos()
@@ -127,69 +114,62 @@ class ScanRunner:
         yield from read_missing_clocks(self._library, self._plan.scanned)
 
     def _run_passes(self) -> Iterator[ScanEvent]:
-        backend = self._backend = open_backend_for_scan(self._checkpoint, self._options, self._sampling)
-        if self._options.nice and backend.device == "cpu" and hasattr(os, "nice"):
-            os.nice(_NICE)
-        yield BackendOpened(backend.spec.name, backend.name, backend.device, backend.precision)
-        key = speed_key(backend.spec, self._sampling, backend)
-        max_views = batch_size(backend.device, "scan")
         self._known_packets = set() if self._options.force else packets_keys(self._library)
-        with (
-            DecodePool(
-                workers=os.cpu_count() or 1,
-                memory_bytes=DECODE_MEMORY_BYTES,
-                known_packets=self._known_packets,
-            ) as pool,
-            InferenceThread(backend, max_views) as self._model,
-        ):
-            self._lengths.request(pool)
-            speed = runs.last_speed(self._library, key) or measure_speed(
-                backend, self._sampling, max(1, max_views // self._sampling.view_count)
-            )
-            self._lengths.wait(pool)
+        spec = self._checkpoint.spec
+        with self._open_pipeline(
+            self._checkpoint, self._options, self._sampling, self._known_packets
+        ) as pipeline:
+            self._pipeline = pipeline
+            yield from self._handle(pipeline.next_events(), pipeline)
+            key = speed_key(spec, self._sampling, pipeline.computed_by)
+            self._lengths.request(pipeline.pool)
+            speed = runs.last_speed(self._library, key) or pipeline.measure_speed()
+            self._lengths.wait(pipeline.pool)
             yield planned_event(self._plan, self._discovery, self._lengths.total_ms, speed)
             self._model_started = active_seconds()
-            yield from self._pass_after_pass(pool, self._model)
+            yield from self._pass_after_pass(pipeline)
             self._model_wall_s = active_seconds() - self._model_started
         self._decode_s = _children_s() - self._decode_s
         if self._scanned_ms > _MIN_SPEED_MS and self._model_wall_s:
             runs.save_speed(self._library, key, self._scanned_ms / 1000 / self._model_wall_s)
 
-    def _pass_after_pass(self, pool: DecodePool, model: InferenceThread) -> Iterator[ScanEvent]:
+    def _pass_after_pass(self, pipeline: Pipeline) -> Iterator[ScanEvent]:
         is_coarse = self._options.passes or self._lengths.total_ms >= COARSE_FROM_MS
         numbers = range(1, min(self._options.passes or PASSES, PASSES) + 1) if is_coarse else (PASSES,)
         for number in numbers:
-            self._submit_videos(pool, number)
-            yield from self._run_pass(pool, model)
+            self._submit_videos(pipeline, number)
+            while self._in_pass:
+                signals.raise_if_interrupted()
+                yield from self._handle(pipeline.next_events(), pipeline)
             if len(numbers) > 1 and number < numbers[-1]:
                 yield PassFinished(number, len(numbers), self._scanned_ms)
 
-    def _run_pass(self, pool: DecodePool, model: InferenceThread) -> Iterator[ScanEvent]:
-        """Take events of the pool and results of the model until all videos of the pass are stored or dropped."""
-        while self._in_pass:
-            signals.raise_if_interrupted()
-            if pool.unfinished_count:
-                event = pool.next_event(_POLL_S if model.pending else _IDLE_POLL_S)
-                if event is not None:
-                    yield from self._handle(event, pool, model)
-            yield from self._add_features(model.take(0 if pool.unfinished_count else 1))
-
-    def _handle(self, event: DecodeEvent, pool: DecodePool, model: InferenceThread) -> Iterator[ScanEvent]:
-        if isinstance(event, FingerprintReady):
-            yield from self._handle_opened(event, pool)
-        elif isinstance(event, ClipReady):
-            self._handle_clip(event, model)
-        elif self._lengths.handle(event):
-            pass  # an answer to `VideoLengths.request`, for which no job of ours waits
-        elif isinstance(event, DecodeDone):
-            yield from self._handle_decoded(event)
-        elif isinstance(event, DecodeFailed) and event.job_id in self._in_pass:
-            yield from self._fail(self._videos[event.job_id], event.reason)
+    def _handle(self, events: Sequence[PipelineEvent], pipeline: Pipeline) -> Iterator[ScanEvent]:
+        """Take what a pipeline tells. Features of several windows are one step of the progress."""
+        windows = [event for event in events if isinstance(event, WindowFeatures)]
+        self._windows += len(windows)
+        for event in events:
+            if isinstance(event, WindowFeatures):
+                self._add_features(event)
+            elif isinstance(event, FingerprintReady):
+                yield from self._handle_opened(event, pipeline)
+            elif isinstance(event, BackendOpened | NodeJoined | NodeLost):
+                yield event
+            elif isinstance(event, VideoRestarted):
+                self._restart(self._videos[event.job_id])
+            elif self._lengths.handle(event):
+                pass  # an answer to `VideoLengths.request`, for which no job of ours waits
+            elif isinstance(event, DecodeDone):
+                yield from self._handle_decoded(event, pipeline)
+            elif isinstance(event, DecodeFailed) and event.job_id in self._in_pass:
+                yield from self._fail(self._videos[event.job_id], event.reason)
+        if windows:
+            yield self._progress()
 
     # --- the path of a video ----------------------------------------------------------------------------------
 
-    def _submit_videos(self, pool: DecodePool, number: int) -> None:
-        """Let the pool decode the windows that pass `number` adds, of all videos with windows left."""
+    def _submit_videos(self, pipeline: Pipeline, number: int) -> None:
+        """Give the pipeline the windows that pass `number` adds, of all videos with windows left."""
         for video in self._videos:
             if not video.needs_pass:
                 continue
@@ -199,60 +179,47 @@ class ScanRunner:
                 video.current = VideoPass(is_last=starts is None)
                 self._in_pass.add(video.job_id)
                 path = video.task.files[0].path
-                pool.submit(video.job_id, WindowsRequest(path, self._sampling, video.stored_starts, starts))
+                request = WindowsRequest(path, self._sampling, video.stored_starts, starts)
+                pipeline.submit(video.job_id, request)
 
-    def _handle_opened(self, event: FingerprintReady, pool: DecodePool) -> Iterator[ScanEvent]:
+    def _handle_opened(self, event: FingerprintReady, pipeline: Pipeline) -> Iterator[ScanEvent]:
         video, video_pass = self._video_in_pass(event.job_id)
         video_pass.fingerprint = event.fingerprint
         self._set_length(video, event.info.duration_ms)
         if not event.needs_decision:
             return
-        # the library has a video with the same packets, and the pool waits for an answer
+        # the library has a video with the same packets, and the pipeline waits for an answer
         if (
             video.stored_starts
             or video.has_changed()
             or not self._writer.copy_from_duplicate(video.task, event.fingerprint, event.info)
         ):
-            pool.decode_anyway(event.job_id)
+            pipeline.decode_anyway(event.job_id)
             return
         self._take_out(video)
         self._plan.skipped += len(video.task.files)
-        pool.skip(event.job_id)
+        pipeline.skip(event.job_id)
         yield self._progress()
 
-    def _handle_clip(self, clip: ClipReady, model: InferenceThread) -> None:
-        video_pass = self._videos[clip.job_id].current
-        if video_pass is None or (
-            self._options.skip_static and not video_pass.change_detector.has_change(clip.pixels)
-        ):
-            clip.release()
-            return
-        video_pass.clips_at_model += 1
-        model.put(clip)
+    def _add_features(self, window: WindowFeatures) -> None:
+        video = self._videos[window.job_id]
+        if video.current:
+            length_ms = min(self._sampling.stride_ms, window.end_ms - window.start_ms)
+            video.current.add(window, length_ms)
+            self._cover(video, length_ms)
 
-    def _add_features(self, batch: list[WindowFeatures]) -> Iterator[ScanEvent]:
-        for window in batch:
-            video = self._videos[window.job_id]
-            if video.current:
-                video.current.add(window)
-                self._cover(video, min(self._sampling.stride_ms, window.end_ms - window.start_ms))
-        self._windows += len(batch)
-        for job_id in dict.fromkeys(window.job_id for window in batch):
-            yield from self._store_if_complete(self._videos[job_id])
-        if batch:
-            yield self._progress()
+    def _restart(self, video: PendingVideo) -> None:
+        """Begin the current pass of a video again, without what came of it."""
+        if video.current:
+            self._windows -= len(video.current.windows)
+            self._cover(video, -video.current.covered_ms)
+            video.current = VideoPass(video.current.is_last)
 
-    def _handle_decoded(self, event: DecodeDone) -> Iterator[ScanEvent]:
+    def _handle_decoded(self, event: DecodeDone, pipeline: Pipeline) -> Iterator[ScanEvent]:
         video, video_pass = self._video_in_pass(event.job_id)
         video_pass.decoded = event
         video.task.duration_ms = event.info.duration_ms
         self._set_length(video, event.info.duration_ms)
-        yield from self._store_if_complete(video)
-
-    def _store_if_complete(self, video: PendingVideo) -> Iterator[ScanEvent]:
-        video_pass = video.current
-        if video_pass is None or not video_pass.is_complete:
-            return
         if not video_pass.windows and not video.stored_starts:
             if video_pass.is_last:
                 yield from self._fail(video, "no usable picture")
@@ -265,19 +232,19 @@ class ScanRunner:
             )
             return
         try:
-            yield from self._store(video, video_pass)
+            yield from self._store(video, video_pass, pipeline.provenance(video.job_id))
         except LibraryError as error:
             yield from self._drop(video, str(error))
         else:
             yield self._progress()
 
-    def _store(self, video: PendingVideo, video_pass: VideoPass) -> Iterator[ScanEvent]:
+    def _store(self, video: PendingVideo, video_pass: VideoPass, made_by: Provenance) -> Iterator[ScanEvent]:
         """Write the windows of a pass into the library, and the segments that follow from them."""
-        assert self._backend is not None and video_pass.decoded is not None
+        assert video_pass.decoded is not None
         started = active_seconds()
         if video_pass.windows:
             replace = self._options.force and not video.is_stored
-            self._writer.add_windows(video.task, video_pass, self._backend, replace=replace)
+            self._writer.add_windows(video.task, video_pass, made_by, replace=replace)
             video.stored_starts |= {start_ms for start_ms, _ in video_pass.windows}
         scanned_ms = len(video.stored_starts) * self._sampling.stride_ms
         video.moments = self._writer.add_pass(video.task, video_pass, scanned_ms)
@@ -349,7 +316,10 @@ class ScanRunner:
         return self._current_progress()
 
     def _current_progress(self) -> ScanProgress:
-        return ScanProgress(self._videos_done, self._scanned_ms, self._windows, self._lengths.total_ms)
+        shares = self._pipeline.shares() if self._pipeline else {}
+        return ScanProgress(
+            self._videos_done, self._scanned_ms, self._windows, self._lengths.total_ms, shares
+        )
 
     def report(self) -> None:
         """Write the progress into the scan's row, where other processes read it."""
@@ -368,7 +338,7 @@ class ScanRunner:
 
     def summary(self) -> ScanFinished:
         """The totals of the scan."""
-        profile = self._model.profile if self._model else None
+        profile = self._pipeline.profile if self._pipeline else None
         if profile:
             profile.store_s, profile.decode_s = self._store_s, self._decode_s
             profile.wall_s = self._model_wall_s
@@ -388,17 +358,6 @@ class ScanRunner:
             unfinished=sum(video.needs_pass for video in stored),
             profile=profile,
         )
-
-
-def open_backend_for_scan(checkpoint: Checkpoint, options: ScanOptions, sampling: Sampling) -> Backend:
-    """The backend that a scan with `options` runs. Raises ModelError if it cannot be opened."""
-    return open_backend(
-        checkpoint,
-        backend=options.backend,
-        device=options.device,
-        precision=options.precision,
-        sizes_vary=sampling.view == "full",
-    )
 
 
 def _children_s() -> float:

@@ -15,15 +15,25 @@ from vtag.engine.scan.estimate import VideoLengths, measure_speed, speed_key
 from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned
 from vtag.engine.scan.ignore import PathFilter
 from vtag.engine.scan.options import ScanOptions, scan_sampling
+from vtag.engine.scan.pipeline import (
+    DECODE_MEMORY_BYTES,
+    OpenPipeline,
+    open_backend_for_scan,
+    open_local_pipeline,
+)
 from vtag.engine.scan.plan import ScanPlan, make_plan, planned_event
-from vtag.engine.scan.runner import DECODE_MEMORY_BYTES, ScanRunner, open_backend_for_scan
+from vtag.engine.scan.runner import ScanRunner
 from vtag.engine.scan.shard import take_shard
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.pool import DecodePool
 
 
 def scan(
-    library: Library, paths: list[bytes], checkpoint: Checkpoint, options: ScanOptions
+    library: Library,
+    paths: list[bytes],
+    checkpoint: Checkpoint,
+    options: ScanOptions,
+    open_pipeline: OpenPipeline = open_local_pipeline,
 ) -> Iterator[ScanEvent]:
     """Scan all videos at and below `paths` that were not scanned with this backbone and sampling.
 
@@ -51,7 +61,7 @@ def scan(
         yield _finished_dry_run(plan, discovery, started)
         return
     head = _use_head(library, checkpoint, options)
-    runner = ScanRunner(library, checkpoint, head, options, sampling, plan, discovery, started)
+    runner = ScanRunner(library, checkpoint, head, options, sampling, plan, discovery, started, open_pipeline)
     if plan.tasks or not options.is_watch:
         runner.run_id = runs.start(library, "scan", b" ".join(paths).decode("utf-8", "backslashreplace"))
     state = "failed"

@@ -6,11 +6,11 @@ from collections.abc import Collection
 
 import numpy as np
 
-from vtag.engine.backends.protocol import Backend
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.store import coverage, files, heads, observations
 from vtag.engine.library.store.duplicates import find_duplicate
+from vtag.engine.library.store.observations import Provenance
 from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.content_facts import video_columns
 from vtag.engine.scan.pending_video import VideoPass
@@ -56,7 +56,9 @@ class ScanWriter:
             self._heads.derive_segments(content_id, self._sampling_key)
         return True
 
-    def add_windows(self, task: ScanTask, video_pass: VideoPass, backend: Backend, *, replace: bool) -> None:
+    def add_windows(
+        self, task: ScanTask, video_pass: VideoPass, made_by: Provenance, *, replace: bool
+    ) -> None:
         """Store the features of a pass; with `replace`, those of earlier scans are deleted.
 
         Raises LibraryError if a feature is not a finite number.
@@ -67,8 +69,8 @@ class ScanWriter:
             self._backbone_hash,
             self._sampling_key,
             np.array(video_pass.windows, np.int64),
-            np.stack(video_pass.features),
-            observations.Provenance(backend.name, backend.device, backend.precision),
+            np.stack([observations.to_halves(features) for features in video_pass.features]),
+            made_by,
             replace=replace,
         )
 

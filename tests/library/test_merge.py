@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers.footage import make_video
 from helpers.library_factory import LABELS, MADE_BY, SAMPLING, add_model, add_video, fill_library
+from helpers.library_rows import facts
 from helpers.small_model import make_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,38 +36,6 @@ from vtag.engine.scan.shard import Shard, shard_library
 from vtag.engine.swin.config import FINETUNED_PREFIX
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-Rows = dict[str, list[tuple[Any, ...]]]
-
-# what a library says, in words that mean the same in every library: no ids, no times of the machine
-_FACTS = {
-    "contents": "SELECT key, size_bytes, duration_ms, width, codec, packets_key, shown_as, note, error FROM contents",
-    "files": "SELECT v.key, f.path, f.size_bytes, f.mtime_ns, c.key, f.state FROM files f "
-    "JOIN volumes v ON v.id = f.volume_id JOIN contents c ON c.id = f.content_id",
-    "roots": "SELECT v.key, r.path FROM roots r JOIN volumes v ON v.id = r.volume_id",
-    "labels": "SELECT name, threshold FROM labels",
-    "models": "SELECT name, source, backbone_hash, head_hash, spec, weight, bias, threshold FROM models",
-    "words": "SELECT c.key, w.label, w.start_ms, w.end_ms, w.verdict, w.said_at FROM words w "
-    "JOIN contents c ON c.id = w.content_id",
-    "derivations": "SELECT c.key, m.head_hash, d.sampling, d.rules, d.windows FROM derivations d "
-    "JOIN contents c ON c.id = d.content_id JOIN models m ON m.id = d.model_id",
-    "segments": "SELECT c.key, l.name, m.head_hash, s.start_ms, s.end_ms, s.score, s.verdict FROM segments s "
-    "JOIN contents c ON c.id = s.content_id JOIN labels l ON l.id = s.label_id "
-    "LEFT JOIN models m ON m.id = s.model_id",
-    "unfinished": "SELECT c.key, u.backbone_hash, u.sampling, u.seen_ms, u.length_ms FROM unfinished u "
-    "JOIN contents c ON c.id = u.content_id",
-}
-
-
-def facts(library: Library) -> Rows:
-    """All rows of a library, sorted, without ids and dates."""
-    rows = {name: sorted(library.connection.execute(query), key=str) for name, query in _FACTS.items()}
-    rows["observations"] = sorted(
-        library.observations.execute(
-            "SELECT content_key, backbone_hash, sampling, views, dim, window_count, windows, features "
-            "FROM observations"
-        )
-    )
-    return rows
 
 
 def dump(library: Library) -> list[str]:

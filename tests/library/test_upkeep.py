@@ -51,7 +51,7 @@ def test_a_sound_library_has_no_finding_and_its_numbers_are_right(filled: Path) 
     assert dump(filled) == before
     info = read_info(filled)
     with sqlite3.connect(filled) as db:
-        (moments,) = db.execute("SELECT count(*) FROM segments").fetchone()
+        (moments,) = db.execute("SELECT count(*) FROM sure_segments").fetchone()
     assert (info.videos, info.video_ms, info.files, info.windows) == (3, 24_000, 3, 24)
     assert (info.moments, info.annotations, info.changes) == (moments, 2, 2)
     assert [model.videos for model in info.models] == [3]

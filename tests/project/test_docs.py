@@ -38,6 +38,8 @@ NOT_RUN_WITH = (
     "--backend onnx",
     "swin3d-t",
     "--train stages",
+    "--cluster",
+    "--shard auto",
 )  # covered by tests/backends, tests/trainer
 
 

@@ -39,8 +39,8 @@ class LibraryInfo:
     files: int
     missing_files: int
     windows: int
-    labels: int  # that a moment has
-    moments: int
+    labels: int  # that a sure moment has
+    moments: int  # sure ones
     annotations: int
     changes: int  # in the log of annotations
     models: tuple[ModelInfo, ...]
@@ -77,8 +77,8 @@ def read_info(path: Path) -> LibraryInfo:
             files=_count(reader, "SELECT count(*) FROM files"),
             missing_files=_count(reader, "SELECT count(*) FROM files WHERE state = 'missing'"),
             windows=windows,
-            labels=_count(reader, "SELECT count(DISTINCT label_id) FROM segments"),
-            moments=_count(reader, "SELECT count(*) FROM segments"),
+            labels=_count(reader, "SELECT count(DISTINCT label_id) FROM sure_segments"),
+            moments=_count(reader, "SELECT count(*) FROM sure_segments"),
             annotations=_count(reader, "SELECT count(*) FROM words"),
             changes=_count(reader, "SELECT count(*) FROM word_log"),
             models=tuple(_models(reader)),

@@ -115,7 +115,7 @@ def add(
     backbone_hash: str,
     sampling: str,
     windows: NDArray[np.int64],
-    features: NDArray[np.float32],
+    features: NDArray[np.float32] | NDArray[np.float16],
     made_by: Provenance,
     *,
     replace: bool = False,
@@ -125,7 +125,7 @@ def add(
     New windows are merged into those of an earlier call, which win if both start together. With `replace`, the
     earlier ones are dropped. Raises LibraryError if a feature is not finite or the observation is too large.
     """
-    halves = np.clip(features, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
+    halves = to_halves(features)
     if not np.isfinite(halves).all():
         raise LibraryError(
             "the model gave features that are no numbers: try another precision, or another model"
@@ -140,6 +140,11 @@ def add(
         raise
     library.observations.commit()
     return observation
+
+
+def to_halves(features: NDArray[np.float32] | NDArray[np.float16]) -> NDArray[np.float16]:
+    """Features as they are stored."""
+    return np.clip(features, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
 
 
 def copy(library: Library, content_key: str, to_key: str) -> None:

@@ -1,0 +1,37 @@
+"""Which cluster a scan uses, and where its nodes find the videos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PathMap = tuple[tuple[bytes, bytes], ...]  # folders on this machine, and the same on the nodes
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """The address of a cluster, `auto` or `ray://HOST:10001`, and its folders."""
+
+    address: str = "auto"
+    path_map: PathMap = ()
+
+
+def parse_path_map(texts: Sequence[str]) -> PathMap:
+    """The folders that `HERE=THERE` names; the longest first, so that the nearest counts. Raises ValueError."""
+    pairs = []
+    for text in texts:
+        here, separator, there = text.partition("=")
+        if not (separator and here.startswith("/") and there.startswith("/")):
+            raise ValueError(f"{text!r} maps no folder: write /mnt/videos=/data/videos")
+        pairs.append((os.fsencode(os.path.normpath(here)), os.fsencode(os.path.normpath(there))))
+    return tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
+
+
+def map_path(path: bytes, path_map: PathMap) -> bytes:
+    """The path on a node of a file at `path` on this machine."""
+    for here, there in path_map:
+        folder = os.path.join(here, b"")
+        if path.startswith(folder):
+            return os.path.join(there, path[len(folder) :])
+    return path

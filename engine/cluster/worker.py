@@ -1,0 +1,141 @@
+"""What runs on a node: a local pipeline that is told what to do step by step, and answers with events."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from vtag.engine.checkpoints.load import Checkpoint
+from vtag.engine.cluster.options import PathMap, map_path
+from vtag.engine.errors import ModelError
+from vtag.engine.library.store.observations import to_halves
+from vtag.engine.scan.inference_thread import WindowFeatures
+from vtag.engine.scan.options import ScanOptions
+from vtag.engine.scan.pipeline import Pipeline, PipelineEvent, open_local_pipeline
+from vtag.engine.system.atomic_write import write_atomically
+from vtag.engine.system.clock import active_seconds
+from vtag.engine.video.decode.messages import DecodeFailed, WindowsRequest
+from vtag.engine.video.read.sampling import Sampling
+
+_STEP_S = 1.0  # longest time in which a step collects features
+
+
+@dataclass(frozen=True)
+class ModelParcel:
+    """A model as it travels: with the content of its ONNX file, if it has one. The spec's hashes identify it."""
+
+    checkpoint: Checkpoint
+    onnx: bytes | None
+
+    @classmethod
+    def pack(cls, checkpoint: Checkpoint) -> ModelParcel:
+        """The parcel of a model."""
+        return cls(checkpoint, checkpoint.onnx.file.read_bytes() if checkpoint.onnx else None)
+
+    def unpack(self) -> Checkpoint:
+        """The model, with its ONNX file in a temporary folder. Raises ModelError if the file is not the right one."""
+        graph = self.checkpoint.onnx
+        if graph is None or self.onnx is None:
+            return self.checkpoint
+        if hashlib.sha256(self.onnx).hexdigest() != graph.sha256:
+            raise ModelError("the ONNX file arrived damaged")
+        file = Path(tempfile.mkdtemp(prefix="vtag-")) / graph.file.name
+        write_atomically(file, self.onnx, mode=0o600)
+        return replace(self.checkpoint, onnx=replace(graph, file=file))
+
+
+@dataclass(frozen=True)
+class VideoRequest:
+    """A video for a worker. `request.path` is the path on the machine that started the scan."""
+
+    job_id: int
+    request: WindowsRequest
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class WorkerReport:
+    """A worker that has loaded the model."""
+
+    version: str
+    host: str
+    backend: str
+    device: str
+    precision: str
+
+
+class _AllPackets:
+    """Every fingerprint is known: who started the scan decides, because only there the library is."""
+
+    def __contains__(self, packets: object) -> bool:
+        return bool(packets)
+
+
+class ScanWorker:
+    """An actor of the cluster. It is called by one caller, one call at a time."""
+
+    def __init__(self, processes: int) -> None:
+        """`processes`: how many decode."""
+        self._processes = processes
+        self._stack = ExitStack()
+        self._pipeline: Pipeline | None = None
+        self._path_map: PathMap = ()
+
+    def open(
+        self, parcel: ModelParcel, options: ScanOptions, sampling: Sampling, path_map: PathMap
+    ) -> WorkerReport:
+        """Load the model. Raises ModelError if it cannot run here."""
+        pipeline = self._stack.enter_context(
+            open_local_pipeline(parcel.unpack(), options, sampling, _AllPackets(), processes=self._processes)
+        )
+        pipeline.next_events()  # that the backend is open, which the report says
+        self._pipeline, self._path_map = pipeline, path_map
+        made_by = pipeline.provenance(0)
+        return WorkerReport(
+            version("vtag"), platform.node(), made_by.backend, made_by.device, made_by.precision
+        )
+
+    def step(
+        self, videos: Sequence[VideoRequest], decisions: Sequence[tuple[int, bool]]
+    ) -> list[PipelineEvent]:
+        """Take videos and decisions, and return what happened. Waits up to a second for something to happen.
+
+        A decision is a job id and whether the video is decoded.
+        """
+        assert self._pipeline is not None
+        for job_id, is_decoded in decisions:
+            (self._pipeline.decode_anyway if is_decoded else self._pipeline.skip)(job_id)
+        events: list[PipelineEvent] = [event for video in videos if (event := self._submit(video))]
+        deadline = active_seconds() + _STEP_S
+        # whoever called waits for everything but features, of which many are sent at once
+        while all(isinstance(event, WindowFeatures) for event in events) and active_seconds() < deadline:
+            events += [_compact(event) for event in self._pipeline.next_events()]
+        return events
+
+    def _submit(self, video: VideoRequest) -> DecodeFailed | None:
+        """Give a video to the pipeline; returns why it cannot be read here, if it cannot."""
+        assert self._pipeline is not None
+        original = os.fsencode(video.request.path)
+        reason = ""
+        # the machine that started the scan may be a node, too, and has the original path
+        for path in dict.fromkeys((map_path(original, self._path_map), original)):
+            try:
+                if os.stat(path).st_size == video.size_bytes:
+                    self._pipeline.submit(video.job_id, replace(video.request, path=path))
+                    return None
+                reason = reason or "another file is at its path"
+            except OSError as error:
+                reason = reason or error.strerror or str(error)
+        return DecodeFailed(video.job_id, f"{reason} on the node {platform.node()}")
+
+
+def _compact(event: PipelineEvent) -> PipelineEvent:
+    """Features as the library keeps them, which is half as much to send."""
+    return replace(event, features=to_halves(event.features)) if isinstance(event, WindowFeatures) else event
