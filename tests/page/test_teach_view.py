@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +16,10 @@ from helpers.browser import OpenPage, open_view, require_browser, search_for
 from helpers.footage import make_video
 from helpers.page_server import scan_into, serve_page
 from helpers.small_model import make_model
+
+from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.database import Library
+from vtag.engine.library.search.moments import content_at_path
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -91,6 +98,48 @@ def test_a_tag_is_taught_tried_corrected_and_kept(open_page: OpenPage, home: Pat
         page.locator(".card", has_text="red").nth(1).wait_for()
         memory = Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]
         assert int(memory) < 300 * 1024  # kB
+
+
+_SEGWAYS = ("using_segway__007.mp4", "using_segway__008.mp4", "using_segway__009.mp4")
+_OTHER_SEGWAYS = ("using_segway__049.3gp", "mixed-actions__059.mp4")
+_NOT_SEGWAYS = ("yoga__016.mp4", "archery__022.avi", "walking_the_dog__025.mp4")
+_UNJUDGED = ("playing_drums__030.mp4", "chaplin__037.mp4", "dancing__019.mp4", "clean_and_jerk__024.mp4")
+
+
+@pytest.mark.slow  # real footage is scanned
+def test_five_yes_and_three_no_find_the_other_segways(
+    open_page: OpenPage, shared: Path, tmp_path: Path
+) -> None:
+    clips, home = tmp_path / "clips", tmp_path / "home"
+    clips.mkdir()
+    for name in (*_SEGWAYS, *_OTHER_SEGWAYS, *_NOT_SEGWAYS, *_UNJUDGED):
+        shutil.copy(shared / "clips" / name, clips)
+    environment = {**os.environ, "VTAG_HOME": str(home)}
+    scan = [sys.executable, "-m", "vtag.app", "scan", str(clips), "--model", "starter"]
+    subprocess.run(scan, env=environment, check=True, capture_output=True)
+    with Library.open(home / "library.db") as library:  # two of the five; the page says Yes to whole videos
+        for name in _SEGWAYS[:2]:
+            content = content_at_path(library.connection, os.fsencode(clips / name))
+            assert content is not None
+            annotation_log.add(library, content.id, "segway", 6000, 8000)
+    with serve_page(home) as (address, _), closing(open_page(base_url=address)) as page:
+        name_tag(page, "segway")
+        for names, verdict in ((_SEGWAYS, "Yes: "), (_NOT_SEGWAYS, "No, not")):
+            for name in names:
+                find(page, f"path:{name}")
+                whole = page.get_by_role("region", name="Whole videos")
+                card = whole.locator(".card", has_text=name)
+                card.wait_for()
+                card.get_by_role("button", name=verdict).click()
+                card.locator("button[aria-pressed=true]").wait_for()
+        page.get_by_role("button", name="Try it").click()
+        page.get_by_role("slider", name="From here on it is this tag").wait_for()
+        assert "too low" not in page.locator(".teach-message").inner_text()
+        above = page.get_by_role("region", name="It would find")
+        for name in _OTHER_SEGWAYS:
+            above.locator(".card", has_text=name).first.wait_for()
+        for name in (*_NOT_SEGWAYS, *_UNJUDGED[:3]):
+            assert above.locator(".card", has_text=name).count() == 0
 
 
 def labelled_clips(folder: Path, names: tuple[str, ...], count: int, copies: int = 1) -> Path:
