@@ -63,6 +63,7 @@ def _models_and_labels(db: sqlite3.Connection, labels: tuple[str, ...]) -> None:
 
 def _add_videos(db: sqlite3.Connection, first: int, count: int) -> None:
     ids = range(first + 1, first + count + 1)
+    paths = [(i, f"videos/{2010 + i % 15}/trip {i % 400}/clip{i}.mp4") for i in ids]
     db.executemany(
         "INSERT INTO contents (id, key, size_bytes, duration_ms, recorded_at, added_at) "
         "VALUES (?, ?, 1, 600000, ?, '')",
@@ -70,8 +71,8 @@ def _add_videos(db: sqlite3.Connection, first: int, count: int) -> None:
     )
     db.executemany(
         "INSERT INTO files (volume_id, path, display, size_bytes, mtime_ns, inode, content_id, seen_at) "
-        "VALUES (1, ?, '', 1, 0, ?, ?, '')",
-        [(f"videos/{2010 + i % 15}/trip {i % 400}/clip{i}.mp4".encode(), i, i) for i in ids],
+        "VALUES (1, ?, ?, 1, 0, ?, ?, '')",
+        [(path.encode(), f"/{path}", i, i) for i, path in paths],
     )
 
 

@@ -124,15 +124,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--videos", type=int, default=100_000)
     parser.add_argument("--segments", type=int, default=10_000_000)
+    parser.add_argument("--less-sure", type=int, default=2_000_000)
     parser.add_argument("--features", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "vtag-benchmark-search")
     told = parser.parse_args()
     columns, memories = [], []
-    for videos, segments, features in ((10, 1000, 100), (told.videos, told.segments, told.features)):
-        path = told.folder / f"{videos}-{segments}-{features}" / "library.db"
+    many = told.videos, told.segments, told.less_sure, told.features
+    for videos, segments, less_sure, features in ((10, 1000, 1000, 100), many):
+        path = told.folder / f"{videos}-{segments}-{less_sure}-{features}" / "library.db"
         if not path.with_name("complete").exists():
-            build(path, videos=videos, segments=segments, features=features)
+            build(path, videos=videos, segments=segments, less_sure=less_sure, features=features)
             path.with_name("complete").touch()
         with contextlib.ExitStack() as stack:
             address, server = stack.enter_context(serve_page(path.parent))

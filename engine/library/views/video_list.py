@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import sys
 import threading
 import time
 from array import array
@@ -65,7 +66,6 @@ class _Row(NamedTuple):
     id: int
     display: str
     folder: str
-    comparable: str
     duration_ms: int
     recorded_s: float | None
     is_present: bool
@@ -148,7 +148,7 @@ class VideoLists:
 
 _SORT_KEYS: dict[str, Callable[[_Row], tuple[Any, ...]]] = {
     "date": lambda row: (-row.recorded_s if row.recorded_s is not None else float("inf"), -row.id),
-    "name": lambda row: (row.comparable, row.id),
+    "name": lambda row: (row.display.casefold(), row.id),
     "added": lambda row: (-row.id,),
     "length": lambda row: (-row.duration_ms, row.id),
 }
@@ -186,8 +186,7 @@ def _read_rows(reader: sqlite3.Connection) -> Iterable[_Row]:
         yield _Row(
             content_id,
             display,
-            os.path.dirname(display),
-            display.casefold(),
+            sys.intern(os.path.dirname(display)),  # one text for all videos of a folder
             duration_ms,
             video_date(recorded_at, mtime_ns),
             bool(is_present),
@@ -201,14 +200,14 @@ def _predicate(reader: sqlite3.Connection, chosen: VideoFilter) -> Callable[[_Ro
     if folder := chosen.folder.rstrip("/"):
         tests.append(lambda row: row.folder == folder or row.folder.startswith(folder + "/"))
     if name := chosen.name.strip().casefold():
-        tests.append(lambda row: name in row.comparable)
+        tests.append(lambda row: name in row.display.casefold())
     if chosen.year:
         tests.append(lambda row: _year(row.recorded_s) == chosen.year)
     if chosen.tag:
         tagged = _contents_with_tag(reader, chosen.tag)
         tests.append(lambda row: row.id in tagged)
     if chosen.state == "untagged":
-        any_tag = {row[0] for row in reader.execute("SELECT DISTINCT content_id FROM segments")}
+        any_tag = {row[0] for row in reader.execute("SELECT DISTINCT content_id FROM sure_segments")}
         tests.append(lambda row: row.id not in any_tag)
     elif chosen.state == "unreadable":
         tests.append(lambda row: not row.is_readable)
@@ -219,7 +218,7 @@ def _predicate(reader: sqlite3.Connection, chosen: VideoFilter) -> Callable[[_Ro
 
 def _contents_with_tag(reader: sqlite3.Connection, label: str) -> set[int]:
     rows = reader.execute(
-        "SELECT DISTINCT s.content_id FROM segments s JOIN labels l ON l.id = s.label_id "
+        "SELECT DISTINCT s.content_id FROM sure_segments s JOIN labels l ON l.id = s.label_id "
         "WHERE l.name = ? COLLATE NOCASE AND s.verdict IS NOT 'rejected'",
         (label,),
     )
@@ -231,7 +230,7 @@ def _with_moments(reader: sqlite3.Connection, rows: list[_Row]) -> list[ListedVi
     ids = json.dumps([row.id for row in rows])
     numbers = dict(
         reader.execute(
-            "SELECT content_id, count(*) FROM segments WHERE content_id IN (SELECT value FROM json_each(?)) "
+            "SELECT content_id, count(*) FROM sure_segments WHERE content_id IN (SELECT value FROM json_each(?)) "
             "AND verdict IS NOT 'rejected' GROUP BY content_id",
             (ids,),
         )
