@@ -9,6 +9,7 @@ const HEIGHT = 190;
 const LEFT = 46;
 const TOP = 10;
 const BOTTOM = 26;
+const NAME_WIDTH = 50; // of a period
 
 const y = (share) => HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM);
 
@@ -70,7 +71,7 @@ export function columnChart(name, periods, series) {
     }).filter(Boolean);
   });
   const every = Math.ceil(periods.length / 9);
-  const names = periods.map((period, i) => (i % every ? null : text(period, { x: LEFT + i * step + 2, y: HEIGHT - 8 }))).filter(Boolean);
+  const names = periods.map((period, i) => (i % every ? null : text(period, { x: Math.min(LEFT + i * step + 2, width - NAME_WIDTH), y: HEIGHT - 8 }))).filter(Boolean);
   return h("figure", { class: "chart is-wide" }, h("figcaption", {}, name),
     svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": name }, ...[0, 0.5, 1].flatMap((share) => gridLine(share, count(Math.round(largest * share)), width)), ...columns, ...names),
     legend(series.map(({ label }) => label)));

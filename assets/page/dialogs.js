@@ -1,4 +1,4 @@
-// Dialogs that write files from moments: cut and export. Each shows first what it would do.
+// Dialogs that write files from moments: cut, export and sidecars. Each shows first what it would do.
 
 import { long, post } from "./api.js";
 import { announce, button, field, h, replace, select, toast } from "./dom.js";
@@ -6,7 +6,7 @@ import { FolderChooser } from "./folders.js";
 import { plural } from "./format.js";
 
 const FORMATS = [["csv", "LosslessCut (csv)"], ["json", "JSON"], ["srt", "Subtitles (srt)"], ["vtt", "Subtitles (vtt)"], ["edl", "Edit list (edl)"],
-  ["otio", "OpenTimelineIO (otio)"], ["chapters", "Chapters for ffmpeg"]];
+  ["otio", "OpenTimelineIO (otio)"], ["chapters", "Chapters for ffmpeg"], ["xmp", "Keywords beside the videos (XMP sidecars)"]];
 
 // A dialog that asks for a preview, shows it, and then does it. `values()` is the body of the long call `name`.
 export class PreviewForm {
@@ -18,7 +18,8 @@ export class PreviewForm {
     this.bar = h("progress", { max: 1, hidden: true, "aria-label": "done" });
     this.look = button("What would happen?", () => this.run(false));
     this.act = button(doCaption, () => this.run(true), { class: isDangerous ? "button is-dangerous" : "button is-primary", disabled: true });
-    this.element = h("div", { class: "preview-form" }, h("p", { class: "form-buttons" }, this.look, this.act), this.bar, this.problem, this.preview);
+    this.stop = button("Stop", () => this.controller?.abort(), { hidden: true });
+    this.element = h("div", { class: "preview-form" }, h("p", { class: "form-buttons" }, this.look, this.act, this.stop), this.bar, this.problem, this.preview);
   }
 
   // After a change of a field, the preview has to be seen again.
@@ -32,25 +33,33 @@ export class PreviewForm {
     this.look.disabled = this.act.disabled = true;
     this.bar.hidden = false;
     this.bar.removeAttribute("value");
+    this.controller = new AbortController();
     let isReady = false;
     try {
-      const answer = await long(this.name, { ...this.values(), apply: isApplied }, { onProgress: (progress) => this.showProgress(progress) });
-      replace(this.preview, h("p", {}, answer.sentence), answer.items?.length ? h("ul", { class: "preview-items" }, answer.items.map((item) => h("li", {}, item)), answer.more ? h("li", {}, `and ${answer.more} more`) : null) : null);
-      announce(answer.sentence);
+      const answer = await long(this.name, { ...this.values(), apply: isApplied }, { onProgress: (progress) => this.showProgress(progress), signal: this.controller.signal });
+      this.say(answer.sentence, answer.items?.length ? h("ul", { class: "preview-items" }, answer.items.map((item) => h("li", {}, item)), answer.more ? h("li", {}, `and ${answer.more} more`) : null) : null);
       isReady = !answer.is_done;
       this.confirm?.(answer);
       if (isApplied) this.done(answer);
     } catch (error) {
-      this.problem.textContent = error.message;
+      isReady = error.name === "AbortError";
+      if (isReady) this.say("Stopped. What was done stays, and it can go on from there.");
+      else this.problem.textContent = error.message;
     } finally {
       this.look.disabled = false;
       this.act.disabled = !isReady;
-      this.bar.hidden = true;
+      this.bar.hidden = this.stop.hidden = true;
     }
+  }
+
+  say(sentence, ...more) {
+    replace(this.preview, h("p", {}, sentence), more);
+    announce(sentence);
   }
 
   showProgress(progress) {
     if (!progress?.of) return;
+    this.stop.hidden = false;
     this.bar.value = progress.done / progress.of;
     replace(this.preview, h("p", {}, `${progress.done} of ${progress.of}: ${progress.what}`));
   }
@@ -65,41 +74,76 @@ function openDialog(title, ...content) {
   return dialog;
 }
 
+// The field that takes also the less sure moments of a search.
+export function lessSureField(onchange) {
+  const input = h("input", { type: "checkbox", onchange });
+  return { input, element: h("label", { class: "check" }, input, "Less sure ones, too") };
+}
+
 // Cut moments (ids, or all that `search` finds) into files.
-export function cutDialog({ moments = [], search = {} }) {
+export function cutDialog({ moments = [], search = {}, maybe = false }) {
   const folder = h("input", { placeholder: "/home/me/Clips", maxlength: 4096, spellcheck: "false" });
   const template = h("input", { value: "{name} {start} {label}", maxlength: 200, spellcheck: "false" });
   const exact = h("input", { type: "checkbox" });
-  const form = new PreviewForm("cut", () => ({ moments, search, folder: folder.value, template: template.value, reencode: exact.checked }), { doCaption: "Cut", done: (answer) => toast(answer.sentence) });
+  const form = new PreviewForm("cut", () => ({ moments, search, maybe, folder: folder.value, template: template.value, reencode: exact.checked }), { doCaption: "Cut", done: (answer) => toast(answer.sentence) });
   const chooser = new FolderChooser((path) => { folder.value = path; form.reset(); });
   for (const input of [folder, template, exact]) input.addEventListener("input", () => form.reset());
-  openDialog(moments.length ? `Cut ${plural(moments.length, "moment")}` : "Cut what is found", h("div", { class: "dialog-fields" }, field("Folder for the clips", folder), chooser.element,
+  openDialog(title("Cut", moments), h("div", { class: "dialog-fields" }, field("Folder for the clips", folder), chooser.element,
     field("File names, from {name} {label} {start} {end} {score} {id} {number}", template),
     h("label", { class: "check" }, exact, "Exact ends: encode again, which is slower"), form.element));
 }
 
-// Save moments (ids, or all that `search` finds) as a file of another program.
-export function exportDialog({ moments = [], search = {} }) {
-  const format = select(FORMATS, "csv", () => {});
+// Save moments (ids, or all that `search` finds) as a file of another program, or as keywords beside the videos.
+export function exportDialog({ moments = [], search = {}, maybe = false }) {
+  const body = () => ({ moments, search, maybe, format: format.value });
+  const plan = h("p", { role: "status" });
   const problem = h("p", { class: "problem", role: "alert" });
-  const save = button("Save", async () => {
+  const attempt = async (act) => {
     problem.textContent = "";
     save.disabled = true;
     try {
-      const { files } = await post("export", { moments, search, format: format.value });
-      for (const file of files) download(file);
-      toast(`${plural(files.length, "file")} saved by the browser.`);
+      await act();
+      save.disabled = false;
     } catch (error) {
       problem.textContent = error.message;
-    } finally {
-      save.disabled = false;
     }
-  }, { class: "button is-primary" });
-  openDialog(moments.length ? `Export ${plural(moments.length, "moment")}` : "Export what is found", h("div", { class: "dialog-fields" }, field("Format", format), h("p", { class: "form-buttons" }, save), problem));
+  };
+  const save = button("Save", () => attempt(async () => {
+    const file = await post("export", body());
+    download(file);
+    toast(`${file.name} is saved by the browser.`);
+  }), { class: "button is-primary", disabled: true });
+  const sidecars = new PreviewForm("sidecars", () => ({ moments, search, maybe }), { doCaption: "Write keywords", done: (answer) => toast(answer.sentence) });
+  const file = h("div", { class: "preview-form" }, plan, h("p", { class: "form-buttons" }, save), problem);
+  const showPlan = () => {
+    plan.textContent = "";
+    sidecars.element.hidden = format.value !== "xmp";
+    file.hidden = !sidecars.element.hidden;
+    if (!file.hidden) attempt(async () => {
+      const asked = format.value;
+      const { sentence } = await post("export/plan", body());
+      if (asked === format.value) plan.textContent = sentence;
+    });
+  };
+  const format = select(FORMATS, "csv", showPlan);
+  openDialog(title("Export", moments), h("div", { class: "dialog-fields" }, field("Format", format), file, sidecars.element));
+  showPlan();
 }
 
-function download({ name, text }) {
-  const address = URL.createObjectURL(new Blob([text], { type: "application/octet-stream" }));
+// Delete the files of an installed model.
+export function removeModelDialog(name, done) {
+  const form = new PreviewForm("remove_model", () => ({ name }), { doCaption: "Delete its files", isDangerous: true, done });
+  openDialog(`Remove ${name}`, form.element);
+  form.run(false);
+}
+
+function title(verb, moments) {
+  return moments.length ? `${verb} ${plural(moments.length, "moment")}` : `${verb} what is found`;
+}
+
+function download({ name, text, base64 }) {
+  const content = base64 ? Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)) : text;
+  const address = URL.createObjectURL(new Blob([content], { type: "application/octet-stream" }));
   const anchor = h("a", { href: address, download: name, hidden: true });
   document.body.append(anchor);
   anchor.click();

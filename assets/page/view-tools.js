@@ -2,8 +2,8 @@
 
 import { get, post } from "./api.js";
 import { columnChart } from "./charts.js";
-import { PreviewForm, cutDialog, exportDialog } from "./dialogs.js";
-import { button, field, h, replace, toast } from "./dom.js";
+import { PreviewForm, cutDialog, exportDialog, lessSureField, removeModelDialog } from "./dialogs.js";
+import { button, field, h, replace, select, toast } from "./dom.js";
 import { FolderChooser } from "./folders.js";
 import { count, duration, hueClass, quoteLabel, size } from "./format.js";
 import { link } from "./router.js";
@@ -18,14 +18,18 @@ export default class ToolsView {
     this.overview = h("section", { "aria-label": "The library" });
     this.statistics = h("section", { "aria-label": "Labels" });
     this.models = h("section", { "aria-label": "Models" });
-    this.element = h("section", { class: "view tools-view", "aria-label": "Tools" }, this.overview, this.statistics, this.models, filesSection(), tidySection());
+    this.forgetModel = forgetModelTool();
+    this.element = h("section", { class: "view tools-view", "aria-label": "Tools" }, this.overview, this.statistics, this.models, filesSection(), tidySection(this.forgetModel.element));
   }
 
   async show() {
     this.isShown = true;
     const failed = (element) => (error) => replace(element, h("p", { class: "problem", role: "alert" }, error.message));
     await Promise.all([
-      get("overview").then((overview) => replace(this.overview, overviewElements(overview))).catch(failed(this.overview)),
+      get("overview").then((overview) => {
+        replace(this.overview, overviewElements(overview));
+        this.forgetModel.show(overview.library_models);
+      }).catch(failed(this.overview)),
       get("statistics").then((statistics) => replace(this.statistics, statisticElements(statistics))).catch(failed(this.statistics)),
       this.loadModels().catch(failed(this.models)),
     ]);
@@ -49,7 +53,7 @@ export default class ToolsView {
     replace(this.models, h("h2", {}, "Models"), h("p", {}, "A model is downloaded only when you press Download."),
       table("All models", ["Model", "Size", "From", "Licence", "Accuracy as published", "Here"], models.map((model) => h("tr", {},
         h("td", {}, h("strong", {}, model.name), model.title && h("div", { class: "hint" }, model.title)), h("td", {}, model.size_bytes ? size(model.size_bytes) : "not published"),
-        h("td", {}, model.host), h("td", {}, model.licence), h("td", {}, model.accuracy), h("td", {}, modelState(model, act))))));
+        h("td", {}, model.host), h("td", {}, model.licence), h("td", {}, model.accuracy), h("td", {}, modelState(model, act, () => this.loadModels()))))));
     if (focused) [...this.models.querySelectorAll("button")].find((each) => each.getAttribute("aria-label") === focused)?.focus({ preventScroll: true });
     window.clearTimeout(this.timer);
     if (this.isShown && models.some((model) => model.download?.is_running)) this.timer = window.setTimeout(() => this.loadModels().catch(() => {}), TICK_MS);
@@ -72,9 +76,9 @@ function statisticElements({ moments, labels, counts, periods, series }) {
       h("span", {}, name), h("span", { class: "meter", style: { "--share": `${Math.max(1, (100 * number) / largest)}%` } }), h("span", { class: "facet-count" }, count(number))))))];
 }
 
-function modelState(model, act) {
-  if (model.problem) return model.problem;
-  if (model.is_installed) return "here";
+function modelState(model, act, reload) {
+  const remove = model.can_remove && button("Remove", () => removeModelDialog(model.name, reload), { class: "button is-small", "aria-label": `Remove ${model.name}` });
+  if (model.problem || model.is_installed) return [h("p", {}, model.problem || "here"), remove];
   const { download } = model;
   const start = (caption) => button(caption, act("download", model.name), { class: "button is-small", "aria-label": `${caption}: ${model.name}, ${model.terms}` });
   if (!download) return start("Download");
@@ -88,15 +92,31 @@ function modelState(model, act) {
 
 function filesSection() {
   const query = h("input", { placeholder: "archery", maxlength: 2000, spellcheck: "false" });
-  const search = () => ({ q: query.value.trim() });
-  const sidecars = new PreviewForm("sidecars", () => ({ search: search() }), { doCaption: "Write keywords beside the videos" });
+  const lessSure = lessSureField(() => sidecars.reset());
+  const chosen = () => ({ search: { q: query.value.trim() }, maybe: lessSure.input.checked });
+  const sidecars = new PreviewForm("sidecars", chosen, { doCaption: "Write keywords beside the videos" });
   query.addEventListener("input", () => sidecars.reset());
   return h("section", { "aria-label": "Files from moments" }, h("h2", {}, "Files from moments"), h("p", {}, "Of all that a search finds; to choose single moments, select them in Search."),
-    h("div", { class: "tool" }, field("Search", query), h("p", { class: "form-buttons" }, button("Cut into clips", () => cutDialog({ search: search() })), button("Export", () => exportDialog({ search: search() }))),
+    h("div", { class: "tool" }, field("Search", query), lessSure.element, h("p", { class: "form-buttons" }, button("Cut into clips", () => cutDialog(chosen())), button("Export", () => exportDialog(chosen()))),
       h("h3", {}, "Keywords for other programs (XMP sidecars)"), sidecars.element));
 }
 
-function tidySection() {
+// Forgets a model of the library with what it found. `show(names)` is given the models that the library knows.
+function forgetModelTool() {
+  const names = select([], "", () => form.reset());
+  const form = new PreviewForm("forget", () => ({ model: names.value }), { doCaption: "Forget", isDangerous: true, done: refresh });
+  const element = h("div", { class: "tool", hidden: true }, h("h3", {}, "Forget what a model found"), h("p", {}, "Its moments go, except those that you confirmed. A scan with it finds them again."), field("Model of the library", names), form.element);
+  const show = (models) => {
+    const chosen = names.value;
+    element.hidden = !models.length;
+    replace(names, models.map((name) => h("option", { value: name }, name)));
+    if (models.includes(chosen)) names.value = chosen;
+    else form.reset();
+  };
+  return { element, show };
+}
+
+function tidySection(forgetModel) {
   const old = h("input", { placeholder: "/media/old", maxlength: 4096 });
   const now = h("input", { placeholder: "/media/new", maxlength: 4096 });
   const relocate = new PreviewForm("relocate", () => ({ old: old.value, new: now.value }), { doCaption: "Take the new path", done: refresh });
@@ -112,5 +132,6 @@ function tidySection() {
     h("div", { class: "tools" },
       h("div", { class: "tool" }, h("h3", {}, "A folder is elsewhere now"), h("p", {}, "For example of a disk that has another name. Tags and moments stay."), field("Former path", old), field("Present path", now), chooser.element, relocate.element),
       h("div", { class: "tool" }, h("h3", {}, "Clean"), h("p", {}, "Removes what is known of files that were deleted. Your annotations stay."), clean.element),
-      h("div", { class: "tool" }, h("h3", {}, "Forget a file or a folder"), h("p", {}, "Removes what the library knows of it. The videos themselves stay."), field("File or folder", path), losesField, forget.element)));
+      h("div", { class: "tool" }, h("h3", {}, "Forget a file or a folder"), h("p", {}, "Removes what the library knows of it. The videos themselves stay."), field("File or folder", path), losesField, forget.element),
+      forgetModel));
 }

@@ -211,6 +211,11 @@ def videos_by_length(reader: sqlite3.Connection) -> list[int]:
     return [row[0] for row in rows]
 
 
+def models(reader: sqlite3.Connection) -> list[str]:
+    """The names of all models, the latest first."""
+    return [row[0] for row in reader.execute("SELECT name FROM models GROUP BY name ORDER BY max(id) DESC")]
+
+
 def labels_with_moments(reader: sqlite3.Connection) -> list[str]:
     """The labels that have a sure moment, sorted; one look-up in the index for each label."""
     rows = reader.execute(

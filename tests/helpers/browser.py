@@ -73,7 +73,7 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
         page.close()
     for context in contexts:
         context.close()
-    assert problems == []
+    assert problems == [], problems
 
 
 def _is_problem(message: ConsoleMessage) -> bool:

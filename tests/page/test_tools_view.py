@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,9 @@ from helpers.file_server import FileServer, file_response, file_server, stalled_
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page
+
+from vtag.engine.library import page_queries
+from vtag.engine.library.database import open_reader
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -89,11 +94,56 @@ def test_what_would_be_removed_is_shown_before(open_page: OpenPage, home: Path) 
     tool = page.locator(".tool", has=page.get_by_role("heading", name="Clean"))
     tool.get_by_role("button", name="What would happen?").click()
     tool.get_by_text("There is nothing to clean.").wait_for()
-    page.get_by_role("region", name="Files from moments").get_by_label("Search").fill("archery")
-    page.get_by_role("button", name="Export", exact=True).click()
-    with page.expect_download() as download:
-        page.get_by_role("dialog").get_by_role("button", name="Save").click()
-    assert Path(download.value.path()).read_text().endswith(",archery\n")
+
+
+def test_moments_are_exported_as_one_file_or_as_one_zip_file(open_page: OpenPage) -> None:
+    page = open_page("?view=tools")
+    query = page.get_by_role("region", name="Files from moments").get_by_label("Search")
+    for text, form, plan in (
+        ("archery", "csv", "The browser saves 1 moment in 1 video: one file."),
+        ("archery OR bike", "srt", "2 moments in 2 videos: one file for each video, all in a zip file."),
+    ):
+        query.fill(text)
+        page.get_by_role("button", name="Export", exact=True).click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Format").select_option(form)
+        dialog.get_by_text(plan).wait_for()
+        with page.expect_download() as download:
+            dialog.get_by_role("button", name="Save").click()
+        dialog.get_by_role("button", name="Close").click()
+        if form == "csv":
+            assert Path(download.value.path()).read_text().endswith(",archery\n")
+        else:
+            with zipfile.ZipFile(download.value.path()) as archive:
+                assert sorted(archive.namelist()) == ["bike.srt", "swan.srt"]
+                assert b"riding a bike" in archive.read("bike.srt")
+
+
+def test_clips_are_named_cut_and_left_alone_when_they_are_there(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page("?q=archery OR bike")
+    page.locator(".card-link").first.focus()
+    page.keyboard.press("Control+a")
+    page.get_by_role("region", name="Selection").get_by_role("button", name="Cut").click()
+    dialog, clips = page.get_by_role("dialog"), tmp_path / "clips"
+    dialog.get_by_label("Folder for the clips").fill(str(clips))
+    cut = dialog.get_by_role("button", name="Cut", exact=True)
+    for sentence in ("2 clips written to", "0 clips written to"):
+        dialog.get_by_role("button", name="What would happen?").click()
+        dialog.get_by_text("2 clips would be written to").wait_for()
+        cut.click()
+        dialog.get_by_text(sentence).wait_for()
+    assert sorted(path.suffix for path in clips.iterdir()) == [".mp4", ".mp4"]
+    dialog.get_by_text("2 were there already").wait_for()
+
+
+def test_what_a_model_found_is_forgotten(open_page: OpenPage, home: Path) -> None:
+    page = open_page("?view=tools")
+    tool = page.locator(".tool", has=page.get_by_role("heading", name="Forget what a model found"))
+    tool.get_by_label("Model of the library").select_option("swin3d-t")
+    tool.get_by_role("button", name="What would happen?").click()
+    tool.get_by_text("swin3d-t and all moments that it found would be forgotten").wait_for()
+    with closing(open_reader(home / "library.db")) as reader:  # nothing was done yet
+        assert page_queries.models(reader) == ["swin3d-t"]
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])

@@ -17,7 +17,7 @@ from vtag.engine.library.database import observations_path, open_reader
 from vtag.engine.library.search.moments import label_counts
 from vtag.engine.library.store.volumes import Volume, Volumes
 from vtag.engine.models.catalog import CatalogEntry, read_catalog
-from vtag.engine.models.registry import InstalledModel, installed_models
+from vtag.engine.models.registry import STARTER, InstalledModel, installed_models
 from vtag.engine.paths import models_dir
 
 _CHART_LABELS = 7
@@ -36,10 +36,11 @@ def build_router(context: PageContext) -> APIRouter:
 
     @router.get("/overview")
     def overview() -> dict[str, Any]:
-        """Counts, volumes and disk space."""
+        """Counts, volumes, the models that found something, and disk space."""
         with context.reader() as reader:
             size = page_queries.library_size(reader)
             volumes = page_queries.volumes(reader)
+            library_models = page_queries.models(reader)
         mounted = Volumes()
         return {
             **size._asdict(),
@@ -52,6 +53,7 @@ def build_router(context: PageContext) -> APIRouter:
                 }
                 for volume in volumes
             ],
+            "library_models": library_models,
             "disk": _disk_usage(context.library, context.pictures),
         }
 
@@ -118,6 +120,7 @@ def _own_model(model: InstalledModel) -> dict[str, Any]:
         "licence": model.spec.licence if model.spec else "",
         "accuracy": "",
         "is_installed": True,
+        "can_remove": model.name != STARTER,
         "problem": model.problem or "",
         "download": None,
         "terms": "",
@@ -133,6 +136,7 @@ def _catalog_model(entry: CatalogEntry, is_installed: bool, state: DownloadState
         "licence": entry.licence,
         "accuracy": f"{entry.top1:.1f} % of {entry.trained_on}" if entry.top1 else "",
         "is_installed": is_installed,
+        "can_remove": is_installed,
         "problem": "",
         "download": state._asdict() if state else None,
         "terms": entry.terms,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
+import sqlite3
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +30,7 @@ from vtag.engine.library.search.moments import Moment
 from vtag.engine.library.search.player_times import MomentClocks
 from vtag.engine.library.store import heads
 from vtag.engine.library.views.results import find_by_ids, find_ids
+from vtag.engine.models import registry
 from vtag.engine.text import display_path, pluralize
 from vtag.engine.video.write import cut as cutting
 from vtag.engine.video.write.clip_names import check_template
@@ -36,6 +41,8 @@ _MAX_MOMENTS = 5_000
 _SHOWN = 12  # examples in a preview
 _GROUP = "files"  # what writes files or rows: one at a time
 _TEMPLATE = "{name} {start} {label}"
+_CUT_LIMIT_S, _CUT_LIMIT_SHARE = 60.0, 30.0  # a clip may take so long, and so many times its own length
+_NOTHING = "there is no sure moment to {}: choose others, or also the less sure ones"
 
 
 class Chosen(BaseModel):
@@ -43,6 +50,7 @@ class Chosen(BaseModel):
 
     moments: list[int] = Field(default_factory=list, max_length=_MAX_MOMENTS)
     search: SearchForm = SearchForm()
+    maybe: bool = False  # of a search, also the moments that are less sure
     apply: bool = False
 
 
@@ -69,7 +77,7 @@ class Relocation(BaseModel):
 
 
 class Forgetting(BaseModel):
-    """A path or a model to forget."""
+    """A path, or the name of a model, to forget."""
 
     path: str = Field("", max_length=4096)
     model: str = Field("", max_length=1024)
@@ -83,30 +91,48 @@ class Cleaning(BaseModel):
     apply: bool = False
 
 
+class ModelRemoval(BaseModel):
+    """An installed model, whose files go."""
+
+    name: str = Field(max_length=1024)
+    apply: bool = False
+
+
 def build_router(context: PageContext) -> APIRouter:
     """The route `api/export`, whose answer the browser saves."""
     router = APIRouter(prefix="/api")
 
+    @router.post("/export/plan")
+    def plan(body: Exporting) -> dict[str, Any]:
+        """What an export would save, as a sentence."""
+        with context.reader() as reader:
+            moments = _moments(reader, body)
+        if not moments:
+            raise VtagError(_NOTHING.format("export"))
+        videos = len({moment.path for moment in moments})
+        is_many = FORMATS[body.format].is_of_one_video and videos > 1
+        form = "one file for each video, all in a zip file" if is_many else "one file"
+        what = f"{pluralize(len(moments), 'moment')} in {pluralize(videos, 'video')}"
+        return {"sentence": f"The browser saves {what}: {form}."}
+
     @router.post("/export")
     def export(body: Exporting) -> dict[str, Any]:
-        """Moments as the text of one file, or for formats of one video of several files."""
+        """The file to save: its name, and its text or, for several files, a zip file in base 64."""
         with context.reader() as reader:
-            moments = _moments(context, body)
+            moments = _moments(reader, body)
             items = exported_moments.with_video_details(reader, moments, _clock_reader(context))
         if not items:
-            raise VtagError("nothing was found to export")
-        suffix = FORMATS[body.format].suffix
+            raise VtagError(_NOTHING.format("export"))
+        suffix, write = FORMATS[body.format].suffix, format_writer(body.format)
         if not FORMATS[body.format].is_of_one_video:
-            return {"files": [{"name": f"moments{suffix}", "text": format_writer(body.format)(items)}]}
-        return {
-            "files": [
-                {
-                    "name": display_path(os.path.basename(os.path.splitext(video)[0])) + suffix,
-                    "text": format_writer(body.format)(of_one),
-                }
-                for video, of_one in files.group_by_video(items).items()
-            ]
-        }
+            return {"name": f"moments{suffix}", "text": write(items)}
+        videos = files.group_by_video(items)
+        paths = files.export_paths(list(videos), b"", suffix)
+        texts = {display_path(paths[video]): write(of_one) for video, of_one in videos.items()}
+        if len(texts) == 1:
+            name, text = next(iter(texts.items()))
+            return {"name": name, "text": text}
+        return {"name": f"moments-{body.format}.zip", "base64": _zip(texts)}
 
     return router
 
@@ -119,6 +145,7 @@ def long_calls(context: PageContext) -> list[LongCall]:
         LongCall("relocate", Relocation, partial(_relocate, context), _GROUP),
         LongCall("clean", Cleaning, partial(_clean, context), _GROUP),
         LongCall("forget", Forgetting, partial(_forget, context), _GROUP),
+        LongCall("remove_model", ModelRemoval, _remove_model, _GROUP),
     ]
 
 
@@ -126,10 +153,10 @@ def _cut(context: PageContext, body: Cutting) -> Iterator[dict[str, Any]]:
     folder = _absolute("folder", body.folder)
     check_template(body.template)
     with context.reader() as reader:
-        moments = _moments(context, body)
+        moments = _moments(reader, body)
         player_moments = MomentClocks(reader, _clock_reader(context)).to_player(moments)
     if not moments:
-        raise VtagError("nothing was found to cut")
+        raise VtagError(_NOTHING.format("cut"))
     stems = clip_stems(moments, player_moments, body.template, os.fsencode(folder))
     names = [display_path(os.path.basename(stem)) for _, stem in stems]
     if not body.apply:
@@ -152,7 +179,8 @@ def _cut(context: PageContext, body: Cutting) -> Iterator[dict[str, Any]]:
             cut = partial(
                 cutting.cut, moment.path, moment.start_ms, moment.end_ms, stem, reencode=body.reencode
             )
-            context.pool.run(cut, Priority.STRIP)
+            limit_s = _CUT_LIMIT_S + _CUT_LIMIT_SHARE * (moment.end_ms - moment.start_ms) / 1000
+            context.pool.run(cut, Priority.STRIP, limit_s=limit_s)
             written += 1
         except VideoError as error:
             problems.append(str(error))
@@ -167,10 +195,10 @@ def _cut(context: PageContext, body: Cutting) -> Iterator[dict[str, Any]]:
 
 def _write_sidecars(context: PageContext, body: Chosen) -> Iterator[dict[str, Any]]:
     with context.reader() as reader:
-        items = exported_moments.with_video_details(reader, _moments(context, body), _clock_reader(context))
+        items = exported_moments.with_video_details(reader, _moments(reader, body), _clock_reader(context))
     labels = labels_by_file(items, with_copies=True)
     if not labels:
-        raise VtagError("nothing was found to write")
+        raise VtagError(_NOTHING.format("write"))
     paths = [display_path(video + b".xmp") for video in labels]
     if not body.apply:
         yield {
@@ -268,26 +296,48 @@ def _forget(context: PageContext, body: Forgetting) -> Iterator[dict[str, Any]]:
                 "annotations": plan.annotations,
             }
             return
+        if plan.annotations and not body.with_annotations:
+            raise VtagError(
+                f"{pluralize(plan.annotations, 'annotation')} of yours would be lost: say that they may go, too"
+            )
         forgetting.forget(writer, plan, with_annotations=body.with_annotations)
     yield {"sentence": f"{what} are forgotten.", "is_done": True}
 
 
-def _moments(context: PageContext, body: Chosen) -> list[Moment]:
+def _remove_model(body: ModelRemoval) -> Iterator[dict[str, Any]]:
+    size = f"{registry.disk_usage(body.name) / 1e6:,.0f} MB"
+    if body.apply:
+        registry.remove_model(body.name)
+    would = "are deleted" if body.apply else "would be deleted from this machine"
+    yield {
+        "sentence": f"The files of {body.name} ({size}) {would}. What it found stays in the library.",
+        "is_done": body.apply,
+    }
+
+
+def _zip(texts: dict[str, str]) -> str:
+    """A zip file of texts by their names, in base 64."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, text in texts.items():
+            file.writestr(name, text.encode("utf-8", "replace"))
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _moments(reader: sqlite3.Connection, body: Chosen) -> list[Moment]:
     """The chosen moments. Raises QueryError, FieldError."""
-    with context.reader() as reader:
-        if body.moments:
-            return find_by_ids(reader, body.moments)
-        form = body.search
-        return find_by_ids(
-            reader,
-            find_ids(
-                reader,
-                form.as_query(),
-                label=form.label_of_moments,
-                limit=_MAX_MOMENTS,
-                min_margin=form.margin,
-            ),
-        )
+    if body.moments:
+        return find_by_ids(reader, body.moments)
+    form = body.search
+    found = find_ids(
+        reader,
+        form.as_query(),
+        label=form.label_of_moments,
+        limit=_MAX_MOMENTS,
+        less_sure="all" if body.maybe else "none",
+        min_margin=form.margin,
+    )
+    return find_by_ids(reader, found)
 
 
 def _clock_reader(context: PageContext) -> Any:

@@ -21,7 +21,7 @@ from vtag.engine.video.write.child_process import exit_with_parent, limit_memory
 
 _Result = TypeVar("_Result")
 _MAX_PROCESSES = 4
-_TIME_LIMIT_S = 60.0  # of one function
+_TIME_LIMIT_S = 60.0  # of a function that says no other
 _IDLE_S = 60.0  # a process without work for so long ends
 
 
@@ -48,10 +48,15 @@ class RenderPool:
         self._changed = threading.Condition()
         self._timer: threading.Timer | None = None
 
-    def run(self, function: Callable[[], _Result], priority: Priority) -> _Result:
-        """What `function` returns, which has to be picklable. Raises VideoError if it does, crashes or hangs."""
+    def run(
+        self, function: Callable[[], _Result], priority: Priority, *, limit_s: float = _TIME_LIMIT_S
+    ) -> _Result:
+        """What `function` returns, which has to be picklable.
+
+        Raises VideoError if it does, crashes, or takes longer than `limit_s`.
+        """
         with self._process(priority) as process:
-            return process.run(function)
+            return process.run(function, limit_s)
 
     @contextmanager
     def _process(self, priority: Priority) -> Iterator[_Process]:
@@ -117,13 +122,13 @@ class _Process:
     def pids(self) -> list[int]:
         return list((self._executor._processes or {}) if self._executor else {})
 
-    def run(self, function: Callable[[], _Result]) -> _Result:
+    def run(self, function: Callable[[], _Result], limit_s: float) -> _Result:
         if self._executor is None:
             self._executor = ProcessPoolExecutor(
                 1, mp_context=multiprocessing.get_context("spawn"), initializer=_initialise
             )
         try:
-            outcome = self._executor.submit(_call, function).result(timeout=_TIME_LIMIT_S)
+            outcome = self._executor.submit(_call, function).result(timeout=limit_s)
         except (BrokenProcessPool, FutureTimeoutError) as error:
             self.kill()
             raise VideoError("the decoder crashed or hung over this video") from error
