@@ -19,7 +19,7 @@ export class JobPanel {
   }
 
   show(jobs) {
-    const failure = jobs.failed_job && this.isShown(jobs.failed_job) ? `${jobs.failed_job.title} of ${jobs.failed_job.subject}: ${jobs.failure}` : "";
+    const failure = jobs.failed_job && this.isShown(jobs.failed_job) ? `${jobs.failed_job.title} of ${jobs.failed_job.subject}: ${jobs.failure.replace(/`([^`]*)`/g, "“$1”")}` : "";
     if (this.failure.textContent !== failure) this.failure.textContent = failure;
     this.failure.hidden = !failure;
     const runs = jobs.active.filter(this.isShown);
