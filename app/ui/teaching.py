@@ -21,7 +21,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.page_queries import AnnotationRow
 from vtag.engine.library.search.labels import set_label_threshold
-from vtag.engine.library.store import heads
+from vtag.engine.library.store import heads, runs
 from vtag.engine.models.registry import is_installed, remove_model
 from vtag.engine.paths import make_private_dir, models_dir
 
@@ -68,8 +68,12 @@ def record_example(
 
 def try_tag(library: Path, tag: str) -> Trial:
     """Train a head on all annotations in a child process; returns what it finds. Raises VtagError."""
-    tag = _required(tag)
-    metrics = _train_head(library, trial_folder(library))
+    tag, folder = _required(tag), trial_folder(library)
+    try:
+        metrics = _train_head(library, folder)
+    finally:
+        with Library.open(library) as writer:
+            runs.remove_finished(writer, "finetune", str(folder))
     try:
         return _preview(library, tag, metrics, None)
     except ValueError:  # the head has no such label

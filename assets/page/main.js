@@ -89,7 +89,7 @@ function show(parameters, isReturn) {
 
 function showState(next) {
   const { active, starting, waiting } = next.jobs;
-  const run = active[0];
+  const run = active.find((each) => !each.is_trial);
   undoButton.disabled = !next.undo;
   redoButton.disabled = !next.redo;
   name(undoButton, next.undo ? `Undo: ${next.undo.text}` : "Undo: nothing was changed");

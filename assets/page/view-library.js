@@ -133,9 +133,10 @@ export default class LibraryView {
     }
     this.refreshedAt = Date.now();
     const parameters = current();
+    const reading = this.reading = {}; // an earlier one that takes longer is of no use
     const source = await this.makeSource(parameters);
-    if (!source || !this.isShown || link(current()) !== link(parameters)) return;
-    await source.ensure(Math.max(0, this.grid.source?.activeIndex ?? 0));
+    await source?.ensure(Math.max(0, this.grid.source?.activeIndex ?? 0));
+    if (!source || !this.isShown || reading !== this.reading || link(current()) !== link(parameters)) return;
     source.activeIndex = this.grid.source?.activeIndex ?? 0;
     this.sources.set(this.key, source);
     const { scrollY } = window;

@@ -12,6 +12,8 @@ import { update } from "./router.js";
 import { refresh, subscribe } from "./state.js";
 import { table } from "./view-scan.js";
 
+const RANK_MS = 600; // after a Yes or No, until all videos are ranked again
+const REST_MS = 1200; // as long as nobody moves on the cards, they may change their places
 const KINDS = ["finetune", "train", "retag"];
 const PARTS = [["head", "the tags alone"], ["stages=1", "the network's last stage, too"], ["stages=2", "the network's last two stages"], ["all", "the whole network"]];
 
@@ -29,6 +31,7 @@ export default class TeachView {
     this.tryButton = button("Try it", () => this.try(), { class: "button is-primary" });
     this.keepButton = button("Keep it", () => this.keep());
     this.message = h("p", { class: "teach-message", role: "status" });
+    this.ranking = h("p", { class: "hint", role: "status" });
     this.problem = h("p", { class: "problem", role: "alert" });
     this.line = h("input", { type: "range", min: 0.001, max: 0.999, step: 0.001 });
     this.line.addEventListener("input", () => this.moveSoon());
@@ -44,11 +47,12 @@ export default class TeachView {
     this.reports = h("section", { class: "reports", "aria-label": "Trained models" });
     this.element = h("section", { class: "view teach-view", "aria-label": "Teach" },
       h("div", { class: "teach-form" }, h("h2", {}, "Teach a tag"), field("Tag to teach", this.tag), this.tags, this.findForm,
-        h("p", { class: "form-buttons" }, this.tryButton, this.keepButton), this.message, this.problem, this.trialBox, this.metrics),
-      h("div", { class: "teach-cards" }, this.lists.above.element, this.lists.below.element, this.lists.examples.element, this.lists.moments.element, this.lists.videos.element, this.more),
+        h("p", { class: "form-buttons" }, this.tryButton, this.keepButton), this.ranking, this.message, this.problem, this.trialBox, this.metrics),
+      (this.cards = h("div", { class: "teach-cards" }, this.lists.above.element, this.lists.below.element, this.lists.examples.element, this.lists.moments.element, this.lists.videos.element, this.more)),
       h("div", { class: "teach-folder" }, this.folderForm, this.jobs.element, this.unfinished, this.reports));
+    for (const event of ["pointermove", "pointerdown", "keydown"]) this.cards.addEventListener(event, () => { this.movedAt = Date.now(); });
     subscribe((next, previous) => this.follow(next, previous));
-    document.addEventListener("annotations-changed", () => { if (this.isShown) this.loadExamples(); });
+    document.addEventListener("annotations-changed", () => { if (this.isShown) this.loadExamples().then(() => { if (this.trial) this.rankSoon(); }); });
   }
 
   makeFolderForm() {
@@ -72,6 +76,7 @@ export default class TeachView {
     const tag = parameters.tag ?? "";
     if (tag !== this.shownTag) {
       this.shownTag = tag;
+      this.dropRanking();
       this.tag.value = tag;
       this.setTrial(null);
       this.say("");
@@ -160,12 +165,57 @@ export default class TeachView {
       return;
     }
     await this.loadExamples();
-    if (focused && document.activeElement === document.body) [...this.element.querySelectorAll("[aria-pressed]")].find((each) => each.getAttribute("aria-label") === focused)?.focus({ preventScroll: true });
+    if (focused && document.activeElement === document.body) this.focusAgain(focused);
     this.loadTags();
     refresh();
+    this.rankSoon();
+  }
+
+  // After the cards were drawn again, the focus is on what has the same name.
+  focusAgain(name) {
+    [...this.cards.querySelectorAll("button, a")].find((each) => each.getAttribute("aria-label") === name)?.focus({ preventScroll: true });
+  }
+
+  // The ranking follows what was said, without a press: once nothing more was said for a moment.
+  rankSoon() {
+    this.dropRanking();
+    this.rankTimer = window.setTimeout(() => this.rank(), RANK_MS);
+  }
+
+  // What is being ranked is of no use any more.
+  dropRanking() {
+    window.clearTimeout(this.rankTimer);
+    this.rankNumber = (this.rankNumber ?? 0) + 1;
+    this.isRankingWanted = false;
+  }
+
+  async rank() {
+    if (this.isRanking) {
+      this.isRankingWanted = true;
+      return;
+    }
+    if (!this.lists.examples.items.some((each) => each.said !== "rejected")) return;
+    const { rankNumber: number } = this;
+    const isCurrent = () => number === this.rankNumber;
+    this.isRanking = true;
+    this.ranking.textContent = "All videos are ranked again.";
+    try {
+      const trial = await long("try_tag", { tag: this.name() });
+      while (isCurrent() && Date.now() - (this.movedAt ?? 0) < REST_MS) await new Promise((resolve) => { window.setTimeout(resolve, REST_MS / 4); });
+      if (isCurrent()) this.setTrial(trial);
+    } catch (error) {
+      if (isCurrent()) this.fail(error);
+    } finally {
+      this.isRanking = false;
+      this.ranking.textContent = "";
+    }
+    if (!this.isRankingWanted) return;
+    this.isRankingWanted = false;
+    this.rank();
   }
 
   async work(name, body, sentence) {
+    this.dropRanking();
     this.say(sentence);
     this.tryButton.disabled = this.keepButton.disabled = true;
     try {
@@ -191,18 +241,21 @@ export default class TeachView {
   }
 
   setTrial(trial) {
+    const focused = this.cards.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     this.trial = trial;
     this.trialBox.hidden = !trial;
     this.lists.above.show(trial ? "It would find" : "", trial?.above ?? [], (each) => this.card(each));
     this.lists.below.show(trial?.below.length ? "Less sure, below the line" : "", trial?.below ?? [], (each) => this.card(each));
     replace(this.metrics, trial ? metricsTable(trial.metrics) : []);
+    if (focused) this.focusAgain(focused);
     if (!trial) return;
     this.line.value = trial.line;
     this.line.setAttribute("aria-valuetext", percent(trial.line));
-    this.say(`${trial.sentence} Say Yes or No, or move the line; try again, then keep it.`);
+    this.say(`${trial.sentence} Say Yes or No, or move the line; then keep it.`);
   }
 
   moveSoon() {
+    this.movedAt = Date.now();
     this.line.setAttribute("aria-valuetext", percent(Number(this.line.value)));
     window.clearTimeout(this.moving);
     this.moving = window.setTimeout(async () => {

@@ -89,6 +89,12 @@ def finish(library: Library, run_id: int, state: str) -> None:
         )
 
 
+def remove_finished(library: Library, kind: str, command: str) -> None:
+    """Remove the rows of runs that have ended and left nothing that a person looks for, such as trials."""
+    with library.transaction() as db:
+        db.execute("DELETE FROM runs WHERE kind = ? AND command = ? AND state <> 'running'", (kind, command))
+
+
 def save_speed(library: Library, speed_key: str, speed: float) -> None:
     """Save the speed of a scan in seconds of video per second; `speed_key` names the model, device and settings."""
     save_setting(library, SPEED_PREFIX + speed_key, f"{speed:.4g}")
