@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # else (15) whatever else runs here slows the cluster alone
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers.footage import make_video

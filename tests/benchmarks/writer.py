@@ -74,7 +74,7 @@ def store(writer: ScanWriter, name: str, windows: list[tuple[int, int]], feature
     key = f"1000-{abs(hash(name)):032x}"[:37]
     task = ScanTask(key, [DiscoveredFile(path, 1000, 0, 0, b"/videos")])
     writer.add_windows(task, video_pass, Provenance("torch", "cuda:0", "bf16"), replace=False)
-    return writer.add_pass(task, video_pass, info.duration_ms)
+    return sum(writer.add_pass(task, video_pass, info.duration_ms))
 
 
 def measure(scanners: int, videos: int) -> tuple[float, float, int]:
