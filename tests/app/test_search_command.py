@@ -272,7 +272,11 @@ def test_labels_are_drawn_over_time(vtag: Run, videos: Path, vtag_home: Path) ->
     }
     for row in found["labels"]:
         per_video = [
-            len(json.loads(ran(vtag("search", f'label:"{row["label"]}"', f"path:{i}.mp4", "--json")).stdout))
+            len(
+                json.loads(
+                    ran(vtag("search", f'label:"{row["label"]}"', f"path:{i}.mp4", "--json", "--sure")).stdout
+                )
+            )
             for i in range(3)
         ]
         assert row["counts"] == [per_video[0] + per_video[1], *[0] * 7, per_video[2]]
