@@ -76,7 +76,7 @@ def test_own_tags_are_found_in_later_scans(library: Library, base: Checkpoint, t
     # taught again in the same folder, with another name: it replaces the old one
     (tmp_path / "data" / "stripes").rename(tmp_path / "data" / "lines")
     teach(library, base, tmp_path / "data", tmp_path / "own")
-    clip(tmp_path / "later" / "first.mp4", striped_frame(10))
+    clip(tmp_path / "later" / "first.mp4", striped_frame(8))
     scan_folder(library, base, tmp_path / "later")
     assert files_with(library, "stripes") == set()
     assert files_with(library, "lines") == {"first.mp4"}

@@ -102,11 +102,10 @@ def _scores(query: str, language: str, names: Collection[str]) -> Iterator[tuple
         covered = stems.intersection(itertools.chain.from_iterable(phrase.stems for phrase in phrases))
         coverage = sum(weights[stem] for stem in covered) / total
         is_whole = any(phrase.stems <= stems for phrase in phrases)
-        score = max(_score(phrase, weights, total, coverage) for phrase in phrases)
-        if coverage >= (_MIN_COVERAGE_WHOLE if is_whole else _MIN_COVERAGE) and (
-            score >= min_score or label in words
-        ):
-            yield label, score
+        if coverage >= (_MIN_COVERAGE_WHOLE if is_whole else _MIN_COVERAGE):
+            score = max(_score(phrase, weights, total, coverage) for phrase in phrases)
+            if score >= min_score or label in words:
+                yield label, score
 
 
 def _min_score(language: str) -> float:
@@ -149,6 +148,7 @@ def _candidates(stems: Collection[str], language: str) -> dict[str, list[_Phrase
     return candidates
 
 
+@lru_cache(maxsize=50_000)  # all phrases are 30,000; a search compares a few hundred of them
 def _phrase(text: str, language: str) -> _Phrase:
     return _Phrase(
         frozenset(_stems(text.removeprefix(_NEAR), language)), _NEAR_FACTOR if text[0] == _NEAR else 1.0
@@ -197,4 +197,6 @@ def _stopwords(language: str) -> frozenset[str]:
 
 def _fold(word: str) -> str:
     """A word without accents, which many people leave out."""
+    if word.isascii():
+        return word
     return "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
