@@ -14,6 +14,7 @@ import { table } from "./view-scan.js";
 
 const RANK_MS = 600; // after a Yes or No, until all videos are ranked again
 const REST_MS = 1200; // as long as nobody moves on the cards, they may change their places
+const MIN_HOURS = 0.1; // of footage: from less, no number an hour can be said
 const KINDS = ["finetune", "train", "retag"];
 const PARTS = [["head", "the tags alone"], ["stages=1", "the network's last stage, too"], ["stages=2", "the network's last two stages"], ["all", "the whole network"]];
 
@@ -198,7 +199,7 @@ export default class TeachView {
     const { rankNumber: number } = this;
     const isCurrent = () => number === this.rankNumber;
     this.isRanking = true;
-    this.ranking.textContent = "All videos are ranked again.";
+    this.ranking.textContent = "All videos are being ranked.";
     try {
       const trial = await long("try_tag", { tag: this.name() });
       while (isCurrent() && Date.now() - (this.movedAt ?? 0) < REST_MS) await new Promise((resolve) => { window.setTimeout(resolve, REST_MS / 4); });
@@ -369,7 +370,7 @@ function metricsTable(metrics) {
   if (!rows.length) return [];
   const perHour = metrics.false_per_hour ?? metrics.false_moments_per_hour;
   return [table("Metrics", ["Tag", "Examples", "Videos", "Found of it", "Right of found", "Line"], rows),
-    perHour !== null && perHour !== undefined && h("p", {}, `${perHour.toFixed(1)} false moments an hour, over ${(metrics.negative_hours ?? 0).toFixed(1)} hours of your library`),
+    perHour !== null && perHour !== undefined && metrics.negative_hours >= MIN_HOURS && h("p", {}, `${perHour.toFixed(1)} false moments an hour, over ${metrics.negative_hours.toFixed(1)} hours of your library`),
     (metrics.remarks ?? []).map((remark) => h("p", {}, String(remark)))];
 }
 

@@ -136,6 +136,32 @@ def test_clips_are_named_cut_and_left_alone_when_they_are_there(open_page: OpenP
     dialog.get_by_text("2 were there already").wait_for()
 
 
+@pytest.mark.slow  # a library of its own
+def test_a_cut_that_is_stopped_goes_on_later(chromium: Browser, tmp_path: Path) -> None:
+    films = {"long.mp4": Film([("archery", 3), ("none of these", 12)] * 16)}
+    home, clips = make_film_library(tmp_path, films, LABELS, make_file), tmp_path / "clips"
+    with serve_page(home) as (address, _), page_opener(chromium, address) as open_:
+        page = open_("?q=archery")
+        page.locator(".card-link").first.focus()
+        page.keyboard.press("Control+a")
+        page.get_by_role("region", name="Selection").get_by_role("button", name="Cut").click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Folder for the clips").fill(str(clips))
+        dialog.get_by_label("Exact ends").check()
+        dialog.get_by_role("button", name="What would happen?").click()
+        planned = int(dialog.get_by_text("would be written to").inner_text().split()[0])
+        dialog.get_by_role("button", name="Cut", exact=True).click()
+        dialog.get_by_role("button", name="Stop").click()
+        dialog.get_by_text("Stopped.").wait_for()
+        page.wait_for_timeout(3000)  # the clip that was begun
+        written = len(list(clips.iterdir()))
+        page.wait_for_timeout(5000)
+        assert len(list(clips.iterdir())) == written < planned
+        dialog.get_by_role("button", name="Cut", exact=True).click()
+        dialog.get_by_text("there already").wait_for()
+        assert len(list(clips.iterdir())) == planned
+
+
 def test_what_a_model_found_is_forgotten(open_page: OpenPage, home: Path) -> None:
     page = open_page("?view=tools")
     tool = page.locator(".tool", has=page.get_by_role("heading", name="Forget what a model found"))

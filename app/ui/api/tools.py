@@ -184,7 +184,7 @@ def _cut(context: PageContext, body: Cutting) -> Iterator[dict[str, Any]]:
             written += 1
         except VideoError as error:
             problems.append(str(error))
-    there = f", {existing} were there already" if existing else ""
+    there = f", {existing} {'was' if existing == 1 else 'were'} there already" if existing else ""
     yield {
         "sentence": f"{pluralize(written, 'clip')} written to {folder}{there}.",
         "items": problems[:_SHOWN],
