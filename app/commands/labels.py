@@ -67,7 +67,7 @@ def list_labels(
 @app.command("set")
 def set_threshold(
     label: Annotated[
-        str | None, typer.Argument(metavar="[LABEL]", help="Label of this library; for --threshold.")
+        str | None, typer.Argument(metavar="LABEL", help="Label of this library; for --threshold.")
     ] = None,
     threshold: Annotated[
         float | None,

@@ -92,7 +92,7 @@ def search(
         else:
             videos = [[moment] for moment in find(reader, text, **options)]
         if not videos:
-            complain(_explain_empty_result(reader, text))
+            complain(_explain_empty_result(reader, text, is_sure_only=less_sure == "none"))
         report_everyday_terms(reader, text)
         if notice := _coverage_notice(reader):
             say(notice)
@@ -126,7 +126,7 @@ def _coverage_notice(reader: sqlite3.Connection) -> str:
     )
 
 
-def _explain_empty_result(reader: sqlite3.Connection, text: str) -> str:
+def _explain_empty_result(reader: sqlite3.Connection, text: str, *, is_sure_only: bool) -> str:
     from vtag.assets import kinetics400_labels
     from vtag.engine.library.search.labels import nearest_labels
     from vtag.engine.library.search.moments import match_terms
@@ -142,7 +142,9 @@ def _explain_empty_result(reader: sqlite3.Connection, text: str) -> str:
             return f"no label fits {term!r}; {hint}"
     if not text.strip():
         return "nothing was found yet: `vtag scan FOLDER` looks at videos"
-    return f"no moment of {text!r} was seen with these settings"
+    if not is_sure_only:
+        return f"no moment of {text!r} was seen with these settings"
+    return f"no sure moment of {text!r} was seen with these settings; --maybe shows those that are less sure"
 
 
 def show(

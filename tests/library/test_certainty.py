@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -246,6 +247,8 @@ def test_counts_and_charts_are_of_sure_moments(strict: Library) -> None:
     assert dict(label_counts(reader))["yoga"] == len(sure)
     rows = history(reader, "yoga").labels
     assert rows[0].total == len(sure)
+    everything = search(reader, "yoga", limit=None, less_sure="all")
+    assert history(reader, "yoga", min_margin=-math.inf).labels[0].total == len(everything) > len(sure)
     (content_id,) = reader.execute("SELECT min(id) FROM contents").fetchone()
     assert all(m.sure for m in content_moments(reader, content_id))
     assert not all(m.sure for m in content_moments(reader, content_id, less_sure="fill"))

@@ -98,6 +98,9 @@ def set_label_threshold(library: Library, label: str, threshold: float | None) -
         return cursor.rowcount == 1
 
 
+_MIN_SIMILARITY = 0.7  # of two words' letters; "return" and "run" have 0.67
+
+
 def nearest_labels(reader: sqlite3.Connection, query: str, count: int = 5) -> list[str]:
     """At most `count` labels with words similar to those of a query that matches none."""
     names = [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY name")]
@@ -109,7 +112,7 @@ def nearest_labels(reader: sqlite3.Connection, query: str, count: int = 5) -> li
     similar: list[str] = []
     for word in (text, *re.findall(r"\w+", text)):
         similar += [name for other in by_word if _share_prefix(word, other) for name in by_word[other]]
-        for match in difflib.get_close_matches(word, by_word, count, 0.6):
+        for match in difflib.get_close_matches(word, by_word, count, _MIN_SIMILARITY):
             similar += by_word[match]
     return list(dict.fromkeys(similar))[:count]
 

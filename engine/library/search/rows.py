@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
@@ -57,8 +58,10 @@ class Condition:
     def full_sql(self) -> str:
         """The SQL, which excludes rejected segments unless `includes_rejected`, and those below `min_margin`."""
         sql = self.sql if self.includes_rejected else f"verdict IS NOT 'rejected' AND {self.sql}"
+        if self.min_margin is None or self.min_margin == -math.inf:
+            return sql
         # a float's repr is a number of SQL; as a parameter it would have to stand at the right place among the others
-        return sql if self.min_margin is None else f"{MARGIN_SQL} >= {float(self.min_margin)!r} AND {sql}"
+        return f"{MARGIN_SQL} >= {float(self.min_margin)!r} AND {sql}"
 
 
 @dataclass(frozen=True)
