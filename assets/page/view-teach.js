@@ -323,6 +323,8 @@ export default class TeachView {
 
   follow(next, previous) {
     this.jobs.show(next.jobs);
+    const { failed_job: failed } = next.jobs;
+    if (failed && KINDS.includes(failed.kind) && failed.number !== previous?.jobs.failed_job?.number) this.folderMessage.textContent = ""; // the reason stands below
     const isTraining = (each) => each?.jobs.active.some((run) => KINDS.includes(run.kind)) || KINDS.includes(each?.jobs.starting?.kind);
     if (isTraining(next)) this.folderForm.open ||= next.jobs.active.some((run) => run.kind !== "retag" && !isTrial(run));
     if (this.isShown && previous && (isTraining(previous) || isTraining(next)) && (!isTraining(next) || next.revision !== previous.revision)) this.loadTraining();

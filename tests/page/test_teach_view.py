@@ -223,15 +223,23 @@ def test_a_folder_of_labelled_clips_is_taught_and_a_tag_is_renamed_and_removed(
     open_page: OpenPage, home: Path, tmp_path: Path
 ) -> None:
     labelled_clips(tmp_path / "labelled", ("red", "green", "blue"), 4)
+    broken = tmp_path / "broken"
+    for name in ("red", "green"):
+        (broken / name).mkdir(parents=True)
+        (broken / name / "clip.mp4").write_bytes(b"no video")
     with serve_page(home) as (address, _), closing(open_page(base_url=address)) as page:
         open_folder_form(page)
         for folder, message in (
             ("/nowhere", "there is no '/nowhere'"),
-            (tmp_path / "labelled", "taught as the model"),
+            (broken, "taught as the model broken-tags"),
+            (tmp_path / "labelled", "taught as the model labelled-tags"),
         ):
             page.get_by_label("Folder with one folder of clips for each tag").fill(str(folder))
             page.get_by_role("button", name="Teach from this folder").click()
             page.locator(".folder-training").get_by_text(message).wait_for()  # beside the button
+            if "broken" in str(folder):  # the reason takes the place of the message
+                page.locator(".teach-folder .job-panel .problem").get_by_text("could be read").wait_for()
+                page.locator(".folder-training").get_by_text(message).wait_for(state="hidden")
         page.locator(".report summary", has_text="labelled-tags").click()
         for name in ("red", "green", "blue"):  # a row in the table, and one in the matrix
             page.locator(".report tr", has_text=name).nth(1).wait_for()
