@@ -511,7 +511,11 @@ def test_one_command_makes_a_model_and_goes_on_where_it_was_broken(
     main(command)
     again = torch.load(work / "imitate.pt", weights_only=False)
     assert again["spent_s"] >= first["spent_s"] >= 1.2 and again["count"] >= first["count"] > 0
+    main(["tune", "release", "--tuned", *command])
+    tuned = load_checkpoint(out)
+    main(["release", *command])
     made = load_checkpoint(out)
+    assert made.spec.backbone_hash != tuned.spec.backbone_hash
     assert set(made.spec.labels) - {"cooking"} == {"hitting baseball", "wave", NONE_OF_THESE}
     assert set(made.spec.label_thresholds) == set(made.spec.labels) - {NONE_OF_THESE}
     numbers = json.loads((out / "numbers.json").read_text())

@@ -17,16 +17,18 @@ STAGES = {
     "views": pipeline.views,
     "teach": pipeline.teach,
     "imitate": pipeline.imitate,
-    "tune": pipeline.tune,
+    "head": pipeline.head,
     "release": release,
-    "sure": sure,
 }
+MORE_STAGES = {"tune": pipeline.tune, "sure": sure}  # only when they are named
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the stages asked for, or all. A stage that was broken off goes on; footage is looked at once."""
     parser = argparse.ArgumentParser(prog="python -m vtag.trainer.recipes.starter", description=__doc__)
-    parser.add_argument("stages", nargs="*", help="default: all of them but `sure`, in order")
+    parser.add_argument(
+        "stages", nargs="*", help=f"default: {', '.join(STAGES)}; or {' and '.join(MORE_STAGES)}"
+    )
     parser.add_argument(
         "--shared",
         type=Path,
@@ -43,9 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: as torch finds right")
     parser.add_argument("--imitate-minutes", type=float, default=150.0)
     parser.add_argument("--tune-minutes", type=float, default=96.0)
+    parser.add_argument("--tuned", action="store_true", help="release what stage `tune` made, not `head`")
     parser.add_argument("--scale", type=int, default=1, help="batches this many times as large (8 on a GPU)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    if unknown := set(given.stages) - set(STAGES | MORE_STAGES):
+        parser.error(f"no stage is called {', '.join(sorted(unknown))}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if given.threads:
         torch.set_num_threads(given.threads)
@@ -61,10 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seed=given.seed,
         imitate_s=60 * given.imitate_minutes,
         tune_s=60 * given.tune_minutes,
+        tuned=given.tuned,
     )
     plan = replace(plan, imitate_batch=plan.imitate_batch * given.scale, tune_scale=given.scale)
-    for stage in given.stages or list(STAGES)[:-1]:
-        STAGES[stage](plan)
+    for stage in given.stages or STAGES:
+        (STAGES | MORE_STAGES)[stage](plan)
 
 
 if __name__ == "__main__":

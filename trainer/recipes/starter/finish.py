@@ -27,10 +27,9 @@ from vtag.trainer.data.dataset import Dataset, LabelledClip, label_from_name
 from vtag.trainer.evaluation.evaluate import Evaluation, evaluate
 from vtag.trainer.recipes.starter.action_head import Shipped, ship_head
 from vtag.trainer.recipes.starter.clips import FRAMES
-from vtag.trainer.recipes.starter.imitate import Imitator
 from vtag.trainer.recipes.starter.material import Footage, open_footage
 from vtag.trainer.recipes.starter.measure import held_clips, held_numbers, measure_held, measure_pictures
-from vtag.trainer.recipes.starter.pipeline import Plan
+from vtag.trainer.recipes.starter.pipeline import Plan, load_student
 from vtag.trainer.recipes.starter.scan_windows import RATE
 from vtag.trainer.recipes.starter.student import CROP, Student, student_sizes
 from vtag.trainer.recipes.starter.sure import Sure, calibrate, classes_of, score_held
@@ -43,7 +42,7 @@ LICENCE = "research footage and pictures of several data sets: see README.md bes
 def release(plan: Plan) -> None:
     """Write `plan.out` (float16 weights, model.json) and `numbers.json` with all that was measured."""
     footage = open_footage(plan.work, seed=plan.seed)
-    student = load_student(plan.work / "tune.pt", len(footage.labels) + 1)
+    student = made_student(plan, len(footage.labels) + 1)
     apart = measure_held(student, footage)
     precision = measure_pictures(quick(student), footage, np.random.default_rng(plan.seed))
     shipped = ship_head(student, footage, precision)
@@ -114,13 +113,13 @@ def write_numbers(plan: Plan, numbers: Mapping[str, Any]) -> None:
     write_atomically(plan.out / "numbers.json", (json.dumps(numbers, indent=1) + "\n").encode())
 
 
-def load_student(path: Path, classes: int) -> Student:
-    """The student of a stage's state, with the mean of its weights where there is one, in float32."""
-    state = torch.load(path, weights_only=False, map_location="cpu")["trainee"]
-    weights = state["ema"] or state["master"]
-    model = Imitator(Student(student_sizes(classes)), weights["to_label.bias"].numel())
-    model.load_state_dict(weights)
-    return model.student.eval()
+def made_student(plan: Plan, classes: int) -> Student:
+    """What stage `head` or `tune` made, in float32."""
+    if plan.tuned:
+        return load_student(plan.work / "tune.pt", classes)
+    student = Student(student_sizes(classes))
+    student.load_state_dict(torch.load(plan.work / "head.pt"))
+    return student.eval()
 
 
 def to_student(checkpoint: Checkpoint) -> Student:

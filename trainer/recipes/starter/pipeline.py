@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,12 @@ from vtag.trainer.recipes.starter.clip_material import (
     ClipMaterial,
     clip_material,
     draw_batch,
-    even_pictures,
     view_classes,
 )
-from vtag.trainer.recipes.starter.clips import camera_move, lit_rows, training_clip
+from vtag.trainer.recipes.starter.clips import lit_rows
 from vtag.trainer.recipes.starter.data import LATER_LABELS, TRAIN_ONLY
 from vtag.trainer.recipes.starter.fusion import Opinions, mirror, motion_features, opinions
+from vtag.trainer.recipes.starter.head import fit_soft_head, make_lesson
 from vtag.trainer.recipes.starter.imitate import Imitator, Views, batches, imitate_step, normalise
 from vtag.trainer.recipes.starter.material import (
     CLIP_KINDS,
@@ -34,13 +35,13 @@ from vtag.trainer.recipes.starter.material import (
     people_joints,
     stage_one_views,
 )
-from vtag.trainer.recipes.starter.measure import features_of, measure_held
+from vtag.trainer.recipes.starter.measure import measure_held
 from vtag.trainer.recipes.starter.optim import Clock, Trainee, save_atomically
 from vtag.trainer.recipes.starter.pose import Floats, PoseTeacher
 from vtag.trainer.recipes.starter.store import PixelStore
 from vtag.trainer.recipes.starter.student import CROP, Student, student_sizes
 from vtag.trainer.recipes.starter.teacher import load_teacher
-from vtag.trainer.recipes.starter.tune import fit_head, tune_step
+from vtag.trainer.recipes.starter.tune import tune_step
 from vtag.trainer.recipes.starter.views import (
     ViewSet,
     make_views,
@@ -81,6 +82,7 @@ class Plan:
     tune_lr: float = 7e-4
     tune_scale: int = 1  # batches of stage 2: this many times 36 clips and VIEWS_A_STEP views
     ema: float = 0.99
+    tuned: bool = False  # whether stage `tune` made what is released, or `head`
 
 
 def views(plan: Plan) -> None:
@@ -181,6 +183,15 @@ def ask_teachers(footage: Footage, whole: ViewSet, seen: Floats) -> Opinions:
     return opinion
 
 
+def head(plan: Plan) -> None:
+    """Stage `head`: see `vtag.trainer.recipes.starter.head`; on the features of stage 1."""
+    footage = open_footage(plan.work, seed=plan.seed)
+    student = load_student(plan.work / "imitate.pt", len(footage.labels) + 1).to(plan.device)
+    begin_head(student, open_material(plan, footage), np.random.default_rng(plan.seed))
+    log.info("head: %s", measure_held(copy.deepcopy(student).to(torch.bfloat16), footage))
+    save_atomically(student.cpu().state_dict(), plan.work / "head.pt")
+
+
 def tune(plan: Plan) -> None:
     """Stage `tune`: see `vtag.trainer.recipes.starter.tune`; begins with a head fitted on the features of stage 1."""
     footage = open_footage(plan.work, seed=plan.seed)
@@ -188,8 +199,7 @@ def tune(plan: Plan) -> None:
     joints = people_joints(footage.stores["people"], plan.shared / "people" / "joints.npz")
     shown, taught, watched, names = stage_one_views(footage, sets, joints)
     classes = view_classes(footage, names)
-    shares = torch.load(plan.work / "opinions.pt", weights_only=False).both
-    material = clip_material(footage, rows_between_bars(plan, footage.stores["train"]), sets[0], shares)
+    material = open_material(plan, footage)
     rng = np.random.default_rng(plan.seed)
     generator = torch.Generator().manual_seed(plan.seed)
     torch.manual_seed(plan.seed)
@@ -200,7 +210,7 @@ def tune(plan: Plan) -> None:
     if not path.exists():
         earlier = torch.load(plan.work / "imitate.pt", weights_only=False)["trainee"]["master"]
         model.load_state_dict(earlier)
-        begin_head(model, material, rng)
+        begin_head(student, material, rng)
         log.info("tune: begins at %s", measure_held(student, footage))
     trainee = Trainee(model, ema_decay=plan.ema)
     if path.exists():
@@ -239,6 +249,31 @@ def tune(plan: Plan) -> None:
     save(path, trainee, clock, steps)
 
 
+def open_material(plan: Plan, footage: Footage) -> ClipMaterial:
+    """What stages `views` and `teach` left to learn actions from."""
+    shares = torch.load(plan.work / "opinions.pt", weights_only=False).both
+    whole = read_set(plan.work / "views" / "whole")
+    return clip_material(footage, rows_between_bars(plan, footage.stores["train"]), whole, shares)
+
+
+def begin_head(student: Student, material: ClipMaterial, rng: np.random.Generator) -> None:
+    """Give the student a head that is fitted on its frozen features."""
+    seeing = copy.deepcopy(student).to(torch.bfloat16).eval()
+    weight, bias = fit_soft_head(make_lesson(seeing, material, rng))
+    with torch.no_grad():
+        student.swin.head.weight.copy_(weight)
+        student.swin.head.bias.copy_(bias)
+
+
+def load_student(path: Path, classes: int) -> Student:
+    """The student of a stage's state, with the mean of its weights where there is one, in float32."""
+    state = torch.load(path, weights_only=False, map_location="cpu")["trainee"]
+    weights = state["ema"] or state["master"]
+    model = Imitator(Student(student_sizes(classes)), weights["to_label.bias"].numel())
+    model.load_state_dict(weights)
+    return model.student.eval()
+
+
 def rows_between_bars(plan: Plan, clips: PixelStore) -> list[slice]:
     """The rows of each clip that no black bar hides; found once, because all frames have to be read for it."""
     path = plan.work / "rows.npy"
@@ -246,26 +281,6 @@ def rows_between_bars(plan: Plan, clips: PixelStore) -> list[slice]:
         with atomic_path(path) as part, open(part, "wb") as file:
             np.save(file, np.array([(rows.start, rows.stop) for rows in map(lit_rows, clips)]))
     return [slice(int(start), int(stop)) for start, stop in np.load(path)]
-
-
-def begin_head(model: Imitator, material: ClipMaterial, rng: np.random.Generator) -> None:
-    """Fit the student's head on its own frozen features of clips and of pictures in motion."""
-    student = model.student.to(torch.bfloat16).eval()
-    footage = material.footage
-    chosen = [*material.train, *material.train]
-    clips = [training_clip(material.clip(i), rng, size=CROP) for i in chosen]
-    truth = [*material.truth[chosen]]
-    for i in even_pictures(material, rng, len(material.train)):
-        clips.append(camera_move(footage.stores["stills"][int(i)], rng, size=CROP))
-        truth.append(material.picture_truth[i])
-    for i in rng.choice(np.flatnonzero(~footage.held["scenes"]), 200):
-        clips.append(camera_move(footage.stores["scenes"][int(i)], rng, size=CROP))
-        truth.append(material.classes - 1)
-    features = features_of(student, clips)
-    weight, bias = fit_head(features, torch.tensor(np.array(truth)), material.classes)
-    with torch.no_grad():
-        student.swin.head.weight.copy_(weight)
-        student.swin.head.bias.copy_(bias)
 
 
 @torch.inference_mode()
