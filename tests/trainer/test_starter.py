@@ -203,7 +203,7 @@ def said_of(label_scores: dict[str, list[tuple[float, str]]]) -> tuple[Scores, l
     for i, (k, score, _) in enumerate(rows):
         shares[i, k] = score
     truth = np.array([labels.index(shown) if shown in labels else len(labels) for *_, shown in rows])
-    return Scores(shares, truth, [str(i) for i in range(len(rows))], np.ones(len(rows), bool)), labels
+    return Scores(shares, truth, [str(i) for i in range(len(rows))]), labels
 
 
 def test_labels_share_a_level_and_one_that_spoils_it_is_never_sure() -> None:
@@ -214,7 +214,7 @@ def test_labels_share_a_level_and_one_that_spoils_it_is_never_sure() -> None:
             "fight": [(0.85, "other")] * 4 + [(0.86, "fight")],
         }
     )
-    levels = calibrate(found, labels, labels)["clips"]
+    levels = calibrate(found, labels, labels)
     assert levels.thresholds["fight"] == NEVER
     assert levels.thresholds["run"] == levels.thresholds["wave"] == pytest.approx(0.75)
     assert levels.right >= 0.8 * levels.said > 0 and levels.of == 13
@@ -227,21 +227,20 @@ def test_a_label_with_enough_clips_has_a_level_of_its_own() -> None:
             "wave": [(0.9 - n / 100, "wave") for n in range(9)] + [(0.6, "other")] * 9,
         }
     )
-    levels = calibrate(found, labels, labels)["clips"].thresholds
+    levels = calibrate(found, labels, labels).thresholds
     assert levels["run"] == pytest.approx(0.31) and levels["wave"] == pytest.approx(0.82)
 
 
 def test_nothing_is_sure_where_nothing_is_right_often_enough() -> None:
     found, labels = said_of({"run": [(0.9, "run"), (0.8, "other"), (0.7, "run"), (0.6, "other")] * 8})
-    levels = calibrate(found, labels, labels)["clips"]
+    levels = calibrate(found, labels, labels)
     assert levels.thresholds == {"run": NEVER} and levels.said == 0
 
 
-def test_pictures_are_no_witness_against_what_clips_show() -> None:
-    found, labels = said_of({"run": [(0.9, "run")] * 10 + [(0.9, "other")] * 30})
-    found.filmed[10:] = False
-    assert calibrate(found, labels, labels)["clips"].thresholds["run"] == pytest.approx(0.9)
-    assert calibrate(found, labels, [])["pictures"].thresholds["run"] == NEVER
+def test_what_only_photographs_teach_is_never_sure() -> None:
+    found, labels = said_of({"run": [(0.9, "run")] * 10, "cooking": [(0.9, "cooking")] * 10})
+    levels = calibrate(found, labels, ["run"])
+    assert levels.thresholds == {"run": pytest.approx(0.9), "cooking": NEVER} and levels.of == 10
 
 
 def test_the_windows_of_a_scan_reach_the_end() -> None:

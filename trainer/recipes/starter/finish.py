@@ -46,11 +46,11 @@ def release(plan: Plan) -> None:
     apart = measure_held(student, footage)
     precision = measure_pictures(quick(student), footage, np.random.default_rng(plan.seed))
     shipped = ship_head(student, footage, precision)
-    levels = ask_sure(plan, student, to_spec(student, shipped), footage)
-    write_model(plan, Checkpoint(to_spec(student, shipped, thresholds_of(levels)), student.swin.arrays()))
+    level = ask_sure(student, to_spec(student, shipped), footage)
+    write_model(plan, Checkpoint(to_spec(student, shipped, level.thresholds), student.swin.arrays()))
     numbers = {
         **measure_release(plan, footage),
-        "sure": {name: asdict(level) for name, level in levels.items()},
+        "sure": asdict(level),
         "pictures": {
             label_from_name(label): {"precision_of_first_ten": first, "average_precision": mean}
             for label, (first, mean) in precision.items()
@@ -65,33 +65,24 @@ def sure(plan: Plan) -> None:
     """Set the thresholds of the model that lies in `plan.out` anew, and measure what they let through."""
     footage = open_footage(plan.work, seed=plan.seed)
     checkpoint = load_checkpoint(plan.out)
-    levels = ask_sure(plan, to_student(checkpoint), checkpoint.spec, footage)
-    write_model(
-        plan, replace(checkpoint, spec=replace(checkpoint.spec, label_thresholds=thresholds_of(levels)))
-    )
+    level = ask_sure(to_student(checkpoint), checkpoint.spec, footage)
+    write_model(plan, replace(checkpoint, spec=replace(checkpoint.spec, label_thresholds=level.thresholds)))
     numbers = json.loads((plan.out / "numbers.json").read_text(encoding="utf-8"))
     numbers |= measure_scans(plan, footage)
-    numbers["sure"] = {name: asdict(level) for name, level in levels.items()}
+    numbers["sure"] = asdict(level)
     write_numbers(plan, numbers)
-    for name, level in levels.items():
-        log.info("sure: %s, by folds %.1f right of %.1f said, of %d", name, level.right, level.said, level.of)
+    log.info("sure: by folds %.1f right of %.1f said, of %d", level.right, level.said, level.of)
 
 
-def ask_sure(plan: Plan, student: Student, spec: ModelSpec, footage: Footage) -> dict[str, Sure]:
-    """The thresholds of the labels of clips and of pictures."""
+def ask_sure(student: Student, spec: ModelSpec, footage: Footage) -> Sure:
+    """The thresholds of the labels."""
     filmed = [name for label, name in became_names(spec).items() if label in footage.clip_labels]
-    found = score_held(quick(student), spec, footage, np.random.default_rng(plan.seed))
-    return calibrate(found, spec.labels[:-1], filmed)
+    return calibrate(score_held(quick(student), spec, footage), spec.labels[:-1], filmed)
 
 
 def became_names(spec: ModelSpec) -> dict[str, str]:
     """For each folder of clips or pictures that the head knows the label that it has for it."""
     return {name.replace(" ", "_"): spec.labels[k] for name, k in classes_of(spec).items()}
-
-
-def thresholds_of(levels: Mapping[str, Sure]) -> dict[str, float]:
-    """The thresholds of all groups."""
-    return {label: level for group in levels.values() for label, level in group.thresholds.items()}
 
 
 def quick(student: Student) -> Student:
