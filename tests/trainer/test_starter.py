@@ -220,15 +220,16 @@ def test_labels_share_a_level_and_one_that_spoils_it_is_never_sure() -> None:
     assert levels.right >= 0.8 * levels.said > 0 and levels.of == 13
 
 
-def test_a_label_with_enough_clips_has_a_level_of_its_own() -> None:
+@pytest.mark.parametrize(("best", "own"), [(0.99, 0.895), (0.5, 0.82)])
+def test_a_level_of_a_labels_own_is_not_below_the_common_one(best: float, own: float) -> None:
     found, labels = said_of(
         {
-            "run": [(0.5 - n / 100, "run") for n in range(20)] + [(0.1, "other")] * 9,
+            "run": [(best - n / 200, "run") for n in range(20)] + [(best - 0.1, "other")] * 9,
             "wave": [(0.9 - n / 100, "wave") for n in range(9)] + [(0.6, "other")] * 9,
         }
     )
     levels = calibrate(found, labels, labels).thresholds
-    assert levels["run"] == pytest.approx(0.31) and levels["wave"] == pytest.approx(0.82)
+    assert levels["run"] == pytest.approx(own) and levels["wave"] == pytest.approx(0.82)
 
 
 def test_nothing_is_sure_where_nothing_is_right_often_enough() -> None:

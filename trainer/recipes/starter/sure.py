@@ -1,7 +1,8 @@
 """The score from which each label is sure: what is said there is right four times in five on clips never taught.
 
 Few labels have enough clips of unseen sources to set a threshold of their own. The others share one: the lowest score
-at which what they say, taken together, is right that often. A label that spoils this is never sure. Whether it holds
+at which what they say, taken together, is right that often. A label that spoils this is never sure. A threshold of a
+label's own is not below the common one: its clips may give themselves away by their look. Whether it holds
 is asked by folds of sources: thresholds from nine tenths of the sources, what they say of the last tenth.
 
 A label that only photographs teach is never sure. Thresholds from photographs in motion do not hold on film: of ten
@@ -126,8 +127,9 @@ def sure_levels(shares: Floats, right: Bools, asked: float) -> npt.NDArray[np.fl
         if common is None:  # who says what is most surely wrong is silent
             loudest = [shares[~right[:, k], k].max(initial=0) for k in voiced]
             spoilt = [voiced[int(np.argmax(loudest))]]
-        if not spoilt:
+        if common is not None and not spoilt:
             levels[voiced] = common
+            levels = np.maximum(levels, common)
             break
         voiced = [k for k in voiced if k not in spoilt]
     return levels
