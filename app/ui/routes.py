@@ -34,7 +34,6 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
     - `/still/CONTENT/MS`: the frame displayed at a time.
     - `/strip/moment/MOMENT`: STRIP_TILES pictures side by side, evenly from the moment.
     - `/strip/video/CONTENT/LEVEL/PART`: likewise from a part of the video, if it has 2^LEVEL equal ones.
-    - `/moment/CONTENT/START/END`: a playable moment, converted.
     """
 
     def media(request: Request) -> Response:
@@ -94,15 +93,6 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
             library, content, time_ms, lambda v: cache.get_picture(v.key, require_path(v), time_ms)
         )
 
-    def moment(request: Request) -> Response:
-        start_ms, end_ms = request.path_params["start"], request.path_params["end"]
-        return _make_file(
-            library,
-            request.path_params["content"],
-            start_ms,
-            lambda v: cache.get_moment(v.key, require_path(v), start_ms, max(end_ms, start_ms + 1)),
-        )
-
     return [
         Route("/media/{content:int}", media, methods=["GET", "HEAD"]),
         Route("/picture/{moment:int}", moment_picture),
@@ -110,7 +100,6 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
         Route("/still/{content:int}/{ms:int}", still),
         Route("/strip/moment/{moment:int}", moment_strip),
         Route("/strip/video/{content:int}/{level:int}/{part:int}", video_strip),
-        Route("/moment/{content:int}/{start:int}/{end:int}", moment),
     ]
 
 

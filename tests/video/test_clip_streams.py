@@ -23,7 +23,6 @@ from vtag.engine.library.database import Library
 from vtag.engine.scan.content_facts import register_video
 from vtag.engine.video.read.probe import probe_stream
 from vtag.engine.video.write.cut import CutClip, cut
-from vtag.engine.video.write.pictures import write_moment
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe to read clips with")
@@ -268,13 +267,6 @@ def test_an_encoded_clip_shows_the_same_colours(material: Path, tmp_path: Path, 
     source = make_columns(material, name)
     done = cut(os.fsencode(source), 0, 500, os.fsencode(tmp_path / "clip"), reencode=True)
     check_columns(Path(os.fsdecode(done.path)), source)
-
-
-def test_a_moment_of_the_page_shows_the_same_colours(material: Path, tmp_path: Path) -> None:
-    source = make_columns(material, "rgb.mov")
-    write_moment(source, 0, 500, tmp_path / "moment.mp4")
-    check_columns(tmp_path / "moment.mp4", source)
-    assert ffprobe(str(tmp_path / "moment.mp4"), "-show_streams")["streams"][0]["color_space"] == "bt709"
 
 
 @pytest.mark.parametrize(("name", "codec"), [("s.mkv", "srt"), ("s.mp4", "mov_text")])

@@ -19,7 +19,7 @@ from helpers.footage import make_numbered, make_video, read_number
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.write.picture_cache import PictureCache
-from vtag.engine.video.write.pictures import STRIP_TILES, render_picture, render_strip, write_moment
+from vtag.engine.video.write.pictures import STRIP_TILES, render_picture, render_strip
 from vtag.engine.video.write.render_pool import RenderPool
 
 
@@ -89,15 +89,6 @@ def test_a_strip_of_a_long_range_shows_key_frames(tmp_path: Path) -> None:
     ]
 
 
-def test_a_moment_begins_and_ends_at_the_requested_times(tmp_path: Path) -> None:
-    video = make_numbered(tmp_path / "v.avi", seconds=4, fps=25, codec="mpeg4")
-    write_moment(video, 1000, 2000, tmp_path / "m.mp4")
-    with av.open(str(tmp_path / "m.mp4")) as container:
-        assert container.streams.video[0].codec_context.name == "h264"
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert [read_number(frame, visible_share=1.0) for frame in frames] == list(range(25, 50))
-
-
 def test_a_picture_is_rendered_once(tmp_path: Path, pool: RenderPool) -> None:
     video = make_video(tmp_path / "v.mp4", seconds=1)
     cache = PictureCache(tmp_path / "cache", pool)
@@ -128,7 +119,7 @@ def test_a_decoder_crash_fails_only_its_picture(tmp_path: Path) -> None:
     os.kill(worker, signal.SIGSTOP)  # else it may be done before it is killed
     threading.Timer(0.3, os.kill, (worker, signal.SIGKILL)).start()
     with pytest.raises(VideoError, match="crashed"):
-        cache.get_moment("key", os.fsencode(video), 0, 2000)
+        cache.get_strip("key", os.fsencode(video), 0, 2000)
     cache.get_picture("key", os.fsencode(video), 500)
     pool.close()
 

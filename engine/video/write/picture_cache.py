@@ -1,4 +1,4 @@
-"""A bounded cache of pictures and playable moments; processes of a pool render what is missing."""
+"""A bounded cache of pictures and strips; processes of a pool render what is missing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from pathlib import Path
 from vtag.engine.errors import VideoError
 from vtag.engine.paths import make_private_dir
 from vtag.engine.system.atomic_write import PART_SUFFIX, atomic_path
-from vtag.engine.video.write.pictures import render_picture, render_strip, write_moment
+from vtag.engine.video.write.pictures import render_picture, render_strip
 from vtag.engine.video.write.render_pool import Priority, RenderPool
 
-MAX_MOMENT_MS = 60_000
 _LOCKS = 256
 _STALE_S = 600  # an incomplete file that is older was left by a killed server
 _SWEEP_INTERVAL = 50  # new files between two checks of the cache's size
 
 
 class PictureCache:
-    """JPEG pictures and MP4 moments in `folder`, at most `max_bytes`; the least recently used are deleted first.
+    """JPEG pictures in `folder`, at most `max_bytes`; the least recently used are deleted first.
 
     Any thread may call its methods.
     """
@@ -47,12 +46,6 @@ class PictureCache:
         """The JPEG file of a strip of pictures of `path` from `start_ms` to `end_ms`. Raises VideoError."""
         name = f"{content_key} strip {start_ms} {end_ms}"
         return self._get(name, ".jpg", partial(_write_strip, path, start_ms, end_ms), Priority.STRIP)
-
-    def get_moment(self, content_key: str, path: bytes, start_ms: int, end_ms: int) -> Path:
-        """The MP4 file of `path` from `start_ms` to `end_ms`, at most one minute. Raises VideoError."""
-        end_ms = min(end_ms, start_ms + MAX_MOMENT_MS)
-        name = f"{content_key} {start_ms} {end_ms}"
-        return self._get(name, ".mp4", partial(_write_moment, path, start_ms, end_ms), Priority.PICTURE)
 
     def _get(self, name: str, suffix: str, render: Callable[[Path], None], priority: Priority) -> Path:
         file = self._folder / (hashlib.blake2b(name.encode(), digest_size=16).hexdigest() + suffix)
@@ -101,7 +94,3 @@ def _write_picture(path: bytes, time_ms: int, tolerance_ms: int, part: Path) -> 
 
 def _write_strip(path: bytes, start_ms: int, end_ms: int, part: Path) -> None:
     part.write_bytes(render_strip(path, start_ms, end_ms))
-
-
-def _write_moment(path: bytes, start_ms: int, end_ms: int, part: Path) -> None:
-    write_moment(path, start_ms, end_ms, part)

@@ -1,9 +1,8 @@
-"""Renders small pictures, strips of them, and short playable moments of a video."""
+"""Renders small pictures of a video, and strips of them."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
@@ -23,9 +22,7 @@ if TYPE_CHECKING:
 STRIP_TILES = 10
 _PICTURE_SIDE = 192  # pixels, the short side of a picture
 _STRIP_SIDE = 128  # pixels, the short side of a tile of a strip
-_MOMENT_SIDE = 480  # pixels, the short side of a playable moment
 _MAX_ASPECT = 3  # the long side of a picture is at most so many times its nominal short side
-_MOMENT_RATE = 25  # frames a second, nominal: each frame keeps its own time
 _JPEG_QUALITY = 4  # mjpeg's quantiser: 2 is best, 31 worst
 _SEEK_MS = 2000  # tiles of a strip that are further apart show the key frames before their times
 
@@ -89,44 +86,6 @@ def _frames_at(source: FrameSource, times_ms: list[int], tolerance_ms: int) -> I
         if shown is None:
             raise UnusableVideo("", NO_PICTURE)
         yield shown
-
-
-def write_moment(path: VideoPath, start_ms: int, end_ms: int, target: Path) -> None:
-    """Write the moment from `start_ms` to `end_ms` to `target`: H.264 in MP4 without sound, for any browser.
-
-    The times in the file count from `start_ms`. Raises VideoError.
-    """
-    stream_info = probe_stream(path)
-    converter = _DisplayConverter(stream_info, _MOMENT_SIDE)
-    last_ms = -1
-    with (
-        FrameSource(path, stream_info) as source,
-        av.open(str(target), "w", format="mp4", options={"movflags": "faststart"}) as out,
-    ):
-        stream = out.add_stream("libx264", rate=_MOMENT_RATE)
-        stream.height, stream.width = converter.size
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = Fraction(1, 1000)
-        stream.codec_context.time_base = Fraction(1, 1000)
-        stream.options = {"preset": "veryfast", "crf": "26"}
-        context = stream.codec_context
-        context.color_primaries = context.color_trc = context.colorspace = 1  # BT.709, as converted below
-        context.color_range = 1  # limited
-        for frame in _frames_from(source, start_ms):
-            time_ms = frame.time_us // 1000 - start_ms
-            if time_ms <= last_ms:  # before the start, or within the same millisecond
-                continue
-            if frame.time_us >= end_ms * 1000 and last_ms >= 0:
-                break
-            picture = av.VideoFrame.from_ndarray(converter.convert(frame), format="rgb24").reformat(
-                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-            )
-            picture.pts, picture.time_base = time_ms, Fraction(1, 1000)
-            out.mux(stream.encode(picture))
-            last_ms = time_ms
-        if last_ms < 0:
-            raise UnusableVideo(path, NO_PICTURE)
-        out.mux(stream.encode(None))
 
 
 def _frames_from(source: FrameSource, time_ms: int) -> Iterator[TimedFrame]:
