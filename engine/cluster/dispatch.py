@@ -14,7 +14,7 @@ _MAX_DEATHS = 2  # of workers that had a video
 
 
 @dataclass
-class Video:
+class QueuedVideo:
     """A video that was submitted and is not done."""
 
     job_id: int
@@ -25,12 +25,12 @@ class Video:
 
 
 @dataclass
-class Worker:
+class AssignedWorker:
     """A worker, the node that it is on, and the videos that it has, at most `limit`."""
 
     node: str
     limit: int
-    videos: dict[int, Video] = field(default_factory=dict)
+    videos: dict[int, QueuedVideo] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Dispatcher:
     """The queue of a cluster's scan, and which worker has which video."""
 
     def __init__(self) -> None:
-        self._workers: dict[str, Worker] = {}
-        self._videos: dict[int, Video] = {}
-        self._waiting: deque[Video] = deque()
-        self._suspects: deque[Video] = deque()  # that lost a worker
+        self._workers: dict[str, AssignedWorker] = {}
+        self._videos: dict[int, QueuedVideo] = {}
+        self._waiting: deque[QueuedVideo] = deque()
+        self._suspects: deque[QueuedVideo] = deque()  # that lost a worker
 
     @property
     def unfinished(self) -> int:
@@ -57,11 +57,11 @@ class Dispatcher:
 
     def add_worker(self, worker: str, node: str, limit: int) -> None:
         """A worker takes videos from now on, at most `limit` at a time."""
-        self._workers[worker] = Worker(node, limit)
+        self._workers[worker] = AssignedWorker(node, limit)
 
     def submit(self, job_id: int) -> None:
         """Queue a video."""
-        self._videos[job_id] = video = Video(job_id)
+        self._videos[job_id] = video = QueuedVideo(job_id)
         self._waiting.append(video)
 
     def next_videos(self, worker: str) -> list[int]:

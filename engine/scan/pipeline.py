@@ -149,7 +149,7 @@ def open_local_pipeline(
 
 
 @dataclass
-class _Video:
+class _DecodedVideo:
     """A video in a local pipeline."""
 
     clips_at_model: int = 0  # whose features are not there yet
@@ -174,7 +174,7 @@ class LocalPipeline:
         self._model = model
         self._sampling = sampling
         self._skip_static = skip_static
-        self._videos: dict[int, _Video] = {}
+        self._videos: dict[int, _DecodedVideo] = {}
         self._made_by = Provenance(backend.name, backend.device, backend.precision)
         self._news: list[PipelineEvent] = [
             BackendOpened(backend.spec.name, backend.name, backend.device, backend.precision)
@@ -193,7 +193,7 @@ class LocalPipeline:
         return measure_speed(self._backend, self._sampling, clips)
 
     def submit(self, job_id: int, request: WindowsRequest) -> None:
-        self._videos[job_id] = _Video()
+        self._videos[job_id] = _DecodedVideo()
         self.pool.submit(job_id, request)
 
     def decode_anyway(self, job_id: int) -> None:
@@ -247,7 +247,7 @@ class LocalPipeline:
         video.clips_at_model -= 1
         return [window, *self._finish_if_complete(window.job_id, video)]
 
-    def _finish_if_complete(self, job_id: int, video: _Video) -> list[PipelineEvent]:
+    def _finish_if_complete(self, job_id: int, video: _DecodedVideo) -> list[PipelineEvent]:
         """The end of a video, once all of its clips are decoded and computed."""
         if video.decoded is None or video.clips_at_model:
             return []

@@ -26,7 +26,7 @@ from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance.check import check
-from vtag.engine.library.merge.histories import History, merge_histories
+from vtag.engine.library.merge.histories import AnnotationHistory, merge_histories
 from vtag.engine.library.merge.merge import MERGED_TABLES, OWN_TABLES, merge
 from vtag.engine.library.store import coverage, heads, observations
 from vtag.engine.scan.model_selection import register_model
@@ -309,15 +309,17 @@ def test_corrections_on_both_sides_are_joined_in_whatever_order(
         assert annotation_log.list_annotations(a.connection) == []
 
 
-def latest_verdicts(*histories: History) -> dict[annotation_log.Slot, str]:
+def latest_verdicts(*histories: AnnotationHistory) -> dict[annotation_log.Slot, str]:
     """Where nothing was taken back, the later annotation of each slot counts."""
     annotations = sorted((a for h in histories for a in h.annotations), key=lambda a: a.said_at)
     return {annotation.slot: annotation.verdict for annotation in annotations}
 
 
-def history(library: Library) -> History:
+def history(library: Library) -> AnnotationHistory:
     changes = annotation_log.list_changes(library.connection)
-    return History(tuple(annotation_log.list_annotations(library.connection)), tuple(reversed(changes)))
+    return AnnotationHistory(
+        tuple(annotation_log.list_annotations(library.connection)), tuple(reversed(changes))
+    )
 
 
 def log_rows(library: Library) -> list[tuple[Any, ...]]:

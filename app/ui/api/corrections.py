@@ -30,13 +30,13 @@ class Moments(BaseModel):
     moments: list[int] = Field(min_length=1, max_length=_MAX_MOMENTS)
 
 
-class Renaming(Moments):
+class RenameForm(Moments):
     """Moments, and their new label."""
 
     label: str = Field(max_length=400)
 
 
-class TimeRange(BaseModel):
+class TimeRangeForm(BaseModel):
     """A range of a video in ms; without start and end all of it."""
 
     content: int = _Id
@@ -48,7 +48,7 @@ class Tagging(BaseModel):
     """A label for ranges of videos."""
 
     label: str = Field(max_length=400)
-    ranges: list[TimeRange] = Field(min_length=1, max_length=_MAX_MOMENTS)
+    ranges: list[TimeRangeForm] = Field(min_length=1, max_length=_MAX_MOMENTS)
 
 
 class TypedTag(BaseModel):
@@ -95,7 +95,7 @@ def build_router(context: PageContext) -> APIRouter:
         return change(lambda writer: annotation_log.reject(writer, body.moments))
 
     @router.post("/rename")
-    def rename(body: Renaming) -> dict[str, Any]:
+    def rename(body: RenameForm) -> dict[str, Any]:
         """Give moments another label."""
         with _errors_of_field("label"):
             return change(lambda writer: annotation_log.rename(writer, body.moments, body.label))

@@ -33,7 +33,7 @@ class Tag(BaseModel):
     tag: str = _TagName
 
 
-class Renaming(Tag):
+class TagRenaming(Tag):
     """A tag and its new name."""
 
     name: str = _TagName
@@ -48,14 +48,14 @@ class Verdict(Tag):
     is_example: bool
 
 
-class Line(Tag):
+class TagLineForm(Tag):
     """A tag's line; `preset` is the one that its head came with."""
 
     line: float | None = Field(None, gt=0, lt=1)
     preset: float | None = Field(None, gt=0, lt=1)
 
 
-class Training(BaseModel):
+class TrainingForm(BaseModel):
     """A training on a folder of labelled clips."""
 
     folder: str = Field(max_length=4096)
@@ -63,7 +63,7 @@ class Training(BaseModel):
     epochs: int = Field(folder_training.DEFAULT_EPOCHS, ge=1, le=10_000)
 
 
-class ModelName(BaseModel):
+class TaughtModelName(BaseModel):
     """A model by its name."""
 
     name: str = Field(max_length=200)
@@ -106,12 +106,12 @@ def build_router(context: PageContext) -> APIRouter:
         return {"message": message}
 
     @router.post("/line")
-    def line(body: Line) -> dict[str, Any]:
+    def line(body: TagLineForm) -> dict[str, Any]:
         """What the latest trial finds with another line."""
         return _trial_as_json(teaching.move_line(context.library, body.tag, body.line or 0.5))
 
     @router.post("/folder")
-    def folder(body: Training) -> dict[str, Any]:
+    def folder(body: TrainingForm) -> dict[str, Any]:
         """Start a training on a folder of labelled clips."""
         message = folder_training.start_training(
             context.library, context.queue, body.folder, body.part, body.epochs
@@ -126,7 +126,7 @@ def build_router(context: PageContext) -> APIRouter:
         return {"names": folder_training.list_unfinished(context.queue, is_training=is_training)}
 
     @router.post("/discard")
-    def discard(body: ModelName) -> dict[str, Any]:
+    def discard(body: TaughtModelName) -> dict[str, Any]:
         """Delete the state of an unfinished training."""
         folder_training.discard_unfinished(body.name)
         return {"is_done": True}
@@ -146,11 +146,11 @@ def long_calls(context: PageContext) -> list[LongCall]:
     def try_tag(body: Tag) -> Iterator[dict[str, Any]]:
         yield _trial_as_json(teaching.try_tag(library, body.tag))
 
-    def keep_tags(body: Line) -> Iterator[dict[str, Any]]:
+    def keep_tags(body: TagLineForm) -> Iterator[dict[str, Any]]:
         trial = (body.line, body.preset) if body.line is not None and body.preset is not None else None
         yield {"message": teaching.keep_tags(library, queue, body.tag, trial)}
 
-    def rename_tag(body: Renaming) -> Iterator[dict[str, Any]]:
+    def rename_tag(body: TagRenaming) -> Iterator[dict[str, Any]]:
         yield {"message": teaching.rename_tag(library, queue, body.tag, body.name.strip())}
 
     def remove_tag(body: Tag) -> Iterator[dict[str, Any]]:
@@ -158,8 +158,8 @@ def long_calls(context: PageContext) -> list[LongCall]:
 
     return [
         LongCall("try_tag", Tag, try_tag, _GROUP),
-        LongCall("keep_tags", Line, keep_tags, _GROUP),
-        LongCall("rename_tag", Renaming, rename_tag, _GROUP),
+        LongCall("keep_tags", TagLineForm, keep_tags, _GROUP),
+        LongCall("rename_tag", TagRenaming, rename_tag, _GROUP),
         LongCall("remove_tag", Tag, remove_tag, _GROUP),
     ]
 

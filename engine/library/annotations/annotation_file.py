@@ -25,7 +25,7 @@ _CONTENT_KEY = re.compile(r"\d{1,19}-[0-9a-f]{32}")
 _PACKETS_KEY = re.compile(r"[0-9a-f]{32}")
 
 
-class _Line(NamedTuple):
+class _FileLine(NamedTuple):
     annotation: Annotation
     path: str | None  # for display
     packets_key: str | None
@@ -104,7 +104,7 @@ def orphaned_annotations(reader: sqlite3.Connection) -> list[tuple[Annotation, s
     return [(a, paths[a.content][1]) for a in annotations if a.content in paths]
 
 
-def _parse(line: bytes, position: str) -> _Line:
+def _parse(line: bytes, position: str) -> _FileLine:
     """One line of the file. Raises LibraryError, which begins with `position`, if it is no annotation."""
     entry = _json_object(line, position)
     label, verdict = entry.get("label"), entry.get("verdict")
@@ -121,7 +121,7 @@ def _parse(line: bytes, position: str) -> _Line:
     # SQLite's integers have 63 bits and a sign: a larger size would not fit
     if not isinstance(key, str) or not _CONTENT_KEY.fullmatch(key) or int(key.split("-")[0]) >= 1 << 63:
         raise LibraryError(f"{position}: its content is no key of a video")
-    return _Line(
+    return _FileLine(
         Annotation(key, label, start, end, verdict, _timestamp(entry.get("said_at"), position)),
         display_path(path) if isinstance(path, str) and "\0" not in path else None,
         packets_key if isinstance(packets_key, str) and _PACKETS_KEY.fullmatch(packets_key) else None,

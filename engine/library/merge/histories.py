@@ -14,7 +14,7 @@ from typing import NamedTuple
 from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange, Slot
 
 
-class History(NamedTuple):
+class AnnotationHistory(NamedTuple):
     """The annotations of a library, and the log of their changes, the earliest first."""
 
     annotations: tuple[Annotation, ...]
@@ -51,7 +51,7 @@ class _Write(NamedTuple):
     change: AnnotationChange | None  # None: the log does not tell
 
 
-def merge_histories(own: History, other: History) -> MergedHistory:
+def merge_histories(own: AnnotationHistory, other: AnnotationHistory) -> MergedHistory:
     """Join two histories. Joining the result with `other` again changes nothing."""
     own_ids, other_ids = ({_identity(change) for change in h.changes} for h in (own, other))
     undone_at = _undone_times(own, other)
@@ -78,7 +78,7 @@ def _identity(change: AnnotationChange) -> _Identity:
     return change.at, change.action, change.after
 
 
-def _undone_times(*histories: History) -> dict[_Identity, str]:
+def _undone_times(*histories: AnnotationHistory) -> dict[_Identity, str]:
     """When each undone change was undone first."""
     times: dict[_Identity, str] = {}
     for change in (change for history in histories for change in history.changes):
@@ -88,7 +88,7 @@ def _undone_times(*histories: History) -> dict[_Identity, str]:
     return times
 
 
-def _writes(history: History, undone_at: Mapping[_Identity, str]) -> list[_Write]:
+def _writes(history: AnnotationHistory, undone_at: Mapping[_Identity, str]) -> list[_Write]:
     """The changes of a log as writes, with others for what the log does not explain."""
     writes = [
         _Write(c.at, c.after, frozenset(a.slot for a in (*c.before, *c.after)), c) for c in history.changes
@@ -136,7 +136,9 @@ def _with_previous(
     return change._replace(before=tuple(kept))
 
 
-def _news(history: History, other: History, other_ids: set[_Identity]) -> dict[Slot, Annotation | None]:
+def _news(
+    history: AnnotationHistory, other: AnnotationHistory, other_ids: set[_Identity]
+) -> dict[Slot, Annotation | None]:
     """What one side has in the slots that it changed without the other's knowledge; None if they are empty."""
     last: dict[Slot, AnnotationChange] = {}
     for change in history.changes:

@@ -17,7 +17,7 @@ from vtag.engine.library.annotations.apply import apply_all_annotations
 from vtag.engine.library.database import Library, observations_path, open_observations, open_reader
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.merge import coverage, moments, tables
-from vtag.engine.library.merge.histories import AnnotationConflict, History, merge_histories
+from vtag.engine.library.merge.histories import AnnotationConflict, AnnotationHistory, merge_histories
 from vtag.engine.library.merge.tables import TableConflict
 from vtag.engine.library.store import heads, observations
 from vtag.engine.text import display_path
@@ -119,8 +119,8 @@ def _merge_annotations(library: Library, source: sqlite3.Connection, report: Mer
     report.annotation_conflicts += merged.conflicts
 
 
-def _history(reader: sqlite3.Connection) -> History:
-    return History(tuple(list_annotations(reader)), tuple(reversed(list_changes(reader))))
+def _history(reader: sqlite3.Connection) -> AnnotationHistory:
+    return AnnotationHistory(tuple(list_annotations(reader)), tuple(reversed(list_changes(reader))))
 
 
 def _count(db: sqlite3.Connection, table: str) -> int:

@@ -198,7 +198,7 @@ class _StreamState:
 
 
 @dataclass
-class _Part:
+class _ClockPiece:
     position: int
     player_shift_us: int  # makes the clock go on as ffmpeg does
     is_gap: bool  # its clock goes on after a pause
@@ -217,7 +217,7 @@ class _Finder:
         self._first_us, self._interval_us = first_us, interval_us
         self._start_us = container.start_time or 0
         self._may_restart = may_restart(container)
-        self._parts = [_Part(0, 0, is_gap=False)]
+        self._parts = [_ClockPiece(0, 0, is_gap=False)]
         self._streams: dict[int, _StreamState] = {}
 
     def add(self, packet: Packet) -> None:
@@ -274,7 +274,7 @@ class _Finder:
         step_us = first.run[0].decode_us - first.next_us
         position = max(first.run[0].position, self._parts[-1].position + 1)
         shift_us = self._parts[state.part].player_shift_us - step_us
-        self._parts.append(_Part(position, shift_us, is_gap=step_us > 0))
+        self._parts.append(_ClockPiece(position, shift_us, is_gap=step_us > 0))
         return len(self._parts) - 1
 
     def result(self) -> Restarts | None:
@@ -301,7 +301,7 @@ class _Finder:
             else None
         )
 
-    def _stretch(self, part: _Part, shift_us: int) -> ClockStretch:
+    def _stretch(self, part: _ClockPiece, shift_us: int) -> ClockStretch:
         assert part.first_us is not None
         library_us = part.first_us + shift_us - self._first_us
         if self._may_restart:
