@@ -169,7 +169,7 @@ export default class SearchView {
       this.count.textContent = source.total === null ? "" : source.isComplete ? plural(source.total, "moment") : "";
     } else {
       this.heading.textContent = isBlank && source.total ? "The best moments of everything" : "";
-      this.count.textContent = counts ? `${count(counts.moments)}${counts.is_complete ? "" : "+"} ${counts.moments === 1 ? "moment" : "moments"} in ${count(counts.videos)}${counts.is_complete ? "" : "+"} ${counts.videos === 1 ? "video" : "videos"}` : "";
+      this.count.textContent = counts ? countText(counts) : "";
     }
     this.heading.hidden = !this.heading.textContent;
     replace(this.notes, this.noteElements(source, parameters, isBlank));
@@ -311,4 +311,10 @@ function emptyLibrary() {
       h("li", {}, h("strong", {}, "Start"), ": the first moments appear here while the scan runs.")),
     h("p", {}, "vtag reads videos in place and never changes them. Nothing leaves this machine."),
     h("p", {}, h("a", { class: "button is-primary", href: link({ view: "scan" }) }, "Choose a folder")));
+}
+
+function countText({ moments, videos, is_complete }) {
+  if (!moments) return "No sure moment";
+  const more = is_complete ? "" : "+";
+  return `${count(moments)}${more} ${moments === 1 ? "moment" : "moments"} in ${count(videos)}${more} ${videos === 1 ? "video" : "videos"}`;
 }
