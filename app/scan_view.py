@@ -82,7 +82,7 @@ class ScanView:
         say(_sum_line(done))
         if done.unfinished:
             say(f"{done.unfinished} of them only here and there: a scan without --passes fills them in")
-        if done.moments or done.less_sure:
+        if done.windows:
             say(_moments_line(done))
 
     def __enter__(self) -> ScanView:
@@ -234,7 +234,7 @@ def _sum_line(done: ScanFinished) -> str:
 
 def _moments_line(done: ScanFinished) -> str:
     videos = f" in {pluralize(done.videos_with_moments, 'video')}" if done.moments else ""
-    less_sure = f", {done.less_sure} less sure" if done.less_sure else ""
+    less_sure = f", {done.less_sure} less sure" if done.less_sure or done.moments else ", only less sure ones"
     return f"{pluralize(done.moments, 'moment')}{videos}{less_sure}: `vtag search`"
 
 

@@ -263,7 +263,7 @@ def test_features_that_are_no_numbers_cost_no_other_model_the_video(
 
 def test_retag_goes_back_to_the_models_own_threshold(vtag: Run, videos: Path, model: Path) -> None:
     silent = vtag("scan", videos / "long.mp4", "--model", model, "--threshold", "1")
-    assert "0 moments" in silent.stderr and "less sure: `vtag search`" in silent.stderr
+    assert "0 moments" in silent.stderr and "less sure" in silent.stderr
     assert not any(m["sure"] for m in moments(vtag))
     vtag("scan", videos / "long.mp4", "--model", model, "--threshold", "auto")
     default_rows = without_ids(moments(vtag))

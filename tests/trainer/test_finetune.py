@@ -56,7 +56,7 @@ def test_what_was_taught_is_found_in_what_was_scanned(scanned: Run, material: Pa
     try:
         run = scanned("retag", "--model", "labelled")
         assert run.returncode == 0, run.stderr
-        moments = json.loads(scanned("search", "stripes", "--json", "--model", "labelled").stdout)
+        moments = json.loads(scanned("search", "stripes", "--json", "--sure", "--model", "labelled").stdout)
         assert {Path(moment["path"]).name for moment in moments} == {"red50.mp4"}
         assert {moment["label"] for moment in moments} == {"red stripes"}
         assert scanned("search", "none of these", "--json").stdout.strip() in ("[]", "")
@@ -109,7 +109,7 @@ def test_what_is_wrong_with_clips_is_said_and_the_rest_goes_on(
     assert "broken.mp4" in run.stderr and "broken.mkv" in run.stderr
     assert "no clip of blue could be read" in run.stderr
     assert "green: clips of one source alone" in run.stderr
-    assert load_model(tmp_path / "model").spec.labels == ("green", "red")
+    assert load_model(tmp_path / "model").spec.labels == ("green", "red", "none of these")
 
 
 @pytest.mark.parametrize(
