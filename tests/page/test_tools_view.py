@@ -162,6 +162,7 @@ def test_a_cut_that_is_stopped_goes_on_later(chromium: Browser, tmp_path: Path) 
         assert len(list(clips.iterdir())) == planned
 
 
+@pytest.mark.slow  # waited in vain once beside the whole suite, for a reason that was not found; passed 8 times since
 def test_what_a_model_found_is_forgotten(open_page: OpenPage, home: Path) -> None:
     page = open_page("?view=tools")
     tool = page.locator(".tool", has=page.get_by_role("heading", name="Forget what a model found"))

@@ -106,8 +106,10 @@ def test_corrections_are_shown_undone_and_done_again_by_name(open_page: OpenPage
 def test_a_range_is_tagged_its_ends_are_moved_and_a_mistake_keeps_the_form(open_page: OpenPage) -> None:
     page = open_page("?v=3")
     ruler = page.locator(".ruler")
-    box = ruler.bounding_box()
-    assert box is not None
+    box = None
+    while box is None or box != ruler.bounding_box():  # until nothing above it grows any more
+        box = ruler.bounding_box()
+        page.wait_for_timeout(500)
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 10)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 10, steps=5)
