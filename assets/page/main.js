@@ -49,8 +49,9 @@ function buildFrame() {
     h("header", { class: "bar" },
       h("a", { class: "logo", href: link({ view: "search" }), "aria-label": "vtag, to the first view" }, logo(), h("h1", {}, "vtag")),
       form,
+      jobs, // left of the links, so that these stay where they are when a job begins
       h("nav", { "aria-label": "Views" }, links),
-      jobs, undoButton, redoButton, iconButton(icon("help"), "Keys (?)", showKeys)),
+      undoButton, redoButton, iconButton(icon("help"), "Keys (?)", showKeys)),
     main, labelOptions, ...messageRegions());
 }
 
