@@ -21,7 +21,6 @@ from vtag.app.query_options import (
     Query,
     SensitivityOption,
     Sort,
-    less_sure_moments,
     min_margin,
     nothing_sure_line,
     open_library_reader,
@@ -82,7 +81,7 @@ def cut(
             limit=limit,
             model=model,
             sort=sort,
-            less_sure=less_sure_moments(sure=False, maybe=maybe, default="none"),
+            less_sure="all" if maybe else "none",
             min_margin=min_margin(sensitivity),
         )
         player_moments = MomentClocks(reader, read_clock).to_player(moments)

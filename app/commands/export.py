@@ -16,7 +16,6 @@ from vtag.app.query_options import (
     ModelFilter,
     Query,
     SensitivityOption,
-    less_sure_moments,
     min_margin,
     nothing_sure_line,
     open_library_reader,
@@ -71,7 +70,7 @@ def export(
             min_score=min_score,
             model=model,
             limit=None,
-            less_sure=less_sure_moments(sure=False, maybe=maybe, default="none"),
+            less_sure="all" if maybe else "none",
             min_margin=min_margin(sensitivity),
         )
         moments = exported_moments.with_video_details(reader, rows, read_clock)

@@ -167,12 +167,21 @@ class Search:
         sure = _sorted_rows(self._evaluator, self._node, sure_condition, sort, scope)
         if less_sure == "none":
             return _distinct(sure)
-        # a sequence of sure and of less sure steps is less sure, so that all rows are read a second time
-        rows = _sorted_rows(self._evaluator, self._node, condition, sort, scope)
-        rest: Iterator[SegmentRow] = (row for row in rows if not self.is_sure(row))
+        less_sure_rows = self._less_sure_rows(self._node, condition, sort, scope)
         if less_sure == "fill" and scope is None:
-            rest = _videos_first(rest)
-        return _distinct(itertools.chain(sure, rest))
+            less_sure_rows = _videos_first(less_sure_rows)
+        return _distinct(itertools.chain(sure, less_sure_rows))
+
+    def _less_sure_rows(
+        self, node: Node, condition: Condition, sort: str, scope: set[int] | None
+    ) -> Iterator[SegmentRow]:
+        """The rows that are not sure. Nothing is searched before the first is asked for.
+
+        A sequence of sure and of less sure steps is less sure, so that all rows are read a second time.
+        """
+        for row in _sorted_rows(self._evaluator, node, condition, sort, scope):
+            if not self.is_sure(row):
+                yield row
 
 
 def _take(
