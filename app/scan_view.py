@@ -113,8 +113,8 @@ def _shares(progress: ScanProgress) -> str:
     shares = [
         f"{printable(node)} {100 * count / total:.0f} %" for node, count in sorted(progress.shares.items())
     ]
-    shown = shares[:_MAX_NODES] + ["..."] * (len(shares) > _MAX_NODES)
-    return f"  ({', '.join(shown)})" if shares else ""
+    parts = shares[:_MAX_NODES] + ["..."] * (len(shares) > _MAX_NODES)
+    return f"  ({', '.join(parts)})" if shares else ""
 
 
 def _plan_line(plan: ScanPlanned) -> str:

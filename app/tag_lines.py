@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 def preview_sentence(tag: str, preview: LinePreview) -> str:
     """What a tag would find with its line, about how much of it is wrong, and what comes next below the line."""
     others = preview.found - preview.confirmed
-    found = f"From {preview.line:.2f} on it is {tag}: {pluralize(preview.found, 'moment')}"
+    sentence = f"From {preview.line:.2f} on it is {tag}: {pluralize(preview.found, 'moment')}"
     if preview.confirmed:
-        found += f", {preview.confirmed} of them confirmed by you"
+        sentence += f", {preview.confirmed} of them confirmed by you"
     if others:
         about = round(preview.wrong)
         which = "the others" if preview.confirmed else "them"
-        found += f"; about {about} of {which} may be wrong" if about else f"; hardly any of {which} is wrong"
+        sentence += (
+            f"; about {about} of {which} may be wrong" if about else f"; hardly any of {which} is wrong"
+        )
     below = "" if preview.below is None else f" The next below scores {preview.below:.2f}."
-    return f"{found}.{below}"
+    return f"{sentence}.{below}"
 
 
 def known_sentence(tag: str, line: float, yes: Sequence[float], no: Sequence[float]) -> str:

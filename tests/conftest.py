@@ -70,17 +70,23 @@ def vtag(vtag_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The machine's browser; modules that use it begin with browser.need_browser()."""
+    """The machine's browser; modules that use it begin with `require_browser()`."""
     from helpers.browser import launch_browser
 
     with launch_browser() as opened:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def address() -> str:
+    """The server that `open_page` opens; a module with a server of its own overrides this."""
+    return ""
+
+
 @pytest.fixture
-def open_page(chromium: Browser) -> Iterator[OpenPage]:
+def open_page(chromium: Browser, address: str) -> Iterator[OpenPage]:
     """Opens pages of any server, and holds at the end that nothing went wrong in them."""
     from helpers.browser import page_opener
 
-    with page_opener(chromium, "") as open_:
+    with page_opener(chromium, address) as open_:
         yield open_

@@ -261,7 +261,7 @@ def _preview_sentences(library: Library, folder: Path, result: FinetuneResult) -
     for label, row in result.labels.items():
         scores = score_tag(library, folder, label)
         judged = label_annotations(library.connection, label)
-        preview = preview_tag(scores, scores.line, judged, 1, known=(row.yes, row.no))
+        preview = preview_tag(scores, scores.line, judged, 1, held_out_scores=(row.yes, row.no))
         sentences.append(preview_sentence(printable(label), preview.line))
     return sentences
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -34,8 +35,8 @@ def page_routes() -> list[BaseRoute]:
 class _PageFiles(StaticFiles):
     """Files that browsers may keep: another version has another address."""
 
-    def file_response(self, *arguments: object, **options: object) -> Response:
-        response = super().file_response(*arguments, **options)  # type: ignore[arg-type]
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
         response.headers["cache-control"] = _FOREVER
         return response
 

@@ -30,7 +30,7 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
     """The routes of files and pictures, by the library's ids. All pictures show the whole frame, upright.
 
     - `/media/CONTENT`: the file itself, with ranges.
-    - `/picture/MOMENT`: a picture of a moment. `/poster/CONTENT`: one of a video. Key frames, where they are near.
+    - `/picture/MOMENT`: a picture of a moment. `/poster/CONTENT`: a picture of a video. Key frames are preferred.
     - `/still/CONTENT/MS`: the frame displayed at a time.
     - `/strip/moment/MOMENT`: STRIP_TILES pictures side by side, evenly from the moment.
     - `/strip/video/CONTENT/LEVEL/PART`: likewise from a part of the video, if it has 2^LEVEL equal ones.

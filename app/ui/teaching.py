@@ -145,9 +145,9 @@ def _preview(library: Path, tag: str, metrics: Mapping[str, Any], line: float | 
         scores = score_tag(writer, trial_folder(library), label)
         judged = page_queries.label_annotations(writer.connection, label)
     row = metrics.get("labels", {}).get(label, {})
-    known = row.get("yes", ()), row.get("no", ())
+    held_out_scores = row.get("yes", ()), row.get("no", ())
     preview: TagPreview = preview_tag(
-        scores, scores.line if line is None else line, judged, _MAX_RANGES, known=known
+        scores, scores.line if line is None else line, judged, _MAX_RANGES, held_out_scores=held_out_scores
     )
     sentence = preview_sentence(tag, preview.line)
     return Trial(preview.line.line, scores.preset, sentence, preview.above, preview.below, dict(metrics))

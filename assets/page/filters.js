@@ -75,23 +75,7 @@ export class FilterPanel {
 
   // The values that the results have, with their counts.
   showCounts(counts, parameters) {
-    const groups = FACETS.map(([key, name, caption]) => {
-      const values = counts?.[key] ?? [];
-      if (!values.length || (values.length === 1 && !parameters[name])) return null;
-      const row = ([value, number]) => {
-        const isOn = parameters[name] === value;
-        const says = name === "source" ? SOURCES[value] : name === "folder" ? shortFolder(value) : value;
-        return h("li", {}, h("a", { class: isOn ? "facet is-on" : "facet", href: link({ ...parameters, [name]: isOn ? "" : value }), title: value, "aria-current": isOn ? "true" : null },
-          h("span", {}, says), h("span", { class: "facet-count" }, count(number) + (counts.is_complete ? "" : "+"))));
-      };
-      const list = h("ul", {}, values.slice(0, SHORT).map(row));
-      const more = values.length > SHORT && button(`Show all ${values.length}`, (event) => {
-        list.append(...values.slice(SHORT).map(row));
-        list.children[SHORT].querySelector("a").focus();
-        event.target.remove();
-      }, { class: "button is-quiet is-small" });
-      return h("section", { "aria-label": caption }, h("h3", {}, caption), list, more);
-    });
+    const groups = FACETS.map(([key, name, caption]) => facet(caption, name, counts?.[key] ?? [], parameters, counts?.is_complete ? "" : "+"));
     replace(this.facets, groups);
   }
 }
@@ -103,4 +87,22 @@ function shortFolder(path) {
 
 export function closeFilters(onclick) {
   return iconButton(icon("close"), "Close the filters", onclick, { class: "icon-button filter-close" });
+}
+
+// The values of one parameter as links that filter by it, with their counts; null if there is nothing to choose.
+export function facet(caption, name, values, parameters, more = "") {
+  if (!values.length || (values.length === 1 && !parameters[name])) return null;
+  const row = ([value, number]) => {
+    const isOn = parameters[name] === value;
+    const text = name === "source" ? SOURCES[value] : name === "folder" ? shortFolder(value) : value;
+    return h("li", {}, h("a", { class: isOn ? "facet is-on" : "facet", href: link({ ...parameters, [name]: isOn ? "" : value }), title: value, "aria-current": isOn ? "true" : null },
+      h("span", {}, text), h("span", { class: "facet-count" }, count(number) + more)));
+  };
+  const list = h("ul", {}, values.slice(0, SHORT).map(row));
+  const rest = values.length > SHORT && button(`Show all ${values.length}`, (event) => {
+    list.append(...values.slice(SHORT).map(row));
+    list.children[SHORT].querySelector("a").focus();
+    event.target.remove();
+  }, { class: "button is-quiet is-small" });
+  return h("section", { "aria-label": caption }, h("h3", {}, caption), list, rest);
 }

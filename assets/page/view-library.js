@@ -2,8 +2,9 @@
 
 import { get } from "./api.js";
 import { videoCard } from "./cards.js";
-import { button, field, formDialog, h, replace, select, toast } from "./dom.js";
-import { count, day, plural } from "./format.js";
+import { field, formDialog, h, replace, select, toast } from "./dom.js";
+import { day, plural } from "./format.js";
+import { facet } from "./filters.js";
 import { Source, VirtualGrid } from "./grid.js";
 import { icon } from "./icons.js";
 import { current, link, update } from "./router.js";
@@ -18,7 +19,6 @@ const CHIPS = { folder: (value) => `in ${value}`, name: (value) => `name has “
   state: (value) => STATES.find(([key]) => key === value)?.[1] ?? value };
 const KEPT_LISTS = 6;
 const REFRESH_MS = 1500; // between two readings of the list while a scan adds videos
-const SHORT = 12; // values of a facet before "Show all"
 
 export default class LibraryView {
   constructor() {
@@ -154,22 +154,7 @@ export default class LibraryView {
 
   showFacets(counts, parameters) {
     if (!counts) return;
-    const facet = (caption, name, values) => {
-      if (!values.length || (values.length === 1 && !parameters[name])) return null;
-      const row = ([value, number]) => {
-        const isOn = parameters[name] === value;
-        return h("li", {}, h("a", { class: isOn ? "facet is-on" : "facet", href: link({ ...parameters, [name]: isOn ? "" : value }), title: value, "aria-current": isOn ? "true" : null },
-          h("span", {}, name === "folder" ? shortFolder(value) : value), h("span", { class: "facet-count" }, count(number))));
-      };
-      const list = h("ul", {}, values.slice(0, SHORT).map(row));
-      const more = values.length > SHORT && button(`Show all ${values.length}`, (event) => {
-        list.append(...values.slice(SHORT).map(row));
-        list.children[SHORT].querySelector("a").focus();
-        event.target.remove();
-      }, { class: "button is-quiet is-small" });
-      return h("section", { "aria-label": caption }, h("h3", {}, caption), list, more);
-    };
-    replace(this.facets, facet("Year", "year", counts.years), facet("Folder", "folder", counts.folders));
+    replace(this.facets, facet("Year", "year", counts.years, parameters), facet("Folder", "folder", counts.folders, parameters));
   }
 
   tag(ids) {
@@ -193,9 +178,4 @@ function chips(parameters) {
 function sectionTitle(title, group, number) {
   const name = group === "day" ? (title ? day(`${title}T12:00:00`) : "No date") : title;
   return `${name} · ${plural(number, "video")}`;
-}
-
-function shortFolder(path) {
-  const parts = path.split("/").filter(Boolean);
-  return parts.length > 2 ? `…/${parts.slice(-2).join("/")}` : path;
 }

@@ -24,7 +24,7 @@ def require_ray() -> None:
 def connect(address: str) -> Iterator[Any]:
     """The module `ray`, connected to the cluster at `address` (`auto`, `HOST:6379`, `ray://HOST:10001`).
 
-    Raises ClusterError if ray is not installed or there is no cluster.
+    Raises ClusterError if ray is not installed, or if no cluster answers.
     """
     require_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise

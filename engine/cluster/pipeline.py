@@ -289,7 +289,7 @@ class ClusterPipeline:
             self._ray.kill(worker.actor)
 
     def _give_up_without_nodes(self) -> None:
-        """Raise ClusterError if there is no worker, and none will come."""
+        """Raise ClusterError if no worker is left and no node can start another."""
         if not self._nodes:
             raise ClusterError("the cluster has no node with a processor: `ray status` shows its nodes")
         if all(node.deaths >= _MAX_DEATHS for node in self._nodes.values()):

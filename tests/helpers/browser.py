@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Page
+    from playwright.sync_api import Browser, ConsoleMessage, FloatRect, Locator, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # the longest wait; tests on a busy machine are slow
@@ -80,6 +80,13 @@ def _is_problem(message: ConsoleMessage) -> bool:
     """Whether a page logged an error. An answer of the API that refuses something is none: the page shows it."""
     is_refusal = "/api/" in message.location["url"] and re.search(r"status of (404|409|422)", message.text)
     return message.type == "error" and not is_refusal
+
+
+def box_of(locator: Locator) -> FloatRect:
+    """Where an element is on the page, in pixels; it has to be visible."""
+    box = locator.bounding_box()
+    assert box is not None, "it is not visible"
+    return box
 
 
 def open_view(page: Page, name: str) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import OpenPage, page_opener, require_browser, search_for
+from helpers.browser import OpenPage, require_browser, search_for
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Page, Route
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'name'.mp4"
 LABELS = ("archery", "riding a bike", "yoga", "skiing", "none of these")
@@ -47,12 +47,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(home: Path) -> Iterator[str]:
     with serve_page(home) as (server_address, _):
         yield server_address
-
-
-@pytest.fixture
-def open_page(chromium: Browser, address: str) -> Iterator[OpenPage]:
-    with page_opener(chromium, address) as open_:
-        yield open_
 
 
 def wait_for_count(page: Page, text: str) -> None:

@@ -48,12 +48,6 @@ def address(home: Path) -> Iterator[str]:
         yield server_address
 
 
-@pytest.fixture
-def open_page(chromium: Browser, address: str) -> Iterator[OpenPage]:
-    with page_opener(chromium, address) as open_:
-        yield open_
-
-
 def test_all_videos_are_listed_filtered_grouped_and_tagged(open_page: OpenPage) -> None:
     page = open_page("?view=library", viewport={"width": 1300, "height": 800})
     page.get_by_text("3 videos").wait_for()

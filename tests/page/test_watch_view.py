@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import PLAYING, OpenPage, page_opener, play_video, require_browser, search_for
+from helpers.browser import PLAYING, OpenPage, box_of, play_video, require_browser, search_for
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 LABELS = ("archery", "riding a bike", "yoga", "none of these")
 FILMS = {
@@ -37,12 +37,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server_address
 
 
-@pytest.fixture
-def open_page(chromium: Browser, address: str) -> Iterator[OpenPage]:
-    with page_opener(chromium, address) as open_:
-        yield open_
-
-
 # the tags as the list shows them: label, times, state
 LINES = """[...document.querySelectorAll('.tag-line')].map(line => [
   line.closest('details').querySelector('.tag-label'), ...line.querySelectorAll('.tag-time, .tag-state')
@@ -63,12 +57,12 @@ def test_a_moment_plays_from_its_time_in_a_player_that_stays(open_page: OpenPage
     card.locator("a").click()
     page.wait_for_function("() => document.querySelector('vtag-player')?.currentTime >= 7")
     assert page.locator(".tag-line.is-selected").count() == 1
-    height = page.locator("vtag-player").bounding_box()["height"]  # type: ignore[index]
+    height = box_of(page.locator("vtag-player"))["height"]
     page.wait_for_function(PLAYING)
-    assert page.locator("vtag-player").bounding_box()["height"] == height  # type: ignore[index]
+    assert box_of(page.locator("vtag-player"))["height"] == height
     page.mouse.wheel(0, 3000)
     assert page.locator("vtag-player").is_visible()
-    assert page.locator(".add-tag").bounding_box()["y"] < 600  # type: ignore[index]
+    assert box_of(page.locator(".add-tag"))["y"] < 600
     page.get_by_role("navigation", name="Views").get_by_role("link", name="Library").click()
     assert page.evaluate(
         "document.querySelector('vtag-player').paused"

@@ -175,11 +175,11 @@ def test_a_tag_is_previewed_with_its_line_which_can_be_moved(
     scores = score_tag(annotated, tmp_path / "model", "dive")
     judged = label_annotations(annotated.connection, "dive")
     assert scores.line == scores.preset == row.threshold
-    preview = preview_tag(scores, 0.001, judged, 100, known=(row.yes, row.no))
+    preview = preview_tag(scores, 0.001, judged, 100, held_out_scores=(row.yes, row.no))
     assert {Path(moment.display).name for moment in preview.above} >= {f"{n}.mp4" for n in (0, 1, 2, 3, 20)}
     assert content not in {moment.content_id for moment in preview.above}  # rejected, wherever the line is
     assert preview.line.found == len(preview.above) and preview.line.confirmed == 4
-    strict = preview_tag(scores, 0.9999, judged, 100, known=(row.yes, row.no))
+    strict = preview_tag(scores, 0.9999, judged, 100, held_out_scores=(row.yes, row.no))
     assert {Path(moment.display).name for moment in strict.above} == {f"{n}.mp4" for n in range(4)}
     assert "20.mp4" in {Path(moment.display).name for moment in strict.below}
     below = [moment.score for moment in strict.below if moment.verdict is None]

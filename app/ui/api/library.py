@@ -66,8 +66,8 @@ def build_router(context: PageContext) -> APIRouter:
     def ids(form: Annotated[ListForm, Query()]) -> dict[str, Any]:
         """The ids of all videos of the list, to select them."""
         with context.reader() as reader:
-            found = lists.ids(reader, form.chosen, sort=form.sort, is_reversed=bool(form.order))
-        return {"ids": found[:_MAX_SELECTED], "is_complete": len(found) <= _MAX_SELECTED}
+            content_ids = lists.ids(reader, form.chosen, sort=form.sort, is_reversed=bool(form.order))
+        return {"ids": content_ids[:_MAX_SELECTED], "is_complete": len(content_ids) <= _MAX_SELECTED}
 
     return router
 

@@ -93,7 +93,7 @@ def build_router(context: PageContext) -> APIRouter:
     def ids(form: SearchParameters, sort: Sort = "score") -> dict[str, Any]:
         """The ids of a search's first moments, to select them all."""
         with context.reader() as reader:
-            found = find_ids(
+            moment_ids = find_ids(
                 reader,
                 form.as_query(),
                 label=form.label_of_moments,
@@ -101,7 +101,7 @@ def build_router(context: PageContext) -> APIRouter:
                 limit=_MAX_SELECTED + 1,
                 min_margin=form.margin,
             )
-        return {"ids": found[:_MAX_SELECTED], "is_complete": len(found) <= _MAX_SELECTED}
+        return {"ids": moment_ids[:_MAX_SELECTED], "is_complete": len(moment_ids) <= _MAX_SELECTED}
 
     @router.get("/similar")
     def similar_moments(
@@ -120,10 +120,10 @@ def build_router(context: PageContext) -> APIRouter:
         query = similar.query_from_content(context.library, content, time_ms)
         if query is None:
             raise GoneError("nothing is known of how this moment looks: scan the video again")
-        found = _spread_over_videos(context, query, offset + limit + 1)
+        similar_moments = _spread_over_videos(context, query, offset + limit + 1)
         return {
-            "moments": [_similar_as_json(each) for each in found[offset : offset + limit]],
-            "has_more": len(found) > offset + limit,
+            "moments": [_similar_as_json(each) for each in similar_moments[offset : offset + limit]],
+            "has_more": len(similar_moments) > offset + limit,
             "like": {"content": content, "time_ms": time_ms, "name": video.display.rsplit("/", 1)[-1]},
         }
 

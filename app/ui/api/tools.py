@@ -329,7 +329,7 @@ def _moments(reader: sqlite3.Connection, body: Chosen) -> list[Moment]:
     if body.moments:
         return find_by_ids(reader, body.moments)
     form = body.search
-    found = find_ids(
+    moment_ids = find_ids(
         reader,
         form.as_query(),
         label=form.label_of_moments,
@@ -337,7 +337,7 @@ def _moments(reader: sqlite3.Connection, body: Chosen) -> list[Moment]:
         less_sure="all" if body.maybe else "none",
         min_margin=form.margin,
     )
-    return find_by_ids(reader, found)
+    return find_by_ids(reader, moment_ids)
 
 
 def _clock_reader(context: PageContext) -> Any:

@@ -71,7 +71,7 @@ def preview_line(
     scores: Sequence[float],
     verdicts: Sequence[bool | None],
     *,
-    known: tuple[Sequence[float], Sequence[float]] = ((), ()),
+    held_out_scores: tuple[Sequence[float], Sequence[float]] = ((), ()),
     windows: NDArray[np.float64] | None = None,
 ) -> LinePreview:
     """What a tag finds with its line at `line`, and about how much of it is wrong from what is known.
@@ -83,13 +83,13 @@ def preview_line(
         line: the score from which a moment is of the tag.
         scores: the best score of each moment, found or not.
         verdicts: what a person said of each moment: True (Yes), False (No), None (nothing).
-        known: scores of Yes and No from heads that were not trained on them, if there are any.
+        held_out_scores: scores of Yes and No from heads that were not trained on them, if there are any.
         windows: the scores of all windows of the library, if there are many.
     """
     unjudged = sorted(score for score, verdict in zip(scores, verdicts, strict=True) if verdict is None)
     above = [score for score in unjudged if score >= line]
     confirmed = sum(verdict is True for verdict in verdicts)
-    yes, no = known if any(known) else _judged(scores, verdicts)
+    yes, no = held_out_scores if any(held_out_scores) else _judged(scores, verdicts)
     share = wrong_share(line, yes, no)
     by_chance = 0.0 if windows is None else tail_count(windows, line)
     below = unjudged[len(unjudged) - len(above) - 1] if len(above) < len(unjudged) else None

@@ -113,7 +113,7 @@ def preview_tag(
     judged: Sequence[Judgement],
     limit: int,
     *,
-    known: tuple[Sequence[float], Sequence[float]] = ((), ()),
+    held_out_scores: tuple[Sequence[float], Sequence[float]] = ((), ()),
 ) -> TagPreview:
     """What a tag would find with its line at `line`.
 
@@ -124,7 +124,7 @@ def preview_tag(
         line: the score from which a moment is of the tag.
         judged: what a person said, in the order in which it was said.
         limit: the number of moments from the line on that are returned, and of those below it.
-        known: scores of Yes and No from heads that were not trained on them.
+        held_out_scores: scores of Yes and No from heads that were not trained on them.
     """
     by_content: dict[int, list[Judgement]] = defaultdict(list)
     for judgement in judged:
@@ -139,7 +139,7 @@ def preview_tag(
         line,
         [moment.score for moment in moments],
         [verdicts[moment.verdict] for moment in moments],
-        known=known,
+        held_out_scores=held_out_scores,
         windows=windows,
     )
     above = [m for m in moments if m.verdict == "confirmed" or (m.is_sure and m.verdict is None)]

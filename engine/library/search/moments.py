@@ -78,11 +78,11 @@ def search(
     which a moment is sure, by default that of the library's sensitivity. `newer_than` restricts the search to moments
     with a higher id. A query without words and filters finds the best moment of each label. Raises QueryError.
     """
-    found = Search(reader, query, min_margin)
+    lookup = Search(reader, query, min_margin)
     condition = _condition(reader, min_score, model)
     if newer_than:
         condition = condition.and_(Condition("id > ?", (newer_than,)))
-    moments = found.moments(found.rows(condition, sort, less_sure, rounds=1))
+    moments = lookup.moments(lookup.rows(condition, sort, less_sure, rounds=1))
     return _take(moments, limit, less_sure, lambda moment: moment.sure)
 
 
@@ -101,20 +101,20 @@ def search_videos(
 
     A video with a sure moment has its sure ones only, unless `less_sure` is "all".
     """
-    found, condition = Search(reader, query, min_margin), _condition(reader, min_score, model)
-    firsts = _first_of_each_video(found, found.rows(condition, sort, less_sure, rounds=1))
-    shown = _take(firsts, limit, less_sure, found.is_sure)
-    by_content: dict[int, list[Moment]] = {row.content_id: [] for row in shown}
-    sure_ids = {row.content_id for row in shown if found.is_sure(row)}
+    lookup, condition = Search(reader, query, min_margin), _condition(reader, min_score, model)
+    firsts = _first_of_each_video(lookup, lookup.rows(condition, sort, less_sure, rounds=1))
+    rows_to_show = _take(firsts, limit, less_sure, lookup.is_sure)
+    by_content: dict[int, list[Moment]] = {row.content_id: [] for row in rows_to_show}
+    sure_ids = {row.content_id for row in rows_to_show if lookup.is_sure(row)}
     rows = (
         row
-        for row in found.rows(condition, "score", less_sure, set(by_content), rounds=1)
+        for row in lookup.rows(condition, "score", less_sure, set(by_content), rounds=1)
         if row.content_id in by_content
-        and (found.is_sure(row) or less_sure == "all" or row.content_id not in sure_ids)
+        and (lookup.is_sure(row) or less_sure == "all" or row.content_id not in sure_ids)
     )
     by_time = sorted(rows, key=lambda row: (row.content_id, row.start_ms, row.id))
     for content_id, group in itertools.groupby(by_time, key=lambda row: row.content_id):
-        by_content[content_id] = list(found.moments(group))
+        by_content[content_id] = list(lookup.moments(group))
     return list(by_content.values())
 
 
@@ -164,13 +164,13 @@ class Search:
         if self._node is None:
             return best_rows(self._evaluator, condition, has_less_sure=less_sure != "none", rounds=rounds)
         sure_condition = replace(condition, min_margin=self.min_margin)
-        sure = _sorted_rows(self._evaluator, self._node, sure_condition, sort, scope)
+        sure_rows = _sorted_rows(self._evaluator, self._node, sure_condition, sort, scope)
         if less_sure == "none":
-            return _distinct(sure)
+            return _distinct(sure_rows)
         less_sure_rows = self._less_sure_rows(self._node, condition, sort, scope)
         if less_sure == "fill" and scope is None:
             less_sure_rows = _videos_first(less_sure_rows)
-        return _distinct(itertools.chain(sure, less_sure_rows))
+        return _distinct(itertools.chain(sure_rows, less_sure_rows))
 
     def _less_sure_rows(
         self, node: Node, condition: Condition, sort: str, scope: set[int] | None
@@ -185,11 +185,11 @@ class Search:
 
 
 def _take(
-    found: Iterable[_FoundT], limit: int | None, less_sure: LessSure, is_sure: Callable[[_FoundT], bool]
+    items: Iterable[_FoundT], limit: int | None, less_sure: LessSure, is_sure: Callable[[_FoundT], bool]
 ) -> list[_FoundT]:
     """The first `limit` of what was found; those that are not sure only up to FILLED_TO, if `less_sure` is "fill"."""
     taken: list[_FoundT] = []
-    for item in found:
+    for item in items:
         if limit is not None and len(taken) >= limit:
             break
         if less_sure == "fill" and len(taken) >= FILLED_TO and not is_sure(item):
@@ -198,11 +198,11 @@ def _take(
     return taken
 
 
-def _first_of_each_video(found: Search, rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
+def _first_of_each_video(lookup: Search, rows: Iterable[SegmentRow]) -> Iterator[SegmentRow]:
     """The first row of each video that has a file."""
     yielded: set[int] = set()
     for row in rows:
-        if row.content_id not in yielded and found.locate(row):
+        if row.content_id not in yielded and lookup.locate(row):
             yielded.add(row.content_id)
             yield row
 
@@ -290,7 +290,7 @@ def content_moments(
         (content_id, min_margin, min_margin),
     )
     labels: set[int] = set()
-    shown = []
+    rows_to_show = []
     for row in _distinct(itertools.starmap(SegmentRow, rows)):
         if row.margin < min_margin and (
             less_sure == "none"
@@ -298,8 +298,8 @@ def content_moments(
         ):
             continue
         labels.add(row.label_id)
-        shown.append(row)
-    moments = list(moments_of_rows(reader, shown, min_margin, path))
+        rows_to_show.append(row)
+    moments = list(moments_of_rows(reader, rows_to_show, min_margin, path))
     return sorted(moments, key=lambda moment: (moment.start_ms, moment.label, moment.end_ms))
 
 
