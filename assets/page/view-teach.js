@@ -313,7 +313,9 @@ export default class TeachView {
   }
 
   async loadTraining() {
+    const number = (this.trainingLoads = (this.trainingLoads ?? 0) + 1);
     const [{ names }, { reports }] = await Promise.all([get("teach/unfinished"), get("teach/reports")]);
+    if (number !== this.trainingLoads) return; // an answer that is overtaken knows less
     if (names.length) this.folderForm.open = true;
     replace(this.unfinished, names.map((name) => h("li", {}, h("span", {}, h("strong", {}, name), " was left before its end: the same folder and settings go on with it."),
       button("Discard", async () => { await post("teach/discard", { name }); this.loadTraining(); }, { class: "button is-small", "aria-label": `Discard the unfinished training of ${name}` }))));
