@@ -95,14 +95,19 @@ def put_csv(moments: Iterable[Moment]) -> None:
 
 
 def put_paths(moments: Iterable[Moment], end: bytes) -> None:
-    """Print each video's path once: escaped at a terminal, byte for byte elsewhere."""
+    """Print each video's path once."""
     for path in dict.fromkeys(m.path for m in moments):
-        if sys.stdout.isatty():
-            put(display_path(path))
-        else:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(path + end)
+        put_path(path, end)
     sys.stdout.flush()
+
+
+def put_path(path: bytes, end: bytes = b"\n") -> None:
+    """Print a path: escaped at a terminal, byte for byte elsewhere."""
+    if sys.stdout.isatty():
+        put(display_path(path))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(path + end)
 
 
 def cell_width(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from vtag.app.commands.annotate import open_library
 from vtag.app.console import ask_yes_no, can_ask, put, put_json, say
 from vtag.app.options import Db, Json
+from vtag.app.results import put_path
 from vtag.app.times import format_clock_range
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.timestamps import local_minute
@@ -42,6 +44,17 @@ def info(json: Json = False, db: Db = None) -> None:
         return
     for name, text in _lines(contents):
         put(f"{name:<12} {text}")
+
+
+@app.command("path")
+def print_path(db: Db = None) -> None:
+    """Print the path of the library's file, for other programs."""
+    from vtag.engine.paths import library_path
+
+    file = library_path(db)
+    if not file.is_file():
+        raise LibraryError(f"there is no library at {display_path(file)} yet: `vtag scan FOLDER` makes one")
+    put_path(os.fsencode(file))
 
 
 @app.command()

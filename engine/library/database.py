@@ -39,6 +39,7 @@ SCHEMA = Schema(
         "m006_give_labels_one_form",
         "m007_keep_less_sure_moments",
         "m008_know_the_players_clock",
+        "m009_describe_the_library_to_programs",
     ),
 )
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))

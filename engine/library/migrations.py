@@ -10,6 +10,8 @@ from typing import Any
 
 from sqlite_utils import Database, Migrations
 
+from vtag.engine.library.data_views import create_views
+
 library_migrations = Migrations("vtag")
 observation_migrations = Migrations("vtag-observations")
 
@@ -331,6 +333,12 @@ def m007_keep_less_sure_moments(db: Database) -> None:
 def m008_know_the_players_clock(db: Database) -> None:
     """The clock of each content, as `VideoClock.to_json` writes it; NULL until its file is opened again."""
     _run(db, "ALTER TABLE contents ADD COLUMN clock TEXT;")
+
+
+@library_migrations()
+def m009_describe_the_library_to_programs(db: Database) -> None:
+    """The views of data_views.py, which other programs read."""
+    create_views(db.conn)
 
 
 @observation_migrations()
