@@ -3,14 +3,9 @@
 The library counts from the first picture that can be decoded, and its clock never goes back. Players count from the
 container's start, so a picture that begins after the sound is later in a player. Editors count frames from the start
 timecode. Everything that leaves vtag has a time of the player or a frame of the editor, and everything that a person
-or another program says is one: exports, `cut`, `--open`, `tag --from`, `similar --at`. On the page that holds for
-
-- every time that is displayed: of moments, of the timeline's ticks, of the player's position (`player_ms`),
-- every time that a person types: the form that adds a tag (`library_ms`),
-- the position in a file that the browser plays in place, `/media/CONTENT` (`file_ms`).
-
-The page's own values keep the library's times: ranges that its scripts send and get, links, addresses of pictures and
-of converted video (`/still`, `/strip`, `/moment`).
+or another program says is one: exports, `cut`, `--open`, `tag --from`, `similar --at`, and the page with its routes,
+addresses and pictures. Only the library, the log and the files of annotations, and the streams that the page's player
+plays (`/media/CONTENT/stream`) have the library's times.
 """
 
 from __future__ import annotations
@@ -76,27 +71,18 @@ class VideoClock:
     frame_rate: Fraction = DEFAULT_RATE  # frames a second on average, exact
     timecode_rate: Fraction = DEFAULT_RATE  # one of TIMECODE_RATES
     start_timecode: Timecode | None = None  # of the player's time 0
-    container_start_us: int = 0  # the player's time 0 by the container's own clock
 
     def player_ms(self, library_ms: int) -> int:
-        """What a player shows at a time of the library; the start of the file at the earliest."""
-        stretch, following = _stretch_at(self.stretches, self._library_starts, library_ms * 1000)
-        time_us = library_ms * 1000 - stretch.library_us + stretch.player_us
-        if following is not None:  # a pause that players leave out
-            time_us = min(time_us, following.player_us)
-        return max(0, round(time_us / 1000))
+        """What a player shows at a time of the library; the start of the file at the earliest.
+
+        `library_ms` brings it back exactly, except within a pause that players leave out.
+        """
+        return _map(library_ms, *self.starts_ms)
 
     def library_ms(self, player_ms: int) -> int:
         """The library's time for a time of the player; the first picture at the earliest."""
-        stretch, following = _stretch_at(self.stretches, self._player_starts, player_ms * 1000)
-        time_us = player_ms * 1000 - stretch.player_us + stretch.library_us
-        if following is not None:
-            time_us = min(time_us, following.library_us)
-        return max(0, round(time_us / 1000))
-
-    def file_ms(self, library_ms: int) -> int:
-        """The position in the file itself for a time of the library: browsers do not begin a late start at 0."""
-        return self.player_ms(library_ms) + max(0, round(self.container_start_us / 1000))
+        library_starts, player_starts = self.starts_ms
+        return _map(player_ms, player_starts, library_starts)
 
     @property
     def is_plain(self) -> bool:
@@ -104,12 +90,10 @@ class VideoClock:
         return self.stretches == (ClockStretch(0, 0),)
 
     @cached_property
-    def _library_starts(self) -> list[int]:
-        return [stretch.library_us for stretch in self.stretches]
-
-    @cached_property
-    def _player_starts(self) -> list[int]:
-        return [stretch.player_us for stretch in self.stretches]
+    def starts_ms(self) -> tuple[list[int], list[int]]:
+        """The starts of the stretches in whole milliseconds: of the library, and of the player."""
+        library = [round(stretch.library_us / 1000) for stretch in self.stretches]
+        return library, [round(stretch.player_us / 1000) for stretch in self.stretches]
 
     def to_json(self) -> str:
         """The clock as the library stores it."""
@@ -118,8 +102,6 @@ class VideoClock:
             "rate": str(self.frame_rate),
             "timecode_rate": str(self.timecode_rate),
         }
-        if self.container_start_us:
-            values["start"] = self.container_start_us
         if self.start_timecode:
             values["timecode"] = str(self.start_timecode)
         return json.dumps(values)
@@ -133,7 +115,6 @@ class VideoClock:
             Fraction(values["rate"]),
             Fraction(values["timecode_rate"]),
             Timecode.parse(values.get("timecode", "")),
-            values.get("start", 0),
         )
 
     @classmethod
@@ -143,12 +124,13 @@ class VideoClock:
         return replace(cls(), frame_rate=rate, timecode_rate=choose_timecode_rate(rate, rate))
 
 
-def _stretch_at(
-    stretches: tuple[ClockStretch, ...], starts: list[int], time_us: int
-) -> tuple[ClockStretch, ClockStretch | None]:
-    """The stretch of a time, and the one after it; before the first stretch it is the first."""
-    index = max(0, bisect_right(starts, time_us) - 1)
-    return stretches[index], stretches[index + 1] if index + 1 < len(stretches) else None
+def _map(time_ms: int, starts: list[int], other_starts: list[int]) -> int:
+    """A time of one clock by the other one, at least 0; both have a start for each stretch."""
+    index = max(0, bisect_right(starts, time_ms) - 1)  # before the first stretch it is the first
+    other_ms = time_ms - starts[index] + other_starts[index]
+    if index + 1 < len(starts):  # a pause that the other clock leaves out
+        other_ms = min(other_ms, other_starts[index + 1])
+    return max(0, other_ms)
 
 
 def exact_rate(rate: Fraction) -> Fraction:

@@ -48,13 +48,12 @@ def add(
 ) -> None:
     """Add LABEL to FILE, or to a part of it."""
     from vtag.engine.library.annotations import annotation_log
-    from vtag.engine.library.store.clocks import content_clock
+    from vtag.engine.library.annotations.player_times import range_on_library_clock
     from vtag.engine.scan.content_facts import register_video
 
     with open_library(db, new=True) as library:
         content_id = register_video(library, os.fsencode(file))
-        clock = content_clock(library.connection, content_id)
-        start, end = (None if ms is None else clock.library_ms(ms) for ms in (start, end))
+        start, end = range_on_library_clock(library.connection, content_id, start, end)
         _say_change(library, annotation_log.add(library, content_id, label, start, end))
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 
 from vtag.app.times import format_clock
+from vtag.engine.library import page_queries
 from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
+from vtag.engine.library.annotations.player_times import annotations_on_player_clock
 from vtag.engine.text import pluralize
 
 _ACTIONS = {
@@ -19,33 +22,29 @@ _ACTIONS = {
 }
 
 
-def describe_change(change: AnnotationChange, video_names: dict[str, str]) -> str:
-    """What a change did, such as `archery 0:10–0:12 in a.mp4 confirmed`.
-
-    Args:
-        video_names: the file name of each content by its key.
-    """
+def describe_change(reader: sqlite3.Connection, change: AnnotationChange) -> str:
+    """What a change did, such as `archery 0:10–0:12 in a.mp4 confirmed`, with the times of the player."""
     action = _ACTIONS.get(change.action, change.action)
     annotations = change.after or change.before
     if not annotations:
         return "nothing changed: it was so already"
     if change.action == "renamed":
-        return _describe_rename(change, video_names)
+        return _describe_rename(reader, change)
     if len(annotations) == 1 or change.action == "moved":
-        return f"{_describe(annotations[-1], video_names)} {action}"
+        return f"{_describe(reader, annotations[-1])} {action}"
     labels = list(dict.fromkeys(annotation.label for annotation in annotations))
     label = labels[0] if len(labels) == 1 else f"{len(labels)} labels"
     return f"{label} in {pluralize(len(annotations), 'moment')} {action}"
 
 
-def _describe_rename(change: AnnotationChange, video_names: dict[str, str]) -> str:
+def _describe_rename(reader: sqlite3.Connection, change: AnnotationChange) -> str:
     added = [annotation for annotation in change.after if annotation.verdict != "rejected"] or list(
         change.after
     )
     removed = _labels([*change.before, *(a for a in change.after if a.verdict == "rejected")])
     names = ", ".join(label for label in removed if label != added[-1].label) or "a tag"
     if len(added) == 1:
-        return f"{names} renamed to {_describe(added[-1], video_names)}"
+        return f"{names} renamed to {_describe(reader, added[-1])}"
     return f"{names} renamed to {added[-1].label} in {len(added)} moments"
 
 
@@ -53,8 +52,9 @@ def _labels(annotations: Sequence[Annotation]) -> list[str]:
     return list(dict.fromkeys(annotation.label for annotation in annotations))
 
 
-def _describe(annotation: Annotation, video_names: dict[str, str]) -> str:
-    video = video_names.get(annotation.content, "a video")
+def _describe(reader: sqlite3.Connection, annotation: Annotation) -> str:
+    video = page_queries.video_names(reader, [annotation.content]).get(annotation.content, "a video")
+    (annotation,) = annotations_on_player_clock(reader, [annotation])
     if annotation.start_ms is None or annotation.end_ms is None:
         return f"{annotation.label} in all of {video}"
     return f"{annotation.label} {_clock(annotation.start_ms)}–{_clock(annotation.end_ms, 999)} in {video}"

@@ -1,11 +1,12 @@
 """The addresses of playing: how a video can be played, and streams of what a browser cannot play itself.
 
-- `GET /media/CONTENT/plan`: JSON of `PlayPlan`, with `url` for each of its `ways`, and `stream_offset_s`. The player
+- `GET /media/CONTENT/plan`: JSON of `PlayPlan`, with `url` for each of its `ways`, `stream_offset_s`, and where the
+  parts of the video's clock begin in a stream and for players (`stream_starts_ms`, `player_starts_ms`). The player
   takes the first way whose `type` its browser supports. 404 with the reason as text if the video cannot be played.
 - `GET /media/CONTENT/stream?way=copy|convert&from=SECONDS&player=ID[&side=PIXELS]`: fragmented MP4 from `from` (or
-  the key frame before it) to the end, as fast as the reader takes it. Its times are those of the video plus
-  `stream_offset_s`. The next stream of a player replaces its last one. 422 with the reason if
-  nothing can be streamed, 503 if too many videos are converted already.
+  the key frame before it) to the end, as fast as the reader takes it. Its times are those of the library, which begin
+  with the first picture, plus `stream_offset_s`; `from` is one, too. The next stream of a player replaces its last
+  one. 422 with the reason if nothing can be streamed, 503 if too many videos are converted already.
 - `GET /media/CONTENT`: the file itself, with ranges (routes.py).
 
 `assets/page/player.js` is the player for these addresses. Nothing is written to disk. The process of a stream ends
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,9 @@ from starlette.types import Receive, Scope, Send
 
 from vtag.app.ui.routes import find_file, require_path
 from vtag.engine.errors import VideoError
+from vtag.engine.library.database import open_reader
 from vtag.engine.library.page_queries import PlayableVideo
+from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.video.play.plan import CONVERTED_SIDE, STREAM_OFFSET_S, PlayPlan, Way, make_plan
 from vtag.engine.video.play.stream_pool import StreamError, StreamPool, StreamRequest, VideoStream
 from vtag.engine.video.write.render_pool import Priority, RenderPool
@@ -60,8 +63,16 @@ class PlayRoutes:
             plan = self._get_plan(video)
         except VideoError as error:
             return PlainTextResponse(f"{error}\n", 404)
-        ways = [{**asdict(way), "url": _url(video.id, way.way)} for way in plan.ways]
-        answer = {**asdict(plan), "content": video.id, "stream_offset_s": STREAM_OFFSET_S, "ways": ways}
+        with closing(open_reader(self._library)) as reader:
+            library_starts, player_starts = content_clock(reader, video.id).starts_ms
+        answer = {
+            **asdict(plan),
+            "content": video.id,
+            "stream_offset_s": STREAM_OFFSET_S,
+            "stream_starts_ms": library_starts,
+            "player_starts_ms": player_starts,
+            "ways": [{**asdict(way), "url": _url(video.id, way.way)} for way in plan.ways],
+        }
         return JSONResponse(answer, headers={"cache-control": "no-store"})
 
     def _get_plan(self, video: PlayableVideo) -> PlayPlan:

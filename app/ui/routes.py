@@ -16,6 +16,7 @@ from starlette.routing import Route
 from vtag.engine.errors import LibraryError, VideoError
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.page_queries import PlayableVideo, find_video, moment_range
+from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.video.write.picture_cache import PictureCache
 
 _MEDIA_TYPES = {"mov,mp4,m4a,3gp,3g2,mj2": "video/mp4", "matroska,webm": "video/webm"}
@@ -31,7 +32,7 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
 
     - `/media/CONTENT`: the file itself, with ranges.
     - `/picture/MOMENT`: a picture of a moment. `/poster/CONTENT`: a picture of a video. Key frames are preferred.
-    - `/still/CONTENT/MS`: the frame displayed at a time.
+    - `/still/CONTENT/MS`: the frame that players show at a time.
     - `/strip/moment/MOMENT`: STRIP_TILES pictures side by side, evenly from the moment.
     - `/strip/video/CONTENT/LEVEL/PART`: likewise from a part of the video, if it has 2^LEVEL equal ones.
     """
@@ -88,7 +89,10 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
         return _make_file(library, request.path_params["content"], 0, make)
 
     def still(request: Request) -> Response:
-        content, time_ms = request.path_params["content"], request.path_params["ms"]
+        content, player_ms = request.path_params["content"], request.path_params["ms"]
+        time_ms = _library_ms(library, content, player_ms)
+        if isinstance(time_ms, Response):
+            return time_ms
         return _make_file(
             library, content, time_ms, lambda v: cache.get_picture(v.key, require_path(v), time_ms)
         )
@@ -111,6 +115,15 @@ def _find_range(library: Path, moment: int) -> tuple[int, int, int] | Response:
     except LibraryError as error:
         return _not_found(str(error))
     return row if row is not None else _not_found("this moment is gone")
+
+
+def _library_ms(library: Path, content: int, player_ms: int) -> int | Response:
+    """The library's time for one of the player, or the answer that says why the library cannot be read."""
+    try:
+        with closing(open_reader(library)) as reader:
+            return content_clock(reader, min(content, _MAX_ID)).library_ms(player_ms)
+    except LibraryError as error:
+        return _not_found(str(error))
 
 
 def _with_date_for_header(info: os.stat_result) -> os.stat_result:

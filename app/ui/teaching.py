@@ -62,8 +62,7 @@ def record_example(
     """Save that a time range shows the tag, or does not; returns the change as a sentence. Raises VtagError."""
     verdict = "added" if is_example else "rejected"
     change = annotation_log.record_verdict(writer, content, _required(tag), verdict, start_ms, end_ms)
-    names = page_queries.video_names(writer.connection, [row.content for row in change.after])
-    return describe_change(change, names)
+    return describe_change(writer.connection, change)
 
 
 def try_tag(library: Path, tag: str) -> Trial:

@@ -2,7 +2,7 @@
 // element. What the browser can play comes as it is; the rest is repackaged or converted by the server while it plays
 // (app/ui/media.py), through the page's own MediaSource.
 //
-// All times are seconds after the first picture, as in the library.
+// All times are seconds from the start of the file, as other players show them.
 //
 //   <vtag-player content="12" start="61.5" autoplay width="1920" height="1080"></vtag-player>
 //
@@ -26,6 +26,8 @@
 //   error        detail.message: nothing can be played, and why
 // Style: the element is a block. Inside are <video> and <p class="vtag-player-note" role="status">, which shows
 // `message` or the error, and is hidden if there is none.
+
+import { StreamClock } from "./stream-clock.js";
 
 const AHEAD_S = 30; // as much is loaded ahead
 const BEHIND_S = 60; // as much is kept behind
@@ -52,18 +54,19 @@ function bufferedEnd(buffered, time) {
   return time;
 }
 
-/** Fills a MediaSource from `way.url`, from where the video plays. */
+/** Fills a MediaSource from `way.url`, from where the video plays. Inside, times are those of the stream. */
 class StreamSource {
-  #video; #way; #duration; #offset; #fail; #media; #buffer = null; #request = null; #start;
+  #video; #way; #duration; #clock; #offset; #fail; #media; #buffer = null; #request = null; #start;
   #isClosed = false; #idleSince = 0; #wake = () => {}; #end = null; #player = crypto.randomUUID?.() ?? `${Math.random()}`;
   #side = null; #stalls = []; #listeners = new AbortController();
 
-  constructor(video, way, plan, start, fail) {
+  constructor(video, way, plan, clock, start, fail) {
     this.#video = video;
     this.#way = way;
     this.#duration = plan.duration_ms / 1000;
+    this.#clock = clock;
     this.#offset = plan.stream_offset_s;
-    this.#start = Math.min(start, Math.max(0, this.#duration - 0.1));
+    this.#start = Math.min(clock.toStream(start), Math.max(0, this.#duration - 0.1));
     this.#fail = fail;
     this.#media = new Source();
     video.disableRemotePlayback = true; // ManagedMediaSource asks for it
@@ -77,15 +80,15 @@ class StreamSource {
     video.addEventListener("loadedmetadata", () => { if (this.#start > 0) video.currentTime = this.#start; this.#start = null; }, { ...options, once: true });
   }
 
-  /** Seconds between the video's time and the library's. */
-  get offset() { return 0; }
-
-  seek(time) {
+  seek(playerTime) {
+    const time = this.#clock.toStream(playerTime);
     if (this.#start === null) this.#video.currentTime = time;
     else { this.#start = time; this.#onSeeking(); }
   }
 
-  get time() { return this.#start ?? this.#video.currentTime; }
+  get time() { return this.#clock.toPlayer(this.#time); }
+
+  get #time() { return this.#start ?? this.#video.currentTime; }
 
   close() {
     this.#isClosed = true;
@@ -123,12 +126,12 @@ class StreamSource {
 
   /** Where the next bytes have to begin; null if enough is loaded. */
   #wanted() {
-    const end = bufferedEnd(this.#buffer.buffered, this.time);
+    const end = bufferedEnd(this.#buffer.buffered, this.#time);
     if (this.#end !== null && end >= this.#end - 0.1) {
       if (this.#media.readyState === "open") this.#media.endOfStream(); // also after a seek back has filled a gap
       return null;
     }
-    return end - this.time < AHEAD_S ? end : null;
+    return end - this.#time < AHEAD_S ? end : null;
   }
 
   #continues(wanted) {
@@ -180,8 +183,8 @@ class StreamSource {
         return;
       } catch (error) {
         if (error.name !== "QuotaExceededError") throw error;
-        await this.#change(() => this.#buffer.remove(0, Math.max(0.1, this.time - 5)));
-        await this.#change(() => this.#buffer.remove(this.time + AHEAD_S * 2, Infinity));
+        await this.#change(() => this.#buffer.remove(0, Math.max(0.1, this.#time - 5)));
+        await this.#change(() => this.#buffer.remove(this.#time + AHEAD_S * 2, Infinity));
         await sleep(500);
         if (this.#isClosed) return;
       }
@@ -190,7 +193,7 @@ class StreamSource {
 
   async #forget() {
     const { buffered } = this.#buffer;
-    const keepFrom = this.time - BEHIND_S;
+    const keepFrom = this.#time - BEHIND_S;
     if (buffered.length && buffered.start(0) < keepFrom - 10) {
       await this.#change(() => this.#buffer.remove(0, keepFrom));
     }
@@ -219,7 +222,7 @@ class StreamSource {
 
   #onSeeking() {
     this.#wake();
-    if (this.#buffer && !this.#continues(bufferedEnd(this.#buffer.buffered, this.time))) this.#request?.abort.abort();
+    if (this.#buffer && !this.#continues(bufferedEnd(this.#buffer.buffered, this.#time))) this.#request?.abort.abort();
   }
 
   /** A converted picture that does not keep up becomes smaller. */
@@ -235,7 +238,7 @@ class StreamSource {
 
   #skipGap() {
     const { buffered } = this.#buffer;
-    const { time } = this;
+    const time = this.#time;
     if (this.#start !== null || this.#video.readyState > 2) return;
     for (let i = 0; i < buffered.length; i++) {
       if (buffered.start(i) > time && buffered.start(i) < time + GAP_S && bufferedEnd(buffered, time) === time) {
@@ -247,23 +250,24 @@ class StreamSource {
 
 /** Lets the browser play the file itself. */
 class FileSource {
-  #video; #start; #listeners = new AbortController();
+  #video; #offset; #start; #listeners = new AbortController();
 
-  constructor(video, way, plan, start) {
+  constructor(video, way, plan, clock, start) {
     this.#video = video;
-    this.offset = plan.file_offset_ms / 1000;
+    this.#offset = plan.file_offset_ms / 1000 - clock.start; // browsers do not begin a late file at 0
     this.#start = start;
     video.src = new URL(way.url, document.baseURI).href;
     video.addEventListener("loadedmetadata", () => {
-      if (this.#start > 0) this.#video.currentTime = this.#start + this.offset;
+      const time = this.#start + this.#offset;
+      if (time > 0) this.#video.currentTime = time;
       this.#start = null;
     }, { once: true, signal: this.#listeners.signal });
   }
 
-  get time() { return this.#start ?? this.#video.currentTime - this.offset; }
+  get time() { return this.#start ?? this.#video.currentTime - this.#offset; }
 
   seek(time) {
-    if (this.#start === null) this.#video.currentTime = time + this.offset;
+    if (this.#start === null) this.#video.currentTime = time + this.#offset;
     else this.#start = time;
   }
 
@@ -274,7 +278,7 @@ export class VtagPlayer extends HTMLElement {
   static observedAttributes = ["content", "start", "width", "height", "loop-start", "loop-end"];
   #video = document.createElement("video");
   #note = document.createElement("p");
-  #source = null; #ways = []; #plan = null; #way = null; #loop = null; #loading = null; #frame = 0; #observer = null;
+  #source = null; #ways = []; #plan = null; #clock = null; #way = null; #loop = null; #loading = null; #frame = 0; #observer = null;
   #lastTime = -1; #autoplays = false;
   #isPlaying = false; // as the person wants it: another source pauses a video without an event
 
@@ -323,7 +327,7 @@ export class VtagPlayer extends HTMLElement {
   get plan() { return this.#plan; }
   get way() { return this.#way?.way ?? ""; }
   get message() { return this.#way?.message ?? ""; }
-  get duration() { return (this.#plan?.duration_ms ?? 0) / 1000; }
+  get duration() { return this.#clock?.toPlayer(this.#plan.duration_ms / 1000) ?? 0; }
   get frameRate() { return this.#plan?.frame_rate || 25; }
   get paused() { return this.#video.paused; }
   get currentTime() { return Math.max(0, this.#source?.time ?? this.#startTime()); }
@@ -349,8 +353,10 @@ export class VtagPlayer extends HTMLElement {
   /** Pause, and show the picture so many frames ahead. */
   step(frames) {
     this.pause();
-    const shown = Math.floor(this.currentTime * this.frameRate + 1e-3);
-    this.seek((shown + frames + 0.5) / this.frameRate);
+    const { currentTime, frameRate } = this;
+    const shown = Math.floor((this.#clock?.toStream(currentTime) ?? currentTime) * frameRate + 1e-3);
+    const time = (shown + frames + 0.5) / frameRate;
+    this.seek(this.#clock?.toPlayer(time) ?? time);
   }
 
   loop(start, end) {
@@ -382,6 +388,7 @@ export class VtagPlayer extends HTMLElement {
       const answer = await fetch(new URL(`media/${encodeURIComponent(content)}/plan`, document.baseURI), { signal: loading.signal });
       if (!answer.ok) throw new Error((await answer.text()).trim());
       this.#plan = await answer.json();
+      this.#clock = new StreamClock(this.#plan);
     } catch (error) {
       if (!loading.signal.aborted) this.#show(error.message, true);
       return;
@@ -409,7 +416,7 @@ export class VtagPlayer extends HTMLElement {
     this.#show(this.#way.message);
     const Kind = this.#way.way === "file" ? FileSource : StreamSource;
     const way = this.#way;
-    this.#source = new Kind(this.#video, way, this.#plan, time, (message) => { if (this.#way === way) this.#onError(message); });
+    this.#source = new Kind(this.#video, way, this.#plan, this.#clock, time, (message) => { if (this.#way === way) this.#onError(message); });
     if (this.#isPlaying) this.play();
   }
 
@@ -422,7 +429,7 @@ export class VtagPlayer extends HTMLElement {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     this.#source?.close();
-    this.#source = this.#plan = this.#way = null;
+    this.#source = this.#plan = this.#clock = this.#way = null;
     this.#ways = [];
     this.#video.pause();
     this.#video.removeAttribute("src");

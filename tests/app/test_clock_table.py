@@ -218,15 +218,16 @@ def check_pictures(case: Case, moment: Moment, clock: VideoClock, folder: Path, 
     assert case.first - 80 <= numbers[0] <= case.first + 1 and numbers[-1] <= case.end + 3, (
         f"copied: {numbers}"
     )
-    check_page(case, moment)
+    check_page(case, moment, clock)
 
 
-def check_page(case: Case, moment: Moment) -> None:
+def check_page(case: Case, moment: Moment, clock: VideoClock) -> None:
     """A browser that plays the file itself shows the frame at the time to which the page's player sets it."""
     plan = make_plan(moment.path)
     if all(way.way is not Way.FILE for way in plan.ways):
         return  # the streams of other files are tested with the player
-    start_s = (moment.start_ms + plan.file_offset_ms) / 1000
+    start_of_player_ms = plan.file_offset_ms - clock.starts_ms[1][0]  # as in assets/page/player.js
+    start_s = (clock.player_ms(moment.start_ms) + start_of_player_ms) / 1000
     start_of_file_s = footage.start_of(case.path)
     frames = [(time + start_of_file_s, number) for time, number in footage.shown_frames(case.path)]
     shown = [number for time, number in frames if time <= start_s + ROUNDING_S][-1]

@@ -13,6 +13,7 @@ from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
 from vtag.engine.library.store import files, heads, observations
 from vtag.engine.library.store.volumes import Volumes
+from vtag.engine.scan.content_facts import video_columns
 from vtag.engine.scan.discover import discover
 from vtag.engine.video.read.probe import probe
 
@@ -70,12 +71,7 @@ def _add_model(library: Library, labels: Sequence[str]) -> heads.Head:
 def _add_film(library: Library, head: heads.Head, path: Path, film: Film, seed: int) -> None:
     file_path = os.fsencode(path)
     info = probe(file_path)
-    facts = {
-        "duration_ms": info.duration_ms,
-        "codec": info.codec,
-        "container": info.container,
-        "recorded_at": info.recorded_at or film.recorded,
-    }
+    facts = {**video_columns(info), "recorded_at": info.recorded_at or film.recorded}
     key = files.content_key(file_path)
     content = files.save_content(library, key, facts)
     file = discover([file_path]).files[0]

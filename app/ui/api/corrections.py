@@ -17,7 +17,9 @@ from vtag.engine.errors import LibraryError, VtagError
 from vtag.engine.library import page_queries
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.annotation_log import AnnotationChange
+from vtag.engine.library.annotations.player_times import range_on_library_clock
 from vtag.engine.library.database import Library
+from vtag.engine.library.store.clocks import content_clock
 
 _MAX_MOMENTS = 5_000  # in one request
 MAX_TIME_MS = 10**10  # about four months; no video is longer
@@ -37,7 +39,7 @@ class RenameForm(Moments):
 
 
 class TimeRangeForm(BaseModel):
-    """A range of a video in ms; without start and end all of it."""
+    """A range of a video in ms, as the player shows it; without start and end all of it."""
 
     content: int = _Id
     start_ms: int | None = Field(None, ge=0, le=MAX_TIME_MS)
@@ -81,8 +83,7 @@ def build_router(context: PageContext) -> APIRouter:
     def change(act: Callable[[Library], AnnotationChange], prefix: str = "") -> dict[str, Any]:
         with context.writer() as writer:
             made = act(writer)
-            names = page_queries.video_names(writer.connection, _content_keys(made))
-        return {"id": made.id, "message": prefix + describe_change(made, names)}
+            return {"id": made.id, "message": prefix + describe_change(writer.connection, made)}
 
     @router.post("/confirm")
     def confirm(body: Moments) -> dict[str, Any]:
@@ -103,8 +104,16 @@ def build_router(context: PageContext) -> APIRouter:
     @router.post("/tag")
     def tag(body: Tagging) -> dict[str, Any]:
         """Add a label to ranges of videos."""
-        ranges = [(each.content, each.start_ms, each.end_ms) for each in body.ranges]
-        return change(lambda writer: annotation_log.add_ranges(writer, ranges, body.label))
+
+        def act(writer: Library) -> AnnotationChange:
+            db = writer.connection
+            ranges = [
+                (each.content, *range_on_library_clock(db, each.content, each.start_ms, each.end_ms))
+                for each in body.ranges
+            ]
+            return annotation_log.add_ranges(writer, ranges, body.label)
+
+        return change(act)
 
     @router.post("/add")
     def add(body: TypedTag) -> dict[str, Any]:
@@ -112,15 +121,25 @@ def build_router(context: PageContext) -> APIRouter:
         start_ms, end_ms = _parse_time("start", body.start), _parse_time("end", body.end)
         if start_ms is not None and end_ms is not None and end_ms <= start_ms:
             raise FieldError("end", "the tag has to end after it begins")
+
+        def act(writer: Library) -> AnnotationChange:
+            times_ms = range_on_library_clock(writer.connection, body.content, start_ms, end_ms)
+            return annotation_log.add(writer, body.content, body.label, *times_ms)
+
         with _errors_of_field("label"):
-            return change(
-                lambda writer: annotation_log.add(writer, body.content, body.label, start_ms, end_ms)
-            )
+            return change(act)
 
     @router.post("/move")
     def move(body: Move) -> dict[str, Any]:
         """Change a moment's ends."""
-        return change(lambda writer: annotation_log.move(writer, body.moment, body.start_ms, body.end_ms))
+
+        def act(writer: Library) -> AnnotationChange:
+            moment_range = page_queries.moment_range(writer.connection, body.moment)
+            clock = content_clock(writer.connection, moment_range[0] if moment_range else 0)
+            times_ms = (clock.library_ms(time_ms) for time_ms in (body.start_ms, body.end_ms))
+            return annotation_log.move(writer, body.moment, *times_ms)
+
+        return change(act)
 
     @router.post("/undo")
     def undo(body: ChangeId) -> dict[str, Any]:
@@ -152,7 +171,3 @@ def _parse_time(field: str, text: str) -> int | None:
         return times.parse_time(text)
     except VtagError as error:
         raise FieldError(field, str(error)) from error
-
-
-def _content_keys(change: AnnotationChange) -> list[str]:
-    return list(dict.fromkeys(annotation.content for annotation in (*change.before, *change.after)))[:3]

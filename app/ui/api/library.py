@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from vtag.app.ui.api.context import PageContext
+from vtag.app.ui.api.player_clocks import PlayerClocks
 from vtag.engine.library.views.video_list import ListedVideo, VideoFilter
 
 _MAX_SELECTED = 5_000
@@ -52,7 +53,8 @@ def build_router(context: PageContext) -> APIRouter:
                 offset=form.offset,
                 limit=form.limit,
             )
-        return {"videos": [video_as_json(video) for video in page.videos], "total": page.total}
+            clocks = PlayerClocks(reader)
+            return {"videos": [video_as_json(video, clocks) for video in page.videos], "total": page.total}
 
     @router.get("/videos/counts")
     def counts(form: Annotated[ListForm, Query()]) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def build_router(context: PageContext) -> APIRouter:
     return router
 
 
-def video_as_json(video: ListedVideo) -> dict[str, Any]:
+def video_as_json(video: ListedVideo, clocks: PlayerClocks) -> dict[str, Any]:
     """A video for a card."""
     recorded_at = None
     if video.recorded_s is not None:
@@ -82,7 +84,7 @@ def video_as_json(video: ListedVideo) -> dict[str, Any]:
         "id": video.id,
         "name": video.display.rsplit("/", 1)[-1],
         "path": video.display,
-        "duration_ms": video.duration_ms,
+        "duration_ms": clocks.duration_ms(video.id, video.duration_ms),
         "recorded_at": recorded_at,
         "moments": video.moments,
         "present": video.is_present,

@@ -8,13 +8,15 @@ from fastapi import APIRouter, Query
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import GoneError
+from vtag.app.ui.api.player_clocks import PlayerClocks
 from vtag.app.ui.api.search_form import SearchParameters
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis import similar
 from vtag.engine.library.certainty import library_min_margin
 from vtag.engine.library.search import labels
-from vtag.engine.library.search.moments import Moment, everyday_terms, label_counts
-from vtag.engine.library.views.results import count_results, find_ids, find_results
+from vtag.engine.library.search.moments import everyday_terms, label_counts
+from vtag.engine.library.store.clocks import content_clock
+from vtag.engine.library.views.results import FoundMoment, count_results, find_ids, find_results
 from vtag.engine.text import display_path
 
 _MAX_PAGE = 200  # moments in one answer
@@ -29,15 +31,15 @@ Sort = Annotated[str, Query(pattern="^(score|date|length)$")]
 Id = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
-def moment_as_json(moment: Moment, content: int, verdict: str, recorded_at: str | None) -> dict[str, Any]:
+def moment_as_json(found: FoundMoment, clocks: PlayerClocks) -> dict[str, Any]:
     """A moment for a card."""
+    moment, content, verdict, recorded_at = found
     path = display_path(moment.path)
     return {
         "id": moment.id,
         "content": content,
         "label": moment.label,
-        "start_ms": moment.start_ms,
-        "end_ms": moment.end_ms,
+        **clocks.range_as_json(content, moment.start_ms, moment.end_ms),
         "score": round(moment.score, 4),
         "sure": moment.sure,
         "model": moment.model,
@@ -70,8 +72,9 @@ def build_router(context: PageContext) -> APIRouter:
                 limit=limit,
                 min_margin=form.margin,
             )
+            clocks = PlayerClocks(reader)
             answer: dict[str, Any] = {
-                "moments": [moment_as_json(*row) for row in results.moments],
+                "moments": [moment_as_json(found, clocks) for found in results.moments],
                 "has_more": results.has_more,
             }
             if form.q.strip() and offset == 0:
@@ -115,16 +118,22 @@ def build_router(context: PageContext) -> APIRouter:
                     raise GoneError("this moment is gone: search again")
                 content, time_ms = moment_range[0], (moment_range[1] + moment_range[2]) // 2
             video = page_queries.find_video(reader, content)
+            clock = content_clock(reader, content)
         if video is None:
             raise GoneError("this video is gone from the library")
-        query = similar.query_from_content(context.library, content, time_ms)
+        library_ms = time_ms if moment else clock.library_ms(time_ms)
+        query = similar.query_from_content(context.library, content, library_ms)
         if query is None:
             raise GoneError("nothing is known of how this moment looks: scan the video again")
         similar_moments = _spread_over_videos(context, query, offset + limit + 1)
+        player_ms = clock.player_ms(library_ms)
+        with context.reader() as reader:
+            clocks = PlayerClocks(reader)
+            page = [_similar_as_json(each, clocks) for each in similar_moments[offset : offset + limit]]
         return {
-            "moments": [_similar_as_json(each) for each in similar_moments[offset : offset + limit]],
+            "moments": page,
             "has_more": len(similar_moments) > offset + limit,
-            "like": {"content": content, "time_ms": time_ms, "name": video.display.rsplit("/", 1)[-1]},
+            "like": {"content": content, "time_ms": player_ms, "name": video.display.rsplit("/", 1)[-1]},
         }
 
     @router.get("/suggestions")
@@ -163,13 +172,12 @@ def _spread_over_videos(
     return [*best, *(moment for moment in others if moment not in best)][:count]
 
 
-def _similar_as_json(moment: similar.SimilarMoment) -> dict[str, Any]:
+def _similar_as_json(moment: similar.SimilarMoment, clocks: PlayerClocks) -> dict[str, Any]:
     path = display_path(moment.path)
     return {
         "content": moment.content_id,
         "label": moment.label,
-        "start_ms": moment.start_ms,
-        "end_ms": moment.end_ms,
+        **clocks.range_as_json(moment.content_id, moment.start_ms, moment.end_ms),
         "alike": round(moment.score, 4),
         "present": moment.present,
         "name": path.rsplit("/", 1)[-1],

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.jobs_json import is_trial, run_as_json
 from vtag.app.ui.api.moments import moment_as_json
+from vtag.app.ui.api.player_clocks import PlayerClocks
 from vtag.app.ui.long_calls import LongCall
 from vtag.app.ui.subprocess_command import run_for_json
 from vtag.engine.errors import VtagError
@@ -141,7 +142,9 @@ def build_router(context: PageContext) -> APIRouter:
     def moments_of_scan(after: Annotated[int, Query(ge=0, lt=1 << 53)]) -> dict[str, Any]:
         """The latest moments that a scan has found: those after the first one of its progress."""
         with context.reader() as reader:
-            return {"moments": [moment_as_json(*row) for row in moments_after(reader, after, _MOMENTS)]}
+            clocks = PlayerClocks(reader)
+            latest = moments_after(reader, after, _MOMENTS)
+            return {"moments": [moment_as_json(found, clocks) for found in latest]}
 
     return router
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 from fastapi import APIRouter
@@ -28,19 +29,17 @@ def build_router(context: PageContext) -> APIRouter:
             runs = recent_runs(reader, _RUNS)
             undoable = annotation_log.undoable_change(reader)
             redoable = annotation_log.redoable_change(reader)
-            keys = {a.content for c in (undoable, redoable) if c for a in (*c.before[:2], *c.after[:2])}
-            names = page_queries.video_names(reader, keys)
             return {
                 "revision": page_queries.revision(reader),
                 "is_empty": page_queries.is_empty(reader),
                 "was_scanned": any(run.kind == "scan" for run in runs),
                 "jobs": jobs_as_json(context.queue, runs),
-                "undo": _change_as_json(undoable, names),
-                "redo": _change_as_json(redoable, names),
+                "undo": _change_as_json(reader, undoable),
+                "redo": _change_as_json(reader, redoable),
             }
 
     return router
 
 
-def _change_as_json(change: AnnotationChange | None, names: dict[str, str]) -> dict[str, Any] | None:
-    return {"id": change.id, "text": describe_change(change, names)} if change else None
+def _change_as_json(reader: sqlite3.Connection, change: AnnotationChange | None) -> dict[str, Any] | None:
+    return {"id": change.id, "text": describe_change(reader, change)} if change else None

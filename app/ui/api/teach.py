@@ -12,6 +12,7 @@ from vtag.app.ui import folder_training, teaching
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.corrections import MAX_TIME_MS
 from vtag.app.ui.api.moments import moment_as_json
+from vtag.app.ui.api.player_clocks import PlayerClocks
 from vtag.app.ui.long_calls import LongCall
 from vtag.app.ui.reports import list_reports
 from vtag.engine.errors import QueryError
@@ -19,8 +20,9 @@ from vtag.engine.jobs.job_queue import active_runs
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.tag_preview import TagMoment
 from vtag.engine.library.page_queries import AnnotationRow
-from vtag.engine.library.views.results import find_results
-from vtag.engine.library.views.video_list import VideoFilter
+from vtag.engine.library.store.clocks import content_clock
+from vtag.engine.library.views.results import FoundMoment, find_results
+from vtag.engine.library.views.video_list import ListedVideo, VideoFilter
 
 _PAGE = 24
 _GROUP = "teaching"  # trials and saving use the same folder: one at a time
@@ -83,9 +85,9 @@ def build_router(context: PageContext) -> APIRouter:
     def examples(tag: Annotated[str, Query(max_length=400)]) -> dict[str, Any]:
         """What a person said of a tag."""
         with context.reader() as reader:
-            return {
-                "examples": [_example_as_json(row) for row in page_queries.label_annotations(reader, tag)]
-            }
+            clocks = PlayerClocks(reader)
+            rows = page_queries.label_annotations(reader, tag)
+            return {"examples": [_example_as_json(row, clocks) for row in rows]}
 
     @router.get("/candidates")
     def candidates(
@@ -100,15 +102,17 @@ def build_router(context: PageContext) -> APIRouter:
     def verdict(body: Verdict) -> dict[str, Any]:
         """Say that a time range shows a tag, or does not."""
         with context.writer() as writer:
+            clock = content_clock(writer.connection, body.content)
+            start_ms, end_ms = clock.library_ms(body.start_ms), clock.library_ms(body.end_ms)
             message = teaching.record_example(
-                writer, body.tag, body.content, body.start_ms, body.end_ms, is_example=body.is_example
+                writer, body.tag, body.content, start_ms, end_ms, is_example=body.is_example
             )
         return {"message": message}
 
     @router.post("/line")
     def line(body: TagLineForm) -> dict[str, Any]:
         """What the latest trial finds with another line."""
-        return _trial_as_json(teaching.move_line(context.library, body.tag, body.line or 0.5))
+        return _trial_as_json(context, teaching.move_line(context.library, body.tag, body.line or 0.5))
 
     @router.post("/folder")
     def folder(body: TrainingForm) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def long_calls(context: PageContext) -> list[LongCall]:
     library, queue = context.library, context.queue
 
     def try_tag(body: Tag) -> Iterator[dict[str, Any]]:
-        yield _trial_as_json(teaching.try_tag(library, body.tag))
+        yield _trial_as_json(context, teaching.try_tag(library, body.tag))
 
     def keep_tags(body: TagLineForm) -> Iterator[dict[str, Any]]:
         trial = (body.line, body.preset) if body.line is not None and body.preset is not None else None
@@ -166,36 +170,24 @@ def long_calls(context: PageContext) -> list[LongCall]:
 
 def _candidates(context: PageContext, query: str, tag: str, offset: int) -> dict[str, Any]:
     """A page of moments and of videos; a text that is no query finds videos all the same."""
-    problem, moments, has_more = "", [], False
+    problem, found, has_more = "", [], False
     with context.reader() as reader:
         annotations = page_queries.label_annotations(reader, tag) if tag.strip() else []
         try:
             if query.strip():
                 results = find_results(reader, query, offset=offset, limit=_PAGE)
-                moments, has_more = [moment_as_json(*row) for row in results.moments], results.has_more
+                found, has_more = results.moments, results.has_more
         except QueryError as error:
             problem = str(error)
         name = query.strip().removeprefix("path:").strip('"')
         page = context.video_lists.page(
             reader, VideoFilter(name=name), sort="added", offset=offset, limit=_PAGE
         )
-    for moment in moments:
-        moment["said"] = teaching.verdict_on(
-            moment["content"], moment["start_ms"], moment["end_ms"], annotations
-        )
-    videos = [
-        {
-            "content": video.id,
-            "start_ms": 0,
-            "end_ms": max(1, video.duration_ms),
-            "name": video.display.rsplit("/", 1)[-1],
-            "path": video.display,
-            "present": video.is_present,
-            "said": teaching.verdict_on(video.id, 0, max(1, video.duration_ms), annotations),
-        }
-        for video in page.videos
-        if video.error is None
-    ]
+        clocks = PlayerClocks(reader)
+        moments = [
+            {**moment_as_json(each, clocks), "said": _verdict_on_moment(each, annotations)} for each in found
+        ]
+        videos = [_video_as_json(video, clocks, annotations) for video in page.videos if video.error is None]
     return {
         "moments": moments,
         "videos": videos,
@@ -204,12 +196,30 @@ def _candidates(context: PageContext, query: str, tag: str, offset: int) -> dict
     }
 
 
-def _example_as_json(row: AnnotationRow) -> dict[str, Any]:
+def _verdict_on_moment(found: FoundMoment, annotations: list[AnnotationRow]) -> str:
+    return teaching.verdict_on(found.content, found.moment.start_ms, found.moment.end_ms, annotations)
+
+
+def _video_as_json(
+    video: ListedVideo, clocks: PlayerClocks, annotations: list[AnnotationRow]
+) -> dict[str, Any]:
+    """A whole video, to say Yes or No to."""
+    end_ms = max(1, video.duration_ms)
+    return {
+        "content": video.id,
+        **clocks.range_as_json(video.id, 0, end_ms),
+        "name": video.display.rsplit("/", 1)[-1],
+        "path": video.display,
+        "present": video.is_present,
+        "said": teaching.verdict_on(video.id, 0, end_ms, annotations),
+    }
+
+
+def _example_as_json(row: AnnotationRow, clocks: PlayerClocks) -> dict[str, Any]:
     said = "rejected" if row.verdict == "rejected" else "confirmed"
     return {
         "content": row.content,
-        "start_ms": row.start_ms,
-        "end_ms": row.end_ms,
+        **clocks.range_as_json(row.content, row.start_ms, row.end_ms),
         "name": row.display.rsplit("/", 1)[-1],
         "path": row.display,
         "present": True,
@@ -217,22 +227,27 @@ def _example_as_json(row: AnnotationRow) -> dict[str, Any]:
     }
 
 
-def _trial_as_json(trial: teaching.Trial) -> dict[str, Any]:
+def _trial_as_json(context: PageContext, trial: teaching.Trial) -> dict[str, Any]:
+    with context.reader() as reader:
+        clocks = PlayerClocks(reader)
+        above, below = (
+            [_tag_moment_as_json(moment, clocks) for moment in moments]
+            for moments in (trial.above, trial.below)
+        )
     return {
         "line": trial.line,
         "preset": trial.preset,
         "sentence": trial.sentence,
-        "above": [_tag_moment_as_json(moment) for moment in trial.above],
-        "below": [_tag_moment_as_json(moment) for moment in trial.below],
+        "above": above,
+        "below": below,
         "metrics": trial.metrics,
     }
 
 
-def _tag_moment_as_json(moment: TagMoment) -> dict[str, Any]:
+def _tag_moment_as_json(moment: TagMoment, clocks: PlayerClocks) -> dict[str, Any]:
     return {
         "content": moment.content_id,
-        "start_ms": moment.start_ms,
-        "end_ms": moment.end_ms,
+        **clocks.range_as_json(moment.content_id, moment.start_ms, moment.end_ms),
         "score": round(moment.score, 4),
         "name": moment.display.rsplit("/", 1)[-1],
         "path": moment.display,

@@ -9,24 +9,26 @@ from fastapi import APIRouter, Path, Query
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import FieldError, GoneError
+from vtag.app.ui.api.player_clocks import PlayerClocks
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.curves import Curve, score_curve
 from vtag.engine.library.certainty import COUNTED_MARGIN
 from vtag.engine.library.page_queries import MomentRow, PlayableVideo
+from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.text import normalize_label
+from vtag.engine.video_clock import VideoClock
 
 _CURVE_POINTS = 1200  # more than a screen can show side by side
 
 ContentId = Annotated[int, Path(ge=0, lt=1 << 53)]
 
 
-def moment_as_json(moment: MomentRow) -> dict[str, Any]:
+def moment_as_json(moment: MomentRow, clocks: PlayerClocks, content: int) -> dict[str, Any]:
     """A tag of the list beside the player."""
     return {
         "id": moment.id,
         "label": moment.label,
-        "start_ms": moment.start_ms,
-        "end_ms": moment.end_ms,
+        **clocks.range_as_json(content, moment.start_ms, moment.end_ms),
         "score": round(moment.score, 4),
         "sure": moment.sure,
         "model": moment.model,
@@ -35,19 +37,19 @@ def moment_as_json(moment: MomentRow) -> dict[str, Any]:
     }
 
 
-def video_as_json(video: PlayableVideo, moments: list[MomentRow]) -> dict[str, Any]:
+def video_as_json(video: PlayableVideo, moments: list[MomentRow], clocks: PlayerClocks) -> dict[str, Any]:
     """A video with its tags."""
     return {
         "id": video.id,
         "name": video.display.rsplit("/", 1)[-1],
         "path": video.display,
-        "duration_ms": video.duration_ms,
+        "duration_ms": clocks.duration_ms(video.id, video.duration_ms),
         "recorded_at": video.recorded_at,
         "codec": video.codec,
         "width": video.width,
         "height": video.height,
         "is_connected": video.path is not None,
-        "moments": [moment_as_json(moment) for moment in moments],
+        "moments": [moment_as_json(moment, clocks, video.id) for moment in moments],
     }
 
 
@@ -61,7 +63,8 @@ def read_video(context: PageContext, content: int, *, less_sure: bool) -> dict[s
         if video is None:
             raise GoneError("this video is gone from the library: search again")
         min_margin = COUNTED_MARGIN if less_sure else None
-        return video_as_json(video, page_queries.video_moments(reader, content, min_margin=min_margin))
+        moments = page_queries.video_moments(reader, content, min_margin=min_margin)
+        return video_as_json(video, moments, PlayerClocks(reader))
 
 
 def build_router(context: PageContext) -> APIRouter:
@@ -81,17 +84,18 @@ def build_router(context: PageContext) -> APIRouter:
             names = {name.casefold(): name for name in page_queries.labels(writer.connection)}
             if label.casefold() not in names:
                 raise FieldError("label", f"no label is called {label!r}")
-            return _curve_as_json(score_curve(writer, content, names[label.casefold()]))
+            clock = content_clock(writer.connection, content)
+            return _curve_as_json(score_curve(writer, content, names[label.casefold()]), clock)
 
     return router
 
 
-def _curve_as_json(curve: Curve) -> dict[str, Any]:
+def _curve_as_json(curve: Curve, clock: VideoClock) -> dict[str, Any]:
     """Points [time_ms, score], the highest score of each of at most _CURVE_POINTS stretches."""
     middles = curve.windows.mean(axis=1) if len(curve.windows) else np.zeros(0)
     chunks = np.array_split(np.arange(len(middles)), max(1, min(len(middles), _CURVE_POINTS)))
     points = [
-        [round(float(middles[chunk].mean())), round(float(curve.scores[chunk].max()), 4)]
+        [clock.player_ms(round(float(middles[chunk].mean()))), round(float(curve.scores[chunk].max()), 4)]
         for chunk in chunks
         if len(chunk)
     ]

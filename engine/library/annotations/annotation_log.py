@@ -16,6 +16,7 @@ from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.annotations.validation import checked_range, resolve_label
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
+from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.library.store.duplicates import is_same_range, with_duplicates
 from vtag.engine.library.timestamps import normalize_timestamp, now, now_after
 from vtag.engine.text import normalize_label, printable
@@ -310,7 +311,8 @@ def _slot(library: Library, content_id: int, label: str, start_ms: int | None, e
     ).fetchone()
     if row is None:
         raise LibraryError("this video is gone from the library: search again")
-    return (row[0], label, *checked_range(start_ms, end_ms, row[1]))
+    clock = content_clock(library.connection, content_id)
+    return (row[0], label, *checked_range(start_ms, end_ms, row[1], clock))
 
 
 def _find(db: sqlite3.Connection, slot: Slot) -> Annotation | None:

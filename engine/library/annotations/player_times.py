@@ -1,4 +1,4 @@
-"""Annotations with the times that players show: what is printed. The log and its files have the library's times."""
+"""Annotations with the times that players show, as people say and read them. The log has the library's times."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ import sqlite3
 from collections.abc import Iterable
 from functools import cache
 
+from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
-from vtag.engine.library.store.clocks import clock_of_key
+from vtag.engine.library.store.clocks import clock_of_key, content_clock
+
+
+def range_on_library_clock(
+    reader: sqlite3.Connection, content_id: int, start_ms: int | None, end_ms: int | None
+) -> tuple[int | None, int | None]:
+    """A range of a content that a person said by the player's times. Raises LibraryError if it has no picture."""
+    clock = content_clock(reader, content_id)
+    start, end = (None if time_ms is None else clock.library_ms(time_ms) for time_ms in (start_ms, end_ms))
+    if end == 0 and end_ms is not None and (start_ms or 0) < end_ms:
+        first_s = clock.player_ms(0) / 1000
+        raise LibraryError(f"the picture of this video begins at {first_s:.1f} s, after that moment ends")
+    return start, end
 
 
 def annotations_on_player_clock(

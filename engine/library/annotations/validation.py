@@ -7,6 +7,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.swin.config import NONE_OF_THESE
 from vtag.engine.text import has_letters, normalize_label, printable
+from vtag.engine.video_clock import VideoClock
 
 _MAX_LABEL_LENGTH = 200  # characters
 
@@ -33,9 +34,12 @@ def resolve_label(library: Library, label: str) -> str:
 
 
 def checked_range(
-    start_ms: int | None, end_ms: int | None, duration_ms: int | None
+    start_ms: int | None, end_ms: int | None, duration_ms: int | None, clock: VideoClock
 ) -> tuple[int | None, int | None]:
-    """The range, ended by the video's end. Raises LibraryError if it is empty or outside of the video."""
+    """The range, ended by the video's end. Raises LibraryError if it is empty or outside of the video.
+
+    Times are the library's; messages have those of the player.
+    """
     if start_ms is None and end_ms is None:
         return None, None
     start = start_ms or 0
@@ -45,7 +49,8 @@ def checked_range(
     if duration_ms is not None:
         end = min(end, duration_ms)
         if start >= duration_ms:
-            raise LibraryError(f"the video ends at {duration_ms / 1000:.1f} s, before that moment begins")
+            end_s = clock.player_ms(duration_ms) / 1000
+            raise LibraryError(f"the video ends at {end_s:.1f} s, before that moment begins")
     if start < 0 or end <= start or end >= END_OF_TIME_MS:
         raise LibraryError("a moment has to end after it begins")
     return start, end

@@ -28,10 +28,9 @@ def read_clock(
     """
     rate = exact_rate(rate)
     # players and ffmpeg let the earliest stream begin at 0
-    start_us = container.start_time or 0
-    first = ClockStretch(0, first_us - start_us)
+    first = ClockStretch(0, first_us - (container.start_time or 0))
     timecode_rate = choose_timecode_rate(rate, 1 / interval)
-    return VideoClock((first,), rate, timecode_rate, _start_timecode(container, stream), start_us)
+    return VideoClock((first,), rate, timecode_rate, _start_timecode(container, stream))
 
 
 def _start_timecode(container: InputContainer, stream: VideoStream) -> Timecode | None:
