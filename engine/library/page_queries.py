@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
 from vtag.engine.library.search.rows import drop_duplicates
+from vtag.engine.library.store.file_paths import content_files, displays_by_content
 from vtag.engine.text import normalize_label
+
+_GONE = "a video that is gone"
 
 
 class PlayableVideo(NamedTuple):
@@ -92,11 +95,11 @@ def find_video(reader: sqlite3.Connection, content_id: int) -> PlayableVideo | N
 def video_names(reader: sqlite3.Connection, keys: Iterable[str]) -> dict[str, str]:
     """The file names of contents by their keys, as shown."""
     rows = reader.execute(
-        "SELECT c.key, (SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1) "
-        "FROM contents c WHERE c.key IN (SELECT value FROM json_each(?))",
+        "SELECT id, key FROM contents WHERE key IN (SELECT value FROM json_each(?))",
         (json.dumps(list(keys)),),
-    )
-    return {key: display.rsplit("/", 1)[-1] for key, display in rows if display}
+    ).fetchall()
+    displays = displays_by_content(reader, [row[0] for row in rows])
+    return {key: displays[content][0].rsplit("/", 1)[-1] for content, key in rows if content in displays}
 
 
 def revision(reader: sqlite3.Connection) -> str:
@@ -172,13 +175,13 @@ def failures(reader: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
 def label_annotations(reader: sqlite3.Connection, label: str) -> list[AnnotationRow]:
     """The annotations of a label, in the order in which they were made."""
     rows = reader.execute(
-        "SELECT c.id, coalesce((SELECT display FROM files WHERE content_id = c.id ORDER BY state DESC, id LIMIT 1), "
-        "'a video that is gone'), coalesce(w.start_ms, 0), coalesce(w.end_ms, c.duration_ms, 1000), w.verdict "
+        "SELECT c.id, coalesce(w.start_ms, 0), coalesce(w.end_ms, c.duration_ms, 1000), w.verdict "
         "FROM words w JOIN contents c ON c.id = w.content_id WHERE w.label = ? COLLATE NOCASE "
         "ORDER BY w.said_at, w.id",
         (normalize_label(label),),
-    )
-    return [AnnotationRow._make(row) for row in rows]
+    ).fetchall()
+    displays = displays_by_content(reader, {row[0] for row in rows})
+    return [AnnotationRow(content, displays.get(content, [_GONE])[0], *rest) for content, *rest in rows]
 
 
 def annotated_labels(reader: sqlite3.Connection) -> list[tuple[str, int]]:
@@ -232,18 +235,14 @@ def roots(reader: sqlite3.Connection) -> list[bytes]:
 
 def _file(reader: sqlite3.Connection, content_id: int) -> tuple[bytes | None, str]:
     """The real path of a content's file that exists below a root, or None; and its path for display."""
-    rows = reader.execute(
-        "SELECT v.mount, f.path, f.display FROM files f JOIN volumes v ON v.id = f.volume_id "
-        "WHERE f.content_id = ? ORDER BY f.state DESC, f.id",
-        (content_id,),
-    ).fetchall()
+    files = content_files(reader, content_id)
     real_roots = [os.path.realpath(root) for root in roots(reader)]
-    for mount, path, display in rows:
-        real = os.path.realpath(os.path.join(mount, path))  # a link may lead out of the roots
+    for file in files:
+        real = os.path.realpath(file.path)  # a link may lead out of the roots
         is_allowed = any(real == root or real.startswith(os.path.join(root, b"")) for root in real_roots)
         if is_allowed and _is_file(real):
-            return real, display
-    return None, rows[0][2] if rows else "a video that is gone"
+            return real, file.display
+    return None, files[0].display if files else _GONE
 
 
 def _is_file(path: bytes) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sqlite3
 from pathlib import Path
@@ -13,7 +12,6 @@ from helpers.library_factory import LABELS, add_model, add_video, fill_library
 
 from vtag.engine.errors import QueryError
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.search.labels import nearest_labels
 from vtag.engine.library.search.moments import (
@@ -22,7 +20,6 @@ from vtag.engine.library.search.moments import (
     label_counts,
     match_terms,
     search,
-    search_videos,
 )
 
 EVERYTHING = 'archery OR "riding a bike" OR yoga'
@@ -190,57 +187,3 @@ def test_scores_are_those_of_the_head(tagged: Library) -> None:
     assert all(0.4 <= m.score <= 1 for m in moments)
     assert len({m.score for m in moments}) > 1
     assert np.isfinite([m.score for m in moments]).all()
-
-
-@pytest.fixture
-def copied(library: Library, tmp_path: Path) -> Path:
-    """Three copies of a video with two labels, and another video beside each; returns the folder."""
-    for folder in ("backup", "photos", "photos/raw"):
-        content = add_video(library, tmp_path / folder / "x.avi", seed=0, is_scanned=False)
-    annotation_log.add(library, content, "wave", 1000, 2000)
-    annotation_log.add(library, content, "yoga", 3000, 4000)
-    other = add_video(library, tmp_path / "photos" / "y.avi", seed=1, is_scanned=False)
-    annotation_log.add(library, other, "wave", 1000, 2000)
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("wave", {"backup/x.avi", "photos/y.avi"}),
-        ("path:backup/* wave", {"backup/x.avi"}),
-        ("wave path:photos/*", {"photos/x.avi", "photos/y.avi"}),
-        ("wave path:raw", {"photos/raw/x.avi"}),
-        ("path:photos/*", {"photos/x.avi", "photos/y.avi"}),
-        ("wave -path:backup", {"photos/x.avi", "photos/y.avi"}),
-        ("wave path:photos -path:*/x.avi", {"photos/y.avi"}),
-        ("wave -path:backup -path:photos/[xy]*", {"photos/raw/x.avi"}),
-        ("wave -(path:backup OR path:photos/[xy]*)", {"photos/raw/x.avi"}),
-        ("wave -path:x.avi", {"photos/y.avi"}),
-        ("wave path:photos path:backup", set()),
-        ("(wave path:raw) OR (yoga path:photos/x*)", {"photos/raw/x.avi", "photos/x.avi"}),
-        ("(wave path:photos/x*) OR yoga", {"photos/x.avi", "backup/x.avi"}),
-        ("(wave THEN yoga) path:raw", {"photos/raw/x.avi"}),
-        ("(wave path:raw) THEN (yoga path:raw)", {"photos/raw/x.avi"}),
-        ("wave AND yoga path:raw", {"photos/raw/x.avi"}),
-        ("wave (path:raw OR score>0.5)", {"photos/raw/x.avi", "photos/y.avi"}),
-        ("wave (path:raw OR after:2100)", {"photos/raw/x.avi"}),
-    ],
-)
-def test_of_several_copies_one_that_the_query_fits_is_shown(
-    library: Library, copied: Path, text: str, expected: set[str]
-) -> None:
-    for found in (
-        search(library.connection, text),
-        list(itertools.chain.from_iterable(search_videos(library.connection, text))),
-    ):
-        assert {os.path.relpath(os.fsdecode(m.path), copied) for m in found} == expected
-        assert all(m.copies[0] == m.path for m in found)
-
-
-def test_a_copy_that_fits_and_exists_comes_before_one_that_is_gone(library: Library, copied: Path) -> None:
-    (copied / "photos" / "x.avi").unlink()
-    (moment,) = search(library.connection, "wave path:photos path:x.avi")
-    assert moment.path == os.fsencode(copied / "photos" / "raw" / "x.avi") and moment.present
-    (moment,) = search(library.connection, "wave path:photos/x.avi")
-    assert moment.path == os.fsencode(copied / "photos" / "x.avi") and not moment.present

@@ -10,6 +10,7 @@ from vtag.engine.library.analysis.segments import Hysteresis, find_segments, lab
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store import observations
+from vtag.engine.library.store.file_paths import displays_by_content
 
 
 class PreviewRow(NamedTuple):
@@ -56,9 +57,10 @@ def observed_videos(library: Library, backbone_hash: str) -> Iterator[ObservedVi
 
 def _videos_with_files(library: Library) -> Mapping[str, tuple[int, str, int]]:
     """Content keys to id, display path and end in milliseconds, of the contents that have a file."""
+    displays = displays_by_content(library.connection)
     rows = library.connection.execute(
-        "SELECT c.key, c.id, f.display, coalesce(c.duration_ms, ?) FROM contents c "
-        "JOIN files f ON f.content_id = c.id ORDER BY f.state, f.id DESC",
-        (END_OF_TIME_MS,),
+        "SELECT key, id, coalesce(duration_ms, ?) FROM contents", (END_OF_TIME_MS,)
     )
-    return {key: (content_id, display, end_ms) for key, content_id, display, end_ms in rows}
+    return {
+        key: (content, displays[content][0], end_ms) for key, content, end_ms in rows if content in displays
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from vtag.engine.library.annotations.annotation_log import Annotation, Annotatio
 from vtag.engine.library.annotations.validation import is_valid_label
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
+from vtag.engine.library.store.file_paths import content_files
 from vtag.engine.library.timestamps import format_timestamp
 from vtag.engine.text import display_path, normalize_label
 
@@ -75,16 +75,13 @@ def content_paths(
     reader: sqlite3.Connection, keys: Iterable[str]
 ) -> dict[str, tuple[bytes | None, str | None]]:
     """Content keys to the path, present or last known, and to the same for display; None if there is none."""
-    paths = {}
+    paths: dict[str, tuple[bytes | None, str | None]] = {}
     for key in dict.fromkeys(keys):
-        row = reader.execute(
-            "SELECT v.mount, f.path, coalesce(f.display, c.was_at) FROM contents c "
-            "LEFT JOIN files f ON f.content_id = c.id LEFT JOIN volumes v ON v.id = f.volume_id "
-            "WHERE c.key = ? ORDER BY f.state DESC, f.id LIMIT 1",  # present before missing
-            (key,),
+        content_id, was_at = reader.execute(
+            "SELECT id, was_at FROM contents WHERE key = ? UNION ALL SELECT 0, NULL", (key,)
         ).fetchone()
-        has_file = row is not None and row[0] is not None
-        paths[key] = (os.path.join(row[0], row[1]) if has_file else None, row[2] if row else None)
+        file = next(iter(content_files(reader, content_id)), None)
+        paths[key] = (file.path, file.display) if file else (None, was_at)
     return paths
 
 

@@ -12,6 +12,7 @@ from vtag.engine.library.search.evaluate import QueryEvaluator
 from vtag.engine.library.search.filters import PathMatcher, has_path_filter
 from vtag.engine.library.search.query import Node
 from vtag.engine.library.search.rows import SegmentRow
+from vtag.engine.library.store.file_paths import content_files
 
 
 class Location(NamedTuple):
@@ -38,12 +39,18 @@ class Copies:
 
     def locate(self, row: SegmentRow) -> Location | None:
         """The copy to show a row with; None if all files of its content were forgotten."""
-        paths = self._paths_of(row.content_id)
-        if self._node is None or len(paths) < 2:
+        if self._node is None or len(self._paths_of(row.content_id)) < 2:
             return self.locate_content(row.content_id)
-        fits = {path: self._fits(self._node, row, path) for path in paths}
+        return _first_existing(self.fitting_paths(row))
+
+    def fitting_paths(self, row: SegmentRow) -> list[bytes]:
+        """The copies that the query fits, whether they exist or not."""
+        paths, node = self._paths_of(row.content_id), self._node
+        if node is None or len(paths) < 2:
+            return paths
+        fits = {path: self._fits(node, row, path) for path in paths}
         best = max(fits.values(), key=_certainty)
-        return _first_existing([path for path in paths if fits[path] == best])
+        return [path for path in paths if fits[path] == best]
 
     def locate_content(self, content_id: int) -> Location | None:
         """As `locate`, for a content of which any copy fits."""
@@ -53,12 +60,7 @@ class Copies:
 
     def _paths_of(self, content_id: int) -> list[bytes]:
         if content_id not in self._paths:
-            rows = self._reader.execute(
-                "SELECT v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id WHERE f.content_id = ? "
-                "ORDER BY f.state DESC, f.id",  # present before missing
-                (content_id,),
-            )
-            self._paths[content_id] = [os.path.join(mount, path) for mount, path in rows]
+            self._paths[content_id] = [file.path for file in content_files(self._reader, content_id)]
         return self._paths[content_id]
 
     def _fits(self, node: Node, row: SegmentRow, path: bytes) -> bool | None:

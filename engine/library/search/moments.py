@@ -144,6 +144,10 @@ class Search:
         """The copy to show a row with; None if all files of its content were forgotten."""
         return self._copies.locate(row)
 
+    def fitting_paths(self, row: SegmentRow) -> list[bytes]:
+        """The copies of a row's video that the query fits, whether they exist or not."""
+        return self._copies.fitting_paths(row)
+
     def moments(self, rows: Iterable[SegmentRow]) -> Iterator[Moment]:
         """The moments of rows, each in the copy of its video that fits the query."""
         return moments_of_rows(self._reader, rows, self.min_margin, copies=self._copies)

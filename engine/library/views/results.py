@@ -7,14 +7,16 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from vtag.engine.library.search.filters import video_date
 from vtag.engine.library.search.moments import LessSure, Moment, Search
 from vtag.engine.library.search.rows import COLUMNS, SegmentRow
+from vtag.engine.library.store.file_paths import displays_by_content
 from vtag.engine.library.store.file_stat import MIN_INTEGER
+from vtag.engine.text import display_path
 
 MAX_COUNTED = 5000  # rows: counts are exact up to here, so that no query takes long
 _MAX_VALUES = 60  # of one facet
@@ -126,13 +128,17 @@ def count_results(
     is_complete, rows = len(rows) <= MAX_COUNTED, rows[:MAX_COUNTED]
     label_names = dict(reader.execute("SELECT id, name FROM labels"))
     model_names = dict(reader.execute("SELECT id, name FROM models"))
-    folders, years = _folders_and_years(reader, {row.content_id for row in rows})
+    content_ids = {row.content_id for row in rows}
+    years = _years(reader, content_ids)
+    displays = displays_by_content(reader, content_ids)
     return ResultCounts(
         len(rows),
         len({row.content_id for row in rows}),
         is_complete,
         _most_first(label_names[row.label_id] for row in rows),
-        _most_first(folders[row.content_id] for row in rows if row.content_id in folders),
+        _most_first(
+            folder for row in rows for folder in _folders(search, row, displays.get(row.content_id, ()))
+        ),
         sorted(
             Counter(years[row.content_id] for row in rows if row.content_id in years).items(), reverse=True
         ),
@@ -168,23 +174,27 @@ def _details(reader: sqlite3.Connection, moment_ids: list[int]) -> dict[int, tup
     return {moment_id: tuple(details) for moment_id, *details in rows}
 
 
-def _folders_and_years(
-    reader: sqlite3.Connection, content_ids: set[int]
-) -> tuple[dict[int, str], dict[int, str]]:
-    """The folder as shown, and the year, of each content that has them."""
+def _folders(search: Search, row: SegmentRow, displays: Sequence[str]) -> set[str]:
+    """The folders as shown of a row's video, without those of copies that the query does not fit."""
+    if len(displays) > 1:
+        displays = [display_path(path) for path in search.fitting_paths(row)]
+    return {os.path.dirname(display) for display in displays}
+
+
+def _years(reader: sqlite3.Connection, content_ids: set[int]) -> dict[int, str]:
+    """The year of each content that has one."""
     rows = reader.execute(
-        "SELECT c.id, c.recorded_at, min(iif(f.mtime_ns > ?, f.mtime_ns, NULL)), f.display "
+        "SELECT c.id, c.recorded_at, min(iif(f.mtime_ns > ?, f.mtime_ns, NULL)) "
         "FROM contents c JOIN files f ON f.content_id = c.id "
         "WHERE c.id IN (SELECT value FROM json_each(?)) GROUP BY c.id",
         (MIN_INTEGER, json.dumps(sorted(content_ids))),
     )
-    folders, years = {}, {}
-    for content_id, recorded_at, mtime_ns, display in rows:
-        folders[content_id] = os.path.dirname(display)
-        seconds = video_date(recorded_at, mtime_ns)
-        if seconds is not None:
-            years[content_id] = f"{datetime.fromtimestamp(seconds, UTC).astimezone().year}"
-    return folders, years
+    dates = ((content_id, video_date(recorded_at, mtime_ns)) for content_id, recorded_at, mtime_ns in rows)
+    return {content_id: _year(seconds) for content_id, seconds in dates if seconds is not None}
+
+
+def _year(seconds: float) -> str:
+    return str(datetime.fromtimestamp(seconds, UTC).astimezone().year)
 
 
 def _most_first(values: Iterable[str]) -> list[tuple[str, int]]:

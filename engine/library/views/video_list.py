@@ -10,11 +10,12 @@ import threading
 import time
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from vtag.engine.library.search.filters import video_date
+from vtag.engine.library.store.file_paths import displays_by_content
 from vtag.engine.library.store.file_stat import MIN_INTEGER
 
 SORTS = ("date", "name", "added", "length")
@@ -64,8 +65,8 @@ class VideoCounts(NamedTuple):
 
 class _Row(NamedTuple):
     id: int
-    display: str
-    folder: str
+    displays: tuple[str, ...]  # of all files, the preferred one first
+    folder: str  # of that one
     duration_ms: int
     recorded_s: float | None
     is_present: bool
@@ -97,7 +98,7 @@ class VideoLists:
         with self._lock:
             ids = self._ids(reader, chosen, sort, is_reversed)
             rows = [self._rows[content_id] for content_id in ids[offset : offset + limit]]
-        return VideoPage(_with_moments(reader, rows), len(ids))
+        return VideoPage(_with_moments(reader, rows, chosen), len(ids))
 
     def counts(
         self, reader: sqlite3.Connection, chosen: VideoFilter, *, sort: str, is_reversed: bool, group: str
@@ -107,9 +108,9 @@ class VideoLists:
             rows = [self._rows[content_id] for content_id in self._ids(reader, chosen, sort, is_reversed)]
         years = Counter(year for row in rows if (year := _year(row.recorded_s)))
         return VideoCounts(
-            Counter(row.folder for row in rows).most_common(_MAX_VALUES),
+            Counter(folder for row in rows for folder in _folders(row, chosen)).most_common(_MAX_VALUES),
             sorted(years.items(), reverse=True),
-            _sections(rows, group),
+            _sections(rows, group, chosen),
         )
 
     def ids(
@@ -126,7 +127,8 @@ class VideoLists:
         key = chosen, sort, is_reversed
         if key not in self._lists:
             rows = list(filter(_predicate(reader, chosen), self._rows.values()))
-            rows.sort(key=_SORT_KEYS[sort], reverse=is_reversed)
+            key_of = _SORT_KEYS[sort]
+            rows.sort(key=lambda row: key_of(row, chosen), reverse=is_reversed)
             self._lists[key] = array("q", [row.id for row in rows])
             while len(self._lists) > _KEPT_LISTS:
                 self._lists.popitem(last=False)
@@ -146,11 +148,11 @@ class VideoLists:
             self._lists.clear()
 
 
-_SORT_KEYS: dict[str, Callable[[_Row], tuple[Any, ...]]] = {
-    "date": lambda row: (-row.recorded_s if row.recorded_s is not None else float("inf"), -row.id),
-    "name": lambda row: (row.display.casefold(), row.id),
-    "added": lambda row: (-row.id,),
-    "length": lambda row: (-row.duration_ms, row.id),
+_SORT_KEYS: dict[str, Callable[[_Row, VideoFilter], tuple[Any, ...]]] = {
+    "date": lambda row, _: (-row.recorded_s if row.recorded_s is not None else float("inf"), -row.id),
+    "name": lambda row, chosen: (_shown(row, chosen).casefold(), row.id),
+    "added": lambda row, _: (-row.id,),
+    "length": lambda row, _: (-row.duration_ms, row.id),
 }
 
 
@@ -175,18 +177,19 @@ def _tag_revision(reader: sqlite3.Connection) -> tuple[object, ...]:
 
 
 def _read_rows(reader: sqlite3.Connection) -> Iterable[_Row]:
-    """The videos that have a file; of several files the first that is present."""
+    """The videos that have a file."""
+    displays = displays_by_content(reader)
     rows = reader.execute(
-        "SELECT c.id, f.display, coalesce(c.duration_ms, 0), c.recorded_at, "
+        "SELECT c.id, coalesce(c.duration_ms, 0), c.recorded_at, "
         "min(iif(f.mtime_ns > ?, f.mtime_ns, NULL)), max(f.state = 'present'), c.error IS NULL "
         "FROM contents c JOIN files f ON f.content_id = c.id GROUP BY c.id",
         (MIN_INTEGER,),
     )
-    for content_id, display, duration_ms, recorded_at, mtime_ns, is_present, is_readable in rows:
+    for content_id, duration_ms, recorded_at, mtime_ns, is_present, is_readable in rows:
         yield _Row(
             content_id,
-            display,
-            sys.intern(os.path.dirname(display)),  # one text for all videos of a folder
+            tuple(displays[content_id]),
+            sys.intern(os.path.dirname(displays[content_id][0])),  # one text for all videos of a folder
             duration_ms,
             video_date(recorded_at, mtime_ns),
             bool(is_present),
@@ -197,10 +200,9 @@ def _read_rows(reader: sqlite3.Connection) -> Iterable[_Row]:
 def _predicate(reader: sqlite3.Connection, chosen: VideoFilter) -> Callable[[_Row], bool]:
     """Whether a row passes all filters."""
     tests: list[Callable[[_Row], bool]] = []
-    if folder := chosen.folder.rstrip("/"):
-        tests.append(lambda row: row.folder == folder or row.folder.startswith(folder + "/"))
-    if name := chosen.name.strip().casefold():
-        tests.append(lambda row: name in row.display.casefold())
+    if chosen.folder or chosen.name.strip():
+        is_chosen = _file_test(chosen)  # of several filters by path, one file has to pass all
+        tests.append(lambda row: any(map(is_chosen, row.displays)))
     if chosen.year:
         tests.append(lambda row: _year(row.recorded_s) == chosen.year)
     if chosen.tag:
@@ -216,6 +218,27 @@ def _predicate(reader: sqlite3.Connection, chosen: VideoFilter) -> Callable[[_Ro
     return lambda row: all(test(row) for test in tests)
 
 
+def _file_test(chosen: VideoFilter) -> Callable[[str], bool]:
+    """Whether a file is in the folder and has the name that were chosen."""
+    folder, name = chosen.folder.rstrip("/"), chosen.name.strip().casefold()
+    prefix = f"{folder}/" if folder else ""
+    return lambda display: display.startswith(prefix) and name in display.casefold()
+
+
+def _shown(row: _Row, chosen: VideoFilter) -> str:
+    """The file that stands for a row of the list."""
+    if len(row.displays) == 1:
+        return row.displays[0]
+    return next(filter(_file_test(chosen), row.displays), row.displays[0])
+
+
+def _folders(row: _Row, chosen: VideoFilter) -> Collection[str]:
+    """The folders of a row's files, without those of files that were not chosen."""
+    if len(row.displays) == 1:
+        return (row.folder,)
+    return {os.path.dirname(display) for display in filter(_file_test(chosen), row.displays)}
+
+
 def _contents_with_tag(reader: sqlite3.Connection, label: str) -> set[int]:
     rows = reader.execute(
         "SELECT DISTINCT s.content_id FROM sure_segments s JOIN labels l ON l.id = s.label_id "
@@ -225,7 +248,7 @@ def _contents_with_tag(reader: sqlite3.Connection, label: str) -> set[int]:
     return {row[0] for row in rows}
 
 
-def _with_moments(reader: sqlite3.Connection, rows: list[_Row]) -> list[ListedVideo]:
+def _with_moments(reader: sqlite3.Connection, rows: list[_Row], chosen: VideoFilter) -> list[ListedVideo]:
     """The rows with their numbers of moments, and why some could not be read."""
     ids = json.dumps([row.id for row in rows])
     numbers = dict(
@@ -244,7 +267,7 @@ def _with_moments(reader: sqlite3.Connection, rows: list[_Row]) -> list[ListedVi
     return [
         ListedVideo(
             row.id,
-            row.display,
+            _shown(row, chosen),
             row.duration_ms,
             row.recorded_s,
             numbers.get(row.id, 0),
@@ -255,13 +278,13 @@ def _with_moments(reader: sqlite3.Connection, rows: list[_Row]) -> list[ListedVi
     ]
 
 
-def _sections(rows: list[_Row], group: str) -> list[tuple[str, int]]:
+def _sections(rows: list[_Row], group: str, chosen: VideoFilter) -> list[tuple[str, int]]:
     """Neighbouring rows with the same day or folder: its name and their number."""
     if not group:
         return []
     sections: list[tuple[str, int]] = []
     for row in rows:
-        title = row.folder if group == "folder" else _day(row.recorded_s)
+        title = os.path.dirname(_shown(row, chosen)) if group == "folder" else _day(row.recorded_s)
         if sections and sections[-1][0] == title:
             sections[-1] = title, sections[-1][1] + 1
         else:
