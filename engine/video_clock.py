@@ -92,8 +92,8 @@ class VideoClock:
     @cached_property
     def starts_ms(self) -> tuple[list[int], list[int]]:
         """The starts of the stretches in whole milliseconds: of the library, and of the player."""
-        library = [round(stretch.library_us / 1000) for stretch in self.stretches]
-        return library, [round(stretch.player_us / 1000) for stretch in self.stretches]
+        library = [_round_to_ms(stretch.library_us) for stretch in self.stretches]
+        return library, [_round_to_ms(stretch.player_us) for stretch in self.stretches]
 
     def to_json(self) -> str:
         """The clock as the library stores it."""
@@ -122,6 +122,11 @@ class VideoClock:
         """The clock of a video of which only the frame rate is known: it begins with its first picture."""
         rate = exact_rate(Fraction(frame_rate)) if frame_rate and 0 < frame_rate <= 1000 else DEFAULT_RATE
         return replace(cls(), frame_rate=rate, timecode_rate=choose_timecode_rate(rate, rate))
+
+
+def _round_to_ms(time_us: int) -> int:
+    """Half a millisecond away from zero, as SQLite rounds (engine/library/data_views.py)."""
+    return (abs(time_us) + 500) // 1000 * (1 if time_us >= 0 else -1)
 
 
 def _map(time_ms: int, starts: list[int], other_starts: list[int]) -> int:

@@ -12,16 +12,21 @@ import sqlite3
 _CLOCK_IS_PLAIN = "(c.clock IS NULL OR c.clock LIKE '{\"stretches\": [[0, 0]],%')"
 
 
+def _rounded(microseconds: str) -> str:
+    """SQL for a start of a stretch in whole milliseconds, from the arguments of json_extract."""
+    return f"CAST(round(json_extract({microseconds}) / 1000.0) AS INTEGER)"
+
+
 def _player_ms(library_ms: str) -> str:
     """SQL for `VideoClock.player_ms` of a time in the library, by the clock of the content `c`."""
     return f"""
         CASE WHEN {_CLOCK_IS_PLAIN} THEN {library_ms} ELSE (
-            SELECT max(0, CAST(round(min(
-                {library_ms} * 1000 - json_extract(stretch.value, '$[0]') + json_extract(stretch.value, '$[1]'),
-                coalesce(json_extract(c.clock, '$.stretches[' || (stretch.key + 1) || '][1]'), 9e18)
-            ) / 1000.0) AS INTEGER))
+            SELECT max(0, min(
+                {library_ms} - {_rounded("stretch.value, '$[0]'")} + {_rounded("stretch.value, '$[1]'")},
+                coalesce({_rounded("c.clock, '$.stretches[' || (stretch.key + 1) || '][1]'")}, 1 << 62)
+            ))
             FROM json_each(c.clock, '$.stretches') AS stretch
-            WHERE stretch.key = 0 OR json_extract(stretch.value, '$[0]') <= {library_ms} * 1000
+            WHERE stretch.key = 0 OR {_rounded("stretch.value, '$[0]'")} <= {library_ms}
             ORDER BY stretch.key DESC LIMIT 1
         ) END"""
 
