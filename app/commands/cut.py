@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vtag.app.clip_stems import clip_stems
 from vtag.app.console import complain, is_terminal, put, say
 from vtag.app.options import Db, within_integers
 from vtag.app.query_options import (
@@ -29,6 +28,7 @@ from vtag.app.query_options import (
 )
 from vtag.app.times import format_clock
 from vtag.app.video_clocks import read_clock
+from vtag.engine.clip_stems import clip_stems
 from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.text import display_path, pluralize, printable
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sqlite3
@@ -31,11 +30,10 @@ from vtag.app.query_options import (
 from vtag.app.results import MAX_LABEL_CELLS, cell_width, truncate
 from vtag.app.times import format_clock, format_end_clock
 from vtag.app.video_clocks import read_clock
-from vtag.engine.errors import LibraryError
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.search.moments import ContentSummary, Moment
+    from vtag.engine.library.search.moments import Moment
 
 _MIN_COLUMNS = 8  # of a timeline's bars, and of its labels
 
@@ -160,13 +158,14 @@ def show(
     Less sure moments are drawn lighter.
     """
     from vtag.engine.library.exports.json import moment_as_json
+    from vtag.engine.library.search.contents import require_content
     from vtag.engine.library.search.moments import content_moments
     from vtag.engine.library.search.player_times import on_player_clock
     from vtag.engine.library.store.clocks import content_clock
 
     path = os.path.abspath(os.fsencode(file))
     with open_library_reader(db) as reader:
-        content = _content(reader, path)
+        content = require_content(reader, path)
         clock = content_clock(reader, content.id)
         moments = content_moments(
             reader,
@@ -182,20 +181,6 @@ def show(
         complain(f"{display_path(file)} could not be read: {content.error}")
     else:
         _draw_timeline(moments, clock.player_ms(content.duration_ms or 1))
-
-
-def _content(reader: sqlite3.Connection, path: bytes) -> ContentSummary:
-    """The content of the file at `path`, by path, or by its bytes if the file was moved."""
-    from vtag.engine.library.search.moments import content_at_path, content_with_key
-    from vtag.engine.library.store.files import content_key
-
-    content = content_at_path(reader, path)
-    if content is None and os.path.isfile(path):
-        with contextlib.suppress(OSError):
-            content = content_with_key(reader, content_key(path))
-    if content is None:
-        raise LibraryError(f"{display_path(path)} was not scanned: `vtag scan` looks at it")
-    return content
 
 
 def _draw_timeline(moments: list[Moment], duration_ms: int) -> None:

@@ -12,13 +12,11 @@ from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json, parse_time_option
 from vtag.app.query_options import open_library_reader
 from vtag.app.results import path_as_json
-from vtag.app.times import format_clock_range, format_end_clock
-from vtag.app.video_clocks import read_clock
-from vtag.engine.errors import VtagError
+from vtag.app.times import format_clock_range
 from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
-    from vtag.engine.library.analysis.similar import SimilarityQuery, SimilarMoment
+    from vtag.engine.library.analysis.similar import SimilarMoment
     from vtag.engine.video_clock import VideoClock
 
 
@@ -45,9 +43,14 @@ def similar(
     from vtag.engine.library.analysis.similar import find_similar
     from vtag.engine.library.store.clocks import content_clock
     from vtag.engine.paths import library_path
+    from vtag.engine.scan.similarity import similarity_query
 
-    library = library_path(db)
-    like = _similarity_query(library, file, at, device, db)
+    library, path = library_path(db), os.path.abspath(os.fsencode(file))
+
+    def say_embedding() -> None:
+        say("the library has not seen it with its model: looking at it")
+
+    like = similarity_query(library, path, at, device=device, on_embed=say_embedding)
     moments = find_similar(library, like, limit=limit, min_score=min_score)
     with open_library_reader(db) as reader:
         moments = [_on_player_clock(s, content_clock(reader, s.content_id)) for s in moments]
@@ -62,39 +65,6 @@ def similar(
             )
     if not moments:
         complain("nothing else like it was seen")
-
-
-def _similarity_query(
-    library: Path, file: Path, at_ms: int | None, device: str, db: Path | None
-) -> SimilarityQuery:
-    from vtag.engine.library.analysis.similar import query_from_content
-    from vtag.engine.library.search.moments import content_at_path, content_with_key
-    from vtag.engine.library.store.clocks import find_clock
-    from vtag.engine.library.store.files import content_key
-    from vtag.engine.video_clock import VideoClock
-
-    path = os.path.abspath(os.fsencode(file))
-    with open_library_reader(db) as reader:
-        content = content_at_path(reader, path)
-        if content is None and os.path.isfile(path):
-            content = content_with_key(reader, content_key(path))
-        clock = (content and find_clock(reader, content.id)) or read_clock(path) or VideoClock()
-    if content and content.duration_ms and at_ms is not None:
-        end_ms = clock.player_ms(content.duration_ms)
-        if at_ms > end_ms:
-            raise typer.BadParameter(f"it ends at {format_end_clock(end_ms)}", param_hint="--at")
-    at_ms = None if at_ms is None else clock.library_ms(at_ms)
-    like = query_from_content(library, content.id, at_ms) if content else None
-    if like is None:
-        if not os.path.isfile(path):
-            raise VtagError(f"{display_path(path)} is neither in the library nor there: name another file")
-        from vtag.engine.library.database import Library
-        from vtag.engine.scan.embed_clip import embed_clip
-
-        say("the library has not seen it with its model: looking at it")
-        with Library.open(library) as writer:
-            like = embed_clip(writer, file, at_ms, device=device)
-    return like
 
 
 def _on_player_clock(moment: SimilarMoment, clock: VideoClock) -> SimilarMoment:

@@ -23,7 +23,8 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import VtagError
 from vtag.engine.library.analysis.segments import probabilities
 from vtag.engine.library.database import Library
-from vtag.engine.library.search.moments import content_at_path, content_moments
+from vtag.engine.library.search.contents import content_at_path
+from vtag.engine.library.search.moments import content_moments
 from vtag.engine.library.store import heads, observations
 from vtag.engine.library.store.files import content_key
 from vtag.engine.models.registry import STARTER, load_model

@@ -13,9 +13,9 @@ from helpers.library_factory import LABELS, add_model, add_video, fill_library
 from vtag.engine.errors import QueryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import Library
+from vtag.engine.library.search.contents import content_at_path
 from vtag.engine.library.search.labels import nearest_labels
 from vtag.engine.library.search.moments import (
-    content_at_path,
     content_moments,
     label_counts,
     match_terms,

@@ -19,7 +19,7 @@ from helpers.small_model import make_model
 
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library, open_reader
-from vtag.engine.library.search.moments import content_at_path
+from vtag.engine.library.search.contents import content_at_path
 from vtag.engine.library.store.runs import recent_runs
 
 if TYPE_CHECKING:

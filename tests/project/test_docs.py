@@ -144,11 +144,18 @@ def test_the_commands_of_a_page_run_one_after_the_other(page: str, home: Path, t
             assert "Traceback" not in run.stderr
 
 
-def test_the_python_examples_run(home: Path) -> None:
-    for page in PAGES:
-        for code in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
-            environment = {**os.environ, "VTAG_HOME": str(home / "vtag-home")}
-            run = subprocess.run(
-                [sys.executable, "-c", code], capture_output=True, text=True, env=environment
-            )
-            assert run.returncode == 0, run.stderr
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")])
+def test_the_python_examples_of_a_page_run(page: Path, home: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    examples = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    environment = {**os.environ, "HOME": str(copy), "VTAG_HOME": str(copy / "vtag-home"), "MPLBACKEND": "agg"}
+    code = "import json, sys\nfor example in json.loads(sys.argv[1]): exec(example, {})"
+    run = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(examples)],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert run.returncode == 0, run.stderr

@@ -16,7 +16,8 @@ from vtag.engine.library.analysis.tag_preview import preview_tag, score_tag
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.page_queries import label_annotations
-from vtag.engine.library.search.moments import content_at_path, content_moments
+from vtag.engine.library.search.contents import content_at_path
+from vtag.engine.library.search.moments import content_moments
 from vtag.engine.models.registry import STARTER, load_model
 from vtag.engine.scan.model_selection import register_model
 from vtag.engine.scan.options import ScanOptions

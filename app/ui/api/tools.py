@@ -15,13 +15,13 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from vtag.app.clip_stems import clip_stems
 from vtag.app.sidecars import labels_by_file
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import FieldError
 from vtag.app.ui.api.search_form import SearchForm
 from vtag.app.ui.long_calls import LongCall
 from vtag.app.video_clocks import read_clock
+from vtag.engine.clip_stems import clip_stems
 from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.library.exports import FORMATS, exported_moments, files, format_writer, xmp
 from vtag.engine.library.maintenance import clean as cleaning

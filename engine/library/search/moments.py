@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
@@ -29,7 +30,6 @@ from vtag.engine.library.search.rows import (
     SegmentRow,
     drop_duplicates,
 )
-from vtag.engine.library.store.volumes import real_path
 from vtag.engine.text import normalize_label
 
 DEFAULT_LIMIT = 50
@@ -56,6 +56,11 @@ class Moment(NamedTuple):
     present: bool  # whether the file exists
     copies: tuple[bytes, ...] = ()  # all files of the content that the query fits, the one at `path` first
     sure: bool = True  # whether it reaches its label's threshold, at the sensitivity of the search
+
+    @property
+    def file(self) -> Path:
+        """The video's file."""
+        return Path(os.fsdecode(self.path))
 
 
 def search(
@@ -357,37 +362,6 @@ def moments_of_rows(
             location.copies,
             row.margin >= min_margin,
         )
-
-
-class ContentSummary(NamedTuple):
-    """A content, its length, and why it could not be read, if so."""
-
-    id: int
-    duration_ms: int | None
-    error: str | None
-
-
-def content_at_path(reader: sqlite3.Connection, path: bytes) -> ContentSummary | None:
-    """The content that the last scan found in the file at `path`, None if no scan found the file."""
-    real = real_path(path)
-    volumes = reader.execute("SELECT id, mount FROM volumes").fetchall()
-    for volume_id, mount in sorted(volumes, key=lambda row: -len(row[1])):  # the innermost mount first
-        prefix = os.path.join(mount, b"")
-        if real.startswith(prefix):
-            row = reader.execute(
-                "SELECT c.id, c.duration_ms, c.error FROM files f JOIN contents c ON c.id = f.content_id "
-                "WHERE f.volume_id = ? AND f.path = ?",
-                (volume_id, real[len(prefix) :]),
-            ).fetchone()
-            if row:
-                return ContentSummary(*row)
-    return None
-
-
-def content_with_key(reader: sqlite3.Connection, key: str) -> ContentSummary | None:
-    """The content with this key, whatever its files are, None if there is none."""
-    row = reader.execute("SELECT id, duration_ms, error FROM contents WHERE key = ?", (key,)).fetchone()
-    return ContentSummary(*row) if row else None
 
 
 def label_counts(reader: sqlite3.Connection, text: str | None = None) -> list[tuple[str, int]]:

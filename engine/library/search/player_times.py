@@ -44,10 +44,24 @@ class MomentClocks:
             on_player_clock(moment, self.clock(self.content_id(moment), moment.path)) for moment in moments
         ]
 
+    def to_library(self, moments: Sequence[Moment]) -> list[Moment]:
+        """Moments with the times of their players, each with the library's times again."""
+        return [
+            on_library_clock(moment, self.clock(self.content_id(moment), moment.path)) for moment in moments
+        ]
+
 
 def on_player_clock(moment: Moment, clock: VideoClock) -> Moment:
     """A moment with the times of the player instead of the library's."""
     if clock.is_plain:
         return moment
     start_ms, end_ms = clock.player_ms(moment.start_ms), clock.player_ms(moment.end_ms)
+    return moment._replace(start_ms=start_ms, end_ms=max(start_ms + 1, end_ms))
+
+
+def on_library_clock(moment: Moment, clock: VideoClock) -> Moment:
+    """A moment with the library's times instead of the player's."""
+    if clock.is_plain:
+        return moment
+    start_ms, end_ms = clock.library_ms(moment.start_ms), clock.library_ms(moment.end_ms)
     return moment._replace(start_ms=start_ms, end_ms=max(start_ms + 1, end_ms))

@@ -19,6 +19,7 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint, save_model_folder
 from vtag.engine.library.database import Library
 from vtag.engine.library.search import moments as search
+from vtag.engine.library.search.contents import content_at_path
 from vtag.engine.scan.model_selection import register_model
 from vtag.engine.scan.scan import ScanOptions, scan
 from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
@@ -198,7 +199,7 @@ def check_footage(plan: Plan, shown: Sequence[tuple[Path, str]]) -> dict[str, An
         for _ in scan(library, [os.fsencode(path) for path, _ in shown], checkpoint, ScanOptions()):
             pass
         for path, label in shown:
-            content = search.content_at_path(library.connection, os.fsencode(path))
+            content = content_at_path(library.connection, os.fsencode(path))
             if content is None or content.duration_ms is None:
                 continue
             own = names.get(label_from_name(label))

@@ -1,9 +1,11 @@
-"""The paths of clips, for the command line and the page."""
+"""The paths of clips that are cut out of videos."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+
+from vtag.engine.video.write.clip_names import format_clip_name, format_time_for_name
 
 if TYPE_CHECKING:
     from vtag.engine.library.search.moments import Moment
@@ -16,8 +18,6 @@ def clip_stems(
 
     The times in the names are those of `player_moments`.
     """
-    from vtag.engine.video.write.clip_names import format_clip_name, format_time_for_name
-
     used_names: set[str] = set()
     stems = []
     for number, (moment, player_moment) in enumerate(zip(moments, player_moments, strict=True), 1):
