@@ -33,19 +33,21 @@ def build_application(library: Path, *, pictures: Path, password: str | None) ->
     """The page as an ASGI application. `password` is that of Guard."""
     pool, queue = RenderPool(), JobQueue(library)
     play = PlayRoutes(library, pool)
+    context = PageContext(library, queue, ModelDownloads(), pictures, pool)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with play.streams:
-            queue_task = asyncio.create_task(_run_queue(queue))
+            tasks = [asyncio.create_task(_run_queue(queue)), asyncio.create_task(_prepare_lists(context))]
             yield
-            queue_task.cancel()
+            for task in tasks:
+                task.cancel()
         pool.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.router.routes += [*media_routes(library, PictureCache(pictures, pool)), *play.routes]
     app.router.routes += page_routes()
-    add_api(app, PageContext(library, queue, ModelDownloads(), pictures, pool))
+    add_api(app, context)
     secret = session_secret(library.parent / "session.key")
     app.add_middleware(Guard, secret=secret, password=password)
     return app
@@ -57,6 +59,17 @@ async def _run_queue(queue: JobQueue) -> None:
         await asyncio.sleep(_QUEUE_INTERVAL_S)
         with contextlib.suppress(VtagError, sqlite3.Error, OSError):  # retried in the next round
             await asyncio.to_thread(queue.start_next)
+
+
+async def _prepare_lists(context: PageContext) -> None:
+    """Read the list of all videos before a person asks for it: with 100,000 it takes half a second."""
+
+    def prepare() -> None:
+        with context.reader() as reader:
+            context.video_lists.prepare(reader)
+
+    with contextlib.suppress(VtagError, sqlite3.Error, OSError):  # whoever asks for the list is told
+        await asyncio.to_thread(prepare)
 
 
 def serve(

@@ -83,6 +83,7 @@ function show(parameters, isReturn) {
     else anchor.removeAttribute("aria-current");
   }
   Promise.resolve(view.show(parameters, isReturn)).then(() => {
+    if (link(current()) === link(parameters)) main.dataset.shown = link(parameters); // all of it is there now
     document.title = [view.subtitle?.() ?? parameters.q, view.title, "vtag"].filter(Boolean).join(" · ");
     if (isOther && isReturn) view.restoreFocus?.();
   });

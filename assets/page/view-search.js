@@ -100,7 +100,8 @@ export default class SearchView {
     if (this.key !== key) return;
     window.scrollTo(0, scrollY);
     this.showSummary();
-    if (!isSimilar) this.loadCounts(parameters, source);
+    if (source.counts) this.filters.showCounts(source.counts, parameters); // those of before, until it is counted again
+    if (!isSimilar && !(source.counts && isReturn && !source.isStale)) this.loadCounts(parameters, source);
   }
 
   hide() {

@@ -40,6 +40,7 @@ SCHEMA = Schema(
         "m007_keep_less_sure_moments",
         "m008_know_the_players_clock",
         "m009_describe_the_library_to_programs",
+        "m010_know_when_videos_change",
     ),
 )
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))

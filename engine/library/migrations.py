@@ -341,6 +341,53 @@ def m009_describe_the_library_to_programs(db: Database) -> None:
     create_views(db.conn)
 
 
+@library_migrations()
+def m010_know_when_videos_change(db: Database) -> None:
+    """A number that is another one after each change of the videos, for what keeps them in memory.
+
+    It is drawn, so that no two libraries have the same one, nor a library and its restored backup.
+    """
+    _run(
+        db,
+        """
+        CREATE TABLE versions (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO versions (name, value) VALUES ('videos', random());
+        CREATE TRIGGER files_versioned_insert AFTER INSERT ON files
+        BEGIN
+            UPDATE versions SET value = random() WHERE name = 'videos';
+        END;
+        CREATE TRIGGER files_versioned_delete AFTER DELETE ON files
+        BEGIN
+            UPDATE versions SET value = random() WHERE name = 'videos';
+        END;
+        CREATE TRIGGER files_versioned_update AFTER UPDATE ON files
+        WHEN old.volume_id <> new.volume_id OR old.path <> new.path OR old.display <> new.display
+            OR old.content_id <> new.content_id OR old.state <> new.state OR old.mtime_ns <> new.mtime_ns
+        BEGIN
+            UPDATE versions SET value = random() WHERE name = 'videos';
+        END;
+        CREATE TRIGGER volumes_versioned_update AFTER UPDATE ON volumes WHEN old.mount <> new.mount
+        BEGIN
+            UPDATE versions SET value = random() WHERE name = 'videos';
+        END;
+        CREATE TRIGGER contents_versioned_insert AFTER INSERT ON contents
+        BEGIN
+            UPDATE versions SET value = random() WHERE name = 'videos';
+        END;
+        CREATE TRIGGER contents_versioned_delete AFTER DELETE ON contents
+        BEGIN
+            UPDATE versions SET value = random() WHERE name = 'videos';
+        END;
+        CREATE TRIGGER contents_versioned_update AFTER UPDATE ON contents
+        WHEN old.recorded_at IS NOT new.recorded_at OR old.duration_ms IS NOT new.duration_ms
+            OR old.error IS NOT new.error
+        BEGIN
+            UPDATE versions SET value = random() WHERE name = 'videos';
+        END;
+        """,
+    )
+
+
 @observation_migrations()
 def m001_create_observations(db: Database) -> None:
     """The table of observations: a row for each content, backbone and sampling."""

@@ -1,14 +1,15 @@
 """What the page costs with 10 videos and with very many: `python tests/benchmarks/page.py [--videos N]`.
 
 Builds both libraries once (minutes; kept in --folder, shared with search.py). A Chromium opens the page over each and
-does what a person does. Printed are medians in milliseconds until what was asked for can be seen, and the server's
-memory at the end. The videos have no files, so that pictures are not part of the times.
+does what a person does. Printed are the median and the longest time in milliseconds until what was asked for can be
+seen, with its count; and the server's memory. The videos have no files, so that pictures are not part of the times.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 import tempfile
 import time
@@ -31,92 +32,93 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 _COMMON = kinetics400_labels()[0]
-_LOADED = "() => document.querySelector('.view:not([hidden]) .card:not(.is-empty)')"
 _PAGES = 10  # of the screen's height
+_SHOWN = "[...document.querySelectorAll('.view:not([hidden]) .card')].filter(card => { "
+_SHOWN += "const box = card.getBoundingClientRect(); return box.bottom > 0 && box.top < innerHeight; })"
+_FILLED = (
+    f"(shown => shown.length > 0 && shown.every(card => !card.classList.contains('is-empty')))({_SHOWN})"
+)
+_COUNTED = "document.querySelector('.view:not([hidden]) .result-count')?.textContent !== ''"
+_CHIPS = "document.querySelectorAll('.view:not([hidden]) .search-chips .chip').length"
+_Action = Callable[[], "list[float] | None"]  # returns its times in ms; None: as long as the call took
 
 
-def actions(page: Page, address: str) -> dict[str, Callable[[], object]]:
+def actions(page: Page, address: str) -> dict[str, _Action]:
     """What a person does, in this order, by what it is."""
 
-    def go(query: str) -> None:
-        page.evaluate(
-            "query => { history.pushState({}, '', query); dispatchEvent(new PopStateEvent('popstate')); }",
-            query,
-        )
+    def wait(condition: str) -> None:
+        page.wait_for_function(f"() => {condition}")
 
-    def scroll() -> None:
-        for _ in range(_PAGES):
-            page.mouse.wheel(0, page.viewport_size["height"])  # type: ignore[index]
-            page.wait_for_timeout(16)
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.view:not([hidden]) .card')].every(card => {"
-            " const box = card.getBoundingClientRect();"
-            " return box.bottom < 0 || box.top > innerHeight || !card.classList.contains('is-empty'); })"
-        )
-
-    def open_page() -> None:
-        page.goto(address)
-        page.wait_for_function(_LOADED)
-
-    def search(query: str) -> Callable[[], object]:
+    def go(query: str, condition: str = f"{_CHIPS} === 0 && {_FILLED} && {_COUNTED}") -> _Action:
         def run() -> None:
-            go(query)
-            page.wait_for_function(
-                "query => location.search === query && document.querySelector('.search-view .card:not(.is-empty)')",
-                arg=query,
+            page.evaluate(
+                "query => { history.pushState({}, '', query); dispatchEvent(new PopStateEvent('popstate')); }",
+                query,
             )
+            wait(f"document.querySelector('main').dataset.shown === location.search && {condition}")
 
         return run
 
-    def facet() -> None:
-        page.locator(".search-view .facet").first.click()
-        page.locator(".search-view .search-chips .chip").wait_for()
-        page.wait_for_function(_LOADED)
+    def scroll() -> list[float]:
+        times = []
+        for _ in range(_PAGES):
+            begun, place = time.perf_counter(), page.evaluate("scrollY")
+            page.mouse.wheel(0, page.viewport_size["height"])  # type: ignore[index]
+            wait(
+                f"(scrollY >= {place} + innerHeight - 2 "
+                f"|| scrollY >= document.documentElement.scrollHeight - innerHeight - 2) && {_FILLED}"
+            )
+            times.append(1000 * (time.perf_counter() - begun))
+        return times
 
-    def library(query: str) -> Callable[[], object]:
+    def open_page() -> None:
+        page.goto(address)
+        wait(_FILLED)
+
+    def facet(name: str) -> _Action:
         def run() -> None:
-            go(query)
-            page.wait_for_function("() => document.querySelector('.library-view .card:not(.is-empty)')")
+            page.get_by_role("region", name=name).locator(".facet").first.click()
+            wait(f"{_CHIPS} === 1 && {_FILLED} && {_COUNTED}")
 
         return run
 
     def to_the_end() -> None:
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
-        page.wait_for_timeout(16)
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.library-view .card:not(.is-empty)')].some(card => {"
-            " const box = card.getBoundingClientRect(); return box.bottom > 0 && box.top < innerHeight; })"
-        )
+        wait(f"scrollY >= document.documentElement.scrollHeight - innerHeight - 2 && {_FILLED}")
 
-    def video() -> None:
-        go("?v=5")
-        page.locator(".video-name:not(:empty)").wait_for()
-
+    common = f"?q=%22{_COMMON.replace(' ', '+')}%22"
+    opened = "document.querySelector('.watch-view:not([hidden]) .video-name')?.textContent !== ''"
     return {
         "opened": open_page,
-        "a search for a common label": search(f"?q=%22{_COMMON.replace(' ', '+')}%22"),
-        "its first facet": facet,
-        f"scrolled {_PAGES} pages": scroll,
-        "a video opened": video,
-        "the library": library("?view=library"),
-        "the library by name": library("?view=library&sort=name"),
+        "a search for a common label": go(common),
+        "a page further, of 10": scroll,
+        "its facet of a year": facet("Year"),
+        "back to the search": go(common),
+        "its facet of a folder": facet("Folder"),
+        "a video opened": go("?v=5", opened),
+        "the library": go("?view=library"),
+        "a page further in it, of 10": scroll,
+        "the library's folder": facet("Folder"),
+        "the library by name": go("?view=library&sort=name"),
+        "the library by day": go("?view=library&group=day"),
         "scrolled to its end": to_the_end,
     }
 
 
-def measure(address: str, times: int) -> dict[str, float]:
-    """Medians in ms of each action, after a round that warms the caches."""
+def measure(address: str, times: int) -> dict[str, list[float]]:
+    """The times in ms of each action, after a round that warms the caches."""
     taken: dict[str, list[float]] = {}
     with launch_browser() as chromium:
         page = chromium.contexts[0].new_page()
         page.set_viewport_size({"width": 1400, "height": 900})
-        for _ in range(times + 1):
+        for number in range(times + 1):
             for name, action in actions(page, address).items():
                 begun = time.perf_counter()
-                action()
-                taken.setdefault(name, []).append(1000 * (time.perf_counter() - begun))
+                own = action()
+                if number:
+                    taken.setdefault(name, []).extend(own or [1000 * (time.perf_counter() - begun)])
         page.close()
-    return {name: float(np.median(each[1:])) for name, each in taken.items()}
+    return taken
 
 
 def main() -> None:
@@ -140,11 +142,15 @@ def main() -> None:
             address, server = stack.enter_context(serve_page(path.parent))
             columns.append(measure(address, told.repeat))
             memories.append(int(Path(f"/proc/{server}/status").read_text().split("VmHWM:")[1].split()[0]))
-    print(f"{'':<30}{'10 videos':>14}{f'{told.videos:,} videos':>20}")
+    print(f"| median (longest), ms | 10 videos | {told.videos:,} videos |")
+    print("|---|---|---|")
     for name in columns[0]:
-        few, many = (each[name] for each in columns)
-        print(f"{name:<30}{few:>11.0f} ms{many:>17.0f} ms")
-    print(f"{'memory of the server':<30}{memories[0] / 1000:>11.0f} MB{memories[1] / 1000:>17.0f} MB")
+        few, many = (f"{np.median(each[name]):.0f} ({max(each[name]):.0f})" for each in columns)
+        print(f"| {name} | {few} | {many} |")
+    print(
+        f"| memory of the server at its highest, MB | {memories[0] / 1000:.0f} | {memories[1] / 1000:.0f} |"
+    )
+    print(f"\nload of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.search.moments import search, search_videos
 from vtag.engine.library.store import files
 from vtag.engine.library.views.results import count_results
-from vtag.engine.library.views.video_list import VideoFilter, VideoLists
+from vtag.engine.library.views.video_list import VideoLists
+from vtag.engine.library.views.video_table import VideoFilter
 
 
 @pytest.fixture

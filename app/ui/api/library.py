@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.player_clocks import PlayerClocks
-from vtag.engine.library.views.video_list import ListedVideo, VideoFilter
+from vtag.engine.library.views.video_list import ListedVideo
+from vtag.engine.library.views.video_table import VideoFilter
 
 _MAX_SELECTED = 5_000
 

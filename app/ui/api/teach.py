@@ -22,7 +22,8 @@ from vtag.engine.library.analysis.tag_preview import TagMoment
 from vtag.engine.library.page_queries import AnnotationRow
 from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.library.views.results import FoundMoment, find_results
-from vtag.engine.library.views.video_list import ListedVideo, VideoFilter
+from vtag.engine.library.views.video_list import ListedVideo
+from vtag.engine.library.views.video_table import VideoFilter
 
 _PAGE = 24
 _GROUP = "teaching"  # trials and saving use the same folder: one at a time

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vtag.engine.errors import QueryError
 from vtag.engine.library.certainty import library_min_margin
@@ -23,6 +23,10 @@ from vtag.engine.library.search.rows import BY_SCORE, COLUMNS, Condition, Order,
 from vtag.engine.text import normalize_label, printable
 
 _SMALL_SCOPE = 4096  # contents: so many are looked up by id; for more, the labels' rows are filtered
+_CONTENT_COLUMN = SegmentRow._fields.index("content_id")
+_LARGE_LIST = (
+    100_000  # ids that all statements of a search together compare with; beyond, the rows are filtered
+)
 ANY_LABEL = query.TextTerm(())
 _SQL_OPERATORS = {">": ">", ">=": ">=", "<": "<", "<=": "<=", "=": "="}  # nothing else gets into the SQL
 
@@ -172,20 +176,23 @@ class QueryEvaluator:
                 (json.dumps(list(scope)), json.dumps(label_ids), *condition.parameters),
             )
             return itertools.starmap(SegmentRow, rows)
+        if scope is not None and len(label_ids) * len(scope) <= _LARGE_LIST:
+            ids = json.dumps(list(scope))
+            condition = condition.and_(Condition("content_id IN (SELECT value FROM json_each(?))", (ids,)))
+            scope = None
         # the index holds each label's segments sorted: merging them reads no more rows than are shown
-        streams = [
-            itertools.starmap(
-                SegmentRow,
-                self._reader.execute(
-                    f"SELECT {COLUMNS} FROM segments WHERE label_id = ? AND {condition.full_sql} "
-                    f"ORDER BY {order.sql}",
-                    (label_id, *condition.parameters),
-                ),
-            )
-            for label_id in label_ids
-        ]
-        merged = merge_sorted(streams, order)
-        return merged if scope is None else (row for row in merged if row.content_id in scope)
+        return merge_sorted([self._rows_of_label(i, condition, scope, order) for i in label_ids], order)
+
+    def _rows_of_label(
+        self, label_id: int, condition: Condition, scope: set[int] | None, order: Order
+    ) -> Iterator[SegmentRow]:
+        rows: Iterable[tuple[Any, ...]] = self._reader.execute(
+            f"SELECT {COLUMNS} FROM segments WHERE label_id = ? AND {condition.full_sql} ORDER BY {order.sql}",
+            (label_id, *condition.parameters),
+        )
+        if scope is not None:  # as plain tuples, before any is made a row: few of many pass
+            rows = (row for row in rows if row[_CONTENT_COLUMN] in scope)
+        return itertools.starmap(SegmentRow, rows)
 
     def _contents_with_labels(
         self, label_ids: list[int], condition: Condition, scope: set[int] | None

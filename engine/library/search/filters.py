@@ -1,4 +1,4 @@
-"""Filters of videos: by path, by date, by whether a file exists. Each reads its table once."""
+"""Filters of videos: by path, by date, by whether a file exists."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import os
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import cached_property
 
 from vtag.engine.library.search import query
 from vtag.engine.library.search.query import Node
+from vtag.engine.library.search.video_columns import video_columns
 from vtag.engine.library.store.file_stat import MIN_INTEGER, date_of
 
 _YEAR_S = 31_556_952.0  # mean length of a year of the Gregorian calendar, in seconds
@@ -53,48 +54,39 @@ class PathMatcher:
 
 
 class LibraryVideos:
-    """What filters need to know of a library's videos; each table is read once, on first use."""
+    """What filters need to know of a library's videos; it is read when first needed, and kept while it is true."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
-        self._matches: dict[Node, set[int]] = {}
+        self._columns = video_columns(reader)
 
-    @cached_property
+    @property
     def content_ids(self) -> set[int]:
-        """Ids of all contents."""
-        return {row[0] for row in self._reader.execute("SELECT id FROM contents")}
+        """Ids of all contents. Not to be changed."""
+        return self._columns.column("content_ids", self._read_content_ids)
 
-    @cached_property
+    @property
     def dates(self) -> dict[int, float]:
         """When each video was recorded, seconds since 1970: by its container, else by its oldest file."""
-        rows = self._reader.execute(
-            "SELECT id, recorded_at, iif(coalesce(recorded_at, '') = '', "
-            "(SELECT min(mtime_ns) FROM files WHERE content_id = contents.id AND mtime_ns > ?), NULL) FROM contents",
-            (MIN_INTEGER,),
-        )
-        dates = (
-            (content_id, video_date(recorded_at, mtime_ns)) for content_id, recorded_at, mtime_ns in rows
-        )
-        return {content_id: date for content_id, date in dates if date is not None}
+        return self._columns.column("dates", self._read_dates)
 
     def matching(self, node: Node) -> set[int]:
-        """Ids of the contents that match a filter of videos (see `is_video_filter`).
+        """Ids of the contents that match a filter of videos (see `is_video_filter`). Not to be changed.
 
-        A content matches if one of its files does: of several filters by path, one file has to pass all. The set is
-        kept for the next call and not to be changed.
+        A content matches if one of its files does: of several filters by path, one file has to pass all.
         """
-        if node not in self._matches:
-            self._matches[node] = self._find_matches(node)
-        return self._matches[node]
+        if _depends_on_disks(node):
+            return self._find_matches(node)
+        return self._columns.matches(node, lambda: self._find_matches(node))
 
     def _find_matches(self, node: Node) -> set[int]:
         if not has_path_filter(node):
             return self._matching(node, self.content_ids, lambda content_ids: content_ids)
-        contents = dict(enumerate(self._file_contents))
+        contents = self._file_contents
         files = self._matching(
             node,
-            set(contents),
-            lambda ids: {file for file, content_id in contents.items() if content_id in ids},
+            set(range(len(contents))),
+            lambda ids: {file for file, content_id in enumerate(contents) if content_id in ids},
         )
         return {contents[file] for file in files}
 
@@ -119,30 +111,65 @@ class LibraryVideos:
                 is_lower_bound, bound = operator == ">=", _seconds(when)
                 return of_contents({i for i, date in self.dates.items() if (date >= bound) == is_lower_bound})
             case query.UnavailableFilter():
-                available = {content_id for content_id, path in self._paths if os.path.lexists(path)}
+                available = {content_id for content_id, path in self._read_paths() if os.path.lexists(path)}
                 return of_contents(self.content_ids - available)
         raise AssertionError(node)
 
-    @cached_property
-    def _file_contents(self) -> list[int]:
-        """The content of each file in `_paths`; after those, the contents without a file."""
-        contents = [content_id for content_id, _ in self._paths]
-        return contents + sorted(self.content_ids - set(contents))
+    @property
+    def _file_contents(self) -> array[int]:
+        """The content of each file in `_comparable_paths`; after those, the contents without a file."""
+        return self._files[0]
 
-    @cached_property
-    def _paths(self) -> list[tuple[int, bytes]]:
-        rows = self._reader.execute(
-            "SELECT f.content_id, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id"
-        )
-        prefixes: dict[bytes, bytes] = {}  # joining each path of 100,000 anew takes longer than all else
-        return [
-            (content_id, (prefixes.get(mount) or prefixes.setdefault(mount, os.path.join(mount, b""))) + path)
-            for content_id, mount, path in rows
-        ]
-
-    @cached_property
+    @property
     def _comparable_paths(self) -> list[str]:
-        return [_comparable(os.fsdecode(path)) for _, path in self._paths]
+        return self._files[1]
+
+    @property
+    def _files(self) -> tuple[array[int], list[str]]:
+        return self._columns.column("files", self._read_files)
+
+    def _read_content_ids(self) -> set[int]:
+        return {row[0] for row in self._reader.execute("SELECT id FROM contents")}
+
+    def _read_dates(self) -> dict[int, float]:
+        rows = self._reader.execute(
+            "SELECT id, recorded_at, iif(coalesce(recorded_at, '') = '', "
+            "(SELECT min(mtime_ns) FROM files WHERE content_id = contents.id AND mtime_ns > ?), NULL) FROM contents",
+            (MIN_INTEGER,),
+        )
+        dates = (
+            (content_id, video_date(recorded_at, mtime_ns)) for content_id, recorded_at, mtime_ns in rows
+        )
+        return {content_id: date for content_id, date in dates if date is not None}
+
+    def _read_files(self) -> tuple[array[int], list[str]]:
+        contents, paths = array("q"), []
+        for content_id, path in self._read_paths():
+            contents.append(content_id)
+            paths.append(_comparable(os.fsdecode(path)))
+        contents.extend(sorted(self.content_ids - set(contents)))
+        return contents, paths
+
+    def _read_paths(self) -> Iterator[tuple[int, bytes]]:
+        """The content and the absolute path of each file."""
+        prefixes: dict[bytes, bytes] = {}  # joining each path of 100,000 anew takes longer than all else
+        for content_id, mount, path in self._reader.execute(
+            "SELECT f.content_id, v.mount, f.path FROM files f JOIN volumes v ON v.id = f.volume_id"
+        ):
+            yield (
+                content_id,
+                (prefixes.get(mount) or prefixes.setdefault(mount, os.path.join(mount, b""))) + path,
+            )
+
+
+def _depends_on_disks(node: Node) -> bool:
+    """Whether a filter of videos depends on whether files exist, which no version of the library says."""
+    match node:
+        case query.Not(part):
+            return _depends_on_disks(part)
+        case query.And(parts) | query.Or(parts):
+            return any(map(_depends_on_disks, parts))
+    return isinstance(node, query.UnavailableFilter)
 
 
 def compile_path_glob(glob: str) -> re.Pattern[str]:
