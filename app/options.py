@@ -33,7 +33,13 @@ Protocol = Annotated[
     ),
 ]
 Backend = Annotated[Literal["auto", "torch", "onnx"], typer.Option("--backend", help="Inference runtime.")]
-Device = Annotated[str, typer.Option("--device", help="Compute device: auto, cpu, cuda, mps or tensorrt.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="Compute device: auto, cpu, cuda, mps or tensorrt. A scan takes several: cuda:0,cuda:1.",
+    ),
+]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option("--precision", help="Numeric precision.")
 ]

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from vtag.engine.backends import bf16
+from vtag.engine.backends.cuda_forward import Forward, cuda_forward, requested_forward
 from vtag.engine.backends.protocol import MAX_THREADS, Output, check_clips, empty_output
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import ModelError
@@ -63,6 +64,9 @@ class TorchBackend:
                 threads=self._clip_threads.count if self._clip_threads else 1,
             )
             self._model = FastSwin(model, config, mean=self.spec.mean, std=self.spec.std)
+        self._card_forward: Forward = self._model.forward_features
+        if self._device.type == "cuda":
+            self._card_forward = cuda_forward(self._model.forward_features, requested_forward())
 
     def run(self, clips: NDArray[np.uint8]) -> Output:
         """Features and logits of `clips` uint8 [N, T, H, W, 3] (RGB). Raises ValueError for other clips."""
@@ -97,7 +101,7 @@ class TorchBackend:
             return self._model.forward_features(clips, self._clip_threads.map)
         try:
             batches = clips.split(self._max_clips or len(clips))
-            return torch.cat([self._model.forward_features(batch) for batch in batches])
+            return torch.cat([self._card_forward(batch) for batch in batches])
         except torch.OutOfMemoryError:
             if len(batches[0]) == 1:
                 raise

@@ -1,10 +1,11 @@
-"""Clips in, features out: a thread that runs the model whenever a decoded clip is ready."""
+"""Clips in, features out: a thread for each card runs the model whenever a decoded clip is ready."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -35,20 +36,26 @@ class InferenceThread:
     A batch has clips of one shape, and the shapes take turns, so a rare shape waits for at most one batch of each
     other. A batch takes the clips that are there, up to `max_views`: batches are full if the model limits the scan,
     and small if decoding does. Nothing is padded, since no device needs full batches here.
+
+    Each of several backends has a thread of its own, and takes the next batch when it is free.
     """
 
-    def __init__(self, backend: Backend, max_views: int) -> None:
+    def __init__(self, backends: Backend | Sequence[Backend], max_views: int) -> None:
         """`max_views`: the largest batch; a clip of three crops counts as three views."""
         self.profile = ScanProfile()
-        self._backend = backend
+        backends = backends if isinstance(backends, Sequence) else [backends]
         self._max_views = max_views
         self._waiting: dict[tuple[int, ...], deque[ClipReady]] = {}  # by shape, the next shape first
         self._results: queue.SimpleQueue[list[WindowFeatures] | BaseException] = queue.SimpleQueue()
         self._change = threading.Condition()
         self._closed = False
         self._pending = 0
-        self._thread = threading.Thread(target=self._work, name="vtag-model", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._work, args=(backend,), name="vtag-model", daemon=True)
+            for backend in backends
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __enter__(self) -> InferenceThread:
         return self
@@ -82,20 +89,21 @@ class InferenceThread:
         return batch
 
     def close(self) -> None:
-        """End the thread after its current batch; release the clips that wait."""
+        """End each thread after its current batch; release the clips that wait."""
         with self._change:
             self._closed = True
             for clips in self._waiting.values():
                 for clip in clips:
                     clip.release()
             self._waiting.clear()
-            self._change.notify()
-        self._thread.join(_JOIN_TIMEOUT_S)
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join(_JOIN_TIMEOUT_S)
 
-    def _work(self) -> None:
+    def _work(self, backend: Backend) -> None:
         try:
             while clips := self._next_batch():
-                self._results.put(self._compute(clips))
+                self._results.put(self._compute(backend, clips))
         except BaseException as error:  # `take` raises it in the caller's thread
             self._results.put(error)
 
@@ -113,15 +121,16 @@ class InferenceThread:
                 self._waiting[shape] = clips  # after the other shapes
             return batch
 
-    def _compute(self, clips: list[ClipReady]) -> list[WindowFeatures]:
+    def _compute(self, backend: Backend, clips: list[ClipReady]) -> list[WindowFeatures]:
         started = active_seconds()
         pixels = np.concatenate([clip.pixels for clip in clips])  # (N x V, T, H, W, 3)
         for clip in clips:
             clip.release()
-        features = self._backend.run(pixels).features
-        self.profile.model_s += active_seconds() - started
-        self.profile.clips += len(clips)
-        self.profile.batches += 1
+        features = backend.run(pixels).features
+        with self._change:
+            self.profile.model_s += (active_seconds() - started) / len(self._threads)  # they run side by side
+            self.profile.clips += len(clips)
+            self.profile.batches += 1
         by_clip = features.reshape(len(clips), -1, features.shape[-1])  # (N, V, D)
         return [
             WindowFeatures(clip.job_id, clip.start_ms, clip.end_ms, rows)

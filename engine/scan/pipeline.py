@@ -6,8 +6,9 @@ A scan gives videos to a pipeline and takes events. The local pipeline works on 
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,6 +17,7 @@ from vtag.engine.backends.batch_size import batch_size
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.backends.protocol import Backend
 from vtag.engine.checkpoints.load import Checkpoint
+from vtag.engine.errors import ModelError
 from vtag.engine.library.store.observations import Provenance
 from vtag.engine.scan.estimate import measure_speed
 from vtag.engine.scan.events import BackendOpened, NodeJoined, NodeLost, ScanProfile
@@ -33,6 +35,7 @@ from vtag.engine.video.decode.messages import (
     WindowsRequest,
 )
 from vtag.engine.video.decode.pool import DecodePool
+from vtag.engine.video.read.card_decoder import card_problem, requested_card
 from vtag.engine.video.read.change_detector import ChangeDetector
 from vtag.engine.video.read.sampling import Sampling
 
@@ -41,6 +44,8 @@ DECODE_MEMORY_BYTES = 256 * 2**20
 _POLL_S = 0.05  # how often results are polled while the model computes
 _IDLE_POLL_S = 1.0  # and while it does not: how soon an interrupt that Python swallowed is noticed
 _NICE = 10
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -132,10 +137,13 @@ def open_local_pipeline(
 
     `processes` decode, by default one for each core.
 
-    Raises ModelError if the backend cannot be opened.
+    Raises ModelError if a backend cannot be opened, VideoError if `VTAG_DECODER` has no meaning.
     """
-    backend = open_backend_for_scan(checkpoint, options, sampling)
-    if options.nice and backend.device == "cpu" and hasattr(os, "nice"):
+    card = requested_card()
+    if card is not None and (problem := card_problem(card)):
+        log.warning("the processor decodes, not the card: %s", problem)
+    backends = open_backends_for_scan(checkpoint, options, sampling)
+    if options.nice and backends[0].device == "cpu" and hasattr(os, "nice"):
         os.nice(_NICE)
     with (
         DecodePool(
@@ -143,9 +151,9 @@ def open_local_pipeline(
             memory_bytes=DECODE_MEMORY_BYTES,
             known_packets=known_packets,
         ) as pool,
-        InferenceThread(backend, batch_size(backend.device, "scan")) as model,
+        InferenceThread(backends, batch_size(backends[0].device, "scan")) as model,
     ):
-        yield LocalPipeline(backend, pool, model, sampling, skip_static=options.skip_static)
+        yield LocalPipeline(backends, pool, model, sampling, skip_static=options.skip_static)
 
 
 @dataclass
@@ -162,7 +170,7 @@ class LocalPipeline:
 
     def __init__(
         self,
-        backend: Backend,
+        backends: Sequence[Backend],
         pool: DecodePool,
         model: InferenceThread,
         sampling: Sampling,
@@ -170,14 +178,15 @@ class LocalPipeline:
         skip_static: bool,
     ) -> None:
         self.pool = pool
-        self._backend = backend
+        self._backends = backends
         self._model = model
         self._sampling = sampling
         self._skip_static = skip_static
         self._videos: dict[int, _DecodedVideo] = {}
-        self._made_by = Provenance(backend.name, backend.device, backend.precision)
+        first, devices = backends[0], ",".join(backend.device for backend in backends)
+        self._made_by = Provenance(first.name, devices, first.precision)
         self._news: list[PipelineEvent] = [
-            BackendOpened(backend.spec.name, backend.name, backend.device, backend.precision)
+            BackendOpened(first.spec.name, first.name, devices, first.precision)
         ]
 
     @property
@@ -186,11 +195,12 @@ class LocalPipeline:
 
     @property
     def computed_by(self) -> str:
-        return " ".join((self._backend.name, self._backend.device, self._backend.precision))
+        return " ".join((self._made_by.backend, self._made_by.device, self._made_by.precision))
 
     def measure_speed(self) -> float:
-        clips = max(1, batch_size(self._backend.device, "scan") // self._sampling.view_count)
-        return measure_speed(self._backend, self._sampling, clips)
+        backend = self._backends[0]
+        clips = max(1, batch_size(backend.device, "scan") // self._sampling.view_count)
+        return measure_speed(backend, self._sampling, clips) * len(self._backends)
 
     def submit(self, job_id: int, request: WindowsRequest) -> None:
         self._videos[job_id] = _DecodedVideo()
@@ -255,12 +265,21 @@ class LocalPipeline:
         return [video.decoded]
 
 
-def open_backend_for_scan(checkpoint: Checkpoint, options: ScanOptions, sampling: Sampling) -> Backend:
-    """The backend that a scan with `options` runs. Raises ModelError if it cannot be opened."""
-    return open_backend(
-        checkpoint,
-        backend=options.backend,
-        device=options.device,
-        precision=options.precision,
-        sizes_vary=sampling.view == "full",
-    )
+def open_backends_for_scan(checkpoint: Checkpoint, options: ScanOptions, sampling: Sampling) -> list[Backend]:
+    """The backends that a scan with `options` runs: one, or one for each card that `--device` lists.
+
+    Raises ModelError if one cannot be opened, or if they are not alike.
+    """
+    backends = [
+        open_backend(
+            checkpoint,
+            backend=options.backend,
+            device=device,
+            precision=options.precision,
+            sizes_vary=sampling.view == "full",
+        )
+        for device in options.device.split(",")
+    ]
+    if len({(b.name, b.device.partition(":")[0], b.precision) for b in backends}) > 1:
+        raise ModelError("the devices of one scan have to be alike: --device cuda:0,cuda:1")
+    return backends

@@ -18,7 +18,7 @@ from vtag.engine.scan.options import ScanOptions, scan_sampling
 from vtag.engine.scan.pipeline import (
     DECODE_MEMORY_BYTES,
     OpenPipeline,
-    open_backend_for_scan,
+    open_backends_for_scan,
     open_local_pipeline,
 )
 from vtag.engine.scan.plan import ScanPlan, make_plan, planned_event
@@ -104,9 +104,9 @@ def _estimate(
         with DecodePool(workers=os.cpu_count() or 1, memory_bytes=DECODE_MEMORY_BYTES) as pool:
             lengths.request(pool)
             if speed is None:
-                backend = open_backend_for_scan(checkpoint, options, sampling)
-                clips = max(1, batch_size(backend.device, "scan") // sampling.view_count)
-                speed = measure_speed(backend, sampling, clips)
+                backends = open_backends_for_scan(checkpoint, options, sampling)
+                clips = max(1, batch_size(backends[0].device, "scan") // sampling.view_count)
+                speed = measure_speed(backends[0], sampling, clips) * len(backends)
             lengths.wait(pool)
     return planned_event(plan, discovery, lengths.total_ms, speed)
 

@@ -187,7 +187,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved_once_and_for_all(
         return forward_features(batch)
 
     monkeypatch.setattr(backend, "_clip_threads", None)  # as on a card
-    monkeypatch.setattr(backend._model, "forward_features", short)
+    monkeypatch.setattr(backend, "_card_forward", short)
     np.testing.assert_allclose(backend.run(clips).features, expected, rtol=1e-4, atol=1e-5)
     assert [record.getMessage() for record in caplog.records] == [
         "the memory of cpu holds no 5 clips: 2 at once"

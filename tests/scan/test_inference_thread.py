@@ -31,6 +31,7 @@ from vtag.engine.library.store import coverage, runs
 from vtag.engine.scan.inference_thread import InferenceThread
 from vtag.engine.scan.options import ScanOptions, scan_sampling
 from vtag.engine.scan.passes import PASSES, window_starts
+from vtag.engine.scan.pipeline import open_backends_for_scan, open_local_pipeline
 from vtag.engine.video.decode.messages import ClipReady
 from vtag.engine.video.read.change_detector import ChangeDetector
 from vtag.engine.video.read.sampling import Sampling, plan_windows
@@ -67,11 +68,14 @@ def take_all(model: InferenceThread) -> list[object]:
     return results
 
 
-def test_clips_of_several_videos_and_shapes_come_back_with_their_own_features(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cards", [1, 2])
+def test_clips_of_several_videos_and_shapes_come_back_with_their_own_features(
+    tmp_path: Path, cards: int
+) -> None:
     backend = open_backend(make_model(tmp_path / "model"), device="cpu", precision="fp32")
     pixels = [random_clip(seed, side) for seed, side in enumerate([32, 32, 40, 32, 40, 32, 32])]
     freed = Freed()
-    with InferenceThread(backend, 3) as model:
+    with InferenceThread([backend] * cards, 3) as model:
         for number, clip in enumerate(pixels):
             model.put(freed.clip(number % 2, number, clip))
         results = take_all(model)
@@ -82,6 +86,15 @@ def test_clips_of_several_videos_and_shapes_come_back_with_their_own_features(tm
         np.testing.assert_allclose(s.features, expected, rtol=1e-5, atol=1e-5)
     assert freed.count == 7
     assert model.profile.clips == 7 and model.profile.batches >= 3
+
+
+def test_a_scan_opens_a_backend_for_each_device_that_is_listed(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(make_model(tmp_path / "model"))
+    options = ScanOptions(device="cpu,cpu", backend="torch", precision="fp32")
+    with open_local_pipeline(checkpoint, options, SAMPLING, (), processes=1) as pipeline:
+        assert pipeline.provenance(0).device == "cpu,cpu"
+    with pytest.raises(ModelError, match="no device 'moon'"):
+        open_backends_for_scan(checkpoint, ScanOptions(device="cpu,moon"), SAMPLING)
 
 
 class Broken:

@@ -44,6 +44,7 @@ from vtag.engine.video.decode.wire import (
     WorkerReady,
 )
 from vtag.engine.video.decode.worker import memory_limit_reason, private_bytes
+from vtag.engine.video.read.card_decoder import requested_card
 
 _TICK_S = 0.1
 _MAX_TICK_S = 1.0  # a longer pause is our own (suspended, overloaded) and not held against a worker
@@ -82,6 +83,7 @@ class DecodePool:
         Raises:
             ValueError: if there is no worker or no memory.
         """
+        requested_card()  # a senseless value is refused here, not in every process
         if workers < 1 or memory_bytes < 1:
             raise ValueError("a pool needs a worker and memory")
         self._count = workers

@@ -53,6 +53,7 @@ from vtag.engine.video.decode.wire import (
     decode_request,
     encode,
 )
+from vtag.engine.video.read.card_decoder import keep_card_open, requested_card
 from vtag.engine.video.read.container import UnusableVideo
 from vtag.engine.video.read.fingerprint import compute_fingerprint
 from vtag.engine.video.read.probe import VideoInfo, probe, read_claimed_ms
@@ -76,7 +77,8 @@ def main(handle: str, arena_bytes: int, memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     av.logging.set_level(None)
     commands, answers = _take_over_pipes()
-    _limit_memory(memory_bytes)
+    if requested_card() is None:  # a card's driver maps more memory than this limit allows
+        _limit_memory(memory_bytes)
     worker = _Worker(arena.attach(handle, arena_bytes), answers, memory_bytes)
     threading.Thread(target=worker.receive, args=(commands,), daemon=True).start()
     worker.serve()
@@ -184,11 +186,13 @@ class _Worker:
     def _open(
         self, job: DecodeJob, path: bytes, sampling: Sampling, skip: Callable[[int], bool]
     ) -> ClipReader:
+        card = requested_card()
         return read_clips(
             path,
             sampling,
             skip=skip,
             threads=job.threads,
+            card=card if card is not None and keep_card_open(card) else None,
             allocate=self._allocate,
             on_progress=self._on_progress,
             on_broken=self._on_broken,

@@ -18,6 +18,7 @@ from vtag.engine.text import display_path, printable
 from vtag.engine.video.read.data_end import data_end
 
 if TYPE_CHECKING:
+    from av.codec.hwaccel import HWAccel
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -84,7 +85,9 @@ class UnusableVideo(VideoError):
 
 
 @contextlib.contextmanager
-def open_container(path: VideoPath, *, generate_times: bool = False) -> Iterator[InputContainer]:
+def open_container(
+    path: VideoPath, *, generate_times: bool = False, accelerator: HWAccel | None = None
+) -> Iterator[InputContainer]:
     """The open container of the file at `path`, closed at the end of the block.
 
     The content decides about the format, not the name. No other file is read.
@@ -93,9 +96,10 @@ def open_container(path: VideoPath, *, generate_times: bool = False) -> Iterator
         path: the file.
         generate_times: whether libav makes up missing presentation times. AVI has none, but most other containers
             need them. They jump back and forth, so for decoding the decoding times are better.
+        accelerator: decodes on a card.
 
     Raises:
-        UnusableVideo: if `path` is not a file, or its format is not accepted.
+        UnusableVideo: if `path` is not a file, its format is not accepted, or the accelerator cannot be opened.
     """
     name = os.fsdecode(path)
     try:
@@ -113,6 +117,7 @@ def open_container(path: VideoPath, *, generate_times: bool = False) -> Iterator
         container = av.open(
             _url(name, end if end < info.st_size else None),
             metadata_errors="replace",
+            hwaccel=accelerator,
             options={
                 "format_whitelist": FORMAT_WHITELIST,
                 "enable_drefs": "0",

@@ -11,6 +11,7 @@ import av.filter
 import numpy as np
 from numpy.typing import NDArray
 
+from vtag.engine.video.read.card_decoder import to_processor
 from vtag.engine.video.read.hdr import is_hdr, to_sdr
 from vtag.engine.video.read.sampling import Sampling
 from vtag.engine.video.read.views import Geometry, Orientation, compute_geometry
@@ -59,6 +60,7 @@ class Converter:
 
     def convert(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """The views of `frame`: uint8 [V, H, W, 3]. Raises av.error.FFmpegError if libav cannot scale it."""
+        frame = to_processor(frame)
         key = (
             frame.width,
             frame.height,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import av.error
 import av.stream
 
-from vtag.engine.video.read.container import VideoPath, open_container, video_stream
+from vtag.engine.video.read.card_decoder import card_accelerator
+from vtag.engine.video.read.container import UnusableVideo, VideoPath, open_container, video_stream
 from vtag.engine.video.read.probe import PacketReader, StreamInfo, frame_pts
 from vtag.engine.video.read.restarts import GAP_US, RESET_RUN, seek_bytes
 
@@ -44,6 +45,7 @@ class FrameSource:
         *,
         threads: int | None = None,
         is_coarse: bool = False,
+        card: str | None = None,
         on_progress: Callable[[int], None] | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
@@ -54,6 +56,7 @@ class FrameSource:
             stream_info: what `probe_stream` returned for it.
             threads: the most threads of the decoder; by default the number of cores.
             is_coarse: leave out frames on which no other depends; this decodes nearly twice as fast.
+            card: the number of the CUDA card that decodes, on which the frames then are; the processor if it cannot.
             on_progress: called for every packet with the time reached (microseconds).
             on_broken: called for every packet that cannot be decoded.
         """
@@ -63,6 +66,7 @@ class FrameSource:
         self._stream_info = stream_info
         self._threads = threads
         self._is_coarse = is_coarse
+        self._card = card
         self._on_progress = on_progress
         self._on_broken = on_broken
         self._part = 0  # of a file whose clock begins anew
@@ -88,20 +92,31 @@ class FrameSource:
         """Go to the beginning."""
         self._part = 0
         self._stack.close()
-        self._container = self._stack.enter_context(open_container(self._path))
+        self._container = self._open()
         stream = video_stream(self._container, self._stream_info.stream_index)
         for unused in self._container.streams:
             if unused.index != stream.index:
                 unused.discard = av.stream.Discard.all
         width, height = self._stream_info.stored_size
         threads = min(self._threads or os.cpu_count() or 1, _MAX_THREADS)
-        if width * height <= _SINGLE_THREAD_PIXELS:
+        if width * height <= _SINGLE_THREAD_PIXELS or self._card is not None:
             threads = 1
         stream.thread_type = "AUTO" if threads > 1 else "NONE"
         stream.thread_count = threads
         if self._is_coarse:
             stream.codec_context.skip_frame = "NONREF"
         self._stream = stream
+
+    def _open(self) -> InputContainer:
+        """The open container, which decodes on the card if that is wanted and works."""
+        if self._card is not None:
+            try:
+                return self._stack.enter_context(
+                    open_container(self._path, accelerator=card_accelerator(self._card))
+                )
+            except UnusableVideo:  # the file was probed before: it is the card's fault
+                self._card = None
+        return self._stack.enter_context(open_container(self._path))
 
     def seek(self, time_us: int) -> bool:
         """Go to a position from which the frame at `time_us` can be decoded; False if the container cannot seek."""

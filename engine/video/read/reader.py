@@ -53,6 +53,7 @@ def read_clips(
     *,
     skip: Callable[[int], bool] | Collection[int] = (),
     threads: int | None = None,
+    card: str | None = None,
     allocate: Callable[[tuple[int, ...]], Pixels] | None = None,
     on_progress: Callable[[int], None] | None = None,
     on_broken: Callable[[], None] | None = None,
@@ -64,6 +65,7 @@ def read_clips(
         sampling: which windows, frames and pixels.
         skip: starts (ms) of windows to leave out, or a function that says whether to leave out the window at a start.
         threads: the most threads of the decoder; by default the number of cores.
+        card: the number of the CUDA card that decodes; the processor if it cannot.
         allocate: returns the memory for a clip of a shape; by default new memory. Called when a clip is complete.
         on_progress: called for every packet with the time reached (ms).
         on_broken: called for every packet that cannot be decoded.
@@ -72,7 +74,7 @@ def read_clips(
         VideoError: if nothing can be decoded.
         MemoryError: if libav gets no memory.
     """
-    return ClipReader(path, sampling, skip, threads, allocate, on_progress, on_broken)
+    return ClipReader(path, sampling, skip, threads, card, allocate, on_progress, on_broken)
 
 
 class ClipReader:
@@ -88,6 +90,7 @@ class ClipReader:
         sampling: Sampling,
         skip: Callable[[int], bool] | Collection[int] = (),
         threads: int | None = None,
+        card: str | None = None,
         allocate: Callable[[tuple[int, ...]], Pixels] | None = None,
         on_progress: Callable[[int], None] | None = None,
         on_broken: Callable[[], None] | None = None,
@@ -101,6 +104,7 @@ class ClipReader:
         self._skip: Callable[[int], bool] = skip if callable(skip) else frozenset(skip).__contains__
         self._tolerance_us = frame_tolerance_us(self.stream_info.interval_us)
         self._threads = threads
+        self._card = card
         self._allocate = allocate or (lambda shape: np.empty(shape, np.uint8))
         self._on_progress = on_progress
         self._on_broken = on_broken
@@ -159,6 +163,7 @@ class ClipReader:
             self._path,
             self.stream_info,
             threads=self._threads,
+            card=self._card,
             on_progress=self._report_progress,
             on_broken=self._on_broken,
         )
