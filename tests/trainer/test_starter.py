@@ -30,18 +30,16 @@ from vtag.trainer.recipes.starter.data import (
     split_by_source,
 )
 from vtag.trainer.recipes.starter.fusion import mirror, motion_features, opinions
-from vtag.trainer.recipes.starter.imitate import cut_parts, joint_places, paste, random_parts
 from vtag.trainer.recipes.starter.labels import all_labels
 from vtag.trainer.recipes.starter.measure import average_precision, held_numbers
 from vtag.trainer.recipes.starter.optim import LONGEST_STEP_S, Clock, Trainee, learning_rate, save_atomically
 from vtag.trainer.recipes.starter.pose import FRAME_VALUES, LANDMARKS, Region, region_around, warp
 from vtag.trainer.recipes.starter.scan_windows import scan_windows
 from vtag.trainer.recipes.starter.store import PixelStore, write_store
-from vtag.trainer.recipes.starter.student import Student, plain_attention
+from vtag.trainer.recipes.starter.student import Student
 from vtag.trainer.recipes.starter.sure import NEVER, Scores, calibrate, lowest_level
 from vtag.trainer.recipes.starter.teacher import fuse_norms
 from vtag.trainer.recipes.starter.tune import fit_head, mix, over_time
-from vtag.trainer.recipes.starter.views import Joined, cut, random_box
 
 test_views.__test__ = False  # a function of the recipe, not a test
 
@@ -116,14 +114,6 @@ def test_a_pause_is_not_training() -> None:
     clock = Clock(1000.0)
     clock._last -= 500.0
     assert clock.tick() < (LONGEST_STEP_S + 1) / 1000
-
-
-def test_the_student_answers_as_the_network_that_is_saved() -> None:
-    student = Student(SMALL).eval()
-    clips = torch.randn(2, 4, 112, 112, 3)
-    seen = student(clips)
-    assert torch.allclose(seen.logits, student.swin(clips), atol=1e-5)
-    assert seen.middle.shape == (2, 2, 7, 7, 16)
 
 
 def test_a_broken_run_goes_on_with_the_same_weights(tmp_path: Path) -> None:
@@ -252,42 +242,6 @@ def test_the_windows_of_a_scan_reach_the_end() -> None:
     assert windows[-1, -1].min() == 255
 
 
-def test_a_part_of_a_view_and_of_its_map_is_the_same_part() -> None:
-    across = torch.linspace(-1, 1, 112)  # a slope of another direction in each view
-    slopes = torch.randn(2, 6, 1, 1, generator=torch.Generator().manual_seed(0))
-    views = (slopes[0] * across + slopes[1] * across[:, None])[..., None]
-    maps = torch.nn.functional.avg_pool2d(views.permute(0, 3, 1, 2), 16).permute(0, 2, 3, 1)
-    parts = random_parts(6, torch.Generator().manual_seed(0))
-    cut, of_map = cut_parts(views, parts, 112), cut_parts(maps, parts, 7)
-    seen = torch.nn.functional.avg_pool2d(cut.permute(0, 3, 1, 2), 16).permute(0, 2, 3, 1)
-    assert torch.corrcoef(torch.stack([seen.flatten(), of_map.flatten()]))[0, 1] > 0.98
-    whole = torch.tensor([[[-1.0, 0, 0], [0, 1, 0]]])
-    assert torch.allclose(cut_parts(views[:1], whole, 112), views[:1].flip(2), atol=1e-5)
-
-
-@given(st.integers(0, 1000))
-def test_a_part_of_another_view_brings_its_part_of_the_map(seed: int) -> None:
-    maps = torch.rand(5, 2, 7, 7, 3, generator=torch.Generator().manual_seed(seed))
-    pixels = maps.repeat_interleave(16, 2).repeat_interleave(16, 3)
-    before = maps.clone()
-    whole = paste(pixels, maps, torch.Generator().manual_seed(seed))
-    assert torch.equal(pixels, maps.repeat_interleave(16, 2).repeat_interleave(16, 3))
-    same = (maps == before).all(-1).float().mean((1, 2, 3))
-    assert (same >= 24 / 49 - 1e-6).all()  # most of each stays
-    assert (same[whole] == 1).all()
-
-
-def test_joints_stay_where_they_are_when_a_view_is_cut() -> None:
-    joints = torch.tensor([[[0.25, 0.5], [0.9, 0.9], [float("nan"), 0.5]]])
-    whole = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
-    places = joint_places(joints, whole, cells=2)[0]
-    assert torch.allclose(places[0], torch.tensor([0.5, 0, 0.5, 0]))  # left, between above and below
-    assert torch.allclose(places[1], torch.tensor([0.0, 0, 0, 1])) and places[2].sum() == 0
-    left = torch.tensor([[[-0.5, 0, -0.5], [0, 1, 0]]])  # the left half in a mirror
-    cut_places = joint_places(joints, left, cells=2)[0]
-    assert torch.allclose(cut_places[0], torch.full((4,), 0.25)) and cut_places[1].sum() == 0
-
-
 @given(st.integers(0, 1000))
 def test_mixed_clips_show_what_their_parts_show(seed: int) -> None:
     targets = torch.eye(4)
@@ -409,32 +363,12 @@ def test_pictures_teach_labels_of_clips_or_of_their_own() -> None:
     ]
 
 
-def test_joined_arrays_read_as_one() -> None:
-    parts = [np.arange(6).reshape(3, 2), np.arange(6, 14).reshape(4, 2)]
-    rows = np.array([6, 0, 3, 3, 2])
-    assert len(Joined(parts)) == 7 and np.array_equal(Joined(parts)[rows], np.concatenate(parts)[rows])
-
-
-@given(st.integers(2, 90), st.integers(2, 90), st.integers(0, 99))
-def test_a_random_part_lies_in_its_picture(height: int, width: int, seed: int) -> None:
-    top, left, h, w = random_box((height, width), np.random.default_rng(seed), least=0.2)
-    assert 0 <= top <= top + h <= 1 + 1e-6 and 0 <= left <= left + w <= 1 + 1e-6
-    assert cut(np.zeros((2, height, width, 3), np.uint8), (top, left, h, w), size=16).shape == (2, 16, 16, 3)
-
-
 def test_features_over_time_tell_a_change_from_its_reverse() -> None:
     frames = torch.rand(3, 8, 5)
     there, back = over_time(frames), over_time(frames.flip(1))
     assert there.shape == (3, 15)
     assert torch.allclose(there[:, :10], back[:, :10], atol=1e-6)
     assert torch.allclose(there[:, 10:], -back[:, 10:], atol=1e-6)
-
-
-def test_plain_attention_is_attention() -> None:
-    q, k, v = torch.randn(3, 4, 2, 7, 8).unbind()
-    bias = torch.randn(1, 2, 7, 7)
-    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, bias)
-    assert torch.allclose(plain_attention(q, k, v, bias), wanted, atol=1e-5)
 
 
 class Eye(torch.nn.Module):

@@ -19,6 +19,9 @@ MAP_AXES = 64  # the first of them, wanted in each place of its 7 x 7 map as wel
 JOINTS = 14  # of `people`, the Leeds Sports Pose set's
 LEAST_PART = 0.35  # of a view's area
 PASTED = 0.5  # share of the views into which a part of another is pasted: there is no end of these
+SHAKEN = 0.5  # share of the pictures that a moving camera films: the second frame shows another part
+SHAKE = 0.12  # how far, in halves of a view
+OF_FILE = 3  # views of a file in one pass at most: the frames of a clip are alike
 GREY = 0.1  # share of the clips without colours: old films have none
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -38,6 +41,7 @@ class Views:
     labels: Tensor  # int64 [N], -100: no name
     follow: Tensor  # int64 [N]
     joints: Tensor  # float32 [N, JOINTS, 2]
+    files: Tensor  # int64 [N], views of one file have one number
 
 
 class Imitator(nn.Module):
@@ -92,11 +96,21 @@ def batches(
 
     The teacher's map is cut as the view is, so that no step needs the teacher.
     """
-    size = min(size, len(chosen))
     while True:
         order = chosen[torch.randperm(len(chosen), generator=generator)]
-        for start in range(0, len(order) - size + 1, size):
+        order = order[count_earlier(views.files[order]) < OF_FILE]
+        for start in range(0, max(1, len(order) - size + 1), size):
             yield make_batch(views, order[start : start + size], generator, crop=crop, device=device)
+
+
+def count_earlier(files: Tensor) -> Tensor:
+    """For each of `files` [N] how many before it are the same."""
+    order = torch.argsort(files, stable=True)
+    _, counts = torch.unique_consecutive(files[order], return_counts=True)
+    first = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    earlier = torch.empty_like(files)
+    earlier[order] = torch.arange(len(files)) - first
+    return earlier
 
 
 def make_batch(
@@ -105,13 +119,16 @@ def make_batch(
     """A batch of random parts of the views `chosen` [B]."""
     follow = views.follow[chosen]
     moves = follow != chosen
-    both = torch.cat([chosen, follow[moves]])
+    shaken = ~moves & (torch.rand(len(chosen), generator=generator) < SHAKEN)
+    again = moves | shaken  # whose second frame differs from the first
+    both = torch.cat([chosen, follow[again]])
     parts = random_parts(len(chosen), generator)
-    all_parts = torch.cat([parts, parts[moves]])
+    second_parts = torch.where(shaken[:, None, None], shake(parts, generator), parts)
+    all_parts = torch.cat([parts, second_parts[again]])
     pixels = cut_parts(torch.from_numpy(views.pixels[both.numpy()]).to(device), all_parts, crop)
     maps = cut_parts(torch.from_numpy(views.maps[both.numpy()]).to(device), all_parts, 7)
     first, second = (torch.stack([part[: len(chosen)]] * 2, 1) for part in (pixels, maps))
-    first[moves, 1], second[moves, 1] = pixels[len(chosen) :], maps[len(chosen) :]
+    first[again, 1], second[again, 1] = pixels[len(chosen) :], maps[len(chosen) :]
     places = joint_places(views.joints[chosen], parts)
     whole = paste(first, second, generator)
     places[~whole] = 0  # a joint may be behind the part of another view
@@ -150,6 +167,17 @@ def random_parts(count: int, generator: torch.Generator) -> Tensor:
     parts[:, 0, 0], parts[:, 0, 2] = across * mirror, (1 - across) * position[0]
     parts[:, 1, 1], parts[:, 1, 2] = down, (1 - down) * position[1]
     return parts
+
+
+def shake(parts: Tensor, generator: torch.Generator) -> Tensor:
+    """The `parts` [N, 2, 3] a moment later: a little further in some direction, a little nearer or farther."""
+    nearer = 1 + 0.5 * SHAKE * (2 * torch.rand(len(parts), generator=generator) - 1)
+    moved = SHAKE * (2 * torch.rand(len(parts), 2, generator=generator) - 1)
+    later = parts.clone()
+    size = (parts[:, :, :2].diagonal(dim1=-2, dim2=-1).abs() * nearer[:, None]).clamp(max=1)
+    later[:, :, :2] = torch.diag_embed(size * parts[:, :, :2].diagonal(dim1=-2, dim2=-1).sign())
+    later[:, :, 2] = torch.maximum(torch.minimum(parts[:, :, 2] + moved, 1 - size), size - 1)
+    return later
 
 
 def paste(pixels: Tensor, maps: Tensor, generator: torch.Generator) -> Tensor:

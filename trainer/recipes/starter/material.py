@@ -143,15 +143,20 @@ def stage_one_views(
     moves = moves[:: max(1, len(moves) // 1000)]
     change = maps[moves + 1].astype(np.float32).mean((1, 2)) - maps[moves].astype(np.float32).mean((1, 2))
     spread = float(np.sqrt((change**2).mean()))
-    kept = Views(pixels, maps, scale, spread, labels, follow, at)
+    files = [(view.kind, view.item) for view in views]
+    number = {file: k for k, file in enumerate(dict.fromkeys(files))}
+    one_file = torch.tensor([number[file] for file in files])
+    kept = Views(pixels, maps, scale, spread, labels, follow, at, one_file)
     return kept, torch.nonzero(~held).flatten(), torch.nonzero(held).flatten(), known
 
 
 def view_name(footage: Footage, view: View) -> str | None:
-    """The name that stage 1 asks for, or None."""
+    """The name that stage 1 asks for, or None.
+
+    Clips have none: there are few of them, with many views each, and naming them makes their features so telling
+    that no head learns from them what it needs for others.
+    """
     label = footage.stores[view.kind].items[view.item].label
-    if view.kind == "train":
-        return label
     if view.kind != "stills":
         return None
     return RELATED_PICTURES.get(label, f"{label} picture" if label in footage.clip_labels else label)

@@ -39,7 +39,7 @@ from vtag.trainer.recipes.starter.measure import measure_held
 from vtag.trainer.recipes.starter.optim import Clock, Trainee, save_atomically
 from vtag.trainer.recipes.starter.pose import Floats, PoseTeacher
 from vtag.trainer.recipes.starter.store import PixelStore
-from vtag.trainer.recipes.starter.student import CROP, Student, student_sizes
+from vtag.trainer.recipes.starter.student import CROP, Student, part_moments, student_sizes
 from vtag.trainer.recipes.starter.teacher import load_teacher
 from vtag.trainer.recipes.starter.tune import tune_step
 from vtag.trainer.recipes.starter.views import (
@@ -257,7 +257,8 @@ def open_material(plan: Plan, footage: Footage) -> ClipMaterial:
 
 
 def begin_head(student: Student, material: ClipMaterial, rng: np.random.Generator) -> None:
-    """Give the student a head that is fitted on its frozen features."""
+    """Part what the student sees of a clip by moments, and give it a head that is fitted on its frozen features."""
+    part_moments(student.swin)
     seeing = copy.deepcopy(student).to(torch.bfloat16).eval()
     weight, bias = fit_soft_head(make_lesson(seeing, material, rng))
     with torch.no_grad():

@@ -11,6 +11,7 @@ from vtag.engine.swin.architecture import Stage, VideoSwin, WindowAttention
 from vtag.engine.swin.config import SwinSizes
 from vtag.trainer.recipes.starter.gelu import quicken
 
+APART = -30.0  # added to what attention weighs between two moments: nothing is left of it
 CROP = 112  # pixels: maps of 14, 7 and 4 places, so that the first two stages pad nothing
 
 
@@ -70,3 +71,17 @@ class Student(nn.Module):
             x = stage(x)
         features = self.swin.norm(x).mean((1, 2, 3))
         return Seen(middle, features, self.swin.head(features))
+
+
+@torch.no_grad()
+def part_moments(swin: VideoSwin) -> None:
+    """Let nothing attend from one moment of a clip to another; what a clip shows is then the mean of its moments.
+
+    Stage 1 shows one moment at a time, two frames, so attention between moments is what chance left there. Without it
+    the features of unseen clips are nearer to the teacher's.
+    """
+    for module in swin.modules():
+        if isinstance(module, WindowAttention):
+            offsets = 2 * module.window[0] - 1
+            table = module.relative_position_bias_table.unflatten(0, (offsets, -1))
+            table[: offsets // 2] = table[offsets // 2 + 1 :] = APART
