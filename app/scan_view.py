@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ScanProfile,
         ScanProgress,
         VideoScanFailed,
+        VideosElsewhere,
     )
 
 _MAX_NODES = 4  # whose shares are shown
@@ -45,6 +46,7 @@ class ScanView:
             ScanPlanned,
             VideoScanFailed,
             VideoScanned,
+            VideosElsewhere,
         )
 
         if isinstance(event, ScanFinished):
@@ -55,6 +57,8 @@ class ScanView:
             (self._view.say if self._view else say)(
                 f"reading the clocks of {pluralize(event.videos, 'video')} that an older vtag scanned"
             )
+        elif isinstance(event, VideosElsewhere):
+            (self._view.say if self._view else say)(_elsewhere_line(event))
         elif isinstance(event, NodeJoined | NodeLost):
             (self._view.say if self._view else say)(_node_line(event))
         elif isinstance(event, ScanPlanned):
@@ -105,6 +109,14 @@ def _node_line(event: NodeJoined | NodeLost) -> str:
         return f"node {printable(event.node)}: {event.device} with {event.backend}, {event.precision}"
     videos = f"; {pluralize(event.videos, 'video')} begin again elsewhere" if event.videos else ""
     return f"lost a worker on the node {printable(event.node)}: {printable(event.reason)}{videos}"
+
+
+def _elsewhere_line(event: VideosElsewhere) -> str:
+    processes = f" (process {', '.join(map(str, event.pids))})" if event.pids else ""
+    return (
+        f"{pluralize(event.videos, 'video')} left, which another scan has under way{processes}: waiting for it; "
+        "what it leaves is scanned here"
+    )
 
 
 def _shares(progress: ScanProgress) -> str:
@@ -225,9 +237,10 @@ def profile_line(profile: ScanProfile) -> str:
 def _sum_line(done: ScanFinished) -> str:
     speed = f", {done.video_ms / 1000 / done.wall_s:.1f}x real time" if done.video_ms and done.wall_s else ""
     counts = pluralize(done.windows, "window")
+    elsewhere = f"{done.elsewhere} scanned by another scan, " if done.elsewhere else ""
     return (
         f"{done.scanned} scanned ({_video_length(done.video_ms)}, {counts}), "
-        f"{done.skipped} skipped, {len(done.failed)} failed, {done.known_failed} known to fail, "
+        f"{done.skipped} skipped, {elsewhere}{len(done.failed)} failed, {done.known_failed} known to fail, "
         f"in {_time_span(done.wall_s)}{speed}"
     )
 

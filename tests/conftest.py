@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -26,6 +26,37 @@ settings.register_profile("vtag", deadline=None)
 settings.load_profile("vtag")
 
 SHARED = Path(os.environ.get("VTAG_SHARED", Path(__file__).parents[2] / "shared")).absolute()
+
+
+_reliability_rows: list[Any] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of tests/reliability."""
+    group = parser.getgroup("reliability")
+    group.addoption("--long", action="store_true", help="the long form of tests/reliability")
+    group.addoption("--times", type=int, default=0, help="how often the long form tries each thing")
+    group.addoption("--reliability-page", type=Path, help="the page to write the results into")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect what tests of reliability recorded; of those that other processes ran, too."""
+    if report.when == "call" and report.passed:
+        _reliability_rows.extend(value for name, value in report.user_properties if name == "reliability")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the results of tests/reliability, and write them into the page."""
+    if not _reliability_rows:
+        return
+    from helpers.reliability_page import Row, merge_page
+
+    rows = [Row(*values) for values in _reliability_rows]
+    terminalreporter.section("reliability")
+    for row in rows:
+        terminalreporter.write_line(f"{row.part}: {row.tried}: {row.times:,}: {row.happened}")
+    if page := config.getoption("--reliability-page"):
+        merge_page(page, rows)
 
 
 @pytest.fixture(autouse=True)

@@ -309,6 +309,7 @@ def _as_json(done: ScanFinished) -> dict[str, Any]:
         "moments": done.moments,
         "less_sure": done.less_sure,
         "unfinished": done.unfinished,
+        "by_another_scan": done.elsewhere,
         "video_seconds": round(done.video_ms / 1000, 3),
         "wall_seconds": round(done.wall_s, 3),
     }

@@ -85,6 +85,7 @@ export function runFacts(run) {
   const { progress } = run;
   const facts = run.state === "paused" ? ["Paused: it keeps its memory"] : [];
   if (progress.videos !== undefined) facts.push(`${count(progress.videos)} of ${plural(progress.of ?? 0, "video")}`);
+  if (progress.elsewhere) facts.push(`waits for ${plural(progress.elsewhere, "video")} that another scan has under way${progress.elsewhere_pids?.length ? ` (process ${progress.elsewhere_pids.join(", ")})` : ""}`);
   if (progress.failed) facts.push(`${count(progress.failed)} cannot be read`);
   if (progress.video_ms) facts.push(`${duration(progress.video_ms / 1000)} of video`);
   if (progress.epoch !== undefined) facts.push(`epoch ${progress.epoch} of ${progress.of ?? "?"}`, `loss ${(progress.loss ?? 0).toFixed(3)}`, `${Math.round(100 * (progress.accuracy ?? 0))} % right`);

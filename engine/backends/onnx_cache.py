@@ -80,8 +80,8 @@ def _export_lock(folder: Path) -> Iterator[None]:
             lock = make_private_dir(folder.parent) / f"{folder.name}.lock"
             try:
                 stack.enter_context(lock_file(lock))
-            except LockHeldError:
-                log.warning("another vtag is exporting this model to ONNX: waiting for it")
+            except LockHeldError as error:
+                log.warning("%s is exporting this model to ONNX: waiting for it", error.holder)
                 stack.enter_context(lock_file(lock, wait_s=math.inf))
         yield
 

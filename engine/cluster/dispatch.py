@@ -55,6 +55,11 @@ class Dispatcher:
         """How many videos are not done."""
         return len(self._videos)
 
+    @property
+    def capacity(self) -> int:
+        """How many videos the workers can have at once."""
+        return sum(worker.limit for worker in self._workers.values())
+
     def add_worker(self, worker: str, node: str, limit: int) -> None:
         """A worker takes videos from now on, at most `limit` at a time."""
         self._workers[worker] = AssignedWorker(node, limit)

@@ -55,6 +55,7 @@ _NODES_EVERY_S = 5.0  # how often nodes that are new, or whose worker died, get 
 _MAX_DEATHS = 3  # of a node's workers without a video done between them; then the node gets no more
 _MAX_LISTED = 3
 _HINT_AFTER_S = 20.0
+_QUEUED_PER_VIDEO = 2  # videos that this machine has ready, for each that the workers can have
 _VIDEOS_PER_PROCESS = 2  # that a worker has, so that no decoding process waits for the next step
 
 
@@ -142,6 +143,11 @@ class ClusterPipeline:
     @property
     def computed_by(self) -> str:
         return f"cluster of {len(self._workers)}"
+
+    @property
+    def room(self) -> int:
+        # twice what the workers have, so that each step of a worker finds videos
+        return _QUEUED_PER_VIDEO * self._dispatcher.capacity - self._dispatcher.unfinished
 
     def measure_speed(self) -> None:
         return None

@@ -93,8 +93,9 @@ class JobQueue:
                     return  # another server has started it meanwhile
                 first, *remaining = waiting
                 _write_waiting(library, remaining)
+                # before the commit: if this process is killed now, the job runs twice rather than never
+                self._current = first, self._start(first)
             self.failure = ""
-            self._current = first, self._start(first)
 
     def waiting_jobs(self) -> list[QueuedJob]:
         """The jobs that wait, the next one first."""

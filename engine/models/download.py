@@ -114,9 +114,9 @@ def fetch(
             downloaded = _verify(request, partial, destination, sha256_prefix or "")
             partial.move_to(destination)
             return downloaded
-    except LockHeldError:
+    except LockHeldError as error:
         raise DownloadError(
-            f"another vtag is downloading {host_name(url)}'s {printable(destination.name)} right now"
+            f"{error.holder} is downloading {host_name(url)}'s {printable(destination.name)} right now"
         ) from None
     except OSError as error:
         raise DownloadError(

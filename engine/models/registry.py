@@ -372,8 +372,8 @@ def _lock_models_dir() -> Iterator[Path]:
                 yield incoming
             finally:
                 shutil.rmtree(incoming, ignore_errors=True)
-    except LockHeldError:
-        raise ModelError("another vtag is installing a model: try again when it is done") from None
+    except LockHeldError as error:
+        raise ModelError(f"{error.holder} is installing a model: try again when it is done") from None
     except OSError as error:
         reason = printable(error.strerror or str(error))
         raise ModelError(f"{display_path(root)} cannot be written: {reason}") from error

@@ -66,6 +66,14 @@ class ScanProgress:
 
 
 @dataclass(frozen=True)
+class VideosElsewhere:
+    """All that is left is under way in other scans of the library: this one waits, and takes over what they leave."""
+
+    videos: int
+    pids: tuple[int, ...]  # of their processes, as far as the system tells
+
+
+@dataclass(frozen=True)
 class PassFinished:
     """A pass over all videos is finished; its windows can be searched."""
 
@@ -132,6 +140,7 @@ class ScanFinished:
     excluded: tuple[tuple[bytes, str], ...] = field(default=())  # path, reason
     unfinished: int = 0  # videos with windows left for later passes
     profile: ScanProfile | None = None
+    elsewhere: int = 0  # files that another scan scanned at the same time
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,7 @@ ScanEvent = (
     | ScanPlanned
     | ClocksPlanned
     | ScanProgress
+    | VideosElsewhere
     | PassFinished
     | VideoScanned
     | VideoScanFailed

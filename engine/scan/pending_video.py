@@ -44,10 +44,16 @@ class PendingVideo:
     stored_starts: frozenset[int]  # and of all that are stored by now
     needs_pass: bool = True  # windows are left
     is_stored: bool = False  # this scan stored some of its windows
+    replaces_stored: bool = False  # its next windows take the place of those of earlier scans
     is_dropped: bool = False  # it failed, changed, or is a copy of a scanned video
     covered_ms: int = 0  # of video, by the windows that this scan computed
     moments: MomentCounts = field(default=MomentCounts(0, 0))
     current: VideoPass | None = None  # while a pass scans it
+
+    def take_over(self, starts: frozenset[int]) -> None:
+        """Take note of the windows that are stored by now, some of them by another scan."""
+        self.earlier_starts |= starts - self.stored_starts
+        self.stored_starts = starts
 
     @property
     def is_done(self) -> bool:

@@ -44,6 +44,7 @@ DECODE_MEMORY_BYTES = 256 * 2**20
 _POLL_S = 0.05  # how often results are polled while the model computes
 _IDLE_POLL_S = 1.0  # and while it does not: how soon an interrupt that Python swallowed is noticed
 _NICE = 10
+_MIN_QUEUED = 2  # videos that wait for a decoding process
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,11 @@ class Pipeline(Protocol):
     @property
     def pool(self) -> DecodePool:
         """Decodes on this machine; for the lengths of videos."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """How many more videos it needs now, so that nothing in it waits for the next one."""
         ...
 
     def measure_speed(self) -> float | None:
@@ -196,6 +202,14 @@ class LocalPipeline:
     @property
     def computed_by(self) -> str:
         return " ".join((self._made_by.backend, self._made_by.device, self._made_by.precision))
+
+    @property
+    def room(self) -> int:
+        return (
+            self.pool.worker_count
+            + max(_MIN_QUEUED, self.pool.worker_count // 2)
+            - self.pool.unfinished_count
+        )
 
     def measure_speed(self) -> float:
         backend = self._backends[0]

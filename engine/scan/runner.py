@@ -1,6 +1,7 @@
 """Runs a scan. The path of a video, from its file to the library:
 
-1. `_submit_videos`: at the start of a pass the pipeline gets the file and the windows that the pass scans.
+1. `_submit_videos`: as the pipeline has room, it gets the next video that no other scan has under way: the file, and
+   the windows that the pass scans.
 2. `_handle_opened`: the pipeline opened the file. If the library has the same pictures in another container, their
    features are copied, and the video is done.
 3. `_add_features`: the pipeline decoded windows and computed their features.
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import Library, now
 from vtag.engine.library.page_queries import latest_moment_id
 from vtag.engine.library.store import files, heads, runs
 from vtag.engine.library.store.duplicates import packets_keys
@@ -35,6 +36,7 @@ from vtag.engine.scan.events import (
     ScanProgress,
     VideoScanFailed,
     VideoScanned,
+    VideosElsewhere,
 )
 from vtag.engine.scan.inference_thread import WindowFeatures
 from vtag.engine.scan.options import ScanOptions
@@ -42,6 +44,7 @@ from vtag.engine.scan.passes import COARSE_FROM_MS, PASSES, window_starts
 from vtag.engine.scan.pending_video import PendingVideo, VideoPass
 from vtag.engine.scan.pipeline import OpenPipeline, Pipeline, PipelineEvent, VideoRestarted
 from vtag.engine.scan.plan import ScanPlan, planned_event
+from vtag.engine.scan.sharing import PassQueue, VideoClaims, take_over
 from vtag.engine.scan.writer import ScanWriter
 from vtag.engine.system import signals
 from vtag.engine.system.clock import active_seconds
@@ -76,13 +79,17 @@ class ScanRunner:
         self._plan = plan
         self._discovery = discovery
         self._started = started
+        self._started_at = now()
         self._writer = ScanWriter(library, head, sampling.key(), plan.volumes)
+        self._claims = VideoClaims(library.path, head.backbone_hash, sampling.key())
         self._open_pipeline = open_pipeline
         self._pipeline: Pipeline | None = None
         # of videos in the library; the pool asks before it decodes a video with the same packets
         self._known_packets: set[str] = set()
         self._videos = self._pending_videos()
-        self._in_pass: set[int] = set()  # job ids of the videos that the current pass scans
+        self._in_pass: set[int] = set()  # job ids of the videos that the pipeline has
+        self._elsewhere: tuple[PendingVideo, ...] = ()  # that other scans have, while this one waits for them
+        self._elsewhere_files = 0  # files that other scans scanned meanwhile
         self._videos_done = 0
         self._failed: list[VideoScanFailed] = list(plan.unreadable)
         self._lengths = VideoLengths(plan.tasks)
@@ -96,7 +103,7 @@ class ScanRunner:
     def _pending_videos(self) -> list[PendingVideo]:
         videos = []
         for job_id, task in enumerate(self._plan.tasks):
-            starts = self._writer.stored_starts(task) if task.is_partial else frozenset[int]()
+            starts = self._writer.read_stored(task).starts if task.is_partial else frozenset[int]()
             videos.append(PendingVideo(job_id, task, starts, starts))
         return videos
 
@@ -116,9 +123,12 @@ class ScanRunner:
     def _run_passes(self) -> Iterator[ScanEvent]:
         self._known_packets = set() if self._options.force else packets_keys(self._library)
         spec = self._checkpoint.spec
-        with self._open_pipeline(
-            self._checkpoint, self._options, self._sampling, self._known_packets
-        ) as pipeline:
+        with (
+            self._claims,
+            self._open_pipeline(
+                self._checkpoint, self._options, self._sampling, self._known_packets
+            ) as pipeline,
+        ):
             self._pipeline = pipeline
             yield from self._handle(pipeline.next_events(), pipeline)
             key = speed_key(spec, self._sampling, pipeline.computed_by)
@@ -137,9 +147,10 @@ class ScanRunner:
         is_coarse = self._options.passes or self._lengths.total_ms >= COARSE_FROM_MS
         numbers = range(1, min(self._options.passes or PASSES, PASSES) + 1) if is_coarse else (PASSES,)
         for number in numbers:
-            self._submit_videos(pipeline, number)
-            while self._in_pass:
+            queue = PassQueue((video for video in self._videos if video.needs_pass), self._claims)
+            while queue or self._in_pass:
                 signals.raise_if_interrupted()
+                yield from self._submit_videos(pipeline, number, queue)
                 yield from self._handle(pipeline.next_events(), pipeline)
             if len(numbers) > 1 and number < numbers[-1]:
                 yield PassFinished(number, len(numbers), self._scanned_ms)
@@ -168,19 +179,40 @@ class ScanRunner:
 
     # --- the path of a video ----------------------------------------------------------------------------------
 
-    def _submit_videos(self, pipeline: Pipeline, number: int) -> None:
-        """Give the pipeline the windows that pass `number` adds, of all videos with windows left."""
-        for video in self._videos:
-            if not video.needs_pass:
+    def _submit_videos(self, pipeline: Pipeline, number: int, queue: PassQueue) -> Iterator[ScanEvent]:
+        """Give the pipeline videos while it has room, with the windows that pass `number` adds."""
+        while pipeline.room > 0 and (video := queue.next_video()):
+            if self._take_from_others(video):
+                yield self._progress()
                 continue
             length_ms = video.task.duration_ms or self._lengths.length_ms(video.job_id)
             starts = window_starts(number, length_ms, self._sampling)
-            if starts is None or not starts <= video.stored_starts:
-                video.current = VideoPass(is_last=starts is None)
-                self._in_pass.add(video.job_id)
-                path = video.task.files[0].path
-                request = WindowsRequest(path, self._sampling, video.stored_starts, starts)
-                pipeline.submit(video.job_id, request)
+            if starts is not None and starts <= video.stored_starts:
+                self._claims.release(video)
+                continue
+            video.current = VideoPass(is_last=starts is None)
+            self._in_pass.add(video.job_id)
+            request = WindowsRequest(video.task.files[0].path, self._sampling, video.stored_starts, starts)
+            pipeline.submit(video.job_id, request)
+        elsewhere = queue.elsewhere if not self._in_pass else ()
+        if elsewhere != self._elsewhere:
+            self._elsewhere = elsewhere
+            self.report()
+            if elsewhere:
+                yield VideosElsewhere(len(elsewhere), tuple(sorted(self._claims.holders(elsewhere))))
+
+    def _take_from_others(self, video: PendingVideo) -> bool:
+        """Take over what another scan has stored of a video since the plan; whether that is all of it."""
+        stored = take_over(video, self._writer, self._options, self._started_at)
+        if stored is None:
+            return False
+        if stored.content_id is None or stored.error:
+            self._plan.known_failed += len(video.task.files)
+        else:
+            self._writer.add_files(video.task, stored.content_id)
+            self._elsewhere_files += len(video.task.files)
+        self._take_out(video)
+        return True
 
     def _handle_opened(self, event: FingerprintReady, pipeline: Pipeline) -> Iterator[ScanEvent]:
         video, video_pass = self._video_in_pass(event.job_id)
@@ -242,11 +274,13 @@ class ScanRunner:
         """Write the windows of a pass into the library, and the segments that follow from them."""
         assert video_pass.decoded is not None
         started = active_seconds()
+        starts = video.stored_starts | {start_ms for start_ms, _ in video_pass.windows}
+        scanned_ms = len(starts) * self._sampling.stride_ms
+        if not video_pass.is_last:
+            self._writer.begin_partial(video.task, scanned_ms, video_pass.decoded.info.duration_ms)
         if video_pass.windows:
-            replace = self._options.force and not video.is_stored
-            self._writer.add_windows(video.task, video_pass, made_by, replace=replace)
-            video.stored_starts |= {start_ms for start_ms, _ in video_pass.windows}
-        scanned_ms = len(video.stored_starts) * self._sampling.stride_ms
+            self._writer.add_windows(video.task, video_pass, made_by, replace=video.replaces_stored)
+            video.stored_starts, video.replaces_stored = starts, False
         video.moments = self._writer.add_pass(video.task, video_pass, scanned_ms)
         self._end_pass(video)
         self._videos_done += not video.is_done
@@ -290,6 +324,7 @@ class ScanRunner:
     def _end_pass(self, video: PendingVideo) -> None:
         video.current = None
         self._in_pass.discard(video.job_id)
+        self._claims.release(video)
 
     def _take_out(self, video: PendingVideo) -> None:
         """No pass scans the video any more, and it counts as done."""
@@ -326,6 +361,8 @@ class ScanRunner:
         self._last_report = time.monotonic()
         progress = self._current_progress()
         columns: dict[str, object] = {
+            "elsewhere": len(self._elsewhere),  # videos that other scans have, while this one waits for them
+            "elsewhere_pids": sorted(self._claims.holders(self._elsewhere)),
             "videos": progress.videos_done,
             "of": len(self._plan.tasks),
             "video_ms": progress.video_ms_done,
@@ -357,6 +394,7 @@ class ScanRunner:
             excluded=tuple(self._discovery.excluded),
             unfinished=sum(video.needs_pass for video in stored),
             profile=profile,
+            elsewhere=self._elsewhere_files,
         )
 
 

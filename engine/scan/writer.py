@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +20,17 @@ from vtag.engine.video.read.fingerprint import Fingerprint
 from vtag.engine.video.read.probe import VideoInfo
 
 
+@dataclass(frozen=True)
+class StoredVideo:
+    """What the library has of a content, for one backbone and one sampling."""
+
+    content_id: int | None  # None if it has no row
+    starts: frozenset[int]  # of its windows, in ms
+    is_complete: bool  # no window is left
+    error: str | None  # why it cannot be read
+    error_at: str | None
+
+
 class ScanWriter:
     """The library as one scan writes to it: with one head, one sampling, and the volumes of its plan."""
 
@@ -29,11 +41,28 @@ class ScanWriter:
         self._volumes = volumes
         self._heads = derive.ActiveHeads(library, head)
 
-    def stored_starts(self, task: ScanTask) -> frozenset[int]:
-        """The starts (ms) of the windows that the library has of a content."""
-        return observations.window_starts(
+    def read_stored(self, task: ScanTask) -> StoredVideo:
+        """What the library has of a content now; another scan may have stored it a moment ago."""
+        starts = observations.window_starts(
             self._library, task.content_key, self._backbone_hash, self._sampling_key
         )
+        content = files.find_content(self._library, task.content_key)
+        if content is None:
+            return StoredVideo(None, starts, False, None, None)
+        is_partial = coverage.is_partial(self._library, content.id, self._backbone_hash, self._sampling_key)
+        is_complete = bool(starts) and not is_partial and content.error is None
+        return StoredVideo(content.id, starts, is_complete, content.error, content.error_at)
+
+    def made_at(self, task: ScanTask) -> str:
+        """When the latest features of a content were stored; "" if there are none."""
+        return observations.made_at(self._library, task.content_key, self._backbone_hash, self._sampling_key)
+
+    def add_files(self, task: ScanTask, content_id: int) -> None:
+        """Store the files of a content that another scan has scanned."""
+        with self._library.transaction():
+            for file in task.files:
+                files.save_file(self._library, self._volumes.volume_of(file.path), file, content_id)
+        self.update_segments([content_id])
 
     def update_segments(self, content_ids: Collection[int]) -> None:
         """Derive the segments of contents that were scanned with other heads or thresholds."""
@@ -47,12 +76,13 @@ class ScanWriter:
         duplicate = files.find_content(self._library, key) if key is not None else None
         if key is None or duplicate is None:
             return False
-        if duplicate.id in coverage.partial_contents(self._library, self._backbone_hash, self._sampling_key):
+        if coverage.is_partial(self._library, duplicate.id, self._backbone_hash, self._sampling_key):
             return False
         observations.copy(self._library, key, task.content_key)
         with self._library.transaction():
             facts = {**_facts(info, fingerprint), "error": None, "error_at": None}
             content_id = self._record(task, facts)
+            coverage.copy_partial(self._library, duplicate.id, content_id)
             self._heads.derive_segments(content_id, self._sampling_key)
         return True
 
@@ -73,6 +103,17 @@ class ScanWriter:
             made_by,
             replace=replace,
         )
+
+    def begin_partial(self, task: ScanTask, scanned_ms: int, length_ms: int) -> None:
+        """Store that a coarse pass scans a content, before its features are stored.
+
+        If the process is killed between the two, the features are not taken for all that there is.
+        """
+        with self._library.transaction():
+            content_id = self._record(task, {})
+            coverage.mark_partial(
+                self._library, content_id, self._backbone_hash, self._sampling_key, scanned_ms, length_ms
+            )
 
     def add_pass(self, task: ScanTask, video_pass: VideoPass, scanned_ms: int) -> derive.MomentCounts:
         """Store the facts of a decoded video and how much of it is scanned; returns its numbers of moments.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -346,7 +347,8 @@ def test_a_process_waits_for_another_export_and_uses_it(
         (folder / "aside").rename(folder / "model")
     waiting.join(180)
     assert graphs == [onnx_cache.cached_graph(model, CLIP)] and graphs[0]
-    assert user_messages(caplog) == ["another vtag is exporting this model to ONNX: waiting for it"]
+    (message,) = user_messages(caplog)
+    assert message == f"another process ({os.getpid()}) is exporting this model to ONNX: waiting for it"
 
 
 # --- pinned -----------------------------------------------------------------------------------------------------

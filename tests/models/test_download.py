@@ -443,7 +443,7 @@ def test_two_at_once_do_not_write_into_each_other(server: FileServer, goal: Path
     thread = threading.Thread(target=first)
     thread.start()
     assert begun.wait(180)
-    assert "another vtag" in refused(server.url(), goal)
+    assert "another process" in refused(server.url(), goal)
     server.released.set()  # the first need not wait any longer
     thread.join()
     assert "broke off" in done[0]

@@ -46,6 +46,25 @@ def partial_contents(library: Library, backbone_hash: str, sampling: str) -> set
     return {content_id for (content_id,) in rows}
 
 
+def is_partial(library: Library, content_id: int, backbone_hash: str, sampling: str) -> bool:
+    """Whether a content is covered only in part with this backbone and sampling."""
+    row = library.connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM unfinished WHERE content_id = ? AND backbone_hash = ? AND sampling = ?)",
+        (content_id, backbone_hash, sampling),
+    ).fetchone()
+    return bool(row[0])
+
+
+def copy_partial(library: Library, content_id: int, to_id: int) -> None:
+    """Record that a content with copied observations is covered in part where the other is."""
+    with library.transaction() as db:
+        db.execute(
+            "INSERT OR IGNORE INTO unfinished (content_id, backbone_hash, sampling, seen_ms, length_ms) "
+            "SELECT ?, backbone_hash, sampling, seen_ms, length_ms FROM unfinished WHERE content_id = ?",
+            (to_id, content_id),
+        )
+
+
 def partial_coverage(reader: sqlite3.Connection) -> Coverage | None:
     """The coverage of the present videos that are covered only in part; None if there are none.
 

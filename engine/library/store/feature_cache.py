@@ -77,7 +77,7 @@ def cached_features(library: Path, reader: sqlite3.Connection, backbone_hash: st
                 for (views, dim), by_stamp in shapes
             ]
     except LockHeldError as error:
-        raise LibraryError(f"{display_path(folder)} is in use by another program: try again") from error
+        raise LibraryError(f"{display_path(folder)} is in use by {error.holder}: try again") from error
     except OSError as error:
         raise LibraryError(f"{display_path(folder)} cannot be written: {error.strerror or error}") from error
 

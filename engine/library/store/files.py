@@ -54,6 +54,7 @@ class StoredContent(NamedTuple):
 
     id: int
     error: str | None
+    error_at: str | None
     duration_ms: int | None
     key: str
 
@@ -121,7 +122,7 @@ def stored_files(library: Library, volume: Volume) -> dict[bytes, StoredFile]:
 def find_content(library: Library, key: str) -> StoredContent | None:
     """The content with this key, or None."""
     row = library.connection.execute(
-        "SELECT id, error, duration_ms, key FROM contents WHERE key = ?", (key,)
+        "SELECT id, error, error_at, duration_ms, key FROM contents WHERE key = ?", (key,)
     ).fetchone()
     return StoredContent(*row) if row else None
 
@@ -129,7 +130,7 @@ def find_content(library: Library, key: str) -> StoredContent | None:
 def get_content(library: Library, content_id: int) -> StoredContent:
     """The content with this id, which exists."""
     row = library.connection.execute(
-        "SELECT id, error, duration_ms, key FROM contents WHERE id = ?", (content_id,)
+        "SELECT id, error, error_at, duration_ms, key FROM contents WHERE id = ?", (content_id,)
     ).fetchone()
     return StoredContent(*row)
 

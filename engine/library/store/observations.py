@@ -109,6 +109,15 @@ def window_starts(library: Library, content_key: str, backbone_hash: str, sampli
     return frozenset(np.frombuffer(row[0], "<i8")[::2].tolist()) if row else frozenset()
 
 
+def made_at(library: Library, content_key: str, backbone_hash: str, sampling: str) -> str:
+    """When the latest windows of an observation were stored; "" if there is none. Reads past its features."""
+    row = library.observations.execute(
+        "SELECT made_at FROM observations WHERE backbone_hash = ? AND sampling = ? AND content_key = ?",
+        (backbone_hash, sampling, content_key),
+    ).fetchone()
+    return str(row[0]) if row else ""
+
+
 def add(
     library: Library,
     content_key: str,

@@ -138,6 +138,11 @@ class DecodePool:
                     worker.send(decision)
 
     @property
+    def worker_count(self) -> int:
+        """How many videos it decodes at once."""
+        return self._count
+
+    @property
     def unfinished_count(self) -> int:
         """How many requests there are whose last event was not taken yet."""
         return self._unfinished_count
