@@ -91,10 +91,10 @@ def rename(
 @tag.command()
 def undo(db: Db = None) -> None:
     """Undo the latest change."""
-    from vtag.engine.library.annotations import annotation_log
+    from vtag.engine.library.annotations import undo_redo
 
     with open_library(db) as library:
-        line = _player_line(library, annotation_log.undo(library))
+        line = _player_line(library, undo_redo.undo(library))
     say(f"undone: {line}")
 
 

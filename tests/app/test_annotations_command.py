@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.annotations import annotation_file, annotation_log
+from vtag.engine.library.annotations import annotation_file, annotation_log, merging, undo_redo
 from vtag.engine.library.database import Library
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
@@ -247,8 +247,8 @@ def test_a_merge_is_the_same_twice_and_loses_no_place(
 
     folder = tmp_path_factory.mktemp("merge")
     with Library.open(folder / "a.db") as one, Library.open(folder / "b" / "b.db") as other:
-        annotation_log.merge_annotations(one, as_words(here))
-        annotation_log.merge_annotations(other, as_words(there))
+        merging.merge_annotations(one, as_words(here))
+        merging.merge_annotations(other, as_words(there))
         before = annotation_log.list_annotations(one.connection)
         lines = [line.encode() for line in annotation_file.export_lines(other.connection)]
         annotation_file.import_lines(one, lines, "f")
@@ -261,7 +261,7 @@ def test_a_merge_is_the_same_twice_and_loses_no_place(
         assert annotation_file.import_lines(one, lines, "f")[0].id == 0
         assert annotation_log.list_annotations(one.connection) == merged
         if merged != before:
-            annotation_log.undo(one)
+            undo_redo.undo(one)
         assert set(annotation_log.list_annotations(one.connection)) == set(before)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.annotations import annotation_log, apply
+from vtag.engine.library.annotations import annotation_log, apply, undo_redo
 from vtag.engine.library.annotations.validation import resolve_label
 from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance import forget
@@ -64,11 +64,11 @@ def test_a_label_is_renamed_and_removed_with_all_its_annotations(library: Librar
         ("greeting", 1000),
     ]
     assert len(change.before) == 3 and len(change.after) == 2
-    annotation_log.undo(library)
+    undo_redo.undo(library)
     assert annotation_log.list_annotations(library.connection) == state
     annotation_log.remove_label(library, "wave")
     assert [word.label for word in annotation_log.list_annotations(library.connection)] == ["greeting"]
-    annotation_log.undo(library)
+    undo_redo.undo(library)
     assert annotation_log.list_annotations(library.connection) == state
     for act in (
         lambda: annotation_log.rename_label(library, "nobody said so", "x"),
@@ -161,7 +161,7 @@ def test_a_rename_to_another_case_is_undone_to_one_annotation_of_each_range(
     before = annotation_log.list_annotations(library.connection)
     annotation_log.rename_label(library, "Foo", "foo")
     assert [a.label for a in annotation_log.list_annotations(library.connection)] == ["foo"]
-    annotation_log.undo(library)
+    undo_redo.undo(library)
     assert annotation_log.list_annotations(library.connection) == before
 
 
@@ -188,7 +188,7 @@ def test_an_own_moment_can_be_rejected(tagged: Library) -> None:
     assert annotation_log.confirm(tagged, [own_moment.id]).after == ()  # it is confirmed already
     annotation_log.reject(tagged, [own_moment.id])
     assert not search(tagged.connection, "grandma")
-    annotation_log.undo(tagged)
+    undo_redo.undo(tagged)
     assert len(search(tagged.connection, "grandma")) == 1
 
 
@@ -219,10 +219,10 @@ def test_every_change_can_be_undone_also_after_a_restart(tagged: Library) -> Non
         states.append((annotation_rows(tagged), segment_rows(tagged)))
     for state in reversed(states[:-1]):
         with Library.open(path) as reopened:
-            annotation_log.undo(reopened)
+            undo_redo.undo(reopened)
             assert (annotation_rows(reopened), segment_rows(reopened)) == state
     with pytest.raises(LibraryError, match="nothing to undo"):
-        annotation_log.undo(tagged)
+        undo_redo.undo(tagged)
     changes = annotation_log.list_changes(tagged.connection)
     assert [c.action for c in changes] == ["added", "rejected", "renamed", "added", "confirmed", "rejected"]
     assert all(c.undone_at for c in changes)
@@ -231,9 +231,9 @@ def test_every_change_can_be_undone_also_after_a_restart(tagged: Library) -> Non
 def test_undo_skips_changes_that_were_undone(tagged: Library) -> None:
     annotation_log.add(tagged, 1, "one")
     annotation_log.add(tagged, 1, "two")
-    annotation_log.undo(tagged)
+    undo_redo.undo(tagged)
     annotation_log.add(tagged, 1, "three")
-    assert [annotation_log.undo(tagged).after[0].label for _ in range(2)] == ["three", "one"]
+    assert [undo_redo.undo(tagged).after[0].label for _ in range(2)] == ["three", "one"]
 
 
 def test_a_verdict_applies_to_moments_of_other_models(tagged: Library) -> None:
@@ -263,7 +263,7 @@ def test_forgetting_annotations_is_logged_and_can_be_undone(tagged: Library, tmp
         forget.forget(tagged, plan)
     forget.forget(tagged, plan, with_annotations=True)
     assert annotation_log.list_annotations(tagged.connection) == []
-    annotation_log.undo(tagged)
+    undo_redo.undo(tagged)
     assert annotation_log.list_annotations(tagged.connection) == annotations
 
 
@@ -323,11 +323,11 @@ def test_the_same_said_of_a_video_and_of_its_remuxed_copy_is_one_moment_a_file(
     ids = {m.path: m.id for m in search(library.connection, "wave")}
     annotation_log.rename(library, [ids[min(ids)]], "greeting")
     assert not own_moments(library) and len(own_moments(library, "greeting")) == 2
-    annotation_log.undo(library)
+    undo_redo.undo(library)
     assert own_moments(library) == [first, second]
     annotation_log.reject(library, [search(library.connection, "wave")[-1].id])
     assert not own_moments(library)
-    annotation_log.undo(library)
+    undo_redo.undo(library)
     assert own_moments(library) == [first, second]
 
 

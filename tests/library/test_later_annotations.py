@@ -18,7 +18,7 @@ from vtag.app.commands import annotate as terminal
 from vtag.app.times import parse_time
 from vtag.app.ui import teaching
 from vtag.engine.library import timestamps
-from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations import annotation_log, merging
 from vtag.engine.library.database import Library
 from vtag.engine.library.search.moments import search
 
@@ -76,12 +76,12 @@ def test_an_imported_future_annotation_is_dated_today(tagged: Library) -> None:
     future = annotation_log.list_annotations(tagged.connection)[0]._replace(
         said_at="9000-01-01T00:00:00+00:00"
     )
-    assert annotation_log.merge_annotations(tagged, [future]).id
+    assert merging.merge_annotations(tagged, [future]).id
     assert len(search(tagged.connection, TAG)) == 1
-    assert not annotation_log.merge_annotations(tagged, [future]).id
+    assert not merging.merge_annotations(tagged, [future]).id
     later = future._replace(verdict="rejected", said_at="9000-01-01T00:00:01+00:00")
-    assert annotation_log.merge_annotations(tagged, [later, future]).id and not search(tagged.connection, TAG)
-    assert not annotation_log.merge_annotations(tagged, [later, future]).id
+    assert merging.merge_annotations(tagged, [later, future]).id and not search(tagged.connection, TAG)
+    assert not merging.merge_annotations(tagged, [later, future]).id
 
 
 def test_timestamps_of_other_formats_are_compared_as_times(tagged: Library) -> None:
@@ -89,13 +89,11 @@ def test_timestamps_of_other_formats_are_compared_as_times(tagged: Library) -> N
     (word,) = annotation_log.list_annotations(tagged.connection)
     second = word.said_at.split(".")[0]
     for earlier in (f"{second}+00:00", f"{second}Z"):
-        assert not annotation_log.merge_annotations(
-            tagged, [word._replace(verdict="rejected", said_at=earlier)]
-        ).id
+        assert not merging.merge_annotations(tagged, [word._replace(verdict="rejected", said_at=earlier)]).id
     later_time = datetime.fromisoformat(word.said_at) + timedelta(microseconds=1)
     zone = timezone(timedelta(hours=-11))
     rejected = word._replace(verdict="rejected", said_at=later_time.astimezone(zone).isoformat())
-    assert annotation_log.merge_annotations(tagged, [rejected]).after == (
+    assert merging.merge_annotations(tagged, [rejected]).after == (
         rejected._replace(said_at=later_time.isoformat(timespec="microseconds")),
     )
 

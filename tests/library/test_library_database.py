@@ -15,7 +15,7 @@ from sqlite_utils import Database, Migrations
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library import database, database_copy, migrations
-from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations import annotation_log, undo_redo
 from vtag.engine.library.database import Library, Schema, open_reader
 from vtag.engine.library.search.moments import search
 
@@ -197,8 +197,8 @@ def test_annotations_dated_in_whole_seconds_take_the_time_of_their_change(
             if annotation.label == label
         ]
         assert changes[0].at == "2026-03-02T00:00:00.000000+00:00"
-        annotation_log.undo(library)
-        annotation_log.undo(library)
+        undo_redo.undo(library)
+        undo_redo.undo(library)
         assert [moment.end_ms for moment in search(library.connection, "wave")] == [2000]
 
 
@@ -262,11 +262,11 @@ def test_labels_that_differ_only_in_their_form_become_one(
         assert {a.label for a in annotation_log.list_annotations(library.connection)} == {COMPOSED}
         assert ends_of_label(library) == [2000, 5000]
         assert sorted(m.end_ms for m in search(library.connection, "cafe")) == [2000, 5000]
-        annotation_log.undo(library)
+        undo_redo.undo(library)
         assert ends_of_label(library) == [2000]
-        annotation_log.undo(library)
+        undo_redo.undo(library)
         assert ends_of_label(library) == [2000]  # the first change added it, in the other form
-        annotation_log.undo(library)
+        undo_redo.undo(library)
         assert ends_of_label(library) == []
 
 
@@ -289,7 +289,7 @@ def test_changes_of_two_forms_are_undone_to_one_annotation_of_a_range(
     with Library.open(path) as library:
         states = [ends_of_label(library)]
         for _ in log:
-            annotation_log.undo(library)
+            undo_redo.undo(library)
             states.append(ends_of_label(library))
             assert len(annotation_log.list_annotations(library.connection)) <= 1
     assert states == [[2000], [2000], [], [2000], []]

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations import annotation_log, merging, undo_redo
 from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance.check import check
 from vtag.engine.library.merge.histories import AnnotationHistory, merge_histories
@@ -224,7 +224,7 @@ def test_the_later_verdict_counts_and_contradictions_are_listed(
     # a person's moment is there although the whole video was rejected before, and nothing of yoga
     assert [row[1] for row in facts(a)["segments"]] == ["archery"]
     for expected in (["rejected", "rejected"], ["rejected"], ["confirmed"], []):
-        annotation_log.undo(a)
+        undo_redo.undo(a)
         assert sorted(verdicts(a).values()) == expected
 
 
@@ -234,12 +234,12 @@ def test_what_was_undone_on_one_side_is_undone(libraries: tuple[Library, Library
     annotation_log.add(a, 1, "kept", 0, 1000)
     annotation_log.add(a, 1, "undone", 0, 1000)
     merge(b, a.path)
-    annotation_log.undo(b)
+    undo_redo.undo(b)
     annotation_log.add(a, 1, "later", 0, 1000)
     merge(a, b.path)
     assert {slot[1] for slot in verdicts(a)} == {"kept", "later"}
-    annotation_log.undo(a)
-    annotation_log.undo(a)
+    undo_redo.undo(a)
+    undo_redo.undo(a)
     assert verdicts(a) == {}
 
 
@@ -259,14 +259,14 @@ def act(library: Library, other: Library, action: str, video: int, label: str, s
     """One thing that a person does in a library; what is refused changes nothing."""
     try:
         if action == "undo":
-            annotation_log.undo(library)
+            undo_redo.undo(library)
         elif action == "rename":
             annotation_log.rename_label(library, label, "z")
         elif action == "remove":
             annotation_log.remove_label(library, label)
         elif action == "import":
             early = annotation_log.list_annotations(other.connection)[:1]
-            annotation_log.merge_annotations(library, early)
+            merging.merge_annotations(library, early)
         elif action == "merge":
             merge(library, other.path)
         else:
@@ -305,7 +305,7 @@ def test_corrections_on_both_sides_are_joined_in_whatever_order(
         assert (dump(a), dump(b)) == states
         assert not [f for f in check(a.path) if f.state == "wrong"]
         while any(change.undone_at is None for change in annotation_log.list_changes(a.connection)):
-            annotation_log.undo(a)
+            undo_redo.undo(a)
         assert annotation_log.list_annotations(a.connection) == []
 
 

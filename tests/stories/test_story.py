@@ -15,7 +15,7 @@ from helpers.library_scan import rewrite_metadata, run_scan
 from helpers.small_model import make_model
 
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.annotations import annotation_file, annotation_log
+from vtag.engine.library.annotations import annotation_file, annotation_log, undo_redo
 from vtag.engine.library.database import Library
 from vtag.engine.library.search.moments import Moment, search
 from vtag.engine.library.store import files, heads
@@ -78,7 +78,7 @@ def test_a_video_with_rewritten_metadata_keeps_its_annotations_and_is_not_scanne
     assert ranges(moments_in(library, "a.mp4")) == ranges_in_file
     assert not annotation_file.orphaned_annotations(library.connection)
     # undo reaches the annotation of the original content
-    annotation_log.undo(library)
+    undo_redo.undo(library)
     assert moment.label in {m.label for m in moments_in(library, "a.mp4")}
 
 
@@ -189,7 +189,7 @@ def test_the_story_of_a_library(
 
     # the person undoes the changes, latest first
     for count in (3, 2, 0):
-        annotation_log.undo(library)
+        undo_redo.undo(library)
         assert len(all_annotations(library)) == count
     assert run_scan(library, models[0], videos, new_mount).windows == 0
     assert rejected["a.mp4"].label in {m.label for m in moments_in(library, "copy.mp4")}

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.annotations import annotation_file, annotation_log
+from vtag.engine.library.annotations import annotation_file, annotation_log, undo_redo
 from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance import clean
 from vtag.engine.library.search.moments import search
@@ -142,7 +142,7 @@ class Years(RuleBasedStateMachine):
     @precondition(lambda self: len(self.annotations) > 1)
     @rule()
     def undo(self) -> None:
-        annotation_log.undo(self.library)
+        undo_redo.undo(self.library)
         self.annotations.pop()
 
     @rule()

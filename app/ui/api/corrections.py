@@ -15,7 +15,7 @@ from vtag.app.ui.api.errors import FieldError
 from vtag.app.ui.change_texts import describe_change
 from vtag.engine.errors import LibraryError, VtagError
 from vtag.engine.library import page_queries
-from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations import annotation_log, undo_redo
 from vtag.engine.library.annotations.annotation_log import AnnotationChange
 from vtag.engine.library.annotations.player_times import range_on_library_clock
 from vtag.engine.library.database import Library
@@ -144,12 +144,12 @@ def build_router(context: PageContext) -> APIRouter:
     @router.post("/undo")
     def undo(body: ChangeId) -> dict[str, Any]:
         """Undo the latest change, which has to be the one that the button named."""
-        return change(lambda writer: annotation_log.undo(writer, body.change), "Undone: ")
+        return change(lambda writer: undo_redo.undo(writer, body.change), "Undone: ")
 
     @router.post("/redo")
     def redo(body: ChangeId) -> dict[str, Any]:
         """Make the change again that was undone last."""
-        return change(lambda writer: annotation_log.redo(writer, body.change), "Done again: ")
+        return change(lambda writer: undo_redo.redo(writer, body.change), "Done again: ")
 
     return router
 

@@ -11,7 +11,7 @@ from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.jobs_json import jobs_as_json
 from vtag.app.ui.change_texts import describe_change
 from vtag.engine.library import page_queries
-from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations import undo_redo
 from vtag.engine.library.annotations.annotation_log import AnnotationChange
 from vtag.engine.library.store.runs import recent_runs
 
@@ -27,8 +27,8 @@ def build_router(context: PageContext) -> APIRouter:
         """The revision of the library, its jobs, and the changes that Undo and Redo would act on."""
         with context.reader() as reader:
             runs = recent_runs(reader, _RUNS)
-            undoable = annotation_log.undoable_change(reader)
-            redoable = annotation_log.redoable_change(reader)
+            undoable = undo_redo.undoable_change(reader)
+            redoable = undo_redo.redoable_change(reader)
             return {
                 "revision": page_queries.revision(reader),
                 "is_empty": page_queries.is_empty(reader),

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations import annotation_log, merging
 from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
 from vtag.engine.library.annotations.validation import is_valid_label
 from vtag.engine.library.database import Library
@@ -61,7 +61,7 @@ def import_lines(library: Library, lines: Iterable[bytes], name: str) -> tuple[A
     """
     parsed = [_parse(line, f"{name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
     with library.transaction() as db:
-        change = annotation_log.merge_annotations(library, (line.annotation for line in parsed))
+        change = merging.merge_annotations(library, (line.annotation for line in parsed))
         for line in parsed:
             db.execute(
                 "UPDATE contents SET was_at = coalesce(was_at, ?), packets_key = coalesce(packets_key, ?) "

@@ -152,76 +152,6 @@ def rename(library: Library, moment_ids: Iterable[int], label: str) -> Annotatio
     return _record_verdicts(library, "renamed", verdicts)
 
 
-def undo(library: Library, change_id: int | None = None) -> AnnotationChange:
-    """Undo the latest change that was not undone yet.
-
-    Raises LibraryError if there is none, or if it is not `change_id`: another person or program changed something.
-    """
-    with library.transaction() as db:
-        change = _expected_change(undoable_change(db), change_id, "undo")
-        _replace(library, old=change.after, new=change.before)
-        db.execute("UPDATE word_log SET undone_at = ? WHERE id = ?", (_next_time(db), change.id))
-    return change
-
-
-def redo(library: Library, change_id: int | None = None) -> AnnotationChange:
-    """Make the change again that was undone last. Raises LibraryError as `undo` does."""
-    with library.transaction() as db:
-        change = _expected_change(redoable_change(db), change_id, "redo")
-        _replace(library, old=change.before, new=change.after)
-        db.execute("UPDATE word_log SET undone_at = NULL WHERE id = ?", (change.id,))
-    return change
-
-
-def merge_annotations(
-    library: Library, annotations: Iterable[Annotation], action: str = "imported"
-) -> AnnotationChange:
-    """Add annotations from elsewhere, in any order; of two with the same slot the later one counts.
-
-    Without anything new, the change has the id 0 and is not in the log. An annotation of an unknown content waits
-    for a scan to find the content.
-    """
-    with library.transaction() as db:
-        existing = {annotation.slot: annotation for annotation in list_annotations(db)}
-        accepted: dict[Slot, Annotation] = {}
-        current_time = _next_time(db)
-        for annotation in _latest_of_each_slot(annotations):
-            previous = existing.get(annotation.slot)
-            if annotation.said_at > current_time:
-                # a future date would overrule all verdicts until then: it becomes today's, and only once
-                if previous and previous.verdict == annotation.verdict and not _is_overruled(db, previous):
-                    continue
-                current_time = now_after(current_time)
-                annotation = annotation._replace(said_at=current_time)
-            if previous is None or annotation.said_at > previous.said_at:
-                accepted[annotation.slot] = annotation
-        replaced = [existing[slot] for slot in accepted if slot in existing]
-        return _record(library, action, replaced, list(accepted.values()))
-
-
-def write_history(
-    library: Library, annotations: Mapping[Slot, Annotation], changes: Sequence[AnnotationChange]
-) -> None:
-    """Make the annotations and their log what a merge of two libraries found, the earliest change first.
-
-    Rows that are right stay as they are. The ids of changes are given anew.
-    """
-    with library.transaction() as db:
-        existing = {annotation.slot: annotation for annotation in list_annotations(db)}
-        old = [annotation for slot, annotation in existing.items() if annotations.get(slot) != annotation]
-        new = [annotation for slot, annotation in annotations.items() if existing.get(slot) != annotation]
-        _replace(library, old=old, new=new)
-        rows = [(c.at, c.action, _as_json(c.before), _as_json(c.after), c.undone_at) for c in changes]
-        stored = [
-            (c.at, c.action, _as_json(c.before), _as_json(c.after), c.undone_at) for c in list_changes(db)
-        ]
-        if rows != stored[::-1]:
-            db.execute("DELETE FROM word_log")
-            db.executemany(
-                "INSERT INTO word_log (at, action, before, after, undone_at) VALUES (?, ?, ?, ?, ?)", rows
-            )
-
-
 def remove_annotations(library: Library, content_ids: Iterable[int]) -> AnnotationChange:
     """Remove all annotations of contents, as a person asked; `undo` brings them back."""
     with library.transaction() as db:
@@ -229,7 +159,7 @@ def remove_annotations(library: Library, content_ids: Iterable[int]) -> Annotati
         for content_id in content_ids:
             rows = db.execute(f"{_SELECT} WHERE w.content_id = ? ORDER BY w.said_at, w.id", (content_id,))
             removed += [Annotation(*row) for row in rows]
-        return _record(library, "forgotten", removed, [])
+        return record_change(library, "forgotten", removed, [])
 
 
 def rename_label(library: Library, label: str, name: str) -> AnnotationChange:
@@ -248,13 +178,13 @@ def rename_label(library: Library, label: str, name: str) -> AnnotationChange:
             if (existing := _find(db, slot)) and existing not in old:
                 old.append(existing)
                 new[slot] = max(new[slot], existing, key=lambda annotation: annotation.said_at)
-        return _record(library, "renamed", old, list(new.values()))
+        return record_change(library, "renamed", old, list(new.values()))
 
 
 def remove_label(library: Library, label: str) -> AnnotationChange:
     """Remove all annotations of a label; `undo` brings them back. Raises LibraryError if there is none."""
     with library.transaction() as db:
-        return _record(library, "forgotten", _of_label(db, label), [])
+        return record_change(library, "forgotten", _of_label(db, label), [])
 
 
 # --- reading --------------------------------------------------------------------------------------------------
@@ -262,31 +192,13 @@ def remove_label(library: Library, label: str) -> AnnotationChange:
 
 def list_changes(reader: sqlite3.Connection, limit: int = -1) -> list[AnnotationChange]:
     """The changes, the latest first; -1 stands for no limit."""
-    rows = reader.execute(f"{_SELECT_CHANGES} ORDER BY id DESC LIMIT ?", (limit,))
+    return read_changes(reader, "ORDER BY id DESC LIMIT ?", limit)
+
+
+def read_changes(reader: sqlite3.Connection, condition: str, *parameters: object) -> list[AnnotationChange]:
+    """The changes of an SQL condition with its order."""
+    rows = reader.execute(f"{_SELECT_CHANGES} {condition}", parameters)
     return [_change(row) for row in rows]
-
-
-def undoable_change(reader: sqlite3.Connection) -> AnnotationChange | None:
-    """The change that `undo` takes back: the latest that was not undone yet; None if there is none."""
-    row = reader.execute(f"{_SELECT_CHANGES} WHERE undone_at IS NULL ORDER BY id DESC LIMIT 1").fetchone()
-    return _change(row) if row else None
-
-
-def redoable_change(reader: sqlite3.Connection) -> AnnotationChange | None:
-    """The change that `redo` makes again: the one that was undone last, unless something was changed since."""
-    row = reader.execute(
-        f"{_SELECT_CHANGES} WHERE id > (SELECT coalesce(max(id), 0) FROM word_log WHERE undone_at IS NULL) "
-        "ORDER BY id LIMIT 1"
-    ).fetchone()
-    return _change(row) if row else None
-
-
-def _expected_change(change: AnnotationChange | None, change_id: int | None, action: str) -> AnnotationChange:
-    if change is None:
-        raise LibraryError(f"there is nothing to {action}")
-    if change_id not in (None, change.id):
-        raise LibraryError("something else was changed meanwhile: look at what it is, and press again")
-    return change
 
 
 def list_annotations(reader: sqlite3.Connection) -> list[Annotation]:
@@ -382,41 +294,41 @@ def _change(row: tuple[int, str, str, str | None, str | None, str | None]) -> An
 def _record_verdicts(library: Library, action: str, verdicts: Mapping[Slot, str | None]) -> AnnotationChange:
     """Write a verdict for each slot, as one entry of the log; None removes the annotation there."""
     with library.transaction() as db:
-        said_at = _next_time(db)
+        said_at = next_time(db)
         old = [annotation for slot in verdicts if (annotation := _find(db, slot))]
         new = [
             Annotation(*slot, verdict, said_at) for slot, verdict in verdicts.items() if verdict is not None
         ]
         is_unchanged = [annotation._replace(said_at=said_at) for annotation in old] == new
-        if is_unchanged and not any(_is_overruled(db, annotation) for annotation in old):
+        if is_unchanged and not any(is_overruled(db, annotation) for annotation in old):
             old = new = []
-        return _record(library, action, old, new)
+        return record_change(library, action, old, new)
 
 
-def _record(
+def record_change(
     library: Library, action: str, old: Sequence[Annotation], new: Sequence[Annotation]
 ) -> AnnotationChange:
     """Replace `old` annotations with `new` ones and log it; nothing to replace is no change, with the id 0."""
     with library.transaction() as db:
         if not old and not new:
-            return AnnotationChange(0, _next_time(db), action, (), (), None)
-        _replace(library, old=old, new=new)
-        changed_at = _next_time(db)
+            return AnnotationChange(0, next_time(db), action, (), (), None)
+        replace_annotations(library, old=old, new=new)
+        changed_at = next_time(db)
         cursor = db.execute(
             "INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)",
-            (changed_at, action, _as_json(old), _as_json(new)),
+            (changed_at, action, annotations_as_json(old), annotations_as_json(new)),
         )
         return AnnotationChange(int(cursor.lastrowid or 0), changed_at, action, tuple(old), tuple(new), None)
 
 
-def _replace(library: Library, *, old: Iterable[Annotation], new: Iterable[Annotation]) -> None:
+def replace_annotations(library: Library, *, old: Iterable[Annotation], new: Iterable[Annotation]) -> None:
     """Remove annotations and write others, and apply them to every content that they concern.
 
     A slot has one annotation: what is written replaces what another process left there.
     """
     with library.transaction() as db:
         changed_ids = set()
-        new = _latest_of_each_slot(new)
+        new = latest_of_each_slot(new)
         for annotation in (*old, *new):
             content_id = _content_id(db, annotation.content)
             changed_ids.add(content_id)
@@ -435,7 +347,7 @@ def _replace(library: Library, *, old: Iterable[Annotation], new: Iterable[Annot
             apply_annotations(library, content_id)
 
 
-def _latest_of_each_slot(annotations: Iterable[Annotation]) -> list[Annotation]:
+def latest_of_each_slot(annotations: Iterable[Annotation]) -> list[Annotation]:
     """The latest annotation of each slot, ordered by time."""
     comparable = [a._replace(said_at=normalize_timestamp(a.said_at)) for a in annotations]
     by_time = sorted(comparable, key=lambda annotation: annotation.said_at)
@@ -443,7 +355,7 @@ def _latest_of_each_slot(annotations: Iterable[Annotation]) -> list[Annotation]:
     return [annotation for annotation in by_time if latest[annotation.slot] is annotation]
 
 
-def _next_time(db: sqlite3.Connection) -> str:
+def next_time(db: sqlite3.Connection) -> str:
     """A timestamp later than those of all annotations and changes, whatever clock wrote them."""
     (latest,) = db.execute(
         "SELECT max(coalesce((SELECT max(said_at) FROM words), ''), "
@@ -452,7 +364,7 @@ def _next_time(db: sqlite3.Connection) -> str:
     return now_after(latest)
 
 
-def _is_overruled(db: sqlite3.Connection, annotation: Annotation) -> bool:
+def is_overruled(db: sqlite3.Connection, annotation: Annotation) -> bool:
     """Whether a later annotation contradicts this one in a part of its range; then repeating it is a change."""
     content_ids = with_duplicates(db, _content_id(db, annotation.content))
     start_ms, end_ms = annotation.range_ms
@@ -482,5 +394,5 @@ def _content_id(db: sqlite3.Connection, key: str) -> int:
     return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
 
 
-def _as_json(annotations: Iterable[Annotation]) -> str:
+def annotations_as_json(annotations: Iterable[Annotation]) -> str:
     return json.dumps([annotation._asdict() for annotation in annotations], ensure_ascii=False)

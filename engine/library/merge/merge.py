@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.annotations.annotation_log import list_annotations, list_changes, write_history
+from vtag.engine.library.annotations.annotation_log import list_annotations, list_changes
 from vtag.engine.library.annotations.apply import apply_all_annotations
+from vtag.engine.library.annotations.merging import write_history
 from vtag.engine.library.database import Library, observations_path, open_observations, open_reader
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.merge import coverage, moments, tables
