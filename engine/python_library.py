@@ -215,7 +215,7 @@ class Library:
 
         Raises LibraryError if the video, the label or the range cannot be used.
         """
-        from vtag.engine.library.annotations import annotation_log, undo_redo
+        from vtag.engine.library.annotations import annotation_log
         from vtag.engine.library.store.clocks import content_clock
         from vtag.engine.scan.content_facts import register_video
 
@@ -230,7 +230,7 @@ class Library:
 
     def undo(self) -> None:
         """Take back the latest annotation that was not taken back yet. Raises LibraryError if there is none."""
-        from vtag.engine.library.annotations import annotation_log, undo_redo
+        from vtag.engine.library.annotations import undo_redo
 
         with self._writer() as library:
             undo_redo.undo(library)
