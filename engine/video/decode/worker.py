@@ -140,7 +140,7 @@ class _Worker:
             case DurationRequest():
                 self._send(DurationRead(job.id, read_claimed_ms(path)))
             case ProbeRequest():
-                self._send(VideoProbed(job.id, probe(path)))
+                self._send(VideoProbed(job.id, probe(path, self._on_progress)))
 
     def _decode_windows(self, job: DecodeJob, request: WindowsRequest, path: bytes) -> None:
         skip = _window_filter(request.skip_starts, request.only_starts)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fractions import Fraction
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import av.error
 
 from vtag.engine.text import printable
+from vtag.engine.video.read import restart_memo
 from vtag.engine.video.read.clock import read_clock
 from vtag.engine.video.read.container import (
     NO_PICTURE,
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 FULL_READ_BYTES = 32 << 20  # files up to this size are read completely for their duration
-_FULL_READ_RESTARTS_BYTES = 512 << 20  # files whose clock may begin anew; larger ones are sampled first
+_FULL_READ_RESTARTS_BYTES = (
+    512 << 20
+)  # files whose clock may begin anew; of larger ones a sample may be enough
 _MAX_TAIL_BYTES = 512 << 20  # read behind the last seek in a larger file
 _MAX_FIRST_FRAME_PACKETS = 5000  # without a picture in so many packets, there is none
 _MIN_BYTES_PER_SECOND = 1000  # of any video
@@ -104,9 +106,12 @@ class StreamInfo:
     restarts: Restarts | None = None  # if its clock begins anew
 
 
-def probe(path: VideoPath) -> VideoInfo:
-    """The video at `path`. Raises VideoError if it has no picture that can be decoded."""
-    return probe_stream(path).video
+def probe(path: VideoPath, on_progress: Callable[[int], None] | None = None) -> VideoInfo:
+    """The video at `path`, with its exact clock. Raises VideoError if it has no picture that can be decoded.
+
+    `on_progress` is that of `probe_stream`.
+    """
+    return probe_stream(path, is_exact=True, on_progress=on_progress).video
 
 
 def read_claimed_ms(path: VideoPath) -> int | None:
@@ -121,7 +126,13 @@ def read_claimed_ms(path: VideoPath) -> int | None:
     return claimed_ms if claimed_ms is not None and 0 < claimed_ms <= max_ms else None
 
 
-def probe_stream(path: VideoPath, *, finds_end: bool = True) -> StreamInfo:
+def probe_stream(
+    path: VideoPath,
+    *,
+    finds_end: bool = True,
+    is_exact: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+) -> StreamInfo:
     """What is known of a video before it is decoded. Decodes one frame, to prove that it can be.
 
     The duration comes from the packets: of all of a small file, of the end of a larger one. Raises UnusableVideo.
@@ -129,6 +140,9 @@ def probe_stream(path: VideoPath, *, finds_end: bool = True) -> StreamInfo:
     Args:
         path: the file.
         finds_end: whether the duration is needed. Otherwise it is that of the first packets, which is much faster.
+        is_exact: whether a large file whose clock may begin anew is read whole, which takes seconds for a gigabyte.
+            Otherwise it is when samples of it, or an earlier reading (restart_memo.py), say that its clock does.
+        on_progress: called often while a file is read whole, with milliseconds of the container's clock.
     """
     with open_container(path) as container:
         stream, consumed = choose_stream(container, path)
@@ -139,15 +153,15 @@ def probe_stream(path: VideoPath, *, finds_end: bool = True) -> StreamInfo:
         with open_container(path) as container:
             stream = video_stream(container, index)
             stream_info, has_restarts = _probe_container(container, stream, path, finds_end=finds_end)
-    return _with_restarts(stream_info, path) if has_restarts else stream_info
+    return _with_restarts(stream_info, path, is_exact, on_progress) if has_restarts else stream_info
 
 
-def _with_restarts(stream_info: StreamInfo, path: VideoPath) -> StreamInfo:
+def _with_restarts(
+    stream_info: StreamInfo, path: VideoPath, is_exact: bool, on_progress: Callable[[int], None] | None
+) -> StreamInfo:
     """`stream_info` of a file whose clock seems to begin anew: with its parts, and the duration of all of them."""
-    info = os.stat(path)
     first_us = round(stream_info.first_pts * stream_info.time_base * 1_000_000)
-    arguments = (stream_info.stream_index, first_us, stream_info.interval_us)
-    restarts = _read_restarts(os.fsencode(path), info.st_size, info.st_mtime_ns, *arguments)
+    restarts = _read_restarts(stream_info, path, first_us, is_exact, on_progress)
     if restarts is None:
         return stream_info
     end_us = restarts.end_us - first_us
@@ -156,16 +170,28 @@ def _with_restarts(stream_info: StreamInfo, path: VideoPath) -> StreamInfo:
     return replace(stream_info, video=video, end_us=max(1, end_us), restarts=restarts)
 
 
-@lru_cache(maxsize=8)  # reads the whole file, and the pictures of one video are made one after the other
 def _read_restarts(
-    path: bytes, size_bytes: int, mtime_ns: int, index: int, first_us: int, interval_us: int
+    stream_info: StreamInfo,
+    path: VideoPath,
+    first_us: int,
+    is_exact: bool,
+    on_progress: Callable[[int], None] | None,
 ) -> Restarts | None:
-    if size_bytes > _FULL_READ_RESTARTS_BYTES:
+    info, index = os.stat(path), stream_info.stream_index
+    key = restart_memo.MemoKey(os.fsencode(path), info.st_size, info.st_mtime_ns, index)
+    remembered = restart_memo.recall(key)
+    if remembered is not None:
+        return remembered[0]
+    is_large = info.st_size > _FULL_READ_RESTARTS_BYTES
+    if is_large and not is_exact:
         with open_container(path) as container:
-            if not seems_restarted(container, video_stream(container, index), size_bytes):
+            if not seems_restarted(container, video_stream(container, index), info.st_size):
                 return None
     with open_container(path) as container:
-        return find_restarts(container, video_stream(container, index), first_us, interval_us)
+        stream = video_stream(container, index)
+        restarts = find_restarts(container, stream, first_us, stream_info.interval_us, on_progress)
+    restart_memo.remember(key, restarts, is_on_disk=is_large)
+    return restarts
 
 
 def _probe_container(

@@ -95,7 +95,7 @@ class ClipReader:
         on_progress: Callable[[int], None] | None = None,
         on_broken: Callable[[], None] | None = None,
     ) -> None:
-        self.stream_info: StreamInfo = probe_stream(path)
+        self.stream_info: StreamInfo = probe_stream(path, is_exact=True, on_progress=on_progress)
         self.broken_packets = 0
         self.clip_count = 0  # clips returned so far
         self.empty_windows = 0

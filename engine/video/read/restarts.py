@@ -7,7 +7,7 @@ cannot seek by time in such a file, because a time may occur twice; they can by 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -143,7 +143,11 @@ def seek_bytes(container: InputContainer, position: int) -> None:
 
 
 def find_restarts(
-    container: InputContainer, video: VideoStream, first_us: int, interval_us: int
+    container: InputContainer,
+    video: VideoStream,
+    first_us: int,
+    interval_us: int,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Restarts | None:
     """The parts of a freshly opened file, from all of its packets; None if its clock does not begin anew.
 
@@ -152,12 +156,15 @@ def find_restarts(
         video: its video stream.
         first_us: the time of its first picture by the container's clock.
         interval_us: usual time from one frame to the next.
+        on_progress: called for each key frame, with milliseconds of the container's clock.
     """
     finder = _Finder(container, video, first_us, interval_us)
     audio = [stream for stream in container.streams.audio if stream.codec_context is not None]
     try:
         for packet in container.demux([video, *audio]):
             finder.add(packet)
+            if on_progress is not None and packet.is_keyframe and packet.pts is not None and packet.time_base:
+                on_progress(int(packet.pts * packet.time_base * 1000))
     except (av.error.FFmpegError, OSError, IndexError):
         pass  # what was read is what can be shown
     return finder.result()
