@@ -1,4 +1,4 @@
-"""Reads the clocks of videos that an older vtag scanned."""
+"""Reads what a library does not have: clocks that an older vtag did not read, and whether a video has sound."""
 
 from __future__ import annotations
 
@@ -21,3 +21,14 @@ def read_clock(path: bytes) -> VideoClock | None:
         return probe(path).clock
     except VideoError:
         return None
+
+
+def read_has_sound(path: bytes) -> bool:
+    """Whether the video at `path` has sound; also if it is not there now, since most videos have."""
+    from vtag.engine.video.read.container import open_container
+
+    try:
+        with open_container(path) as container:
+            return len(container.streams.audio) > 0
+    except (VideoError, OSError):
+        return True

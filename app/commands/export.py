@@ -23,7 +23,7 @@ from vtag.app.query_options import (
     report_everyday_terms,
 )
 from vtag.app.sidecars import labels_by_file
-from vtag.app.video_clocks import read_clock
+from vtag.app.video_clocks import read_clock, read_has_sound
 from vtag.engine.errors import VtagError
 from vtag.engine.text import display_path, pluralize
 
@@ -34,11 +34,23 @@ if TYPE_CHECKING:
 def export(
     query: Query,
     format: Annotated[
-        Literal["csv", "json", "srt", "vtt", "edl", "otio", "chapters", "xmp"],
-        typer.Option(
-            "--format",
-            help="Output format. csv: LosslessCut; edl: CMX 3600; xmp: keywords in the videos' sidecars.",
-        ),
+        Literal[
+            "mpv",
+            "m3u8",
+            "srt",
+            "vtt",
+            "chapters",
+            "matroska",
+            "csv",
+            "kdenlive",
+            "fcpxml",
+            "otio",
+            "edl",
+            "xmp",
+            "nfo",
+            "json",
+        ],
+        typer.Option("--format", help="Output format.", show_choices=False, metavar="FORMAT"),
     ],
     output: Annotated[
         str | None,
@@ -56,8 +68,14 @@ def export(
     model: ModelFilter = None,
     db: Db = None,
 ) -> None:
-    """Write moments for other programs."""
-    from vtag.engine.library.exports import FORMATS, exported_moments, files, format_writer
+    from vtag.engine.library.exports import (
+        FORMATS,
+        SIDECARS,
+        WITH_SOUND,
+        exported_moments,
+        files,
+        format_writer,
+    )
     from vtag.engine.library.exports.edl import describe_mixed_rates
     from vtag.engine.library.search.moments import search
 
@@ -73,14 +91,15 @@ def export(
             less_sure="all" if maybe else "none",
             min_margin=min_margin(sensitivity),
         )
-        moments = exported_moments.with_video_details(reader, rows, read_clock)
+        has_sound = read_has_sound if format in WITH_SOUND else lambda _: True
+        moments = exported_moments.with_video_details(reader, rows, read_clock, has_sound)
     if not moments:
         complain(nothing_sure_line(text, maybe=maybe))
     target = None if output is None else os.fsencode(output)
     if format == "edl" and (notice := describe_mixed_rates(moments)):
         say(notice)
-    if format == "xmp":
-        _write_sidecars(moments, target)
+    if format in SIDECARS:
+        _write_sidecars(moments, target, format)
         return
     videos = files.group_by_video(moments)
     format_info = FORMATS[format]
@@ -112,26 +131,32 @@ def _write_one(text: str, target: bytes | None, overwrite: bool) -> None:
         say(f"wrote {display_path(target)}")
 
 
-def _write_sidecars(moments: list[ExportedMoment], folder: bytes | None) -> None:
+def _write_sidecars(moments: list[ExportedMoment], folder: bytes | None, format: str) -> None:
     """Write a sidecar beside each video, or all into `folder`; a sidecar that cannot be merged is reported."""
-    from vtag.engine.library.exports import files, xmp
+    from vtag.engine.library.exports import FORMATS, files, nfo, xmp
 
     if folder is not None:
         _make_folder(folder)
     labels = labels_by_file(moments, with_copies=folder is None)
-    paths = {video: video + b".xmp" for video in labels}
+    paths = {video: nfo.nfo_path(video) if format == "nfo" else video + b".xmp" for video in labels}
     if folder is not None:
-        paths = files.export_paths([video + b".x" for video in labels], folder, ".xmp")
-        paths = {video: paths[video + b".x"] for video in labels}
+        extra = b"" if format == "nfo" else b".x"  # an XMP sidecar keeps the video's own extension
+        names = files.export_paths([video + extra for video in labels], folder, FORMATS[format].suffix)
+        paths = {video: names[video + extra] for video in labels}
     failed = changed = 0
     for video, of_one in labels.items():
+        path = paths[video]
         try:
-            if xmp.merge_into(paths[video], of_one):
-                changed += 1
-                put(display_path(paths[video]))
+            is_changed = (
+                nfo.merge_into(video, path, of_one) if format == "nfo" else xmp.merge_into(path, of_one)
+            )
         except VtagError as error:
             failed += 1
             complain(str(error))
+            continue
+        if is_changed:
+            changed += 1
+            put(display_path(path))
     say(f"{pluralize(changed, 'sidecar')} written, {len(labels) - changed - failed} had all keywords already")
     if failed:
         raise typer.Exit(3)
@@ -147,3 +172,14 @@ def _make_folder(path: bytes) -> None:
         os.makedirs(path, exist_ok=True)
     except OSError as error:
         raise VtagError(f"{display_path(path)} cannot be made a folder: {error.strerror}") from error
+
+
+def _help() -> str:
+    """The help of `export`: each format with the programs that read it."""
+    from vtag.engine.library.exports import FORMATS
+
+    lines = [f"{name:9} {info.programs}" for name, info in FORMATS.items()]
+    return "\n".join(("Write moments for other programs. Formats:", "", "\b", *lines))
+
+
+export.__doc__ = _help()

@@ -6,7 +6,8 @@ import { FolderChooser } from "./folders.js";
 import { plural } from "./format.js";
 
 const FORMATS = [["csv", "LosslessCut (csv)"], ["json", "JSON"], ["srt", "Subtitles (srt)"], ["vtt", "Subtitles (vtt)"], ["edl", "Edit list (edl)"],
-  ["otio", "OpenTimelineIO (otio)"], ["chapters", "Chapters for ffmpeg"], ["xmp", "Keywords beside the videos (XMP sidecars)"]];
+  ["otio", "OpenTimelineIO (otio)"], ["kdenlive", "Kdenlive"], ["fcpxml", "Resolve, Final Cut (fcpxml)"], ["mpv", "mpv"], ["m3u8", "VLC (m3u8)"],
+  ["chapters", "Chapters for ffmpeg"], ["matroska", "Chapters for mkvpropedit"], ["xmp", "Keywords beside the videos (XMP sidecars)"]];
 
 // A dialog that asks for a preview, shows it, and then does it. `values()` is the body of the long call `name`.
 export class PreviewForm {

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,14 @@ def test_losslesscut_gets_three_columns_without_a_heading(video_folder: Path, vt
     ]  # fmt: skip
 
 
+def test_the_help_lists_every_format_with_its_programs(vtag: Run) -> None:
+    text = vtag("export", "--help", env={**os.environ, "COLUMNS": "100"}).stdout
+    for name, info in FORMATS.items():
+        assert re.search(rf"{name}\s+{re.escape(info.programs)}", text)
+    run = vtag("export", "archery", "--format", "nonsense")
+    assert run.returncode == 2 and all(name in run.stderr for name in FORMATS)
+
+
 def test_json_is_that_of_a_search(video_folder: Path, vtag_home: Path, vtag: Run) -> None:
     exported = json.loads(vtag("export", "score>0", "--format", "json").stdout)
     assert exported == json.loads(vtag("search", "score>0", "--json").stdout)
@@ -143,7 +152,7 @@ def test_an_otio_timeline_points_at_the_frames_of_each_video(video_folder: Path,
     timeline = otio.adapters.read_from_string(format_writer("otio")(expected), "otio_json")
     clips = list(timeline.find_clips())
     assert len(clips) == len(expected) == 8
-    for clip, (moment, duration_ms, clock) in zip(clips, expected, strict=True):
+    for clip, (moment, duration_ms, clock, *_) in zip(clips, expected, strict=True):
         rate = float(clock.timecode_rate)
         span, media = clip.source_range, clip.media_reference
         assert span.start_time.rate == rate
@@ -203,7 +212,7 @@ def test_an_existing_sidecar_keeps_its_content() -> None:
     assert literals <= {(p, str(o)) for _, p, o in merged_graph}
     lists = read_rdf(merged)
     assert lists["subject"] == ["Grandma", "archery", "yoga"]
-    assert lists["TagsList"] == ["vtag/archery", "vtag/yoga"]
+    assert lists["TagsList"] == ["Grandma", "archery", "vtag/archery", "vtag/yoga"]
     for part in (
         b"<!-- by hand -->",
         b"<?xpacket begin=",

@@ -65,7 +65,20 @@ class Cutting(Chosen):
 class Exporting(Chosen):
     """Moments in the format of another program."""
 
-    format: Literal["csv", "json", "srt", "vtt", "edl", "otio", "chapters"] = "csv"
+    format: Literal[
+        "csv",
+        "json",
+        "srt",
+        "vtt",
+        "edl",
+        "otio",
+        "chapters",
+        "mpv",
+        "m3u8",
+        "matroska",
+        "kdenlive",
+        "fcpxml",
+    ] = "csv"
 
 
 class Relocation(BaseModel):

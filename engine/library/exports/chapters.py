@@ -25,12 +25,12 @@ def write(items: Sequence[ExportedMoment]) -> str:
     """
     chapters = [
         f"[CHAPTER]\nTIMEBASE=1/1000\nSTART={start_ms}\nEND={end_ms}\ntitle={_escape(', '.join(labels))}\n"
-        for start_ms, end_ms, labels in _parts(items)
+        for start_ms, end_ms, labels in chapter_parts(items)
     ]
     return "\n".join((";FFMETADATA1\n", *chapters))
 
 
-def _parts(items: Sequence[ExportedMoment]) -> Iterator[tuple[int, int, list[str]]]:
+def chapter_parts(items: Sequence[ExportedMoment]) -> Iterator[tuple[int, int, list[str]]]:
     """Start, end and labels of each part of the video in which the same moments are seen."""
     moments = sorted((item.moment for item in items), key=lambda moment: moment.start_ms)
     times = sorted({time for moment in moments for time in (moment.start_ms, moment.end_ms)})

@@ -20,7 +20,7 @@ def write(items: Sequence[ExportedMoment]) -> str:
     """The moments of one video."""
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
-    for moment, _, _ in items:
+    for moment in (item.moment for item in items):
         start, end = (f"{time_ms / 1000:.3f}" for time_ms in (moment.start_ms, moment.end_ms))
         rows.writerow((start, end, spreadsheet_cell(moment.label)))
     return table.getvalue()

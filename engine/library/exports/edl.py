@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vtag.engine.library.exports.frame_rates import format_rate
 from vtag.engine.library.exports.text import one_line, path_text
 from vtag.engine.timecodes import Numbering, numbering, timecode_frame
 from vtag.engine.video_clock import DEFAULT_RATE
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from vtag.engine.library.exports.exported_moments import ExportedMoment
 
 _PROGRAMME_START_H = 1  # by custom, timecode begins at one hour
@@ -67,11 +66,6 @@ def describe_mixed_rates(items: Sequence[ExportedMoment]) -> str:
         f"the list has {format_rate(rate)} frames a second, {videos} {rates}: "
         "export videos of different rates to lists of their own, or as otio"
     )
-
-
-def format_rate(rate: Fraction) -> str:
-    """A frame rate as editors write it: 25, 29.97."""
-    return f"{float(rate):.3f}".rstrip("0").rstrip(".")
 
 
 def _programme_numbering(items: Sequence[ExportedMoment]) -> Numbering:

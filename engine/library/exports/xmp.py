@@ -1,22 +1,20 @@
 """XMP sidecars: adds labels to a sidecar's keywords and never changes or removes anything in it.
 
+digiKam and Immich read the first list of keywords that they find. So where a list is missing, the new one begins with
+the person's own keywords from the others: else they would vanish from these programs.
+
 Adobe, "XMP Specification Part 1", 2012 (ISO 16684-1): properties of one resource may be spread over several
 rdf:Description elements.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-from xml.parsers.expat import ExpatError
+from typing import TYPE_CHECKING
 
 from vtag.engine.errors import VtagError
+from vtag.engine.library.exports.sidecar_file import element_text, merge_file, parse_sidecar, sidecar_bytes
 from vtag.engine.library.exports.text import one_line
-from vtag.engine.system.atomic_write import atomic_path
-from vtag.engine.text import display_path
 
 if TYPE_CHECKING:
     from xml.dom.minidom import Document, Element
@@ -26,7 +24,6 @@ _DC = "http://purl.org/dc/elements/1.1/"
 _DIGIKAM = "http://www.digikam.org/ns/1.0/"
 _LIGHTROOM = "http://ns.adobe.com/lightroom/1.0/"
 _ROOT = "vtag"  # of the hierarchical keywords
-_MAX_BYTES = 16 << 20
 
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -43,71 +40,47 @@ def merge(sidecar: bytes | None, labels: Iterable[str]) -> bytes | None:
     `sidecar` is the content of the file, None without a file. Raises VtagError if it is not XMP, or cannot be kept
     whole.
     """
-    document = _parse(_EMPTY if sidecar is None else sidecar)
+    document = parse_sidecar(_EMPTY if sidecar is None else sidecar)
     rdf = _rdf(document)
     names = list(dict.fromkeys(filter(None, map(one_line, labels))))
+    subject, tags, hierarchy = (
+        [element_text(item) for item in _items(document, namespace, name)]
+        for namespace, name in ((_DC, "subject"), (_DIGIKAM, "TagsList"), (_LIGHTROOM, "hierarchicalSubject"))
+    )
+    own_tags = [] if tags else [_as_tag(path.split("|")) for path in hierarchy or subject]
+    own_hierarchy = [] if hierarchy else [_as_hierarchy(path.split("/")) for path in tags or subject]
     properties = (
         (_DC, "dc:subject", "Bag", names),
-        (_DIGIKAM, "digiKam:TagsList", "Seq", [f"{_ROOT}/{name.replace('/', '∕')}" for name in names]),
-        (
-            _LIGHTROOM,
-            "lr:hierarchicalSubject",
-            "Bag",
-            [f"{_ROOT}|{name.replace('|', '¦')}" for name in names],
-        ),
-    )
-    added = [_add_values(document, rdf, *prop) for prop in properties]  # a list: every property is extended
-    if not any(added):
+        (_DIGIKAM, "digiKam:TagsList", "Seq", [*own_tags, *(_as_tag([_ROOT, name]) for name in names)]),
+        (_LIGHTROOM, "lr:hierarchicalSubject", "Bag", [
+            *own_hierarchy, *(_as_hierarchy([_ROOT, name]) for name in names)
+        ]),
+    )  # fmt: skip
+    if not names or not any([_add_values(document, rdf, *prop) for prop in properties]):
         return None
-    try:
-        text: bytes = document.toxml(encoding="utf-8")
-    except RecursionError as error:
-        raise VtagError("the sidecar is nested too deeply: it was left as it is") from error
-    return text + b"\n"
+    return sidecar_bytes(document)
+
+
+def _as_tag(levels: list[str]) -> str:
+    return "/".join(level.replace("/", "∕") for level in levels)
+
+
+def _as_hierarchy(levels: list[str]) -> str:
+    return "|".join(level.replace("|", "¦") for level in levels)
 
 
 def merge_into(path: bytes, labels: Iterable[str]) -> bool:
     """Merge `labels` into the sidecar at `path`, or create it; return whether anything was added.
 
-    The file is replaced in one step and keeps its permissions. Raises VtagError, with the path, if the sidecar was
-    left as it is.
+    Raises VtagError, with the path, if the sidecar was left as it is.
     """
-    try:
-        if os.path.islink(path) or (os.path.lexists(path) and not os.path.isfile(path)):
-            raise VtagError("the sidecar is a link or no file: it was left as it is")
-        content = None
-        if os.path.isfile(path):
-            with open(path, "rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-        merged = merge(content, labels)
-        if merged is None:
-            return False
-        with atomic_path(Path(os.fsdecode(path))) as part:
-            part.write_bytes(merged)
-            if content is not None:
-                shutil.copymode(path, part)
-        return True
-    except OSError as error:
-        raise VtagError(f"{display_path(path)}: {error.strerror or error}") from error
-    except VtagError as error:
-        raise VtagError(f"{display_path(path)}: {error}") from error
+    names = list(labels)
+    return merge_file(path, lambda sidecar: merge(sidecar, names))
 
 
 def keywords(sidecar: bytes) -> list[str]:
     """The keywords in dc:subject. Raises VtagError if the sidecar is not sound XML."""
-    return [_text(item) for item in _items(_parse(sidecar), _DC, "subject")]
-
-
-def _parse(sidecar: bytes) -> Document:
-    from defusedxml import DefusedXmlException, minidom  # noqa: PLC0415  (a search needs no XML)
-
-    if len(sidecar) > _MAX_BYTES:
-        raise VtagError("the sidecar is too large to be one: it was left as it is")
-    try:
-        document: Document = minidom.parseString(cast("Any", sidecar), forbid_dtd=True)
-    except (DefusedXmlException, ExpatError, ValueError, LookupError, RecursionError) as error:
-        raise VtagError("the sidecar is not sound XML: it was left as it is") from error
-    return document
+    return [element_text(item) for item in _items(parse_sidecar(sidecar), _DC, "subject")]
 
 
 def _rdf(document: Document) -> Element:
@@ -127,7 +100,7 @@ def _add_values(
 ) -> bool:
     """Add to a property those of `values` that it lacks; return whether there were any."""
     local = name.partition(":")[2]
-    existing = {_text(item) for item in _items(document, namespace, local)}
+    existing = {element_text(item) for item in _items(document, namespace, local)}
     missing = [value for value in values if value not in existing]
     if not missing:
         return False
@@ -169,9 +142,3 @@ def _about(rdf: Element) -> str:
     for description in rdf.getElementsByTagNameNS(_RDF, "Description"):
         return str(description.getAttributeNS(_RDF, "about"))
     return ""
-
-
-def _text(element: Element) -> str:
-    return "".join(
-        node.data for node in element.childNodes if node.nodeType in (node.TEXT_NODE, node.CDATA_SECTION_NODE)
-    )
