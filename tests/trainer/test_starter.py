@@ -440,7 +440,15 @@ def test_one_command_makes_a_model_and_goes_on_where_it_was_broken(
         "1",
     ]
     command += ["--imitate-minutes", "0.02", "--tune-minutes", "0.02"]
-    main(["views", "imitate", *command])
+    main(["views", "imitate", "pack", *command])
+    lent = material / "lent"  # a machine that has the packed file alone
+    lent.mkdir()
+    shutil.copy(work / "stage1.zip", lent)
+    there = [*command, "--shared", str(lent), "--work", str(lent), "--imitate-minutes", "0.01"]
+    main(["unpack", "views", "imitate", *there])
+    same, packed = (torch.load(folder / "imitate.pt", weights_only=False) for folder in (work, lent))
+    shapes = [{n: p.shape for n, p in state["trainee"]["master"].items()} for state in (same, packed)]
+    assert shapes[0] == shapes[1] and packed["count"] > 0
     first = torch.load(work / "imitate.pt", weights_only=False)
     main(command)
     again = torch.load(work / "imitate.pt", weights_only=False)

@@ -16,6 +16,7 @@ from vtag.trainer.recipes.starter.imitate import (
     OF_FILE,
     Views,
     batches,
+    blur,
     count_earlier,
     cut_parts,
     joint_places,
@@ -25,6 +26,7 @@ from vtag.trainer.recipes.starter.imitate import (
     shake,
 )
 from vtag.trainer.recipes.starter.material import Footage, view_name
+from vtag.trainer.recipes.starter.pack import some_frames, squeeze, unsqueeze
 from vtag.trainer.recipes.starter.store import PixelStore, write_store
 from vtag.trainer.recipes.starter.student import Student, part_moments, plain_attention
 from vtag.trainer.recipes.starter.views import Joined, View, cut, random_box
@@ -137,7 +139,7 @@ def test_a_pass_shows_few_views_of_a_clip_and_every_picture() -> None:
         crop=28,
         device=torch.device("cpu"),
     )
-    seen = torch.cat([next(shown).labels for _ in range(11)])
+    seen = torch.cat([next(shown).labels for _ in range((38 + 2 * OF_FILE) // 4)])
     assert torch.bincount(seen).tolist() == [OF_FILE, OF_FILE] + [1] * 38
     assert count_earlier(torch.tensor([3, 1, 3, 3, 1, 2])).tolist() == [0, 0, 1, 2, 1, 0]
 
@@ -152,6 +154,29 @@ def test_a_moving_camera_films_some_pictures_and_moves_their_maps() -> None:
     )
     still = (batch.clips[:, 0] == batch.clips[:, 1]).flatten(1).all(1)
     assert 16 < int(still.sum()) < 48 and not batch.moves.any()
+
+
+def test_some_views_are_blurred_and_stay_where_they_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sharp = torch.rand(20, 2, 56, 56, 3, generator=generator)
+    seen = sharp.clone()
+    blur(seen, generator)
+    same = (seen == sharp).flatten(1).all(1)
+    assert int(same.sum()) == 14
+    assert torch.allclose(seen.mean((1, 2, 3)), sharp.mean((1, 2, 3)), atol=0.02)
+    assert (seen[~same].std() < 0.8 * sharp[~same].std()).all()
+
+
+def test_a_packed_clip_comes_back_smaller() -> None:
+    slope = np.linspace(0, 250, 144).astype(np.uint8)
+    clip = np.stack([np.full((144, 200, 3), n, np.uint8) for n in range(0, 90, 10)])
+    clip[..., 0] = slope[:, None]
+    frames = some_frames(clip)
+    back = unsqueeze(squeeze(frames), len(frames))
+    assert back.shape == (2, 96, 133, 3)
+    assert np.abs(back[..., 1].mean((1, 2)) - [30, 50]).max() < 6
+    assert np.corrcoef(back[0, :, 60, 0], np.linspace(0, 250, 96))[0, 1] > 0.99
+    assert some_frames(clip[:1]).shape == (1, 144, 200, 3)
 
 
 @given(st.integers(0, 1000))

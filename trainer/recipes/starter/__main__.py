@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import torch
 
 from vtag.trainer.recipes.starter import pipeline
-from vtag.trainer.recipes.starter.finish import release, sure
+from vtag.trainer.recipes.starter.pack import pack, unpack
+
+
+def finish(stage: str) -> Callable[[pipeline.Plan], None]:
+    """A stage of the module `finish`, which is imported late: it scans, and a machine with a card alone cannot."""
+
+    def run(plan: pipeline.Plan) -> None:
+        getattr(import_module("vtag.trainer.recipes.starter.finish"), stage)(plan)
+
+    return run
+
 
 STAGES = {
     "views": pipeline.views,
     "teach": pipeline.teach,
     "imitate": pipeline.imitate,
     "head": pipeline.head,
-    "release": release,
+    "release": finish("release"),
 }
-MORE_STAGES = {"tune": pipeline.tune, "sure": sure}  # only when they are named
+MORE_STAGES = {  # only when they are named
+    "tune": pipeline.tune,
+    "sure": finish("sure"),
+    "pack": pack,
+    "unpack": unpack,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

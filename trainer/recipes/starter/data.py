@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 
@@ -86,6 +85,8 @@ def held_pictures(items: Sequence[Item]) -> npt.NDArray[np.bool_]:
 def decode(path: Path, *, most: int) -> Pixels:
     """The first `most` frames of a video or still as RGB, short side SHORT_SIDE: uint8 [T, H, W, 3]."""
     frames = []
+    import av  # noqa: PLC0415 - a machine that trains from packed pictures has none
+
     with av.open(str(path), metadata_errors="replace") as container:
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):

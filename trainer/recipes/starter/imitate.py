@@ -21,7 +21,8 @@ LEAST_PART = 0.35  # of a view's area
 PASTED = 0.5  # share of the views into which a part of another is pasted: there is no end of these
 SHAKEN = 0.5  # share of the pictures that a moving camera films: the second frame shows another part
 SHAKE = 0.12  # how far, in halves of a view
-OF_FILE = 3  # views of a file in one pass at most: the frames of a clip are alike
+OF_FILE = 5  # views of a file in one pass at most: the frames of a clip are alike
+BLURRED = 0.3  # share of the views that are as blurred as a small video
 GREY = 0.1  # share of the clips without colours: old films have none
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -129,6 +130,7 @@ def make_batch(
     maps = cut_parts(torch.from_numpy(views.maps[both.numpy()]).to(device), all_parts, 7)
     first, second = (torch.stack([part[: len(chosen)]] * 2, 1) for part in (pixels, maps))
     first[again, 1], second[again, 1] = pixels[len(chosen) :], maps[len(chosen) :]
+    blur(first, generator)
     places = joint_places(views.joints[chosen], parts)
     whole = paste(first, second, generator)
     places[~whole] = 0  # a joint may be behind the part of another view
@@ -141,6 +143,17 @@ def make_batch(
         views.labels[chosen].to(device),
         places.to(device),
     )
+
+
+def blur(pixels: Tensor, generator: torch.Generator) -> None:
+    """Make BLURRED of pixels [B, T, S, S, C] as small as a third to four fifths and large again."""
+    some = torch.randperm(len(pixels), generator=generator)[: int(BLURRED * len(pixels))]
+    size = int(pixels.shape[2] * (0.33 + 0.47 * float(torch.rand((), generator=generator))))
+    if len(some):
+        sharp = pixels[some].flatten(0, 1).permute(0, 3, 1, 2)
+        small = F.interpolate(sharp, (size, size), mode="area")
+        large = F.interpolate(small, sharp.shape[2:], mode="bilinear", align_corners=False)
+        pixels[some] = large.permute(0, 2, 3, 1).unflatten(0, (len(some), -1))
 
 
 def joint_places(joints: Tensor, parts: Tensor, *, cells: int = 7) -> Tensor:

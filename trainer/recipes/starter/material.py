@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vtag.engine.system.atomic_write import atomic_path
 from vtag.trainer.recipes.starter.data import (
     MAX_ASPECT,
     MOST_FRAMES,
@@ -38,6 +38,7 @@ KINDS = {  # folder of the shared data: its files
     "exercises": "*.jpg",
 }
 CLIP_KINDS = ("train", "negatives")
+JOINTS_FILE = "joints.npy"
 UNNAMED = -100  # no label: `cross_entropy` leaves it out
 
 
@@ -93,6 +94,15 @@ def held_negatives(store: PixelStore) -> npt.NDArray[np.bool_]:
     return np.array([sources.index(item.source) % 3 == 0 for item in store.items])
 
 
+def known_joints(people: PixelStore, shared: Path, work: Path) -> npt.NDArray[np.float32]:
+    """`people_joints`, looked at once: it opens every picture for its size."""
+    path = work / JOINTS_FILE
+    if not path.exists():
+        with atomic_path(path) as part, open(part, "wb") as file:
+            np.save(file, people_joints(people, shared / "people" / "joints.npz"))
+    return np.asarray(np.load(path), np.float32)
+
+
 def people_joints(store: PixelStore, table: Path) -> npt.NDArray[np.float32]:
     """Joints [N, JOINTS, 2] of `people`, 0 to 1 from the picture's left and top; NaN where one is not seen."""
     kept = np.load(table)
@@ -110,6 +120,8 @@ def people_joints(store: PixelStore, table: Path) -> npt.NDArray[np.float32]:
 
 def picture_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture."""
+    import av  # noqa: PLC0415 - a machine that trains from packed pictures has none
+
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return stream.width, stream.height

@@ -31,8 +31,8 @@ from vtag.trainer.recipes.starter.material import (
     Footage,
     clip_frames,
     decode_all,
+    known_joints,
     open_footage,
-    people_joints,
     stage_one_views,
 )
 from vtag.trainer.recipes.starter.measure import measure_held
@@ -100,7 +100,7 @@ def imitate(plan: Plan) -> None:
     """Stage `imitate`: see `vtag.trainer.recipes.starter.imitate`."""
     footage = open_footage(plan.work, seed=plan.seed)
     sets = [read_set(plan.work / "views" / name) for name in SETS if (plan.work / "views" / name).exists()]
-    joints = people_joints(footage.stores["people"], plan.shared / "people" / "joints.npz")
+    joints = known_joints(footage.stores["people"], plan.shared, plan.work)
     shown, taught, watched, names = stage_one_views(footage, sets, joints)
     torch.manual_seed(plan.seed)
     student = Student(student_sizes(len(footage.labels) + 1))
@@ -196,7 +196,7 @@ def tune(plan: Plan) -> None:
     """Stage `tune`: see `vtag.trainer.recipes.starter.tune`; begins with a head fitted on the features of stage 1."""
     footage = open_footage(plan.work, seed=plan.seed)
     sets = [read_set(plan.work / "views" / name) for name in SETS if (plan.work / "views" / name).exists()]
-    joints = people_joints(footage.stores["people"], plan.shared / "people" / "joints.npz")
+    joints = known_joints(footage.stores["people"], plan.shared, plan.work)
     shown, taught, watched, names = stage_one_views(footage, sets, joints)
     classes = view_classes(footage, names)
     material = open_material(plan, footage)
