@@ -216,15 +216,14 @@ class Library:
         Raises LibraryError if the video, the label or the range cannot be used.
         """
         from vtag.engine.library.annotations import annotation_log
-        from vtag.engine.library.store.clocks import content_clock
+        from vtag.engine.library.annotations.player_times import range_on_library_clock
         from vtag.engine.scan.content_facts import register_video
 
         if verdict not in annotation_log.VERDICTS:
             raise LibraryError(f"a verdict is one of {', '.join(annotation_log.VERDICTS)}, not {verdict!r}")
         with self._writer() as library:
             content_id = register_video(library, _absolute(path))
-            clock = content_clock(library.connection, content_id)
-            start, end = (None if ms is None else clock.library_ms(ms) for ms in (start_ms, end_ms))
+            start, end = range_on_library_clock(library.connection, content_id, start_ms, end_ms)
             change = annotation_log.record_verdict(library, content_id, label, verdict, start, end)
             return bool(change.id)
 

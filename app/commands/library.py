@@ -187,10 +187,14 @@ def merge(
 def _conflict_lines(reader: Connection, report: MergeReport) -> Iterator[str]:
     """A line for each contradiction between two libraries."""
     from vtag.engine.library.annotations.annotation_file import content_paths
+    from vtag.engine.library.annotations.player_times import annotations_on_player_clock
 
     pairs = report.annotation_conflicts
     paths = content_paths(reader, (a.content for pair in pairs for a in pair if a))
-    for own, other in pairs:
+    for pair in pairs:
+        own, other = (
+            annotation and annotations_on_player_clock(reader, [annotation])[0] for annotation in pair
+        )
         annotation = own or other
         assert annotation is not None
         where = paths[annotation.content][1] or annotation.content

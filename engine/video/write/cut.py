@@ -82,7 +82,8 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
     stream_info = probe_stream(source)
     start_ms, end_ms = max(0, start_ms), min(end_ms, max(1, stream_info.video.duration_ms))
     if start_ms >= end_ms:
-        raise VideoError(f"{display_path(source)}: it ends before {start_ms / 1000:.1f} s")
+        start_s = stream_info.video.clock.player_ms(start_ms) / 1000
+        raise VideoError(f"{display_path(source)}: it ends before {start_s:.1f} s")
     failure: Exception | None = None
     suffixes = _suffixes_for_aspect(source, stream_info, candidate_suffixes(source, reencode=reencode))
     # a container may refuse the codec tag of another one
