@@ -222,7 +222,12 @@ def test_every_response_has_the_security_headers(client: Client) -> None:
 @pytest.mark.parametrize(
     "variables",
     [
-        {"ALL_PROXY": "socks5://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "HTTPS_PROXY": "nonsense"},
+        {
+            "ALL_PROXY": "socks5://127.0.0.1:9",
+            "HTTP_PROXY": "http://127.0.0.1:9",
+            "HTTPS_PROXY": "nonsense",
+            "SSL_CERT_FILE": "/gone",
+        },
         {"all_proxy": "socks://127.0.0.1:9/", "no_proxy": "example.org"},
         {
             "GRADIO_ROOT_PATH": "/moved",

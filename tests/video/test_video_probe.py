@@ -17,7 +17,8 @@ from helpers.footage import make_numbered, make_video
 
 from vtag.engine.errors import VideoError
 from vtag.engine.video.read.container import UnusableVideo, open_container
-from vtag.engine.video.read.probe import count_frames, find_recording_time, probe, probe_stream
+from vtag.engine.video.read.dates import find_recording_time
+from vtag.engine.video.read.probe import count_frames, probe, probe_stream
 from vtag.engine.video.read.reader import read_clips
 from vtag.engine.video.read.sampling import Sampling
 
@@ -153,13 +154,19 @@ def test_the_date_of_every_container_is_read(tmp_path: Path, suffix: str) -> Non
 @pytest.mark.parametrize(
     ("tags", "recorded_at"),
     [
-        ({"DATE": "20140321"}, "20140321"),
+        ({"DATE": "20140321"}, "2014-03-21"),
+        ({"DATE": "20140321T101112Z"}, "2014-03-21T10:11:12+00:00"),
+        ({"DATE": "21.03.2014 10:11:12"}, "2014-03-21T10:11:12"),
+        ({"DATE": "Fri, 21 Mar 2014 10:11:12 +0200"}, "2014-03-21T10:11:12+02:00"),
+        ({"DATE": "03/04/2014"}, None),  # which of them is the day?
+        ({"DateTimeOriginal": "2014:03:21 10:11:12.345+02:00"}, "2014-03-21T10:11:12.345000+02:00"),
+        ({"com.apple.quicktime.creationdate": "2014-03-21T10:11:12+0200"}, "2014-03-21T10:11:12+0200"),
         ({"Date": " 2014-03-21 "}, "2014-03-21"),
         ({"MOVIE/DATE_RECORDED": "2014-03-21", "creation_time": "2024-01-01T00:00:00Z"}, "2014-03-21"),
         ({"DateTimeOriginal": "2014:03:21 10:11:12"}, "2014-03-21T10:11:12"),
         ({"DATE_RECORDED": "UTC 2014-03-21 10:11:12"}, "2014-03-21 10:11:12Z"),
         ({"IDIT": "Fri Mar 21 10:11:12 2014"}, "2014-03-21T10:11:12"),
-        ({"date": "2014/03/21"}, "2014-03-21T00:00:00"),
+        ({"date": "2014/03/21"}, "2014-03-21"),
         ({"DATE": "2014"}, None),  # a year alone would be a wrong day
         ({"DATE": "UTC"}, None),
         ({"DATE": "9999-99-99", "ICRD": "2014-03-21"}, "2014-03-21"),

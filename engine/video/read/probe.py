@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import av.error
 
-from vtag.engine.text import printable
 from vtag.engine.video.read import restart_memo
 from vtag.engine.video.read.clock import read_clock
 from vtag.engine.video.read.container import (
@@ -28,6 +25,7 @@ from vtag.engine.video.read.container import (
     video_stream,
 )
 from vtag.engine.video.read.convert import read_orientation
+from vtag.engine.video.read.dates import find_recording_time
 from vtag.engine.video.read.hdr import is_hdr
 from vtag.engine.video.read.restarts import (
     GAP_US,
@@ -56,20 +54,6 @@ _MAX_FIRST_FRAME_PACKETS = 5000  # without a picture in so many packets, there i
 _MIN_BYTES_PER_SECOND = 1000  # of any video
 _DEFAULT_RATE = Fraction(25)  # if the file has none; only the duration of the last frame depends on it
 _FAR_US = 10**13  # four months: behind the end of any video
-# in lower case, since each container spells them in its own way; those that name the recording come first
-_DATE_TAGS = (
-    "com.apple.quicktime.creationdate",
-    "date_recorded",  # Matroska
-    "date_time_original",  # FLV, and MP4 of some cameras
-    "datetimeoriginal",
-    "creation_time",
-    "date",
-    "idit",  # AVI
-    "icrd",  # AVI
-    "date_digitized",
-    "modification_date",  # MXF: has no other
-)
-_DATE_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y:%m:%d", "%Y/%m/%d", "%a %b %d %H:%M:%S %Y")
 
 
 @dataclass(frozen=True)
@@ -403,29 +387,3 @@ def _add_tail(container: InputContainer, stream: VideoStream, timing: _Timing) -
                 break
         if packets_read:
             return
-
-
-def find_recording_time(*metadata: dict[str, str]) -> str | None:
-    """The first valid date among the tags, as ISO 8601. The zero date of a camera's unset clock is not valid."""
-    # Matroska's tags may have the part that they describe in front, as in MOVIE/DATE_RECORDED
-    readable = [{tag.rpartition("/")[2].lower(): text for tag, text in tags.items()} for tags in metadata]
-    for tag in _DATE_TAGS:
-        for tags in readable:
-            date = _iso_date(tags.get(tag, ""))
-            if date is not None and 1971 <= datetime.fromisoformat(date).year <= 2200:
-                return printable(date)
-    return None
-
-
-def _iso_date(text: str) -> str | None:
-    """A date as a container has it, as ISO 8601; None if it is none, or only a year."""
-    text = " ".join(text.replace("UTC", " ").split()) + "Z" * ("UTC" in text)
-    with contextlib.suppress(ValueError):
-        datetime.fromisoformat(text)
-        return text
-    for date_format in _DATE_FORMATS:
-        with contextlib.suppress(ValueError):
-            return datetime.strptime(text.removesuffix("Z"), date_format).isoformat() + "Z" * text.endswith(
-                "Z"
-            )
-    return None
