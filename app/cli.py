@@ -21,6 +21,7 @@ from vtag.app.commands import (
     finetune,
     labels,
     library,
+    mcp,
     models,
     predict,
     scan,
@@ -83,6 +84,7 @@ _LOOK, _FIND, _CORRECT, _TEACH, _MODELS, _TIDY = _PANELS
 
 app.command(rich_help_panel=_LOOK)(scan.scan)
 app.command(rich_help_panel=_LOOK)(ui.ui)
+app.command(rich_help_panel=_LOOK)(mcp.mcp)
 app.command(rich_help_panel=_FIND, cls=QueryCommand)(search.search)
 app.command(rich_help_panel=_FIND)(search.show)
 app.command(rich_help_panel=_FIND)(similar.similar)

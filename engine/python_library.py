@@ -114,6 +114,14 @@ class Library:
             )
             return MomentClocks(reader).to_player(moments)
 
+    def moments_with_ids(self, ids: Iterable[int]) -> list[Moment]:
+        """The moments with these ids, in their order, without those that are gone; sequences by their first step."""
+        from vtag.engine.library.search.player_times import MomentClocks
+        from vtag.engine.library.views.results import find_by_ids
+
+        with self._reader() as reader:
+            return MomentClocks(reader).to_player(find_by_ids(reader, ids))
+
     def similar(
         self, path: AnyPath, at_ms: int | None = None, *, limit: int = 20, device: str = "auto"
     ) -> list[SimilarMoment]:
@@ -244,21 +252,25 @@ class Library:
     ) -> Iterator[Path]:
         """Write moments as video files into a folder that exists; yields each file when it is complete.
 
-        Packets are copied from the key frame before a moment on; `reencode` is exact. `name` is the template of
-        `vtag cut --name`. Raises VideoError if a moment cannot be cut.
+        A clip whose file exists is not written again. Packets are copied from the key frame before a moment on;
+        `reencode` is exact. `name` is the template of `vtag cut --name`. Raises VideoError if a moment cannot be cut.
         """
         from vtag.engine.clip_stems import clip_stems
         from vtag.engine.library.search.player_times import MomentClocks
         from vtag.engine.video.write.clip_names import check_template
-        from vtag.engine.video.write.cut import cut
+        from vtag.engine.video.write.cut import candidate_suffixes, cut
 
         check_template(name)
         player_moments = list(moments)
         with self._reader() as reader:
             own_moments = MomentClocks(reader).to_library(player_moments)
         for moment, stem in clip_stems(own_moments, player_moments, name, _absolute(folder)):
-            clip = cut(moment.path, moment.start_ms, moment.end_ms, stem, reencode=reencode)
-            yield Path(os.fsdecode(clip.path))
+            suffixes = candidate_suffixes(moment.path, reencode=reencode)
+            paths = (stem + suffix.encode() for suffix in suffixes)
+            path = next(filter(os.path.lexists, paths), None)
+            if path is None:
+                path = cut(moment.path, moment.start_ms, moment.end_ms, stem, reencode=reencode).path
+            yield Path(os.fsdecode(path))
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:

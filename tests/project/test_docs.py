@@ -27,6 +27,7 @@ LABELS = ("archery", "riding a bike", "skateboarding", "running", "high jump", "
 NOT_RUN = (
     "vtag models pull",
     "vtag ui",
+    "vtag mcp",
     "vtag train",
     "vtag data",
     "vtag eval k400",

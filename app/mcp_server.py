@@ -1,0 +1,185 @@
+"""The tools that `vtag mcp` offers to an assistant, by the official SDK of the Model Context Protocol.
+
+A tool's name, docstring and parameters are what the assistant reads. An assistant may be misled by what it reads
+elsewhere, so it can only read the library, and with permission add annotations, which can be undone, and write clips
+into one folder. It cannot start a scan, name a folder, or have a video opened that was not scanned.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ToolAnnotations
+from pydantic import Field
+
+from vtag.engine import Library
+from vtag.engine.errors import VtagError
+from vtag.engine.library import page_queries
+from vtag.engine.library.database import open_reader
+from vtag.engine.library.exports.json import moment_as_json, path_as_json
+from vtag.engine.library.search.contents import require_content
+from vtag.engine.library.search.moments import everyday_terms
+from vtag.engine.library.store.runs import recent_runs
+from vtag.engine.text import display_path
+
+_INSTRUCTIONS = (
+    "vtag knows what happens in the videos on this machine: moments, each with a label, a time range and a score "
+    "from 0 to 1. Times are milliseconds as a player shows them. Moments that are not `sure` are guesses. Scores and "
+    "labels come from a model and may be wrong."
+)
+_MAX_MOMENTS = 200
+_MAX_CLIPS = 50
+_READ = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_WRITE = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
+
+Limit = Annotated[int, Field(ge=1, le=_MAX_MOMENTS, description="Maximum number of results.")]
+VideoPath = Annotated[str, Field(description="Absolute path of a video, as other tools return it.")]
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def build_server(db: Path | None, *, allow_write: bool, clips: Path | None) -> MCPServer[Any]:
+    """The server; with `allow_write` it has tools that write, and clips go into the folder `clips`."""
+    library = Library.open(db)
+    server: MCPServer[Any] = MCPServer(
+        "vtag", instructions=_INSTRUCTIONS, version=version("vtag"), log_level="WARNING"
+    )
+    for tool in _reading_tools(library):
+        server.add_tool(_with_tool_errors(tool), annotations=_READ)
+    for tool in _writing_tools(library, clips) if allow_write else []:
+        server.add_tool(_with_tool_errors(tool), annotations=_WRITE)
+    return server
+
+
+def _with_tool_errors(tool: Callable[_P, _T]) -> Callable[_P, _T]:
+    """A tool whose VtagErrors the assistant can read; it sees no text of another exception."""
+
+    @functools.wraps(tool)
+    def call(*arguments: _P.args, **options: _P.kwargs) -> _T:
+        try:
+            return tool(*arguments, **options)
+        except VtagError as error:
+            raise ToolError(str(error)) from error
+
+    return call
+
+
+def _reading_tools(library: Library) -> list[Callable[..., dict[str, Any]]]:
+    def search(
+        query: Annotated[
+            str,
+            Field(
+                description='Words of a label or an everyday phrase; "exact words"; AND, OR, THEN, -not; filters '
+                "such as score>0.6, after:2023-06, path:*holiday*, longer:5s. Empty: the best moment of each label."
+            ),
+        ] = "",
+        limit: Limit = 20,
+        sort: Literal["score", "date", "length"] = "score",
+        less_sure: Annotated[
+            Literal["none", "fill", "all"],
+            Field(description="Guesses to add: none, up to ten moments in all (fill), or all."),
+        ] = "fill",
+    ) -> dict[str, Any]:
+        """Find moments in all videos, the sure ones first, best first."""
+        moments = library.search(query, limit=limit, sort=sort, less_sure=less_sure)
+        with closing(open_reader(library.path)) as reader:
+            meanings = dict(everyday_terms(reader, query))
+        return {"moments": [moment_as_json(moment) for moment in moments], "searched_as": meanings}
+
+    def show(path: VideoPath) -> dict[str, Any]:
+        """The timeline of one video: all its moments by time."""
+        moments = library.moments(path, less_sure="fill")
+        return {"path": path, "moments": [moment_as_json(moment) for moment in moments]}
+
+    def similar(
+        path: VideoPath,
+        at_ms: Annotated[
+            int | None, Field(ge=0, description="Time in the video; without it, the whole video.")
+        ] = None,
+        limit: Limit = 20,
+    ) -> dict[str, Any]:
+        """Find moments that look like a moment of a scanned video, most similar first."""
+        with closing(open_reader(library.path)) as reader:
+            require_content(reader, os.path.abspath(os.fsencode(path)))  # else the video would be decoded
+        return {
+            "moments": [
+                {
+                    **path_as_json(moment.path),
+                    "label": moment.label,
+                    "start_ms": moment.start_ms,
+                    "end_ms": moment.end_ms,
+                    "similarity": round(moment.score, 4),
+                }
+                for moment in library.similar(path, at_ms, limit=limit)
+            ]
+        }
+
+    def labels(
+        containing: Annotated[str, Field(description="Part of a label; empty: all.")] = "",
+    ) -> dict[str, Any]:
+        """The labels that the library knows, with their numbers of sure moments, most first."""
+        counts = library.labels()
+        return {"labels": {name: n for name, n in counts.items() if containing.casefold() in name.casefold()}}
+
+    def scanned() -> dict[str, Any]:
+        """What the library covers: folders, number and length of the videos, models, and what is running now."""
+        with closing(open_reader(library.path)) as reader:
+            size = page_queries.library_size(reader)
+            return {
+                "videos": size.videos,
+                "hours": round(size.video_ms / 3_600_000, 2),
+                "unreadable": size.failed,
+                "folders": [display_path(root) for root in page_queries.roots(reader)],
+                "models": page_queries.models(reader),
+                "running": [run.kind for run in recent_runs(reader) if run.state in ("running", "paused")],
+            }
+
+    return [search, show, similar, labels, scanned]
+
+
+def _writing_tools(library: Library, clips: Path | None) -> list[Callable[..., dict[str, Any]]]:
+    def annotate(
+        path: VideoPath,
+        label: Annotated[str, Field(max_length=200)],
+        verdict: Annotated[
+            Literal["added", "confirmed", "rejected"],
+            Field(description="added: the video shows the label; rejected: it does not."),
+        ] = "added",
+        start_ms: Annotated[int | None, Field(ge=0, description="Without it, from the beginning.")] = None,
+        end_ms: Annotated[int | None, Field(ge=0, description="Without it, to the end.")] = None,
+    ) -> dict[str, Any]:
+        """Record what a person says of a scanned video. It overrules the model. Only on a person's word."""
+        with closing(open_reader(library.path)) as reader:
+            require_content(reader, os.path.abspath(os.fsencode(path)))
+        return {"is_new": library.annotate(path, label, start_ms, end_ms, verdict=verdict)}
+
+    def undo() -> dict[str, Any]:
+        """Take back the latest annotation."""
+        library.undo()
+        return {"is_undone": True}
+
+    def cut(
+        moment_ids: Annotated[
+            list[int], Field(min_length=1, max_length=_MAX_CLIPS, description="`id` of moments.")
+        ],
+        is_exact: Annotated[
+            bool, Field(description="Encode again for exact ends, instead of copying from a key frame.")
+        ] = False,
+    ) -> dict[str, Any]:
+        """Write moments as video files into the folder that the person allowed; returns their paths."""
+        assert clips is not None
+        moments = library.moments_with_ids(moment_ids)
+        if len(moments) < len(set(moment_ids)):
+            raise VtagError("some of these moments are gone: search again")
+        files = library.cut(moments, clips, reencode=is_exact)
+        return {"files": [display_path(os.fsencode(file)) for file in files]}
+
+    return [annotate, undo, *([cut] if clips is not None else [])]
