@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.processor_recorder import ProcessorRecorder
 from helpers.reference import random_tensors
 
 from vtag.engine.backends.cuda_forward import (
@@ -38,19 +39,6 @@ def network() -> FastSwin:
 def pixels(count: int, frames: int = 6, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, frames, 13, 11, 3), generator=generator, dtype=torch.uint8)
-
-
-class ProcessorRecorder:
-    """Records by keeping the function: a replay computes again what is in the recording's clips."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def __call__(self, forward: Forward, example: torch.Tensor) -> Recording:
-        self.sizes.append(len(example))
-        clips = example.clone()
-        features = forward(clips)
-        return Recording(clips, features, lambda: (features.copy_(forward(clips)), None)[1])
 
 
 def test_batches_of_any_size_are_computed_in_powers_of_two() -> None:

@@ -14,6 +14,14 @@ from typing import Any
 
 import torch
 
+from vtag.engine.swin.config import SwinSizes
+
+SIZES = {
+    "t": SwinSizes(96, (2, 2, 6, 2), (3, 6, 12, 24), 400),
+    "s": SwinSizes(96, (2, 2, 18, 2), (3, 6, 12, 24), 400),
+    "b": SwinSizes(128, (2, 2, 18, 2), (4, 8, 16, 32), 400),
+}
+OPERATIONS = {"t": 175.5e9, "s": 331.4e9, "b": 562.7e9}  # of one clip, linear layers and attention
 # rows, inputs, outputs of Swin-T's linear layers (32 x 224 x 224) as they come in chunks
 _PRODUCTS = [(3136, 96, 384), (3136, 384, 96), (3136, 384, 1536), (3136, 1536, 384), (784, 768, 3072)]
 
@@ -61,15 +69,36 @@ def matrix_rate(dtype: torch.dtype, device: str = "cpu") -> float:
 
 def torchvision_swin3d(name: str) -> Any:
     """torchvision's own module with random weights; None where torchvision is not installed."""
+    module = _torchvision_module()
+    return None if module is None else getattr(module, name)().eval()
+
+
+def torchvision_network(sizes: SwinSizes, drop_path: float = 0.1) -> Any:
+    """torchvision's own module of these sizes; None where torchvision is not installed."""
+    module = _torchvision_module()
+    if module is None:
+        return None
+    return module.SwinTransformer3d(
+        patch_size=list(sizes.patch_size),
+        embed_dim=sizes.embed_dim,
+        depths=list(sizes.depths),
+        num_heads=list(sizes.num_heads),
+        window_size=list(sizes.window_size),
+        stochastic_depth_prob=drop_path,
+        num_classes=sizes.num_classes,
+    ).eval()
+
+
+def _torchvision_module() -> Any:
     try:
         import torchvision  # noqa: F401
     except ImportError:
         return None
     except RuntimeError:  # its compiled operators do not fit this torch; the model needs none of them
         sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
-    from torchvision.models import video
+    from torchvision.models.video import swin_transformer
 
-    return getattr(video, name)().eval()
+    return swin_transformer
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

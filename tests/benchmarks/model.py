@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import facts, matrix_rate, median_s, print_table, torchvision_swin3d
+from machine import OPERATIONS, SIZES, facts, matrix_rate, median_s, print_table, torchvision_swin3d
 
 from vtag.engine.backends.bf16 import processor_has_bf16
 from vtag.engine.backends.export.onnx_writer import ExportOptions, write_onnx
@@ -26,15 +26,9 @@ from vtag.engine.backends.protocol import Backend
 from vtag.engine.backends.torch_backend import TorchBackend, keep_large_buffers
 from vtag.engine.checkpoints.checkpoint import Checkpoint, with_hashes
 from vtag.engine.swin.architecture import VideoSwin
-from vtag.engine.swin.config import ModelSpec, SwinSizes
+from vtag.engine.swin.config import ModelSpec
 from vtag.engine.swin.fast.inference import ComputeConfig, FastSwin
 
-SIZES = {
-    "t": SwinSizes(96, (2, 2, 6, 2), (3, 6, 12, 24), 400),
-    "s": SwinSizes(96, (2, 2, 18, 2), (3, 6, 12, 24), 400),
-    "b": SwinSizes(128, (2, 2, 18, 2), (4, 8, 16, 32), 400),
-}
-OPERATIONS = {"t": 175.5e9, "s": 331.4e9, "b": 562.7e9}  # of one clip, linear layers and attention
 CLIP = (1, 32, 224, 224, 3)
 
 

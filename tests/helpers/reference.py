@@ -13,15 +13,9 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from helpers.formula import formula
 from vtag.engine.swin.config import IMAGENET_MEAN, IMAGENET_STD, SwinSizes
 from vtag.engine.swin.weight_names import TORCHVISION
-
-
-def formula(shape: tuple[int, ...] | list[int]) -> NDArray[np.uint8]:
-    """The golden files' arithmetic clip, uint8 [N, 3, T, H, W]."""
-    n, c, t, h, w = np.ogrid[tuple(slice(size) for size in shape)]
-    total = 101 * n + 53 * c + 37 * t + 3 * (c + 1) * h + 7 * w
-    return ((total + (h * w) // (5 + c) + (t * h) // 3 + (t * t * w) // 11) % 256).astype(np.uint8)
 
 
 def golden_input(name: str, manifest: Mapping[str, Any], stored: Mapping[str, Any]) -> NDArray[np.uint8]:
