@@ -7,7 +7,9 @@ can be reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import sqlite3
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +24,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vtag.app.ui.api.errors import FieldError
+from vtag.app.ui.activities import Activities
+from vtag.app.ui.api.errors import error_as_json, invalid_value
 from vtag.engine.errors import VtagError
 
 PATH = "/long"
+STOPPED = "Stopped. What was done stays, and it can go on from there."
 _CALLS = "/gradio_api/call/"
 
 
@@ -36,20 +40,22 @@ class LongCall:
     Args:
         body: what the browser sends.
         group: calls of one group wait for each other; others run side by side.
+        title: what the bar of jobs calls it while it says how far it is; it can be stopped there.
     """
 
     name: str
     body: type[BaseModel]
-    run: Callable[[Any], Iterator[dict[str, Any]]]
+    run: Callable[[Any], Generator[dict[str, Any], None, None]]
     group: str = ""
+    title: str = ""
 
 
-def mount_long_calls(app: FastAPI, calls: Iterable[LongCall]) -> None:
+def mount_long_calls(app: FastAPI, calls: Iterable[LongCall], activities: Activities) -> None:
     """Serve `calls` below PATH. An error is the last value, `{"error": SENTENCE}`."""
     with gr.Blocks(title="vtag", analytics_enabled=False) as blocks:
         for call in calls:
             gr.api(
-                _guarded(call),
+                _guarded(call, activities),
                 api_name=call.name,
                 concurrency_limit=1,
                 concurrency_id=call.group or call.name,
@@ -70,23 +76,39 @@ def mount_long_calls(app: FastAPI, calls: Iterable[LongCall]) -> None:
     app.router.routes[-1] = Mount(PATH, _CallsOnly(route.app))
 
 
-def _guarded(call: LongCall) -> Callable[[dict[str, Any]], Iterator[dict[str, Any]]]:
+def _guarded(call: LongCall, activities: Activities) -> Callable[[dict[str, Any]], Iterator[dict[str, Any]]]:
     """`call.run` as Gradio wants it: checked input, and no exception for what a person can act on."""
 
     def run(body: dict) -> Iterator[dict]:  # Gradio reads these types, and knows no others
         try:
-            yield from call.run(call.body.model_validate(body))
-        except FieldError as error:
-            yield {"error": str(error), "field": error.field}
+            with activities.begin(call.title) as activity:
+                for value in _in_one_thread(call.run(call.body.model_validate(body))):
+                    if call.title and value.get("of"):
+                        activity.done, activity.of, activity.what = value["done"], value["of"], value["what"]
+                    yield value
+                    if activity.is_stopped:
+                        yield {"sentence": STOPPED, "is_stopped": True}
+                        return
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            yield {"error": f"{field}: {first['msg']}", "field": field}
-        except VtagError as error:
-            yield {"error": str(error)}
+            yield invalid_value(error.errors())
+        except (VtagError, sqlite3.Error) as error:
+            yield error_as_json(error)
 
     run.__annotations__ = {"body": dict, "return": dict}
     return run
+
+
+def _in_one_thread(values: Generator[dict[str, Any], None, None]) -> Iterator[dict[str, Any]]:
+    """`values`, each made in the same thread, whichever thread asks for it.
+
+    Gradio asks for each value in any thread of its pool. A connection to the library belongs to one thread.
+    """
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        try:
+            while (value := executor.submit(next, values, None).result()) is not None:
+                yield value
+        finally:
+            executor.submit(values.close).result()
 
 
 class _CallsOnly:

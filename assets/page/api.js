@@ -2,7 +2,7 @@
 
 export class ApiError extends Error {
   constructor(message, { status = 0, field = "" } = {}) {
-    super(message.replace(/`([^`]*)`/g, "“$1”")); // the command line marks commands so
+    super(message);
     this.status = status;
     this.field = field; // of a form, if the error is about one
   }

@@ -33,7 +33,7 @@ export function momentCard(moment, { selection = null, onSimilar = null, index =
 
 // A whole video of the library.
 export function videoCard(video, { selection = null, index = 0 } = {}) {
-  const facts = video.error ? [video.error.replace(/`([^`]*)`/g, "“$1”")] : [video.recorded_at && day(video.recorded_at), plural(video.moments, "tag")].filter(Boolean);
+  const facts = video.error ? [video.error] : [video.recorded_at && day(video.recorded_at), plural(video.moments, "tag")].filter(Boolean);
   const picture = h("span", { class: "picture" },
     video.error ? null : still(`poster/${video.id}`),
     video.duration_ms ? h("span", { class: "card-time" }, clock(video.duration_ms)) : null,

@@ -4,6 +4,7 @@ import { long, post } from "./api.js";
 import { announce, button, field, h, replace, select, toast } from "./dom.js";
 import { FolderChooser } from "./folders.js";
 import { plural } from "./format.js";
+import { refresh } from "./state.js";
 
 const FORMATS = [["csv", "LosslessCut (csv)"], ["json", "JSON"], ["srt", "Subtitles (srt)"], ["vtt", "Subtitles (vtt)"], ["edl", "Edit list (edl)"],
   ["otio", "OpenTimelineIO (otio)"], ["kdenlive", "Kdenlive"], ["fcpxml", "Resolve, Final Cut (fcpxml)"], ["mpv", "mpv"], ["m3u8", "VLC (m3u8)"],
@@ -40,6 +41,7 @@ export class PreviewForm {
       const answer = await long(this.name, { ...this.values(), apply: isApplied }, { onProgress: (progress) => this.showProgress(progress), signal: this.controller.signal });
       this.say(answer.sentence, answer.items?.length ? h("ul", { class: "preview-items" }, answer.items.map((item) => h("li", {}, item)), answer.more ? h("li", {}, `and ${answer.more} more`) : null) : null);
       isReady = !answer.is_done;
+      if (isApplied) await refresh();
       this.confirm?.(answer);
       if (isApplied) this.done(answer);
     } catch (error) {
@@ -60,6 +62,7 @@ export class PreviewForm {
 
   showProgress(progress) {
     if (!progress?.of) return;
+    if (this.stop.hidden) refresh(); // the bar shows it from now on, also if this dialog is closed
     this.stop.hidden = false;
     this.bar.value = progress.done / progress.of;
     replace(this.preview, h("p", {}, `${progress.done} of ${progress.of}: ${progress.what}`));
@@ -81,22 +84,26 @@ export function lessSureField(onchange) {
   return { input, element: h("label", { class: "check" }, input, "Less sure ones, too") };
 }
 
-// Cut moments (ids, or all that `search` finds) into files.
-export function cutDialog({ moments = [], search = {}, maybe = false }) {
+// Cut moments (their ids, those of `videos`, or all that `search` finds) into files.
+export function cutDialog({ moments = [], videos = [], search = {}, maybe = false }) {
+  const lessSure = videos.length ? lessSureField(() => form.reset()) : null;
   const folder = h("input", { placeholder: "/home/me/Clips", maxlength: 4096, spellcheck: "false" });
   const template = h("input", { value: "{name} {start} {label}", maxlength: 200, spellcheck: "false" });
   const exact = h("input", { type: "checkbox" });
-  const form = new PreviewForm("cut", () => ({ moments, search, maybe, folder: folder.value, template: template.value, reencode: exact.checked }), { doCaption: "Cut", done: (answer) => toast(answer.sentence) });
+  const form = new PreviewForm("cut", () => ({ moments, videos, search, maybe: lessSure?.input.checked ?? maybe, folder: folder.value, template: template.value, reencode: exact.checked }), { doCaption: "Cut", done: (answer) => toast(answer.sentence) });
   const chooser = new FolderChooser((path) => { folder.value = path; form.reset(); });
   for (const input of [folder, template, exact]) input.addEventListener("input", () => form.reset());
-  openDialog(title("Cut", moments), h("div", { class: "dialog-fields" }, field("Folder for the clips", folder), chooser.element,
+  openDialog(title("Cut", moments, videos), h("div", { class: "dialog-fields" }, lessSure?.element, field("Folder for the clips", folder), chooser.element,
     field("File names, from {name} {label} {start} {end} {score} {id} {number}", template),
     h("label", { class: "check" }, exact, "Exact ends: encode again, which is slower"), form.element));
 }
 
-// Save moments (ids, or all that `search` finds) as a file of another program, or as keywords beside the videos.
-export function exportDialog({ moments = [], search = {}, maybe = false }) {
-  const body = () => ({ moments, search, maybe, format: format.value });
+// Save moments (their ids, those of `videos`, or all that `search` finds) as a file of another program, or as keywords
+// beside the videos.
+export function exportDialog({ moments = [], videos = [], search = {}, maybe = false }) {
+  const lessSure = videos.length ? lessSureField(() => { sidecars.reset(); showPlan(); }) : null;
+  const chosen = () => ({ moments, videos, search, maybe: lessSure?.input.checked ?? maybe });
+  const body = () => ({ ...chosen(), format: format.value });
   const plan = h("p", { role: "status" });
   const problem = h("p", { class: "problem", role: "alert" });
   const attempt = async (act) => {
@@ -114,7 +121,7 @@ export function exportDialog({ moments = [], search = {}, maybe = false }) {
     download(file);
     toast(`${file.name} is saved by the browser.`);
   }), { class: "button is-primary", disabled: true });
-  const sidecars = new PreviewForm("sidecars", () => ({ moments, search, maybe }), { doCaption: "Write keywords", done: (answer) => toast(answer.sentence) });
+  const sidecars = new PreviewForm("sidecars", chosen, { doCaption: "Write keywords", done: (answer) => toast(answer.sentence) });
   const file = h("div", { class: "preview-form" }, plan, h("p", { class: "form-buttons" }, save), problem);
   const showPlan = () => {
     plan.textContent = "";
@@ -127,7 +134,7 @@ export function exportDialog({ moments = [], search = {}, maybe = false }) {
     });
   };
   const format = select(FORMATS, "csv", showPlan);
-  openDialog(title("Export", moments), h("div", { class: "dialog-fields" }, field("Format", format), file, sidecars.element));
+  openDialog(title("Export", moments, videos), h("div", { class: "dialog-fields" }, lessSure?.element, field("Format", format), file, sidecars.element));
   showPlan();
 }
 
@@ -138,7 +145,20 @@ export function removeModelDialog(name, done) {
   form.run(false);
 }
 
-function title(verb, moments) {
+// Forget videos by their ids; the files stay where they are.
+export function forgetDialog(videos, done) {
+  const loses = h("input", { type: "checkbox" });
+  const losesField = h("label", { class: "check", hidden: true }, loses, "My annotations of them may go, too");
+  const form = new PreviewForm("forget", () => ({ videos, with_annotations: loses.checked }), {
+    doCaption: "Forget", isDangerous: true, confirm: (answer) => { losesField.hidden = !answer.annotations; },
+    done: (answer) => { toast(answer.sentence); done(); },
+  });
+  openDialog(`Forget ${plural(videos.length, "video")}`, h("p", {}, "The library loses what it knows of them."), form.element, losesField);
+  form.run(false);
+}
+
+function title(verb, moments, videos) {
+  if (videos.length) return `${verb} the moments of ${plural(videos.length, "video")}`;
   return moments.length ? `${verb} ${plural(moments.length, "moment")}` : `${verb} what is found`;
 }
 

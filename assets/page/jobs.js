@@ -13,13 +13,14 @@ export class JobPanel {
     Object.assign(this, { isShown, extra, idle });
     this.failure = h("p", { class: "problem", role: "alert", hidden: true });
     this.active = h("div", { class: "job-list" });
+    this.activities = h("div", { class: "job-list" });
     this.waiting = h("ol", { class: "waiting-list", "aria-label": "Waiting" });
-    this.element = h("section", { class: "job-panel", "aria-label": "What runs" }, this.failure, this.active, this.waiting);
+    this.element = h("section", { class: "job-panel", "aria-label": "What runs" }, this.failure, this.active, this.activities, this.waiting);
     this.rows = new Map(); // by the run's id: a row stays, so that the focus and the bar keep their place
   }
 
   show(jobs) {
-    const failure = jobs.failed_job && this.isShown(jobs.failed_job) ? `${jobs.failed_job.title} of ${jobs.failed_job.subject}: ${jobs.failure.replace(/`([^`]*)`/g, "“$1”")}` : "";
+    const failure = jobs.failed_job && this.isShown(jobs.failed_job) ? `${jobs.failed_job.title} of ${jobs.failed_job.subject}: ${jobs.failure}` : "";
     if (this.failure.textContent !== failure) this.failure.textContent = failure;
     this.failure.hidden = !failure;
     const runs = jobs.active.filter(this.isShown);
@@ -36,9 +37,21 @@ export class JobPanel {
     }
     const starting = jobs.starting && this.isShown(jobs.starting) ? jobs.starting : null;
     const waiting = jobs.waiting.filter(this.isShown);
-    this.showNote(runs, starting, waiting, failure);
+    const activities = jobs.activities.filter(this.isShown);
+    this.showNote([...runs, ...activities], starting, waiting, failure);
+    this.showActivities(activities);
     replace(this.waiting, waiting.map((job) => h("li", {}, h("span", {}, h("strong", {}, job.title), " ", job.subject, " waits for its turn"),
       button("Remove", () => act("withdraw", { number: job.number }), { class: "button is-small", "aria-label": `Remove the waiting ${job.title} of ${job.subject}` }))));
+  }
+
+  // Long calls of this page or of another tab, such as a cut.
+  showActivities(activities) {
+    const focused = this.activities.contains(document.activeElement);
+    replace(this.activities, activities.map(({ number, title, done, of, what }) => h("div", { class: "job" },
+      h("p", { class: "job-title" }, h("strong", {}, title), " ", what), h("progress", { max: 1, value: done / of, "aria-label": `${title}: done` }),
+      h("p", { class: "job-facts" }, `${count(done)} of ${count(of)}`),
+      h("p", { class: "job-buttons" }, button("Stop", () => act("stop", { number }), { class: "button is-small", "aria-label": `Stop the ${title.toLowerCase()}` })))));
+    if (focused) this.activities.querySelector("button")?.focus({ preventScroll: true });
   }
 
   showNote(runs, starting, waiting, failure) {

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, iconButton, messageRegions, replace } from "./dom.js";
-import { duration, percent } from "./format.js";
+import { count, duration, percent } from "./format.js";
 import { icon, svg } from "./icons.js";
 import { addKeys, showKeys } from "./keys.js";
 import { canGoBack, current, link, navigate, onChange } from "./router.js";
@@ -90,17 +90,19 @@ function show(parameters, isReturn) {
 }
 
 function showState(next) {
-  const { active, starting, waiting } = next.jobs;
+  const { active, starting, waiting, activities: [activity] } = next.jobs;
   const run = active.find((each) => !each.is_trial);
   undoButton.disabled = !next.undo;
   redoButton.disabled = !next.redo;
   name(undoButton, next.undo ? `Undo: ${next.undo.text}` : "Undo: nothing was changed");
   name(redoButton, next.redo ? `Redo: ${next.redo.text}` : "Redo: nothing was undone");
-  const title = run ? run.title : starting?.title;
-  replace(jobs, !title ? [] : h("a", { href: link({ view: "scan" }), class: "bar-job-link", title: run?.subject ?? starting.subject },
-    h("progress", run?.share !== null && run ? { max: 1, value: run.share, "aria-label": title } : { max: 1, "aria-label": title }),
-    h("span", {}, [title, run?.state === "paused" ? "paused" : run?.share ? percent(run.share) : "",
-      run?.left_s ? `${duration(run.left_s)} left` : "", waiting.length ? `${waiting.length} waiting` : ""].filter(Boolean).join(" · "))));
+  const title = run?.title ?? activity?.title ?? starting?.title;
+  const share = run ? run.share : activity ? activity.done / activity.of : null;
+  const facts = run ? [run.state === "paused" ? "paused" : run.share ? percent(run.share) : "", run.left_s ? `${duration(run.left_s)} left` : ""]
+    : activity ? [`${count(activity.done)} of ${count(activity.of)}`] : [];
+  replace(jobs, !title ? [] : h("a", { href: link({ view: "scan" }), class: "bar-job-link", title: run?.subject ?? activity?.what ?? starting.subject },
+    h("progress", { max: 1, value: share, "aria-label": title }),
+    h("span", {}, [title, ...facts, waiting.length ? `${waiting.length} waiting` : ""].filter(Boolean).join(" · "))));
 }
 
 function name(element, text) {

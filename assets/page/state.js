@@ -38,7 +38,7 @@ export async function refresh() {
 
 export function isBusy() {
   const jobs = state?.jobs;
-  return Boolean(jobs && (jobs.active.length || jobs.starting || jobs.waiting.length));
+  return Boolean(jobs && (jobs.active.length || jobs.starting || jobs.waiting.length || jobs.activities.length));
 }
 
 document.addEventListener("visibilitychange", () => { if (!document.hidden && state) refresh(); });

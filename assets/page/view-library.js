@@ -2,6 +2,7 @@
 
 import { get } from "./api.js";
 import { videoCard } from "./cards.js";
+import { cutDialog, exportDialog, forgetDialog } from "./dialogs.js";
 import { field, formDialog, h, replace, select, toast } from "./dom.js";
 import { day, plural } from "./format.js";
 import { facet } from "./filters.js";
@@ -33,7 +34,8 @@ export default class LibraryView {
       noun: "video",
       idAt: (index) => this.grid.source?.item(index)?.id,
       selectAll: () => get("videos/ids", this.listParameters(current())),
-      actions: [["Tag", "tag", (ids) => this.tag(ids)]],
+      actions: [["Tag", "tag", (ids) => this.tag(ids)], ["Cut", "cut", (ids) => cutDialog({ videos: ids })], ["Export", "export", (ids) => exportDialog({ videos: ids })],
+        ["Forget", "trash", (ids) => forgetDialog(ids, () => this.selection.clear())]],
       onChange: () => { if (this.grid.source?.isStale) this.becomeStale(); },
     });
     this.count = h("p", { class: "result-count", role: "status" });

@@ -282,12 +282,9 @@ export default class SearchView {
   }
 
   tag(ids) {
-    const items = new Map([...this.grid.source.loadedItems()].map(([, item]) => [item.id, item]));
-    const ranges = ids.map((id) => items.get(id)).filter(Boolean).map(({ content, start_ms, end_ms }) => ({ content, start_ms, end_ms }));
-    const missing = ids.length - ranges.length;
-    formDialog(`Add a tag to ${plural(ranges.length, "moment")}`, [missing ? h("p", {}, `${plural(missing, "selected moment")} further down: scroll there first to tag them, too.`) : null, labelField()].filter(Boolean), {
+    formDialog(`Add a tag to ${plural(ids.length, "moment")}`, [labelField()], {
       submitCaption: "Add the tag",
-      submit: async ({ label }) => { await annotate("tag", { ranges, label }); this.selection.clear(); },
+      submit: async ({ label }) => { await annotate("tag", { moments: ids, label }); this.selection.clear(); },
     });
   }
 }

@@ -41,6 +41,7 @@ SCHEMA = Schema(
         "m008_know_the_players_clock",
         "m009_describe_the_library_to_programs",
         "m010_know_when_videos_change",
+        "m011_find_moments_by_annotation",
     ),
 )
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))

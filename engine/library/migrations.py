@@ -388,6 +388,12 @@ def m010_know_when_videos_change(db: Database) -> None:
     )
 
 
+@library_migrations()
+def m011_find_moments_by_annotation(db: Database) -> None:
+    """An index for the foreign key: without it, each annotation that is removed reads all segments."""
+    _run(db, "CREATE INDEX segments_by_word ON segments (word_id) WHERE word_id IS NOT NULL;")
+
+
 @observation_migrations()
 def m001_create_observations(db: Database) -> None:
     """The table of observations: a row for each content, backbone and sampling."""

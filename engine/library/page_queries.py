@@ -120,6 +120,17 @@ def moment_range(reader: sqlite3.Connection, moment_id: int) -> tuple[int, int, 
     return (row[0], row[1], row[2]) if row else None
 
 
+def moment_ranges(
+    reader: sqlite3.Connection, moment_ids: Iterable[int]
+) -> list[tuple[int, int | None, int | None]]:
+    """Content id, start_ms and end_ms of each of these moments that is still there."""
+    rows = reader.execute(
+        "SELECT content_id, start_ms, end_ms FROM segments WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        (json.dumps(list(moment_ids)),),
+    )
+    return list(rows)
+
+
 def video_moments(
     reader: sqlite3.Connection, content_id: int, *, min_margin: float | None = None
 ) -> list[MomentRow]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -69,6 +71,37 @@ def test_all_videos_are_listed_filtered_grouped_and_tagged(open_page: OpenPage) 
     page.get_by_text("1 video", exact=True).wait_for()
     page.reload()
     page.get_by_text("1 video", exact=True).wait_for()  # the address has it all
+
+
+def test_the_moments_of_selected_videos_are_cut_and_exported_and_videos_forgotten(
+    open_page: OpenPage, home: Path, tmp_path: Path
+) -> None:
+    page = open_page("?view=library&sort=name", viewport={"width": 1300, "height": 800})
+    page.locator(".card", has_text="swan.mp4").wait_for()
+    page.locator("[data-index='0'] .card-box").click()
+    page.keyboard.press("Control+a")
+    bar, dialog = page.get_by_role("region", name="Selection"), page.get_by_role("dialog")
+    bar.get_by_text("3 videos selected").wait_for()
+    bar.get_by_role("button", name="Export").click()
+    page.get_by_role("heading", name="Export the moments of 3 videos").wait_for()
+    dialog.get_by_label("Format").select_option("json")
+    dialog.get_by_text("The browser saves 3 moments in 2 videos: one file.").wait_for()
+    with page.expect_download() as download:
+        dialog.get_by_role("button", name="Save").click()
+    assert len(json.loads(Path(download.value.path()).read_text())) == 3
+    dialog.get_by_role("button", name="Close").click()
+    bar.get_by_role("button", name="Cut").click()
+    dialog.get_by_label("Folder for the clips").fill(str(tmp_path / "clips"))
+    dialog.get_by_role("button", name="What would happen?").click()
+    dialog.get_by_text("3 clips would be written to").wait_for()
+    dialog.get_by_role("button", name="Close").click()
+    page.keyboard.press("Escape")
+    page.locator(".card", has_text="boat.mp4").locator(".card-box").click()
+    bar.get_by_role("button", name="Forget").click()
+    dialog.get_by_text("1 file and what was found in 1 video would be forgotten").wait_for()
+    with closing(open_reader(home / "library.db")) as reader:  # nothing was done yet
+        assert page_queries.library_size(reader).videos == 3
+    dialog.get_by_role("button", name="Close").click()
 
 
 def test_what_would_be_removed_is_shown_before(open_page: OpenPage, home: Path) -> None:
@@ -145,18 +178,22 @@ def test_a_cut_that_is_stopped_goes_on_later(chromium: Browser, tmp_path: Path) 
         dialog.get_by_role("button", name="What would happen?").click()
         planned = int(dialog.get_by_text("would be written to").inner_text().split()[0])
         dialog.get_by_role("button", name="Cut", exact=True).click()
+        page.locator(".bar-job", has_text=re.compile(r"Cut · \d+ of ")).wait_for()
         dialog.get_by_role("button", name="Stop").click()
         dialog.get_by_text("Stopped.").wait_for()
+        page.locator(".bar-job-link").wait_for(state="detached")
         page.wait_for_timeout(3000)  # the clip that was begun
         written = len(list(clips.iterdir()))
         page.wait_for_timeout(5000)
         assert len(list(clips.iterdir())) == written < planned
         dialog.get_by_role("button", name="Cut", exact=True).click()
-        dialog.get_by_text("there already").wait_for()
+        dialog.get_by_role("button", name="Close").click()  # it goes on, as the bar says
+        page.locator(".bar-job-link").click()
+        page.get_by_role("button", name="Stop the cut").wait_for()
+        page.locator(".toast", has_text="there already").wait_for()
         assert len(list(clips.iterdir())) == planned
 
 
-@pytest.mark.slow  # waited in vain once beside the whole suite, for a reason that was not found; passed 8 times since
 def test_what_a_model_found_is_forgotten(open_page: OpenPage, home: Path) -> None:
     page = open_page("?view=tools")
     tool = page.locator(".tool", has=page.get_by_role("heading", name="Forget what a model found"))

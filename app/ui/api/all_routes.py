@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from vtag.app.ui.api import corrections, library, moments, overview, scan, state, teach, tools, videos
+from vtag.app.ui.api import (
+    corrections,
+    library,
+    moment_files,
+    moments,
+    overview,
+    scan,
+    state,
+    teach,
+    tools,
+    videos,
+)
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import add_error_handlers
 from vtag.app.ui.long_calls import mount_long_calls
 
-_ROUTERS = (corrections, library, moments, overview, scan, state, teach, tools, videos)
-_LONG_CALLS = (scan, teach, tools)
+_ROUTERS = (corrections, library, moment_files, moments, overview, scan, state, teach, videos)
+_LONG_CALLS = (moment_files, scan, teach, tools)
 
 
 def add_api(app: FastAPI, context: PageContext) -> None:
@@ -18,4 +29,6 @@ def add_api(app: FastAPI, context: PageContext) -> None:
     add_error_handlers(app)
     for module in _ROUTERS:
         app.include_router(module.build_router(context))
-    mount_long_calls(app, [call for module in _LONG_CALLS for call in module.long_calls(context)])
+    mount_long_calls(
+        app, [call for module in _LONG_CALLS for call in module.long_calls(context)], context.activities
+    )

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vtag.app.ui.activities import Activities
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.jobs.model_downloads import ModelDownloads
 from vtag.engine.library.database import Library, open_reader
@@ -17,7 +18,7 @@ from vtag.engine.video.write.render_pool import RenderPool
 
 @dataclass(frozen=True)
 class PageContext:
-    """The library, the queue of its jobs, downloads of models, the folder of pictures, and processes for videos."""
+    """The library, the queue of its jobs, downloads, the folder of pictures, processes for videos, and lists."""
 
     library: Path
     queue: JobQueue
@@ -25,6 +26,7 @@ class PageContext:
     pictures: Path
     pool: RenderPool
     video_lists: VideoLists = field(default_factory=VideoLists)
+    activities: Activities = field(default_factory=Activities)
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:

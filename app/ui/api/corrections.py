@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from vtag.app import times
 from vtag.app.ui.api.context import PageContext
-from vtag.app.ui.api.errors import FieldError
+from vtag.app.ui.api.errors import FieldError, GoneError
 from vtag.app.ui.change_texts import describe_change
 from vtag.engine.errors import LibraryError, VtagError
 from vtag.engine.library import page_queries
@@ -21,7 +21,7 @@ from vtag.engine.library.annotations.player_times import range_on_library_clock
 from vtag.engine.library.database import Library
 from vtag.engine.library.store.clocks import content_clock
 
-_MAX_MOMENTS = 5_000  # in one request
+_MAX_MOMENTS = 20_000  # in one request
 MAX_TIME_MS = 10**10  # about four months; no video is longer
 _Id = Field(ge=0, lt=1 << 53)
 
@@ -47,10 +47,11 @@ class TimeRangeForm(BaseModel):
 
 
 class Tagging(BaseModel):
-    """A label for ranges of videos."""
+    """A label for the ranges of moments, by their ids, and for ranges of videos."""
 
     label: str = Field(max_length=400)
-    ranges: list[TimeRangeForm] = Field(min_length=1, max_length=_MAX_MOMENTS)
+    moments: list[int] = Field(default_factory=list, max_length=_MAX_MOMENTS)
+    ranges: list[TimeRangeForm] = Field(default_factory=list, max_length=_MAX_MOMENTS)
 
 
 class TypedTag(BaseModel):
@@ -103,7 +104,7 @@ def build_router(context: PageContext) -> APIRouter:
 
     @router.post("/tag")
     def tag(body: Tagging) -> dict[str, Any]:
-        """Add a label to ranges of videos."""
+        """Add a label to the ranges of moments and to ranges of videos."""
 
         def act(writer: Library) -> AnnotationChange:
             db = writer.connection
@@ -111,9 +112,13 @@ def build_router(context: PageContext) -> APIRouter:
                 (each.content, *range_on_library_clock(db, each.content, each.start_ms, each.end_ms))
                 for each in body.ranges
             ]
+            ranges += page_queries.moment_ranges(db, body.moments)
+            if not ranges:
+                raise GoneError("these moments are gone: search again")
             return annotation_log.add_ranges(writer, ranges, body.label)
 
-        return change(act)
+        with _errors_of_field("label"):
+            return change(act)
 
     @router.post("/add")
     def add(body: TypedTag) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vtag.app.ui.activities import Activities
+from vtag.app.ui.page_sentences import page_sentence
 from vtag.app.ui.teaching import TRIAL_FOLDER
 from vtag.engine.jobs.job_queue import CAN_PAUSE, JobQueue, QueuedJob
 from vtag.engine.library.store.runs import Run, estimate_run
@@ -56,15 +58,16 @@ def waiting_as_json(job: QueuedJob) -> dict[str, Any]:
     return {"number": job.number, "kind": job.kind, "title": job_title(job.kind), "subject": job.subject}
 
 
-def jobs_as_json(queue: JobQueue, runs: list[Run]) -> dict[str, Any]:
-    """The active ones of `runs`, the job that starts, the waiting ones, and why the last one failed."""
+def jobs_as_json(queue: JobQueue, runs: list[Run], activities: Activities) -> dict[str, Any]:
+    """The active ones of `runs`, the job that starts, the waiting ones, why the last one failed, and activities."""
     active = [run for run in runs if run.state in ("running", "paused")]
     starting = queue.starting_job() if not active else None
     return {
         "active": [run_as_json(run) for run in active],
         "starting": waiting_as_json(starting) if starting else None,
         "waiting": [waiting_as_json(job) for job in queue.waiting_jobs()],
-        "failure": queue.failure,
+        "activities": activities.listed(),
+        "failure": page_sentence(queue.failure),
         "failed_job": waiting_as_json(queue.last_job) if queue.failure and queue.last_job else None,
     }
 

@@ -11,10 +11,11 @@ from pydantic import BaseModel, Field
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.player_clocks import PlayerClocks
+from vtag.app.ui.page_sentences import page_sentence
 from vtag.engine.library.views.video_list import ListedVideo
 from vtag.engine.library.views.video_table import VideoFilter
 
-_MAX_SELECTED = 5_000
+_MAX_SELECTED = 20_000
 
 
 class ListForm(BaseModel):
@@ -89,5 +90,5 @@ def video_as_json(video: ListedVideo, clocks: PlayerClocks) -> dict[str, Any]:
         "recorded_at": recorded_at,
         "moments": video.moments,
         "present": video.is_present,
-        "error": video.error,
+        "error": page_sentence(video.error) if video.error else None,
     }

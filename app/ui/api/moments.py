@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
@@ -21,13 +21,13 @@ from vtag.engine.text import display_path
 
 _MAX_PAGE = 200  # moments in one answer
 _MAX_OFFSET = 20_000  # nobody scrolls further; narrowing the search leads there
-_MAX_SELECTED = 5_000
+_MAX_SELECTED = 20_000
 _SUGGESTED_LABELS = 200
 EXAMPLES = ("archery", '"riding a bike" OR skateboarding', "dancing -salsa", "running THEN jumping")
 
 Offset = Annotated[int, Query(ge=0, le=_MAX_OFFSET)]
 Limit = Annotated[int, Query(ge=1, le=_MAX_PAGE)]
-Sort = Annotated[str, Query(pattern="^(score|date|length)$")]
+Sort = Literal["score", "date", "length"]
 Id = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from vtag.app.ui.api.context import PageContext
+from vtag.app.ui.page_sentences import page_sentence
 from vtag.engine.jobs.model_downloads import DownloadState, ModelDownloads
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.history import history
@@ -121,7 +122,7 @@ def _own_model(model: InstalledModel) -> dict[str, Any]:
         "accuracy": "",
         "is_installed": True,
         "can_remove": model.name != STARTER,
-        "problem": model.problem or "",
+        "problem": page_sentence(model.problem or ""),
         "download": None,
         "terms": "",
     }
@@ -138,7 +139,7 @@ def _catalog_model(entry: CatalogEntry, is_installed: bool, state: DownloadState
         "is_installed": is_installed,
         "can_remove": is_installed,
         "problem": "",
-        "download": state._asdict() if state else None,
+        "download": state._asdict() | {"failure": page_sentence(state.failure)} if state else None,
         "terms": entry.terms,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from vtag.app.ui.api.jobs_json import is_trial, run_as_json
 from vtag.app.ui.api.moments import moment_as_json
 from vtag.app.ui.api.player_clocks import PlayerClocks
 from vtag.app.ui.long_calls import LongCall
+from vtag.app.ui.page_sentences import page_sentence
 from vtag.app.ui.subprocess_command import run_for_json
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs.job_queue import scan_arguments
@@ -66,7 +67,7 @@ class ScanForm(BaseModel):
 def long_calls(context: PageContext) -> list[LongCall]:
     """The calls about scans that take seconds."""
 
-    def estimate(form: ScanForm) -> Iterator[dict[str, Any]]:
+    def estimate(form: ScanForm) -> Generator[dict[str, Any], None, None]:
         arguments = form.arguments(context.library, "--dry-run", "--json")
         output = run_for_json(arguments, timeout_s=_ESTIMATE_TIMEOUT_S, timeout_message=_TOO_LONG)
         yield {"plan": output["plan"]}
@@ -129,13 +130,20 @@ def build_router(context: PageContext) -> APIRouter:
         queue.cancel(body.number)
         return {"is_done": True}
 
+    @router.post("/jobs/stop")
+    def stop(body: JobNumber) -> dict[str, Any]:
+        """Let a long call of the page end before its next file."""
+        return {"is_done": context.activities.stop(body.number)}
+
     @router.get("/jobs/history")
     def history() -> dict[str, Any]:
         """Past runs, and the files that could not be read."""
         with context.reader() as reader:
             return {
                 "runs": [run_as_json(run) for run in recent_runs(reader, _RUNS) if not is_trial(run)],
-                "failures": page_queries.failures(reader, _FAILURES),
+                "failures": [
+                    (path, page_sentence(reason)) for path, reason in page_queries.failures(reader, _FAILURES)
+                ],
             }
 
     @router.get("/jobs/moments")

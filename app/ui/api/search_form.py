@@ -8,23 +8,11 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from vtag.app.ui.api.errors import FieldError
+from vtag.app.ui.api.errors import FIELD_NAMES, FieldError
 from vtag.engine.errors import QueryError
 from vtag.engine.library.search.query import parse
 
 _MAX_QUERY_LENGTH = 2000  # characters
-_FIELD_NAMES = {
-    "score": "Confidence",
-    "label": "Label",
-    "folder": "Folder",
-    "name": "File name",
-    "year": "Year",
-    "after": "Recorded from",
-    "before": "Recorded before",
-    "model": "Model",
-    "source": "Added by",
-    "verdict": "Checked",
-}
 
 
 class SearchForm(BaseModel):
@@ -55,9 +43,8 @@ class SearchForm(BaseModel):
                 parse(text)
             except QueryError as error:
                 value = getattr(self, field)
-                raise FieldError(
-                    field, f"{_FIELD_NAMES[field]}: {value!r} cannot be used, {_reason(error)}"
-                ) from None
+                field_name = "File name" if field == "name" else FIELD_NAMES[field]
+                raise FieldError(field, f"{field_name}: {value!r} cannot be used, {_reason(error)}") from None
         parts = [text for _, text in filters]
         if not self.q.strip():
             return " ".join(parts)

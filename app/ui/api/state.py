@@ -33,7 +33,7 @@ def build_router(context: PageContext) -> APIRouter:
                 "revision": page_queries.revision(reader),
                 "is_empty": page_queries.is_empty(reader),
                 "was_scanned": any(run.kind == "scan" for run in runs),
-                "jobs": jobs_as_json(context.queue, runs),
+                "jobs": jobs_as_json(context.queue, runs, context.activities),
                 "undo": _change_as_json(reader, undoable),
                 "redo": _change_as_json(reader, redoable),
             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
@@ -148,17 +148,17 @@ def long_calls(context: PageContext) -> list[LongCall]:
     """What trains a head, which takes seconds."""
     library, queue = context.library, context.queue
 
-    def try_tag(body: Tag) -> Iterator[dict[str, Any]]:
+    def try_tag(body: Tag) -> Generator[dict[str, Any], None, None]:
         yield _trial_as_json(context, teaching.try_tag(library, body.tag))
 
-    def keep_tags(body: TagLineForm) -> Iterator[dict[str, Any]]:
+    def keep_tags(body: TagLineForm) -> Generator[dict[str, Any], None, None]:
         trial = (body.line, body.preset) if body.line is not None and body.preset is not None else None
         yield {"message": teaching.keep_tags(library, queue, body.tag, trial)}
 
-    def rename_tag(body: TagRenaming) -> Iterator[dict[str, Any]]:
+    def rename_tag(body: TagRenaming) -> Generator[dict[str, Any], None, None]:
         yield {"message": teaching.rename_tag(library, queue, body.tag, body.name.strip())}
 
-    def remove_tag(body: Tag) -> Iterator[dict[str, Any]]:
+    def remove_tag(body: Tag) -> Generator[dict[str, Any], None, None]:
         yield {"message": teaching.remove_tag(library, queue, body.tag)}
 
     return [

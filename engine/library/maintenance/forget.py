@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,25 @@ def plan_forget(library: Library, path: bytes) -> ForgetPlan:
     roots = _ids_below(
         db, paths, "SELECT r.id, v.mount, r.path FROM roots r JOIN volumes v ON v.id = r.volume_id"
     )
+    return _plan(db, files, roots)
+
+
+def plan_forget_contents(library: Library, content_ids: Collection[int]) -> ForgetPlan:
+    """Plan to forget contents with all their files. Raises LibraryError if there are none."""
+    db = library.connection
+    files = tuple(
+        row[0]
+        for row in db.execute(
+            "SELECT id FROM files WHERE content_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(content_ids)),),
+        )
+    )
+    if not files:
+        raise LibraryError("these videos are gone from the library already")
+    return _plan(db, files, ())
+
+
+def _plan(db: sqlite3.Connection, files: tuple[int, ...], roots: tuple[int, ...]) -> ForgetPlan:
     files_by_content: dict[int, set[int]] = {}
     for content, file in db.execute("SELECT content_id, id FROM files"):
         files_by_content.setdefault(content, set()).add(file)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vtag.engine.library.search.filters import video_date
 from vtag.engine.library.search.moments import LessSure, Moment, Search
-from vtag.engine.library.search.rows import COLUMNS, SegmentRow
+from vtag.engine.library.search.rows import COLUMNS, Condition, SegmentRow, drop_duplicates
 from vtag.engine.library.store.file_paths import displays_by_content
 from vtag.engine.library.store.file_stat import MIN_INTEGER
 from vtag.engine.text import display_path
@@ -102,6 +102,28 @@ def find_by_ids(reader: sqlite3.Connection, moment_ids: Iterable[int]) -> list[M
     )
     found = {row.id: row for row in itertools.starmap(SegmentRow, rows)}
     return list(Search(reader, "").moments(found[moment_id] for moment_id in ids if moment_id in found))
+
+
+def moments_of_videos(
+    reader: sqlite3.Connection, content_ids: Iterable[int], *, less_sure: bool = False, limit: int
+) -> list[Moment]:
+    """The first `limit` moments of videos, by video and time; only the sure ones, unless `less_sure`."""
+    search = Search(reader, "")
+    condition = Condition(min_margin=None if less_sure else search.min_margin)
+    rows = reader.execute(
+        f"SELECT {COLUMNS} FROM segments WHERE content_id IN (SELECT value FROM json_each(?)) "
+        f"AND {condition.full_sql} ORDER BY content_id, score DESC, id",
+        (json.dumps(list(dict.fromkeys(content_ids))),),
+    )
+    distinct = drop_duplicates(
+        itertools.starmap(SegmentRow, rows),
+        key=lambda row: (row.content_id, row.label_id),
+        source=lambda row: row.model_id,
+    )
+    by_time = sorted(
+        itertools.islice(distinct, limit), key=lambda row: (row.content_id, row.start_ms, row.id)
+    )
+    return list(search.moments(by_time))
 
 
 def find_ids(
