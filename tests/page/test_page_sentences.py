@@ -36,19 +36,14 @@ def literals(node: ast.AST) -> Iterator[str]:
 
 
 def messages() -> Iterator[str]:
-    """The texts of engine and trainer that name commands or options, without docstrings and published recipes."""
+    """The errors of engine and trainer that name commands or options, without those of published recipes."""
     for file in (*(SOURCES / "engine").rglob("*.py"), *(SOURCES / "trainer").rglob("*.py")):
         if "recipes" in file.parts or file.name in ("__main__.py", "job_queue.py"):
             continue
-        tree = ast.parse(file.read_text("utf-8"))
-        docstrings = {
-            ast.get_docstring(node, clean=False)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        }
-        yield from (
-            text for text in literals(tree) if text not in docstrings and " " in text and COMMAND.search(text)
+        errors = (
+            node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Raise)
         )
+        yield from (text for error in errors for text in literals(error) if COMMAND.search(text))
 
 
 @pytest.mark.parametrize("message", sorted(set(messages())))
