@@ -22,6 +22,9 @@ def ui(
     auth: Annotated[
         bool, typer.Option("--auth", help="Ask for a password; VTAG_UI_PASSWORD sets it without asking.")
     ] = False,
+    api: Annotated[
+        bool, typer.Option("--api", help="Answer programs, too, below /api/v1 (docs/http.md).")
+    ] = False,
     db: Db = None,
 ) -> None:
     """Open the page in a browser."""
@@ -38,6 +41,8 @@ def ui(
 
     def ready(address: str) -> None:
         say(f"vtag is at {address} (Ctrl-C ends it)")
+        if api:
+            say(f"the API is described at {address}api/v1/openapi.json")
         if not no_browser:
             import webbrowser
 
@@ -51,6 +56,7 @@ def ui(
             host=host,
             port=port,
             password=password,
+            has_api=api,
             on_ready=ready,
         )
     _say_paused(library_path(db))

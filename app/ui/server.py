@@ -17,6 +17,7 @@ from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.guard import Guard, session_secret
 from vtag.app.ui.html_page import page_routes
 from vtag.app.ui.media import PlayRoutes
+from vtag.app.ui.public_api import API_PATH, build_public_api
 from vtag.app.ui.routes import media_routes
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs.job_queue import JobQueue
@@ -29,8 +30,8 @@ _QUEUE_INTERVAL_S = 2.0  # how often the queue starts a waiting job
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-def build_application(library: Path, *, pictures: Path, password: str | None) -> FastAPI:
-    """The page as an ASGI application. `password` is that of Guard."""
+def build_application(library: Path, *, pictures: Path, password: str | None, has_api: bool) -> FastAPI:
+    """The page as an ASGI application, with the API for programs if `has_api`. `password` is that of Guard."""
     pool, queue = RenderPool(), JobQueue(library)
     play = PlayRoutes(library, pool)
     context = PageContext(library, queue, ModelDownloads(), pictures, pool)
@@ -48,6 +49,8 @@ def build_application(library: Path, *, pictures: Path, password: str | None) ->
     app.router.routes += [*media_routes(library, PictureCache(pictures, pool)), *play.routes]
     app.router.routes += page_routes()
     add_api(app, context)
+    if has_api:
+        app.mount(API_PATH, build_public_api(context))
     secret = session_secret(library.parent / "session.key")
     app.add_middleware(Guard, secret=secret, password=password)
     return app
@@ -73,7 +76,14 @@ async def _prepare_lists(context: PageContext) -> None:
 
 
 def serve(
-    library: Path, cache: Path, *, host: str, port: int, password: str | None, on_ready: Callable[[str], None]
+    library: Path,
+    cache: Path,
+    *,
+    host: str,
+    port: int,
+    password: str | None,
+    has_api: bool,
+    on_ready: Callable[[str], None],
 ) -> None:
     """Serve the page until Ctrl-C, and call `on_ready` with its address once it answers. Raises VtagError."""
     if host not in LOOPBACK and not password:
@@ -95,7 +105,7 @@ def serve(
     with listener:
         port = listener.getsockname()[1]
         url_host = f"[{host}]" if ":" in host else host
-        app = build_application(library, pictures=cache, password=password)
+        app = build_application(library, pictures=cache, password=password, has_api=has_api)
         server = _Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=2))
         server.on_ready = lambda: on_ready(f"http://{url_host}:{port}/")
         server.run(sockets=[listener])

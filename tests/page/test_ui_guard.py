@@ -166,6 +166,8 @@ def test_a_client_that_did_not_open_the_page_is_refused(client: Client, address:
         "/long/",
         "/docs",
         "/openapi.json",
+        "/api/v1/openapi.json",  # only with --api
+        "/api/v1/search",
     ],
 )
 def test_only_files_of_the_library_are_reachable(client: Client, path: str) -> None:

@@ -144,6 +144,7 @@ def test_melt_renders_the_moments_of_a_kdenlive_project(
 def test_opentimelineio_reads_the_project_of_resolve_and_final_cut(
     make: Callable[[Path], Path], ranges: tuple[tuple[int, int], ...], tmp_path: Path
 ) -> None:
+    pytest.importorskip("otio_fcpx_xml_adapter", reason="otio-fcpx-xml-adapter is not installed")
     items = tagged(tmp_path, make, ranges)
     read = otio.adapters.read_from_string(format_writer("fcpxml")(items), "fcpx_xml")
     clips = list(
