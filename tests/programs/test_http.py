@@ -66,7 +66,7 @@ def test_it_finds_what_the_library_finds(client: httpx.Client, home: Path) -> No
         ]
     best = client.get("/api/v1/search").json()["moments"]
     assert {moment["label"] for moment in best[:2]} == {"archery", "yoga"}
-    first, second = (client.get("/api/v1/search?limit=1", params={"offset": n}).json() for n in (0, 1))
+    first, second = (client.get("/api/v1/search", params={"limit": 1, "offset": n}).json() for n in (0, 1))
     assert first["has_more"] and first["moments"] != second["moments"]
     meanings = client.get("/api/v1/search", params={"q": "slam dunk"}).json()["searched_as"]
     assert meanings == {"slam dunk": ["dunking basketball"]}
