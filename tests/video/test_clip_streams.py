@@ -308,6 +308,7 @@ def test_chapters_of_the_range_are_cut_to_it(material: Path, tmp_path: Path) -> 
         ("t.mov", "25", "10:00:00:00", "10:00:01:00"),
         ("t.mp4", "30000/1001", "00:59:59;00", "01:00:00;00"),
         ("t.mkv", "24000/1001", "10:00:00:12", "10:00:01:12"),
+        ("prores.mov", "25", "10:00:00:00", "10:00:01:00"),
     ],
 )
 @pytest.mark.parametrize("reencode", [False, True], ids=["copied", "encoded"])
@@ -316,14 +317,24 @@ def test_a_clip_begins_at_the_cameras_timecode_of_its_first_picture(
 ) -> None:
     timecode = f"-timecode {start}" if name != "t.mkv" else f"-metadata timecode={start}"
     nominal = round(Fraction(rate))
-    ffmpeg(tmp_path, f"-f lavfi -i testsrc2=s=96x72:r={rate}:d=3 {H264} -g {nominal} {timecode} {name}")
+    codec = "-c:v prores_ks" if name == "prores.mov" else f"{H264} -g {nominal}"
+    ffmpeg(tmp_path, f"-f lavfi -i testsrc2=s=96x72:r={rate}:d=3 {codec} {timecode} {name}")
     start_ms = round(1000 * nominal / Fraction(rate))  # of the second key frame
     done = cut(
         os.fsencode(tmp_path / name), start_ms, 2500, os.fsencode(tmp_path / "clip"), reencode=reencode
     )
     picture = ffprobe(os.fsdecode(done.path), "-show_streams")["streams"][0]
     assert {tag.lower(): text for tag, text in picture["tags"].items()}["timecode"] == expected
-    assert not done.not_kept
+    assert not any("track" in each for each in done.not_kept)
+
+
+def test_the_transparency_of_webm_is_copied_or_said_to_be_lost(tmp_path: Path) -> None:
+    ffmpeg(tmp_path, f"{PICTURE} {VP9} -pix_fmt yuva420p clear.webm")
+    copied, encoded = (
+        cut(os.fsencode(tmp_path / "clear.webm"), 1000, 2000, os.fsencode(tmp_path / "c"), reencode=reencode)
+        for reencode in (False, True)
+    )
+    assert copied.not_kept == () and encoded.not_kept == ("the transparency",)
 
 
 def test_the_command_says_in_one_line_what_is_not_kept(

@@ -121,7 +121,7 @@ def _read_facts(path: bytes, stream_index: int | None = None) -> _Facts:
             [_stream_facts(stream) for stream in container.streams.audio],
             others,
             chapters,
-            _look(frame),
+            _look(frame, video),
             width / height,
             max(part.bits for part in frame.format.components),
             frozenset(name for kind, name in _SIDE_DATA.items() if kind in side_data),
@@ -148,7 +148,7 @@ def _stream_facts(stream: Stream) -> _StreamFacts:
     )
 
 
-def _look(frame: VideoFrame) -> dict[str, object]:
+def _look(frame: VideoFrame, video: VideoStream) -> dict[str, object]:
     """What is said of how a picture is displayed; nothing, where nothing is said."""
 
     def colour(value: int) -> int | None:
@@ -158,7 +158,9 @@ def _look(frame: VideoFrame) -> dict[str, object]:
         "the colour primaries": colour(frame.color_primaries),
         "the transfer curve": colour(frame.color_trc),
         "the colour matrix": colour(frame.colorspace),
-        "the transparency": any(part.is_alpha for part in frame.format.components),
+        # of WebM beside the packets of the picture, where its decoder does not look
+        "the transparency": any(part.is_alpha for part in frame.format.components)
+        or any(name.lower() == "alpha_mode" and text == "1" for name, text in video.metadata.items()),
         "the fields of interlaced pictures": frame.interlaced_frame,
     }
 

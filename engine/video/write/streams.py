@@ -83,8 +83,10 @@ def has_aspect_in_container(stream: VideoStream) -> bool:
 
 def copy_start_timecode(clock: VideoClock, start_ms: int, target: Stream) -> None:
     """Give `target` the camera's timecode at `start_ms` of the video, where the clip begins."""
-    if clock.start_timecode is None:
+    if clock.start_timecode is None or not isinstance(target, VideoStream):
         return
+    if not target.codec_context.framerate:  # of ProRes and MJPEG; no timecode is written without it
+        target.codec_context.framerate = clock.frame_rate
     target.metadata["timecode"] = format_timecode(clock, clock.player_ms(start_ms))
 
 
