@@ -6,7 +6,7 @@
 
 The machine with the card needs this repository, the folder of wheels that `--prepare` filled, and a Python with torch
 for CUDA; no network. Every part is a process of its own, which is killed at its time limit (`--list`). What it found
-until then is kept: in OUT/card.json after every row, and printed as Markdown after every part.
+until then is kept. After every part all results are in OUT/card.json, and the part's are printed as Markdown.
 """
 
 from __future__ import annotations
@@ -61,14 +61,18 @@ PARTS = {
 }  # in the order in which they run
 
 
-def run_part(name: str, results: Path, *, dry: bool, minutes: float, packed: Path | None) -> None:
+def run_part(name: str, results: Path, options: argparse.Namespace) -> None:
     """Run a part in this process; its report is written to `results`."""
     from card_parts.report import CARD, TINY, Report
 
     module = importlib.import_module(f"card_parts.{PARTS[name].module}")
     report = Report(results)
-    arguments = {"minutes": minutes, "packed": packed} if name == "h" else {}
-    getattr(module, f"run_{name}")(report, TINY if dry else CARD, **arguments)
+    arguments: dict[str, Any] = {}
+    if name == "h":
+        packed = Path(options.packages) / "starter" if options.packages else None
+        out = Path(options.out) if options.out else None
+        arguments = {"minutes": options.minutes, "packed": packed, "out": out}
+    getattr(module, f"run_{name}")(report, TINY if options.dry else CARD, **arguments)
     report.finish("done")
 
 
@@ -122,35 +126,29 @@ def run_all(names: list[str], options: argparse.Namespace, work: Path) -> dict[s
     reports: dict[str, dict[str, Any]] = {}
     is_installed = options.dry and not options.packages
     environment = dict(os.environ) if is_installed else packages.install(options.packages, work)
-    flags = [
-        "--minutes",
-        str(options.minutes),
-        *(["--packages", options.packages] if options.packages else []),
-    ]
+    flags = ["--minutes", str(options.minutes), *(["--dry"] if options.dry else [])]
+    for option in ("packages", "out"):
+        if folder := getattr(options, option):
+            flags += [f"--{option}", str(Path(folder).absolute())]
+    if options.out:
+        Path(options.out).mkdir(parents=True, exist_ok=True)
     for name in names:
         results = work / f"{name}.json"
         left_s = options.total + 60 * options.minutes - (time.monotonic() - started)
         extra_s = 60 * options.minutes if name == "h" else 0
         if options.dry and not options.children:
-            run_part(name, results, dry=True, minutes=options.minutes, packed=packed_starter(options))
+            run_part(name, results, options)
         elif left_s > 1:
             limit_s = min(PARTS[name].limit_s + extra_s, left_s)
-            run_child(name, results, limit_s, environment, *flags, *(["--dry"] if options.dry else []))
+            run_child(name, results, limit_s, environment, *flags)
         reports[name] = read_report(results)
         print_report(name, reports[name])
         if options.out:
-            Path(options.out).mkdir(parents=True, exist_ok=True)
             (Path(options.out) / "card.json").write_text(json.dumps(reports, indent=1))
         if name == "check" and reports[name]["status"] != "done":
             break
     print(f"\n{time.monotonic() - started:.0f} s in all")
     return reports
-
-
-def packed_starter(options: argparse.Namespace) -> Path | None:
-    """The folder of the starter's packed data, beside the wheels."""
-    folder = Path(options.packages) / "starter" if options.packages else None
-    return folder if folder is not None and folder.is_dir() else None
 
 
 def main() -> int:
@@ -161,6 +159,9 @@ def main() -> int:
         "--prepare", metavar="FOLDER", type=Path, help="fill a folder with the wheels, and end"
     )
     parser.add_argument("--python", default="3.12", help="of the machine with the card, for --prepare")
+    parser.add_argument(
+        "--starter", action="store_true", help="with --prepare: what part h needs, not the rest"
+    )
     parser.add_argument(
         "--list", action="store_true", help="what is measured and how long it may take, and end"
     )
@@ -180,7 +181,7 @@ def main() -> int:
     if unknown := set(names) - set(PARTS):
         parser.error(f"no part is called {', '.join(sorted(unknown))}")
     if options.prepare:
-        packages.prepare(options.prepare, options.python)
+        packages.prepare(options.prepare, options.python, starter=options.starter)
     elif options.list:
         print("| part | seconds at most | what |\n|---|---|---|")
         for name, part in PARTS.items():
@@ -188,8 +189,7 @@ def main() -> int:
             print(f"| {name} | {limit} | {part.measures} |")
         print(f"\nAll together end after {_TOTAL_S} s (--total), but for the minutes of h.")
     elif options.run_part:
-        packed = packed_starter(options)
-        run_part(options.run_part, options.results, dry=options.dry, minutes=options.minutes, packed=packed)
+        run_part(options.run_part, options.results, options)
     else:
         with tempfile.TemporaryDirectory(prefix="vtag-card-") as work:
             reports = run_all(names, options, Path(work))

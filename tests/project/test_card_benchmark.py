@@ -73,3 +73,16 @@ def test_clips_made_of_a_cards_planes_look_like_the_processors(
     actual = picture_on_card(frame.reformat(format="nv12"), sampling).numpy()
     expected = Converter(sampling, Orientation(), Fraction(1), (112, 112)).convert(frame)[0]
     assert np.abs(actual.astype(int) - expected).mean() < 0.5
+
+
+def test_a_large_result_comes_back_in_pieces_that_make_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    split_file = importlib.import_module("card_parts.starter").split_file
+    whole = tmp_path / "imitate.pt"
+    whole.write_bytes(bytes(range(256)) * 10)
+    (tmp_path / "out").mkdir()
+    pieces = split_file(whole, tmp_path / "out", 1000)
+    assert [piece.name for piece in pieces] == ["imitate.pt.00", "imitate.pt.01", "imitate.pt.02"]
+    assert b"".join(piece.read_bytes() for piece in pieces) == whole.read_bytes()

