@@ -70,11 +70,30 @@ def _show_version(is_requested: bool) -> None:
         raise typer.Exit()
 
 
+def _show_manual(is_requested: bool) -> None:
+    if is_requested:
+        from importlib.metadata import version
+
+        from vtag.app.manual import manual_page
+
+        put(manual_page(typer.main.get_command(app), version("vtag")).rstrip("\n"))
+        raise typer.Exit()
+
+
 @app.callback()
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+    manual: Annotated[
+        bool,
+        typer.Option(
+            "--man",
+            help="Write the manual page: `vtag --man | man -l -`.",
+            callback=_show_manual,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     pass

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vtag.app.completions import complete_model
 from vtag.app.times import parse_time
 from vtag.engine.errors import VtagError
 
@@ -24,7 +25,9 @@ Db = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-Model = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="Model to use.")]
+Model = Annotated[
+    str, typer.Option("--model", metavar="NAME|PATH", help="Model to use.", autocompletion=complete_model)
+]
 Protocol = Annotated[
     Literal["clip", "test"],
     typer.Option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from vtag.app.completions import complete_library_model, complete_query
 from vtag.app.console import say
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import printable
@@ -23,17 +24,25 @@ _MINUS = "\u2212"  # stands for a hyphen while Typer parses options; the query l
 
 Query = Annotated[
     list[str],
-    typer.Argument(metavar="QUERY", help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value.'),
+    typer.Argument(
+        metavar="QUERY",
+        help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value.',
+        autocompletion=complete_query,
+    ),
 ]
 MinScore = Annotated[float, typer.Option(min=0, max=1, help="Minimum score.")]
 ModelFilter = Annotated[
-    str | None, typer.Option("--model", help="Model filter: only moments from this model.")
+    str | None,
+    typer.Option(
+        "--model", help="Model filter: only moments from this model.", autocompletion=complete_library_model
+    ),
 ]
 OptionalQuery = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[QUERY]",
         help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value; default: the best of each label.',
+        autocompletion=complete_query,
     ),
 ]
 SureOnly = Annotated[bool, typer.Option("--sure", help="Sure moments only.")]

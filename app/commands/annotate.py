@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vtag.app.completions import complete_label
 from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json, parse_time_option, within_integers
 from vtag.app.times import format_clock_range
@@ -31,7 +32,9 @@ Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Moment ids, as `vt
 @tag.command()
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Video, scanned or not.")],
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label, new or known.")],
+    label: Annotated[
+        str, typer.Argument(metavar="LABEL", help="Label, new or known.", autocompletion=complete_label)
+    ],
     start: Annotated[
         int | None,
         typer.Option(
@@ -223,7 +226,9 @@ def import_words(
         )
 
 
-AnnotatedLabel = Annotated[str, typer.Argument(metavar="LABEL", help="Label of your annotations.")]
+AnnotatedLabel = Annotated[
+    str, typer.Argument(metavar="LABEL", help="Label of your annotations.", autocompletion=complete_label)
+]
 
 
 @words.command("rename")

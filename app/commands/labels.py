@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from vtag.app.commands.annotate import open_library
+from vtag.app.completions import complete_label
 from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json
 from vtag.app.query_options import SensitivityOption, open_library_reader
@@ -67,7 +68,10 @@ def list_labels(
 @app.command("set")
 def set_threshold(
     label: Annotated[
-        str | None, typer.Argument(metavar="LABEL", help="Label of this library; for --threshold.")
+        str | None,
+        typer.Argument(
+            metavar="LABEL", help="Label of this library; for --threshold.", autocompletion=complete_label
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
@@ -90,7 +94,9 @@ def set_threshold(
 
 @app.command("reset")
 def reset_threshold(
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="Label of this library.")],
+    label: Annotated[
+        str, typer.Argument(metavar="LABEL", help="Label of this library.", autocompletion=complete_label)
+    ],
     db: Db = None,
 ) -> None:
     """Use the model's threshold for a label again."""

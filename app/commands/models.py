@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vtag.app.completions import complete_model
 from vtag.app.console import (
     ask_yes_no,
     can_ask,
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, download, import and export models.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Model name, as `vtag models list` prints it.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Model name, as `vtag models list` prints it.", autocompletion=complete_model
+    ),
+]
 Labels = Annotated[
     Path | None,
     typer.Option(
@@ -149,7 +155,12 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Output folder.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="NAME|PATH", help="Model to export; default: the library's."),
+        typer.Option(
+            "--model",
+            metavar="NAME|PATH",
+            help="Model to export; default: the library's.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     precision: Annotated[
         str, typer.Option(help="Numeric precision: fp32, fp16 for GPUs, or int8 for CPUs with VNNI.")

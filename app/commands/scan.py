@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from vtag.app.completions import complete_model
 from vtag.app.console import ask_yes_no, can_ask, complain, is_terminal, put_json, say
 from vtag.app.options import Backend, Db, Device, Json, Precision, Threshold, parse_threshold
 from vtag.app.results import moment_lines
@@ -33,7 +34,12 @@ def scan(
     paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Folders and files to scan.")],
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="NAME|PATH", help="Model to use; the library remembers it."),
+        typer.Option(
+            "--model",
+            metavar="NAME|PATH",
+            help="Model to use; the library remembers it.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     backend: Backend = "auto",
     device: Device = "auto",

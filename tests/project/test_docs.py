@@ -28,6 +28,7 @@ NOT_RUN = (
     "vtag models pull",
     "vtag ui",
     "vtag mcp",
+    "vtag --install-completion",
     "vtag train",
     "vtag data",
     "vtag eval k400",
