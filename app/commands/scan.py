@@ -198,9 +198,13 @@ def _choose_pipeline(cluster: str | None, path_map: list[str]) -> OpenPipeline:
 
     require_ray()
     try:
-        return cluster_pipeline(ClusterOptions(cluster, parse_path_map(path_map)))
+        mapped = parse_path_map(path_map)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from error
+    try:
+        return cluster_pipeline(ClusterOptions(cluster, mapped))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--cluster") from error
 
 
 def _parse_shard(text: str | None) -> Shard | None:

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_ADDRESS = re.compile(r"(?:ray://)?([^/:\s]+|\[[0-9A-Fa-f:]+\]):(\d{1,5})")
+_MAX_PORT = 65535
 
 PathMap = tuple[tuple[bytes, bytes], ...]  # folders on this machine, and the same on the nodes
 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """The address of a cluster, `auto` or `ray://HOST:10001`, and its folders."""
+    """The address of a cluster, `auto`, `ray://HOST:10001` or `HOST:6379`, and its folders.
+
+    Raises ValueError for another address.
+    """
 
     address: str = "auto"
     path_map: PathMap = ()
+
+    def __post_init__(self) -> None:
+        if self.address != "auto":
+            split_address(self.address)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of an address. Raises ValueError."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match[2]) > _MAX_PORT:
+        raise ValueError(f"{address!r} is no address of a Ray cluster: write auto or ray://HOST:10001")
+    return match[1].strip("[]"), int(match[2])
 
 
 def parse_path_map(texts: Sequence[str]) -> PathMap:

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from typing import Any
 
 from vtag.engine.checkpoints.load import Checkpoint
-from vtag.engine.cluster.connection import connect
+from vtag.engine.cluster.connection import ActorError, RayCluster, connect
 from vtag.engine.cluster.dispatch import Dispatcher
 from vtag.engine.cluster.options import ClusterOptions
 from vtag.engine.cluster.worker import ModelParcel, ScanWorker, VideoRequest, WorkerReport
@@ -38,7 +38,6 @@ from vtag.engine.scan.pipeline import (
     VideoRestarted,
 )
 from vtag.engine.system.signals import raise_if_interrupted
-from vtag.engine.text import printable
 from vtag.engine.video.decode.messages import (
     DecodeDone,
     DecodeFailed,
@@ -66,23 +65,24 @@ def cluster_pipeline(options: ClusterOptions) -> OpenPipeline:
 
 @contextmanager
 def _open(
-    cluster: ClusterOptions,
+    chosen: ClusterOptions,
     checkpoint: Checkpoint,
     options: ScanOptions,
     sampling: Sampling,
     known_packets: Container[str],
 ) -> Iterator[Pipeline]:
-    with connect(cluster.address) as ray, DecodePool(os.cpu_count() or 1, DECODE_MEMORY_BYTES) as pool:
+    with connect(chosen.address) as cluster, DecodePool(os.cpu_count() or 1, DECODE_MEMORY_BYTES) as pool:
         # one copy for each node, in its shared memory; the actors' arguments name it
         arguments = (
-            ray.put(ModelParcel.pack(checkpoint)),
+            version("vtag"),
+            cluster.put(ModelParcel.pack(checkpoint)),
             replace(options, nice=False),
             sampling,
-            cluster.path_map,
+            chosen.path_map,
         )
-        pipeline = ClusterPipeline(ray, pool, arguments, known_packets)
+        pipeline = ClusterPipeline(cluster, pool, arguments, known_packets)
         try:
-            pipeline.wait_for_workers(1)
+            pipeline.start_workers()
             yield pipeline
         finally:
             pipeline.close()
@@ -120,12 +120,12 @@ class ClusterPipeline:
     """The pipeline of a cluster, on the machine that started the scan."""
 
     def __init__(
-        self, ray: Any, pool: DecodePool, arguments: tuple[Any, ...], known_packets: Container[str]
+        self, cluster: RayCluster, pool: DecodePool, arguments: tuple[Any, ...], known_packets: Container[str]
     ) -> None:
         """`arguments`: of `ScanWorker.open`."""
         self.pool = pool
         self.profile = None  # the nodes work at the same time
-        self._ray = ray
+        self._cluster = cluster
         self._arguments = arguments
         self._known_packets = known_packets
         self._requests: dict[int, VideoRequest] = {}
@@ -149,8 +149,13 @@ class ClusterPipeline:
         # twice what the workers have, so that each step of a worker finds videos
         return _QUEUED_PER_VIDEO * self._dispatcher.capacity - self._dispatcher.unfinished
 
-    def measure_speed(self) -> None:
-        return None
+    def wait_until_ready(self) -> None:
+        self.wait_for_workers(1)
+
+    def measure_speed(self) -> float | None:
+        """As all workers would have it, if they were as fast as those that have measured it."""
+        speeds = [worker.report.speed for worker in self._workers.values() if worker.report]
+        return sum(speeds) / len(speeds) * len(self._workers) if speeds else None
 
     def submit(self, job_id: int, request: WindowsRequest) -> None:
         try:
@@ -174,7 +179,7 @@ class ClusterPipeline:
 
     def next_events(self) -> list[PipelineEvent]:
         events, self._news = self._news, []
-        self._look_for_nodes()
+        self.start_workers()
         for name, worker in self._workers.items():
             if worker.call is None:
                 self._call(name, worker)
@@ -183,10 +188,7 @@ class ClusterPipeline:
             self._give_up_without_nodes()
             time.sleep(_POLL_S)
             return events
-        ready, waiting = self._ray.wait(list(calls), num_returns=1, timeout=0 if events else _POLL_S)
-        if waiting:
-            ready += self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0]
-        for call in ready:
+        for call in self._cluster.finished(list(calls), 0 if events else _POLL_S):
             events += self._take(calls[call])
         return events
 
@@ -206,67 +208,59 @@ class ClusterPipeline:
 
     def close(self) -> None:
         """End all workers."""
-        for worker in self._workers.values():
-            self._kill(worker)
+        with suppress(ClusterError):  # without a connection, Ray ends them
+            for worker in self._workers.values():
+                self._cluster.kill(worker.actor)
 
     # --- nodes and workers ------------------------------------------------------------------------------------
 
-    def _look_for_nodes(self) -> None:
+    def start_workers(self) -> None:
         """Start workers on nodes that have fewer than they can: new nodes, and those whose worker died."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _NODES_EVERY_S
-        for info in self._ray.nodes():
-            resources = info["Resources"]
-            if not info["Alive"]:
-                if info["NodeID"] in self._nodes:
-                    self._nodes[info["NodeID"]].deaths = _MAX_DEATHS
+        for info in self._cluster.nodes():
+            if not info.is_alive:
+                if info.id in self._nodes:
+                    self._nodes[info.id].deaths = _MAX_DEATHS
                 continue
-            if not resources.get("CPU"):  # a head that only directs
+            if not info.cpus:  # a head that only directs
                 continue
-            gpus = int(resources.get("GPU", 0))
-            node = self._nodes.setdefault(
-                info["NodeID"],
-                _Node(info["NodeManagerHostname"], max(1, int(resources["CPU"]) // max(1, gpus)), gpus),
-            )
-            existing = sum(worker.node == info["NodeID"] for worker in self._workers.values())
+            cpus = max(1, info.cpus // max(1, info.gpus))
+            node = self._nodes.setdefault(info.id, _Node(info.host, cpus, info.gpus))
+            existing = sum(worker.node == info.id for worker in self._workers.values())
             if node.deaths < _MAX_DEATHS:
                 for _ in range(node.worker_count - existing):
-                    self._start_worker(info["NodeID"], node)
+                    self._start_worker(info.id, node)
 
     def _start_worker(self, node_id: str, node: _Node) -> None:
-        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
-        actor = (
-            self._ray.remote(ScanWorker)
-            .options(num_cpus=node.cpus, num_gpus=1 if node.gpus else 0, scheduling_strategy=strategy)
-            .remote(node.cpus)
+        gpus = 1 if node.gpus else 0
+        actor = self._cluster.start_actor(
+            ScanWorker, node_id, cpus=node.cpus, gpus=gpus, arguments=(node.cpus,)
         )
-        worker = _Worker(node_id, node.host, actor, actor.open.remote(*self._arguments))
+        worker = _Worker(node_id, node.host, actor, self._cluster.call(actor, "open", *self._arguments))
         self._workers[f"{node.host} {next(self._names)}"] = worker
 
     def _call(self, name: str, worker: _Worker) -> None:
         """Begin the next step of a worker."""
         videos = [self._requests[job_id] for job_id in self._dispatcher.next_videos(name)]
         decisions, worker.decisions = worker.decisions, []
-        worker.call = worker.actor.step.remote(videos, decisions)
+        worker.call = self._cluster.call(worker.actor, "step", videos, decisions)
 
     def _take(self, name: str) -> list[PipelineEvent]:
         """The events that a worker's call brought; that it is lost, if the call failed."""
         worker = self._workers[name]
         call, worker.call = worker.call, None
         try:
-            result = self._ray.get(call)
-            if worker.report is None:
-                return self._join(name, worker, result)
-        except (self._ray.exceptions.RayError, ClusterError) as error:
-            is_death = isinstance(error, self._ray.exceptions.RayActorError)
-            return self._lose(name, worker, _reason(error), is_death=is_death)
+            result = self._cluster.result(call)
+        except ActorError as error:
+            return self._lose(name, worker, error.reason, is_death=error.is_death)
+        if worker.report is None:
+            return self._join(name, worker, result)
         return [e for event in result for e in self._handle(worker, event)]
 
     def _join(self, name: str, worker: _Worker, report: WorkerReport) -> list[PipelineEvent]:
-        """A worker has loaded the model. Raises ClusterError if it is of another version."""
-        if report.version != version("vtag"):
-            raise ClusterError(f"it has vtag {report.version}, and this machine {version('vtag')}")
+        """A worker has loaded the model, and takes videos from now on."""
         worker.report = report
         self._dispatcher.add_worker(name, worker.node, _VIDEOS_PER_PROCESS * self._nodes[worker.node].cpus)
         return [NodeJoined(worker.host, report.backend, report.device, report.precision)]
@@ -274,7 +268,7 @@ class ClusterPipeline:
     def _lose(self, name: str, worker: _Worker, reason: str, *, is_death: bool) -> list[PipelineEvent]:
         """A worker died, or its model failed: its videos go to others."""
         del self._workers[name]
-        self._kill(worker)  # it may be cut off and alive
+        self._cluster.kill(worker.actor)  # it may be cut off and alive
         node = self._nodes[worker.node]
         node.deaths, node.reason = node.deaths + 1, reason
         if worker.report is None:
@@ -289,10 +283,6 @@ class ClusterPipeline:
             *(VideoRestarted(job_id) for job_id in loss.restarted),
             *(DecodeFailed(job_id, text, crashed=True) for job_id, text in loss.given_up),
         ]
-
-    def _kill(self, worker: _Worker) -> None:
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.kill(worker.actor)
 
     def _give_up_without_nodes(self) -> None:
         """Raise ClusterError if no worker is left and no node can start another."""
@@ -326,11 +316,3 @@ class ClusterPipeline:
                 worker.report.backend, worker.report.device, worker.report.precision
             )
         yield event
-
-
-def _reason(error: Exception) -> str:
-    """Why a worker is lost, in one line."""
-    cause = getattr(error, "cause", None) or error  # what the actor's method raised
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    text = lines[0] if lines else type(cause).__name__
-    return printable(text.removesuffix("."))[:200]

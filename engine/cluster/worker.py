@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.cluster.options import PathMap, map_path
-from vtag.engine.errors import ModelError
+from vtag.engine.errors import ClusterError
 from vtag.engine.library.store.observations import to_halves
 from vtag.engine.scan.inference_thread import WindowFeatures
 from vtag.engine.scan.options import ScanOptions
 from vtag.engine.scan.pipeline import Pipeline, PipelineEvent, open_local_pipeline
-from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.video.decode.messages import DecodeFailed, WindowsRequest
 from vtag.engine.video.read.sampling import Sampling
@@ -39,16 +37,18 @@ class ModelParcel:
         """The parcel of a model."""
         return cls(checkpoint, checkpoint.onnx.file.read_bytes() if checkpoint.onnx else None)
 
-    def unpack(self) -> Checkpoint:
-        """The model, with its ONNX file in a temporary folder. Raises ModelError if the file is not the right one."""
+    @contextmanager
+    def unpack(self) -> Iterator[Checkpoint]:
+        """The model. Its ONNX file has no name that could stay behind, since a worker ends by being killed."""
         graph = self.checkpoint.onnx
         if graph is None or self.onnx is None:
-            return self.checkpoint
-        if hashlib.sha256(self.onnx).hexdigest() != graph.sha256:
-            raise ModelError("the ONNX file arrived damaged")
-        file = Path(tempfile.mkdtemp(prefix="vtag-")) / graph.file.name
-        write_atomically(file, self.onnx, mode=0o600)
-        return replace(self.checkpoint, onnx=replace(graph, file=file))
+            yield self.checkpoint
+            return
+        with tempfile.TemporaryFile(prefix="vtag-") as file:
+            file.write(self.onnx)
+            file.flush()
+            path = Path(f"/proc/self/fd/{file.fileno()}")
+            yield replace(self.checkpoint, onnx=replace(graph, file=path))
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class VideoRequest:
 class WorkerReport:
     """A worker that has loaded the model."""
 
-    version: str
     host: str
     backend: str
     device: str
     precision: str
+    speed: float  # seconds of video in a second, measured on blank clips
 
 
 class _AllPackets:
@@ -89,18 +89,27 @@ class ScanWorker:
         self._path_map: PathMap = ()
 
     def open(
-        self, parcel: ModelParcel, options: ScanOptions, sampling: Sampling, path_map: PathMap
+        self,
+        caller_version: str,
+        parcel: ModelParcel,
+        options: ScanOptions,
+        sampling: Sampling,
+        path_map: PathMap,
     ) -> WorkerReport:
-        """Load the model. Raises ModelError if it cannot run here."""
+        """Load the model and compute with it once.
+
+        Raises ModelError if it cannot run here, and ClusterError if the caller has another version of vtag.
+        """
+        if (own_version := version("vtag")) != caller_version:
+            raise ClusterError(f"it has vtag {own_version}, and this machine {caller_version}")
+        checkpoint = self._stack.enter_context(parcel.unpack())
         pipeline = self._stack.enter_context(
-            open_local_pipeline(parcel.unpack(), options, sampling, _AllPackets(), processes=self._processes)
+            open_local_pipeline(checkpoint, options, sampling, _AllPackets(), processes=self._processes)
         )
         pipeline.next_events()  # that the backend is open, which the report says
         self._pipeline, self._path_map = pipeline, path_map
-        made_by = pipeline.provenance(0)
-        return WorkerReport(
-            version("vtag"), platform.node(), made_by.backend, made_by.device, made_by.precision
-        )
+        made_by, speed = pipeline.provenance(0), pipeline.measure_speed()
+        return WorkerReport(platform.node(), made_by.backend, made_by.device, made_by.precision, speed or 0.0)
 
     def step(
         self, videos: Sequence[VideoRequest], decisions: Sequence[tuple[int, bool]]

@@ -98,8 +98,12 @@ class Pipeline(Protocol):
         """How many more videos it needs now, so that nothing in it waits for the next one."""
         ...
 
+    def wait_until_ready(self) -> None:
+        """Wait until it can compute. Raises ClusterError if it never will."""
+        ...
+
     def measure_speed(self) -> float | None:
-        """Seconds of video in a second, measured on blank clips; None if that would take too long."""
+        """Seconds of video in a second, measured on blank clips; None if it is not known."""
         ...
 
     def submit(self, job_id: int, request: WindowsRequest) -> None:
@@ -141,25 +145,22 @@ def open_local_pipeline(
 ) -> Iterator[Pipeline]:
     """A pipeline on this machine. Of a video with `known_packets` it asks before it decodes it.
 
-    `processes` decode, by default one for each core.
-
-    Raises ModelError if a backend cannot be opened, VideoError if `VTAG_DECODER` has no meaning.
+    So many `processes` decode, and start while the model is loaded. By default each core has one, and they start as
+    videos come. Raises ModelError if a backend cannot be opened, VideoError if `VTAG_DECODER` has no meaning.
     """
     card = requested_card()
     if card is not None and (problem := card_problem(card)):
         log.warning("the processor decodes, not the card: %s", problem)
-    backends = open_backends_for_scan(checkpoint, options, sampling)
-    if options.nice and backends[0].device == "cpu" and hasattr(os, "nice"):
-        os.nice(_NICE)
-    with (
-        DecodePool(
-            workers=processes or os.cpu_count() or 1,
-            memory_bytes=DECODE_MEMORY_BYTES,
-            known_packets=known_packets,
-        ) as pool,
-        InferenceThread(backends, batch_size(backends[0].device, "scan")) as model,
-    ):
-        yield LocalPipeline(backends, pool, model, sampling, skip_static=options.skip_static)
+    with DecodePool(
+        processes or os.cpu_count() or 1, DECODE_MEMORY_BYTES, known_packets=known_packets
+    ) as pool:
+        if processes:
+            pool.start_processes()
+        backends = open_backends_for_scan(checkpoint, options, sampling)
+        if options.nice and backends[0].device == "cpu" and hasattr(os, "nice"):
+            os.nice(_NICE)
+        with InferenceThread(backends, batch_size(backends[0].device, "scan")) as model:
+            yield LocalPipeline(backends, pool, model, sampling, skip_static=options.skip_static)
 
 
 @dataclass
@@ -210,6 +211,9 @@ class LocalPipeline:
             + max(_MIN_QUEUED, self.pool.worker_count // 2)
             - self.pool.unfinished_count
         )
+
+    def wait_until_ready(self) -> None:
+        """It is ready as soon as it is open."""
 
     def measure_speed(self) -> float:
         backend = self._backends[0]

@@ -130,9 +130,10 @@ class ScanRunner:
             ) as pipeline,
         ):
             self._pipeline = pipeline
+            self._lengths.request(pipeline.pool)
+            pipeline.wait_until_ready()
             yield from self._handle(pipeline.next_events(), pipeline)
             key = speed_key(spec, self._sampling, pipeline.computed_by)
-            self._lengths.request(pipeline.pool)
             speed = runs.last_speed(self._library, key) or pipeline.measure_speed()
             self._lengths.wait(pipeline.pool)
             yield planned_event(self._plan, self._discovery, self._lengths.total_ms, speed)

@@ -69,7 +69,7 @@ class DecodePool:
         threads: int | None = None,
         known_packets: Container[str] | None = None,
     ) -> None:
-        """Start nothing yet: processes start as requests come.
+        """Start nothing yet: processes start as requests come, or with `start_processes`.
 
         Args:
             workers: how many processes.
@@ -121,6 +121,12 @@ class DecodePool:
             self._unfinished_count += 1
             self._jobs.append(DecodeJob(job_id, request, self._threads, with_fingerprint))
             self._assign_jobs()
+
+    def start_processes(self) -> None:
+        """Start all processes now, so that the first requests do not wait for them."""
+        with self._lock:
+            while not self._closed and len(self._workers) < self._count:
+                self._workers.append(WorkerProcess(self, self._arena, self._worker_memory_bytes))
 
     def decode_anyway(self, job_id: int) -> None:
         """Decode a known video, after its `FingerprintReady`."""
