@@ -28,7 +28,8 @@ _PRODUCTS = [(3136, 96, 384), (3136, 384, 96), (3136, 384, 1536), (3136, 1536, 3
 
 def facts() -> str:
     """One line: processor, units, threads, versions."""
-    units = [name for name, has in torch.cpu.get_capabilities().items() if has is True]
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.11 may not say
+    units = [name for name, has in capabilities.items() if has is True]
     return (
         f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads; "
         f"{', '.join(u for u in units if u.startswith(('avx', 'amx', 'bf16')))}; "

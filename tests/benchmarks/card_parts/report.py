@@ -71,18 +71,16 @@ class Scale:
         """Median seconds of a call, of three rounds of calls that do not wait for each other."""
         for _ in range(2):  # the first calls load kernels and take memory
             work()
+        calls = max(1, int(self.measure_s / self._seconds_of(work, 1)))
+        return statistics.median(self._seconds_of(work, calls) / calls for _ in range(_ROUNDS))
+
+    def _seconds_of(self, work: Callable[[], object], calls: int) -> float:
         self.synchronize()
-        rounds = []
-        for _ in range(_ROUNDS):
-            started, calls = time.perf_counter(), 0
-            while not calls or (time.perf_counter() - started < self.measure_s):
-                work()
-                calls += 1
-                if calls % 8 == 0:
-                    self.synchronize()  # so that no more than eight calls are ahead of the clock
-            self.synchronize()
-            rounds.append((time.perf_counter() - started) / calls)
-        return statistics.median(rounds)
+        started = time.perf_counter()
+        for _ in range(calls):
+            work()
+        self.synchronize()
+        return time.perf_counter() - started
 
 
 CARD = Scale(

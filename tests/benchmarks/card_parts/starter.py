@@ -69,7 +69,7 @@ def _run_stages(report: Report, work: Path, scale: Scale, *arguments: str) -> No
 
 def split_file(path: Path, folder: Path, piece_bytes: int = _PIECE_BYTES) -> list[Path]:
     """Copy a file in pieces NAME.00, NAME.01 ... into `folder`; returns their paths."""
-    pieces = []
+    pieces: list[Path] = []
     with path.open("rb") as file:
         while content := file.read(piece_bytes):
             pieces.append(folder / f"{path.name}.{len(pieces):02}")
