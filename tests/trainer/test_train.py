@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -237,6 +238,13 @@ def test_it_resumes_with_what_it_was_and_refuses_what_it_was_not(
     ran = vtag(*with_two)
     assert (ran.returncode, len(ran.stderr.splitlines())) == (1, 1)
     assert "holds a finished training" in ran.stderr
+    # a process that was killed between its state and its results: they are written from the state
+    best = tensors(tmp_path / "part" / "best")
+    (tmp_path / "part" / "history.csv").unlink()
+    shutil.rmtree(tmp_path / "part" / "best")
+    list(train(recipe(balls, tmp_path / "part"), resume=True))
+    assert (tmp_path / "part" / "history.csv").read_text() == (tmp_path / "whole" / "history.csv").read_text()
+    assert furthest(tensors(tmp_path / "part" / "best"), best) == 0
 
 
 def test_the_schedule_of_the_published_settings_worked_out_by_hand() -> None:

@@ -172,6 +172,16 @@ class Training:
         """All finished epochs, including those before an interruption."""
         return tuple(self._progress.history)
 
+    @property
+    def is_between_epochs(self) -> bool:
+        """Whether the weights are those of the end of an epoch."""
+        return self._progress.step == 0
+
+    @property
+    def best(self) -> dict[str, Tensor]:
+        """The weights of the best epoch so far; empty if none was validated."""
+        return self._best
+
     def resume(self) -> bool:
         """Continue from the state in the folder; False if there is none. Raises ModelError."""
         state = load_state(self._folder, fingerprint=self._fingerprint)
@@ -233,6 +243,9 @@ class Training:
         for items in batches:
             yield from self._run_step(items, pixels, len(order))
         yield self._end_epoch(len(order))
+        # now that the caller has written what it makes of the epoch
+        if self._progress.over or time.monotonic() - self._saved_at > _SAVE_EVERY_S:
+            self.save()
 
     def _request_clip(self, item: int, step: int, position: int) -> ClipRequest:
         """The clip of `item`, at a random position in its video, for `position` in this process's part of a batch."""
@@ -335,8 +348,6 @@ class Training:
             history=[*p.history, row],
         )
         self._progress.over = self._is_over()
-        if self._progress.over or time.monotonic() - self._saved_at > _SAVE_EVERY_S:
-            self.save()
         best_row = next((r for r in self._progress.history if r.epoch == self._progress.best_epoch), None)
         return EpochDone(s.epochs, row, is_best, best_row)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import with_hashes
 from vtag.engine.checkpoints.model_folder import save_model_folder
@@ -100,6 +102,8 @@ def train(
         distributed.broadcast(prepared.network.state_dict().values())
         yield _started_event(prepared, resumed)
         writer = _ResultWriter(folder, prepared) if distributed.rank == 0 else None
+        if writer and resumed:
+            writer.write_missing(training)
         run = stack.enter_context(closing(training.run()))
         for event in run:
             if writer and isinstance(event, EpochDone):
@@ -242,14 +246,31 @@ class _ResultWriter:
 
     def write_epoch(self, event: EpochDone, history: Sequence[EpochMetrics]) -> None:
         """Write the model after an epoch, and the history so far."""
-        checkpoint = with_hashes(self._prepared.spec, self._prepared.network.swin.arrays())
-        save_model_folder(checkpoint, self._folder / LAST)
+        arrays = self._prepared.network.swin.arrays()
+        self._save_model(LAST, arrays)
         if event.best:
-            save_model_folder(checkpoint, self._folder / BEST)
-        self._write(HISTORY_FILE, history_csv(history))
-        self._write(CURVES_FILE, curves_png(history))
+            self._save_model(BEST, arrays)
+        self._write_history(history)
         if self._tensorboard:
             self._tensorboard.add_epoch(event.row)
+
+    def write_missing(self, training: Training) -> None:
+        """Write what an epoch of a resumed state should have left: the disk may have been full after it."""
+        file = self._folder / HISTORY_FILE
+        if not training.history or (file.exists() and file.read_bytes() == history_csv(training.history)):
+            return
+        if training.is_between_epochs:
+            self._save_model(LAST, self._prepared.network.swin.arrays())
+        if training.best:
+            self._save_model(BEST, {name: tensor.float().numpy() for name, tensor in training.best.items()})
+        self._write_history(training.history)
+
+    def _save_model(self, name: str, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        save_model_folder(with_hashes(self._prepared.spec, arrays), self._folder / name)
+
+    def _write_history(self, history: Sequence[EpochMetrics]) -> None:
+        self._write(HISTORY_FILE, history_csv(history))
+        self._write(CURVES_FILE, curves_png(history))
 
     def _write(self, name: str, content: bytes) -> None:
         with prefix_errors(self._folder):

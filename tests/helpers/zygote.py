@@ -1,0 +1,205 @@
+"""Runs vtag again and again in children of one process that has imported it, and kills them at chosen points.
+
+`python -m helpers.zygote` reads a JSON line for each child from stdin and answers with one. A child is a real process
+that runs the real command line; a profile function sees its calls of the operating system and of SQLite, and ends it
+by SIGKILL before, within or after the call that the line names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+# calls after which something may be there for good
+DURABLE = ("commit", "fsync", "replace", "rename", "link", "backup")
+_POINTS = frozenset(
+    (*DURABLE, "execute", "executemany", "write", "unlink", "mkdir", "truncate", "open", "rmdir")
+)
+_PATIENCE_S = 300.0
+
+
+class Kill(NamedTuple):
+    """When a child is killed: at the n-th call that counts (from 0), or after some time."""
+
+    at: int = -1
+    how: str = "before"  # before, within or after the call
+    after_s: float = -1.0
+
+
+class Ran(NamedTuple):
+    """How a child ended: its exit status as of `subprocess`, what it said, and the calls that counted, in order."""
+
+    status: int
+    stdout: str
+    stderr: str
+    points: list[str]
+
+    @property
+    def was_killed(self) -> bool:
+        return self.status == -signal.SIGKILL
+
+
+class Zygote:
+    """A process whose children run vtag. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "helpers.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+
+    def run(
+        self, *arguments: str | Path, kill: Kill | None = None, code: str = "", **environment: str
+    ) -> Ran:
+        """Run `vtag ARGUMENTS`, or `code` with them as sys.argv, and kill it if it gets as far as `kill` says."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        outputs = [str(self._folder / name) for name in ("stdout", "stderr", "points")]
+        line = {
+            "arguments": [*map(os.fspath, arguments)],
+            "code": code,
+            "environment": {"VTAG_HOME": os.environ["VTAG_HOME"], **environment},
+            "kill": kill,
+            "outputs": outputs,
+        }
+        self._process.stdin.write(json.dumps(line) + "\n")
+        self._process.stdin.flush()
+        status = json.loads(self._process.stdout.readline())
+        stdout, stderr, points = (Path(path).read_text("utf-8", "replace") for path in outputs)
+        return Ran(status, stdout, stderr, points.split())
+
+    def __enter__(self) -> Zygote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+def choose_kills(points: list[str], wall_s: float, count: int, seed: int) -> Iterator[Kill]:
+    """So many kills of a run with these `points`: half at calls that make something durable, the rest anywhere."""
+    rng = random.Random(seed)
+    durable = [number for number, name in enumerate(points) if name in DURABLE]
+    for number in range(count):
+        how = ("before", "within", "after")[number % 3]
+        if number % 4 == 3 or not points:
+            yield Kill(after_s=rng.uniform(0.0, 0.8 * wall_s))
+        elif number % 4 == 2 or not durable:
+            yield Kill(rng.randrange(len(points)), how)
+        else:
+            yield Kill(rng.choice(durable), how)
+
+
+def _watch(kill: Kill | None, points: list[str]) -> Callable[[FrameType, str, Any], None]:
+    """A profile function that notes the calls that count, and kills this process at one of them."""
+
+    def profile(frame: FrameType, event: str, function: Any) -> None:
+        if event not in ("c_call", "c_return") or function.__name__ not in _POINTS:
+            return
+        owner = getattr(function, "__self__", None)  # texts have a `replace`, too
+        if not isinstance(owner, sqlite3.Connection | types.ModuleType | io.BufferedWriter | io.FileIO):
+            return
+        if event == "c_call":
+            points.append(function.__name__)
+        if kill is None or len(points) - 1 != kill.at:
+            return
+        if kill.how == "within" and event == "c_call":
+            threading.Thread(target=_die, args=(random.uniform(0, 2e-3),), daemon=True).start()
+        elif (kill.how == "before") == (event == "c_call"):
+            _die(0)
+
+    return profile
+
+
+def _die(after_s: float) -> None:
+    time.sleep(after_s)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _be_child(line: dict[str, Any]) -> None:
+    """Run vtag with the outputs of `line`, and never return."""
+    kill = Kill(*line["kill"]) if line["kill"] else None
+    status, points = 1, list[str]()
+    try:
+        os.setsid()
+        os.environ.update(line["environment"])
+        for number, path in ((1, line["outputs"][0]), (2, line["outputs"][1])):
+            os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.argv = ["vtag", *line["arguments"]]
+        sys.setprofile(_watch(kill, points))
+        if line["code"]:
+            exec(line["code"], {"__name__": "__main__"})
+            status = 0
+        else:
+            from vtag.app.cli import main
+
+            main()
+            status = 0
+    except SystemExit as done:
+        status = done.code if isinstance(done.code, int) else 1 if done.code else 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.setprofile(None)
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            Path(line["outputs"][2]).write_text("\n".join(points))
+        os._exit(status)
+
+
+def main() -> None:
+    """Serve lines until stdin ends."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import av  # noqa: F401
+    import matplotlib.figure  # noqa: F401
+    import torch._dynamo  # noqa: F401  # what a training imports late
+
+    import vtag.app.cli  # noqa: F401
+    from vtag.engine.scan import scan  # noqa: F401
+    from vtag.trainer.network import train_recipe  # noqa: F401
+
+    for text in sys.stdin:
+        line = json.loads(text)
+        Path(line["outputs"][2]).write_text("")
+        child = os.fork()
+        if child == 0:
+            _be_child(line)
+        after_s = Kill(*line["kill"]).after_s if line["kill"] else -1.0
+        deadline = time.monotonic() + (after_s if after_s >= 0 else _PATIENCE_S)
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            if time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                _, status = os.waitpid(child, 0)
+                break
+            time.sleep(0.002)
+        sys.stdout.write(f"{json.dumps(os.waitstatus_to_exitcode(status))}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
