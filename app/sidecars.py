@@ -17,6 +17,6 @@ def labels_by_file(moments: list[ExportedMoment], *, with_copies: bool) -> dict[
     for video, of_one in files.group_by_video(moments).items():
         for item in of_one:
             copies = item.moment.copies if with_copies else ()
-            for path in (video, *(copy for copy in copies if copy != video and os.path.lexists(copy))):
+            for path in (video, *(copy for copy in copies if copy != video and os.path.exists(copy))):
                 labels.setdefault(path, []).append(item.moment.label)
     return labels

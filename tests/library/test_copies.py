@@ -14,6 +14,8 @@ from vtag.engine.library.annotations import annotation_file, annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.search.moments import search, search_videos
 from vtag.engine.library.store import files
+from vtag.engine.library.store.file_paths import content_files
+from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.library.views.results import count_results
 from vtag.engine.library.views.video_list import VideoLists
 from vtag.engine.library.views.video_table import VideoFilter
@@ -128,3 +130,15 @@ def test_without_a_query_a_copy_that_is_there_stands_for_all(library: Library, c
         first = next(v for v in VideoLists().page(reader, VideoFilter()).videos if v.id == content)
         assert (first.display, first.is_present) == (path, True)
         assert search(reader, "yoga")[0].path == os.fsencode(path)
+
+
+def test_a_link_to_a_video_that_is_gone_is_not_there(library: Library, copied: Path) -> None:
+    link = copied / "backup" / "x.avi"
+    link.unlink()
+    link.symlink_to(copied / "elsewhere.avi")  # on a disk that is not connected
+    (moment,) = search(library.connection, "yoga")
+    assert moment.path == os.fsencode(copied / "photos" / "x.avi") and moment.present
+    content = library.connection.execute("SELECT min(id) FROM contents").fetchone()[0]
+    files.mark_moved(library, [content], Volumes())
+    assert [file.is_present for file in content_files(library.connection, content)] == [True, True, False]
+    assert not files.is_gone(os.fsencode(link))  # the link may lead somewhere again

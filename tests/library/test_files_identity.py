@@ -167,18 +167,18 @@ def test_a_folder_that_disappears_during_the_search_loses_no_file(
     share = tmp_path / "share"
     for name in ("a.mp4", "b.mp4"):
         add_video(library, share / name)
-    is_gone = files.is_gone
+    is_missing = files.is_missing
 
     def goes_offline(path: bytes) -> bool:
         if share.exists():
             share.rename(tmp_path / "offline")
-        return is_gone(path)
+        return is_missing(path)
 
-    monkeypatch.setattr(files, "is_gone", goes_offline)
+    monkeypatch.setattr(files, "is_missing", goes_offline)
     assert files.mark_missing(library, [os.fsencode(share)], set()) == 0
     assert set(states(library).values()) == {"present"}
     (tmp_path / "offline").rename(share)
     (share / "a.mp4").unlink()
-    monkeypatch.setattr(files, "is_gone", is_gone)
+    monkeypatch.setattr(files, "is_missing", is_missing)
     assert files.mark_missing(library, [os.fsencode(share)], set()) == 1
     assert states(library) == {"a.mp4": "missing", "b.mp4": "present"}

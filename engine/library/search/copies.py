@@ -97,7 +97,7 @@ def _first_existing(paths: list[bytes]) -> Location | None:
     """The first of `paths` that exists, else the first; None if there are none."""
     if not paths:
         return None
-    existing = next((path for path in paths if os.path.lexists(path)), None)
+    existing = next((path for path in paths if os.path.exists(path)), None)
     shown = paths[0] if existing is None else existing
     return Location(shown, existing is not None, (shown, *(path for path in paths if path != shown)))
 

@@ -111,7 +111,7 @@ class LibraryVideos:
                 is_lower_bound, bound = operator == ">=", _seconds(when)
                 return of_contents({i for i, date in self.dates.items() if (date >= bound) == is_lower_bound})
             case query.UnavailableFilter():
-                available = {content_id for content_id, path in self._read_paths() if os.path.lexists(path)}
+                available = {content_id for content_id, path in self._read_paths() if os.path.exists(path)}
                 return of_contents(self.content_ids - available)
         raise AssertionError(node)
 

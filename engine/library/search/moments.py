@@ -345,7 +345,7 @@ def moments_of_rows(
     models = dict(reader.execute("SELECT id, name FROM models"))
     copies = copies or Copies(reader)
     for row in rows:
-        location = Location(path, os.path.lexists(path), (path,)) if path else copies.locate(row)
+        location = Location(path, os.path.exists(path), (path,)) if path else copies.locate(row)
         if location is None:  # all files were forgotten, and only a person's annotations remain
             continue
         names = dict.fromkeys(models[step.model_id] for step in row.segments if step.model_id is not None)

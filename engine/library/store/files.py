@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from vtag.engine.errors import LibraryError
@@ -233,7 +233,7 @@ def mark_missing(library: Library, roots: Iterable[bytes], existing_paths: set[b
         )
         for file_id, relative in rows:
             path = volume.absolute(relative)
-            if path.startswith(folders) and path not in existing_paths and is_gone(path):
+            if path.startswith(folders) and path not in existing_paths and is_missing(path):
                 gone.append((volume, path, file_id))
     # a root or volume that went away during the search took its files along: check again
     volumes = Volumes()
@@ -260,16 +260,25 @@ def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> N
         ).fetchall()
         for file_id, key, mount, path in rows:
             volume = Volume(key, mount)
-            if is_gone(volume.absolute(path)) and volumes.is_mounted(volume):
+            if is_missing(volume.absolute(path)) and volumes.is_mounted(volume):
                 gone_ids.append((file_id,))
     with library.transaction() as db:
         db.executemany("UPDATE files SET state = 'missing' WHERE id = ?", gone_ids)
 
 
+def is_missing(path: bytes) -> bool:
+    """Whether there is certainly no file to read: it is gone, or it is a link to one that is not there now."""
+    return _is_absent(os.stat, path)
+
+
 def is_gone(path: bytes) -> bool:
-    """Whether there is certainly no file; in an unreadable folder there may still be one."""
+    """Whether there is certainly no file and no link; in an unreadable folder there may still be one."""
+    return _is_absent(os.lstat, path)
+
+
+def _is_absent(read: Callable[[bytes], object], path: bytes) -> bool:
     try:
-        os.lstat(path)
+        read(path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
