@@ -181,6 +181,10 @@ def main() -> int:
     names = options.part.split(",")
     if unknown := set(names) - set(PARTS):
         parser.error(f"no part is called {', '.join(sorted(unknown))}")
+    if options.packages and not Path(options.packages).is_dir():
+        parser.error(f"there is no folder {options.packages}: --prepare makes it")
+    if options.dry:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of tiny work only wait for each other
     if options.prepare:
         packages.prepare(options.prepare, options.python, starter=options.starter)
     elif options.list:
@@ -199,4 +203,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

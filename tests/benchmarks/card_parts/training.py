@@ -9,11 +9,13 @@ from machine import torchvision_network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from card_parts.prefetch import Copier, PinnedCopier, ProcessorCopier, prefetch
 from card_parts.report import Report, Scale
 from vtag.trainer.loop.network import build_network, parameter_groups
 
 _SIZES = ("t", "b")
 _BATCHES = (8, 32)
+_STEPS = 4  # in a call that copies while it trains
 
 
 def run_g(report: Report, scale: Scale) -> None:
@@ -45,6 +47,33 @@ def run_g(report: Report, scale: Scale) -> None:
             del step
             if scale.has_card:
                 torch.cuda.empty_cache()
+
+    _measure_copies(report, scale)
+
+
+def _measure_copies(report: Report, scale: Scale) -> None:
+    """What it costs that the clips of a step come from the processor: before the step, or during the one before."""
+    batch = _BATCHES[-1] if scale.has_card else 2
+    step = _vtag("t", scale)
+    on_device = scale.pixels(batch)
+    host = on_device.cpu().numpy()
+    copier: Copier = PinnedCopier(scale.device) if scale.has_card else ProcessorCopier()
+
+    def prefetched() -> None:
+        for clips in prefetch([[host]] * _STEPS, copier):
+            step(clips)
+
+    table = report.table(f"training Swin-T, batch {batch}", "clips a second")
+    for name, work, steps in (
+        ("clips on the device", lambda: step(on_device), 1),
+        (
+            "copied before each step, as vtag does it",
+            lambda: step(torch.from_numpy(host).to(scale.device)),
+            1,
+        ),
+        ("copied during the step before", prefetched, _STEPS),
+    ):
+        table.add(name, f"{steps * batch / scale.seconds(work):.1f}")
 
 
 Step = Callable[[Tensor], None]
