@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
+from xml.etree import ElementTree as ET
 
 import av
 import opentimelineio as otio
@@ -290,11 +291,12 @@ def test_a_word_with_a_hyphen_is_no_folder(video_folder: Path, vtag: Run, tmp_pa
     assert len(json.loads((tmp_path / "o.json").read_text())) == 2
 
 
-@given(st.text(max_size=30), st.integers(0, 10**8), st.integers(1, 10**6))
+@given(st.text(max_size=30), st.integers(0, 10**8), st.integers(1, 10**6), st.binary(max_size=9))
 @settings(max_examples=100, deadline=None)
-def test_no_label_breaks_a_format(label: str, start: int, length: int) -> None:
+def test_no_label_breaks_a_format(label: str, start: int, length: int, name: bytes) -> None:
+    path = b"/x/\xff" + name.replace(b"/", b"").replace(b"\0", b"") + b".mp4"
     item = ExportedMoment(
-        Moment(1, b"/x/\xff.mp4", label, start, start + length, 0.5, None, "user", True),
+        Moment(1, path, label, start, start + length, 0.5, None, "user", True),
         start + length,
         VideoClock.assumed(29.97),
     )
@@ -302,9 +304,21 @@ def test_no_label_breaks_a_format(label: str, start: int, length: int) -> None:
     assert len(list(srt.parse(format_writer("srt")([item, item])))) == 2
     timeline = otio.adapters.read_from_string(format_writer("otio")([item]), "otio_json")
     assert (
-        unquote_to_bytes(urlsplit(next(iter(timeline.find_clips())).media_reference.target_url).path)
-        == b"/x/\xff.mp4"
+        unquote_to_bytes(urlsplit(next(iter(timeline.find_clips())).media_reference.target_url).path) == path
     )
+    for name in ("kdenlive", "fcpxml", "matroska"):
+        text = format_writer(name)([item, item]).encode("utf-8", "replace")
+        texts = texts_of(ET.fromstring(text))
+        assert not label.isalnum() or any(label in part for part in texts)
+    for name in ("mpv", "m3u8"):
+        lines = format_writer(name)([item, item]).splitlines()
+        uris = [line.split(",")[0] for line in lines if line.startswith("file://")]
+        assert [unquote_to_bytes(urlsplit(uri).path) for uri in uris] == [path, path]
+
+
+def texts_of(root: ET.Element) -> list[str]:
+    """All texts and attributes of a document."""
+    return [text for element in root.iter() for text in (element.text or "", *element.attrib.values())]
 
 
 def read_graph(sidecar: bytes) -> rdflib.Graph:

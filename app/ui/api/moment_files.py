@@ -7,7 +7,7 @@ import io
 import os
 import sqlite3
 import zipfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Literal
 
@@ -20,10 +20,10 @@ from vtag.app.ui.api.errors import FieldError
 from vtag.app.ui.api.search_form import SearchForm
 from vtag.app.ui.api.typed_paths import absolute_path
 from vtag.app.ui.long_calls import LongCall
-from vtag.app.video_clocks import read_clock
+from vtag.app.video_clocks import read_clock, read_has_sound
 from vtag.engine.clip_stems import clip_stems
 from vtag.engine.errors import VideoError, VtagError
-from vtag.engine.library.exports import FORMATS, exported_moments, files, format_writer, xmp
+from vtag.engine.library.exports import FORMATS, WITH_SOUND, exported_moments, files, format_writer, xmp
 from vtag.engine.library.search.moments import Moment
 from vtag.engine.library.search.player_times import MomentClocks
 from vtag.engine.library.views.results import find_by_ids, find_ids, moments_of_videos
@@ -101,7 +101,8 @@ def build_router(context: PageContext) -> APIRouter:
         """The file to save: its name, and its text or, for several files, a zip file in base 64."""
         with context.reader() as reader:
             moments = _moments(reader, body)
-            items = exported_moments.with_video_details(reader, moments, _clock_reader(context))
+            has_sound = _sound_reader(context) if body.format in WITH_SOUND else lambda _: True
+            items = exported_moments.with_video_details(reader, moments, _clock_reader(context), has_sound)
         if not items:
             raise VtagError(_NOTHING.format("export"))
         suffix, write = FORMATS[body.format].suffix, format_writer(body.format)
@@ -236,6 +237,15 @@ def _clock_reader(context: PageContext) -> Any:
 
     def read(path: bytes) -> VideoClock | None:
         return context.pool.run(partial(read_clock, path), Priority.PLAN)
+
+    return read
+
+
+def _sound_reader(context: PageContext) -> Callable[[bytes], bool]:
+    """Looks whether a video has sound, in a process of its own."""
+
+    def read(path: bytes) -> bool:
+        return context.pool.run(partial(read_has_sound, path), Priority.PLAN)
 
     return read
 

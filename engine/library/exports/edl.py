@@ -1,7 +1,8 @@
 """CMX 3600 edit decision list: one event for each moment, in a row; the label is a locator.
 
 The list has one frame rate, that of most of its videos. An event of a video with another rate says so: its times are
-off by less than one frame of the list.
+off by less than one frame of the list. OpenTimelineIO's adapter would write labels in capitals, and nothing of drop
+frames or of other rates.
 """
 
 from __future__ import annotations

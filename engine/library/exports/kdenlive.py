@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 from vtag.engine.library.exports.files import group_by_video
 from vtag.engine.library.exports.frame_rates import most_common_rate
 from vtag.engine.library.exports.text import one_line, path_text
-from vtag.engine.library.exports.xml_text import xml_document
+from vtag.engine.library.exports.xml_text import xml_document, xml_path
 
 if TYPE_CHECKING:
     from vtag.engine.library.exports.exported_moments import ExportedMoment
@@ -68,7 +68,7 @@ def _producer(items: Sequence[ExportedMoment], bin_id: int, rate: Fraction) -> E
         for first, frames in [_frames(item, rate)]
     ]
     return _element("producer", f"producer{bin_id}", {
-        "length": length, "eof": "pause", "resource": _path(items[0].moment.path), "mlt_service": "avformat",
+        "length": length, "eof": "pause", "resource": xml_path(items[0].moment.path), "mlt_service": "avformat",
         "seekable": 1, "kdenlive:id": bin_id, "kdenlive:folderid": -1,
         "kdenlive:clipname": path_text(items[0].file_name), "kdenlive:clip_type": 0 if items[0].has_sound else 2,
         "kdenlive:markers": json.dumps(markers, ensure_ascii=False),
@@ -141,10 +141,6 @@ def _frames(item: ExportedMoment, rate: Fraction) -> tuple[int, int]:
         round(item.clock.library_ms(ms) * rate / 1000) for ms in (item.moment.start_ms, item.moment.end_ms)
     )
     return first, max(1, end - first)
-
-
-def _path(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
 
 
 def _element(kind: str, name: str, properties: dict[str, object], *, end: int | None = None) -> ET.Element:
