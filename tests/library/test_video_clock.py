@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from xml.etree import ElementTree as ET
 
 import opentimelineio as otio
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from vtag.engine.library.exports.edl import describe_mixed_rates
 from vtag.engine.library.exports.edl import write as write_edl
 from vtag.engine.library.exports.exported_moments import ExportedMoment
+from vtag.engine.library.exports.fcpxml import write as write_fcpxml
 from vtag.engine.library.search.moments import Moment
 from vtag.engine.timecodes import Numbering, timecode_frame
 from vtag.engine.video_clock import (
@@ -122,6 +124,31 @@ def test_a_list_keeps_each_numbering_and_says_it() -> None:
     assert source_in(text) == "01:00:05;00"
     assert source_in(text, 2) == "10:09:59:12"
     assert describe_mixed_rates([item(drop), item(non_drop)]) == ""
+
+
+def test_a_project_of_several_rates_says_each_rate_and_plays_in_real_time() -> None:
+    """FCPXML: times are whole frames of their own rate, and clips of other rates are not stretched."""
+    film = VideoClock(frame_rate=NTSC_24, timecode_rate=NTSC_24)
+    tv = VideoClock(frame_rate=NTSC_30, timecode_rate=NTSC_30, start_timecode=Timecode.parse("01:00:00;00"))
+    root = ET.fromstring(write_fcpxml([item(tv), item(tv), item(film, name="b")]))
+    rates = {f.get("id"): 1 / Fraction(f.get("frameDuration", "").rstrip("s")) for f in root.iter("format")}
+    assert set(rates.values()) == {NTSC_30, NTSC_24}
+    sequence = next(root.iter("sequence"))
+    assert rates[sequence.get("format")] == NTSC_30
+    clips = list(root.iter("asset-clip"))
+    assert [c.find("conform-rate") is not None for c in clips] == [False, False, True]
+    conform = clips[2].find("conform-rate")
+    assert conform is not None and conform.attrib == {"scaleEnabled": "0", "srcFrameRate": "23.98"}
+    assert [clip.get("tcFormat") for clip in clips] == ["DF", "DF", "NDF"]
+    position = Fraction(0)
+    for clip, rate in zip(clips, (NTSC_30, NTSC_30, NTSC_24), strict=True):
+        offset, start, length = (
+            Fraction(clip.get(name, "").rstrip("s")) for name in ("offset", "start", "duration")
+        )
+        assert offset == position and (start * rate).denominator == (length * NTSC_30).denominator == 1
+        assert abs(length - 3) < Fraction(1, 25)
+        position += length
+    assert Fraction(sequence.get("duration", "").rstrip("s")) == position
 
 
 def test_another_rate_in_a_list_is_said() -> None:

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from vtag.engine.library.exports.frame_rates import format_rate, most_common_rate
+from vtag.engine.library.exports.frame_rates import most_common_rate
 from vtag.engine.library.exports.text import one_line, path_text, path_uri
 from vtag.engine.library.exports.xml_text import xml_document
 from vtag.engine.timecodes import numbering, timecode_frame
@@ -90,7 +90,8 @@ def _clip(item: ExportedMoment, asset: str, rate: Fraction, position: int, lengt
         "duration": _time(length, rate), "tcFormat": "DF" if numbering(item.clock).is_drop else "NDF",
     })  # fmt: skip
     if own_rate != rate:  # as long as it is, instead of as many frames as it has
-        ET.SubElement(clip, "conform-rate", scaleEnabled="0", srcFrameRate=format_rate(own_rate))
+        # the format knows a list of rates with two decimals: 23.98
+        ET.SubElement(clip, "conform-rate", scaleEnabled="0", srcFrameRate=f"{round(float(own_rate), 2):g}")
     ET.SubElement(clip, "marker", start=start, duration=_time(1, own_rate), value=label)
     return clip
 
