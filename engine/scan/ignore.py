@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 IGNORE_FILE = b".vtagignore"
 _MAX_BYTES = 2**20
+_INVISIBLE = "\u200b\u2060\ufeff"  # what text from a web page may have around it
+_SLASHES = re.compile("//+")
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,28 @@ def read_rules(folder: bytes, outer: IgnoreRules | None) -> IgnoreRules:
         raise LibraryError(f"{display_path(path)} is not text: save it as UTF-8") from error
     if "\0" in text:
         raise LibraryError(f"{display_path(path)} is not text: save it as UTF-8")
-    lines = [spelling for line in text.split("\n") for spelling in _spellings(line)]
+    lines = [
+        spelling
+        for line in text.split("\n")
+        for rule in dict.fromkeys((line, _as_meant(line, folder)))
+        for spelling in _spellings(rule)
+    ]
     return IgnoreRules(folder, _parse(lines, display_path(path)), outer)
+
+
+def _as_meant(line: str, folder: bytes) -> str:
+    """A rule as gitignore's syntax has it: without blanks and marks around it, quotes, and `./` or a whole path."""
+    rule = line.strip().strip(_INVISIBLE)
+    if rule.endswith("\\"):  # the blank behind it belongs to the name
+        return line
+    sign, rule = ("!", rule[1:]) if rule.startswith("!") else ("", rule)
+    if len(rule) > 1 and rule[0] == rule[-1] and rule[0] in "\"'":
+        rule = rule[1:-1]
+    prefix = os.fsdecode(folder).rstrip("/") + "/"
+    if rule.startswith(prefix):
+        rule = rule[len(prefix) - 1 :]
+    rule = rule[1:] if rule.startswith("./") else rule
+    return sign + _SLASHES.sub("/", rule)
 
 
 def _spellings(line: str) -> Sequence[str]:

@@ -160,6 +160,25 @@ def test_vtagignore_holds_in_every_encoding_that_editors_write(
     assert file_names(tmp_path) == ["k.mp4"]
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "  private/",
+        "private/\u200b",
+        "\ufeffprivate/",
+        '"private/"',
+        "./private/",
+        "private//",
+        "{folder}/private/",
+    ],
+)
+def test_vtagignore_holds_for_rules_that_git_would_pass_over(tmp_path: Path, rule: str) -> None:
+    for folder in ("private", "kept", "blank "):
+        touch(tmp_path / folder / f"{folder[0]}.mp4")
+    (tmp_path / ".vtagignore").write_text("blank\\ \n\n" + rule.format(folder=tmp_path) + "\n!./kept/\n")
+    assert file_names(tmp_path) == ["k.mp4"]
+
+
 @pytest.mark.parametrize("content", [b"private/\n\0\0\0\0", b"\xff\xfep", b"private/\n" * 2**18])
 def test_a_vtagignore_that_cannot_be_read_as_a_whole_ends_the_scan(tmp_path: Path, content: bytes) -> None:
     touch(tmp_path / "private" / "a.mp4")
