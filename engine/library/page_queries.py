@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.library.store.file_paths import content_files, displays_by_content
-from vtag.engine.text import normalize_label
+from vtag.engine.library.store.label_names import spell_labels
 
 _GONE = "a video that is gone"
 
@@ -187,9 +187,9 @@ def label_annotations(reader: sqlite3.Connection, label: str) -> list[Annotation
     """The annotations of a label, in the order in which they were made."""
     rows = reader.execute(
         "SELECT c.id, coalesce(w.start_ms, 0), coalesce(w.end_ms, c.duration_ms, 1000), w.verdict "
-        "FROM words w JOIN contents c ON c.id = w.content_id WHERE w.label = ? COLLATE NOCASE "
+        "FROM words w JOIN contents c ON c.id = w.content_id WHERE w.label = ? "
         "ORDER BY w.said_at, w.id",
-        (normalize_label(label),),
+        spell_labels(reader, [label]),
     ).fetchall()
     displays = displays_by_content(reader, {row[0] for row in rows})
     return [AnnotationRow(content, displays.get(content, [_GONE])[0], *rest) for content, *rest in rows]

@@ -7,12 +7,16 @@ import sqlite3
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers.library_factory import add_video
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vtag.assets import asset, kinetics400_labels
 from vtag.engine.errors import LibraryError
+from vtag.engine.library import page_queries
+from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.annotation_file import import_lines
 from vtag.engine.library.annotations.annotation_log import list_annotations, rename_label
 from vtag.engine.library.annotations.validation import resolve_label
@@ -21,6 +25,7 @@ from vtag.engine.library.search import labels
 from vtag.engine.library.search.evaluate import label_ids_of_term
 from vtag.engine.library.search.moments import label_counts
 from vtag.engine.library.search.query import parse, terms_of
+from vtag.engine.library.store import heads
 from vtag.engine.swin.config import NONE_OF_THESE
 from vtag.engine.text import normalize_label
 from vtag.trainer.data.dataset import label_from_name
@@ -171,6 +176,40 @@ def test_a_label_has_one_form_at_every_door(library: Library, vtag_home: Path, w
     (vtag_home / "labels.toml").write_text(f"[names]\ndrinks = [{json.dumps(written)}]\n", "utf-8")
     assert labels.matching_label_ids(library.connection, ["drinks"]) == {1}
     assert rename_label(library, written, "tea").after
+
+
+def test_another_case_of_a_label_is_the_label_at_every_door(library: Library, tmp_path: Path) -> None:
+    content = add_video(library, tmp_path / "a.mp4")
+    reader = library.connection
+    key = reader.execute("SELECT key FROM contents").fetchone()[0]
+    annotation_log.record_verdict(
+        library, content, "caf\u00e9", "rejected", 0, 1000
+    )  # a label without a moment
+    annotation_log.add(library, content, "CAF\u00c9", 2000, 3000)
+    line = {"content": key, "label": "Caf\u00e9", "start_ms": 4000, "end_ms": 5000, "verdict": "added"}
+    lines = [{**line, "said_at": f"2024-01-01T00:00:0{second}+00:00"} for second in (0, 1)]
+    lines[1] |= {"label": "cafE\u0301", "start_ms": 6000, "end_ms": 7000}
+    import_lines(library, [json.dumps(each).encode() for each in lines], "f")
+    assert {a.label for a in list_annotations(reader)} == {"caf\u00e9"}
+    model = heads.save_model(
+        library,
+        name="m",
+        source="m",
+        backbone_hash="b",
+        head_hash="h",
+        spec={"labels": ["Caf\u00c9", "Polo", "polo"], "label_thresholds": {"Caf\u00c9": 0.3}},
+        weight=np.eye(3, dtype=np.float32),
+        bias=np.zeros(3, np.float32),
+    )
+    head = heads.load_head(library, model)
+    assert head.labels == ("caf\u00e9", "Polo", "polo") and head.label_thresholds == {"caf\u00e9": 0.3}
+    assert [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY id")] == [
+        "caf\u00e9",
+        "Polo",
+        "polo",
+    ]
+    assert len(page_queries.label_annotations(reader, "CAF\u00c9")) == 4
+    assert len(rename_label(library, "Caf\u00c9", "tea").after) == 4
 
 
 @given(st.text())

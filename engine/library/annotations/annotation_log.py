@@ -18,8 +18,9 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.library.store.duplicates import is_same_range, with_duplicates
+from vtag.engine.library.store.label_names import spell_labels
 from vtag.engine.library.timestamps import normalize_timestamp, now, now_after
-from vtag.engine.text import normalize_label, printable
+from vtag.engine.text import printable
 
 VERDICTS = ("added", "confirmed", "rejected")
 _HIGHEST_ID = 1 << 53  # no moment has a higher id; SQLite refuses integers of more than 64 bits
@@ -208,9 +209,8 @@ def list_annotations(reader: sqlite3.Connection) -> list[Annotation]:
 
 def _of_label(db: sqlite3.Connection, label: str) -> list[Annotation]:
     """All annotations of a label, in the order in which they were made. Raises LibraryError if there is none."""
-    rows = db.execute(
-        f"{_SELECT} WHERE w.label = ? COLLATE NOCASE ORDER BY w.said_at, w.id", (normalize_label(label),)
-    )
+    (name,) = spell_labels(db, [label])
+    rows = db.execute(f"{_SELECT} WHERE w.label = ? ORDER BY w.said_at, w.id", (name,))
     if not (annotations := [Annotation(*row) for row in rows]):
         raise LibraryError(f"you said nothing of {printable(label)[:40]!r}")
     return annotations

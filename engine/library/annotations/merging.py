@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from vtag.engine.library.annotations.annotation_log import (
@@ -18,6 +19,7 @@ from vtag.engine.library.annotations.annotation_log import (
     replace_annotations,
 )
 from vtag.engine.library.database import Library
+from vtag.engine.library.store.label_names import label_spellings
 from vtag.engine.library.timestamps import now_after
 
 
@@ -31,6 +33,7 @@ def merge_annotations(
     """
     with library.transaction() as db:
         existing = {annotation.slot: annotation for annotation in list_annotations(db)}
+        annotations = _spelled(db, annotations)
         accepted: dict[Slot, Annotation] = {}
         current_time = next_time(db)
         for annotation in latest_of_each_slot(annotations):
@@ -45,6 +48,15 @@ def merge_annotations(
                 accepted[annotation.slot] = annotation
         replaced = [existing[slot] for slot in accepted if slot in existing]
         return record_change(library, action, replaced, list(accepted.values()))
+
+
+def _spelled(db: sqlite3.Connection, annotations: Iterable[Annotation]) -> list[Annotation]:
+    """The annotations with the library's spelling of their labels; a new label has that of the first one."""
+    spellings = label_spellings(db)
+    return [
+        annotation._replace(label=spellings.setdefault(annotation.label.casefold(), annotation.label))
+        for annotation in annotations
+    ]
 
 
 def write_history(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
+from vtag.engine.library.store.label_names import label_spellings
 from vtag.engine.swin.config import NONE_OF_THESE
 from vtag.engine.text import has_letters, normalize_label, printable
 from vtag.engine.video_clock import VideoClock
@@ -29,8 +30,7 @@ def resolve_label(library: Library, label: str) -> str:
         raise LibraryError(
             f"{printable(label[:40])!r} cannot be a label: use letters, and at most {_MAX_LABEL_LENGTH} characters"
         )
-    spellings = {name.casefold(): name for (name,) in library.connection.execute("SELECT name FROM labels")}
-    return str(spellings.get(label.casefold(), label))
+    return label_spellings(library.connection).get(label.casefold(), label)
 
 
 def checked_range(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
+from vtag.engine.library.store.label_names import spell_labels
 from vtag.engine.library.store.settings import read_setting, save_setting
 from vtag.engine.swin.config import FINETUNED_PREFIX, NONE_OF_THESE
 from vtag.engine.text import normalize_label, printable
@@ -64,9 +65,8 @@ def save_model(
         )
         db.executemany(
             "INSERT INTO labels (name) VALUES (?) ON CONFLICT DO NOTHING",
-            [
-                (normalize_label(label),) for label in spec["labels"] if label != NONE_OF_THESE
-            ],  # no moment has this label
+            # no moment has the label NONE_OF_THESE
+            [(label,) for label in spell_labels(db, spec["labels"]) if label != NONE_OF_THESE],
         )
         row = db.execute(
             "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
@@ -80,16 +80,17 @@ def load_head(library: Library, model_id: int) -> Head:
         "SELECT name, backbone_hash, spec, weight, bias, threshold FROM models WHERE id = ?", (model_id,)
     ).fetchone()
     spec = json.loads(spec_text)
-    labels: Sequence[str] = spec["labels"]
+    labels = spell_labels(library.connection, spec["labels"])
+    thresholds: dict[str, float] = spec.get("label_thresholds", {})
     return Head(
         model_id,
         name,
         backbone,
-        tuple(map(normalize_label, labels)),
+        tuple(labels),
         np.frombuffer(weight, "<f4").reshape(len(labels), -1),
         np.frombuffer(bias, "<f4"),
         spec.get("threshold"),
-        {normalize_label(label): score for label, score in spec.get("label_thresholds", {}).items()},
+        dict(zip(spell_labels(library.connection, thresholds), thresholds.values(), strict=True)),
         requested_threshold,
     )
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from vtag.engine.library.search.filters import video_date
 from vtag.engine.library.store.file_paths import displays_by_content
 from vtag.engine.library.store.file_stat import MIN_INTEGER
+from vtag.engine.library.store.label_names import spell_labels
 
 
 class VideoFilter(NamedTuple):
@@ -136,8 +137,8 @@ def _file_test(chosen: VideoFilter) -> Callable[[str], bool]:
 def _contents_with_tag(reader: sqlite3.Connection, label: str) -> set[int]:
     rows = reader.execute(
         "SELECT content_id FROM sure_segments "
-        "WHERE label_id IN (SELECT id FROM labels WHERE name = ? COLLATE NOCASE) AND verdict IS NOT 'rejected'",
-        (label,),
+        "WHERE label_id IN (SELECT id FROM labels WHERE name = ?) AND verdict IS NOT 'rejected'",
+        spell_labels(reader, [label]),
     )
     return {row[0] for row in rows}
 

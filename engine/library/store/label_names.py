@@ -1,0 +1,29 @@
+"""How the library spells labels: whatever brings a label, another case of a known one is the known one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable
+
+from vtag.engine.text import normalize_label
+
+
+def label_spellings(reader: sqlite3.Connection) -> dict[str, str]:
+    """The names of all labels and annotations by their folded case; of several spellings the first one."""
+    rows = reader.execute(
+        "SELECT name FROM (SELECT 0 AS kind, id, name FROM labels UNION ALL "
+        "SELECT 1, min(id), label FROM words GROUP BY label) ORDER BY kind, id"
+    )
+    spellings: dict[str, str] = {}
+    for (name,) in rows:
+        spellings.setdefault(name.casefold(), name)
+    return spellings
+
+
+def spell_labels(reader: sqlite3.Connection, labels: Iterable[str]) -> list[str]:
+    """Labels in their normal form, as the library spells them; those that differ by case alone keep theirs."""
+    spellings = label_spellings(reader)
+    names = [normalize_label(label) for label in labels]
+    number = Counter(name.casefold() for name in names)
+    return [spellings.get(name.casefold(), name) if number[name.casefold()] == 1 else name for name in names]
