@@ -48,16 +48,16 @@ PARTS = {
     "check": Part("machine_check", 40, "what is there: torch, card, driver, PyAV, cores, disk"),
     "a": Part("equality", 45, "T, S, B in fp32, bf16, fp16 on the card against fp32 on the processor"),
     "b": Part(
-        "speed", 80, "clips a second at batch 1 to 64: torchvision, vtag, CUDA graphs; attention's kernel"
+        "speed", 90, "clips a second at batch 1 to 64: torchvision, vtag, CUDA graphs; attention's kernel"
     ),
     "c": Part("transfer", 20, "clips to the card: pageable, pinned, registered, with a copy stream"),
     "d": Part("decoding", 60, "1080p in H.264 and HEVC on the card and on the processor, one file and eight"),
     "e": Part(
-        "scanning", 75, "`vtag scan` of 1080p from end to end: hours of video an hour, and what limits it"
+        "scanning", 85, "`vtag scan` of 1080p from end to end: hours of video an hour, and what limits it"
     ),
     "f": Part("memory", 25, "too little memory on purpose"),
     "g": Part("training", 50, "a training step of T and B beside torchvision's module"),
-    "compile": Part("speed", 70, "the same as b, compiled"),
+    "compile": Part("speed", 60, "the same as b, compiled"),
     "h": Part("starter", 30, "the starter's recipe for --minutes"),
 }  # in the order in which they run
 

@@ -52,7 +52,7 @@ def run_d(report: Report, scale: Scale) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name, codec in list(CODECS.items())[: None if scale.has_card else 1]:
             started = time.perf_counter()
-            count, seconds = scale.files, scale.video_s / 4
+            count, seconds = scale.files, scale.video_s / 6
             files = make_videos(Path(temporary), scale, codec=codec, count=count, seconds=seconds)
             size_mb = sum(file.stat().st_size for file in files) / 1e6
             report.say(
@@ -136,7 +136,7 @@ def _measure_pool(table: Table, files: list[Path], scale: Scale, *, is_open: boo
     for decoder in ("cpu", "cuda") if is_open or not scale.has_card else ("cpu",):
         os.environ[DECODER_VARIABLE] = decoder
         with DecodePool(workers=os.cpu_count() or 1, memory_bytes=_ARENA_BYTES) as pool:
-            _decode_all(pool, files[:1], sampling)  # starts the processes
+            _decode_all(pool, files, sampling)  # starts the processes, and the card for each
             rates = []
             for some in (files[:1], files):
                 started = time.perf_counter()

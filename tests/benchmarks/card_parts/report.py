@@ -90,7 +90,7 @@ CARD = Scale(
     batches=(1, 2, 4, 8, 16, 32, 64),
     measure_s=0.12,
     picture=(1920, 1080),
-    video_s=40.0,
+    video_s=60.0,
     videos=16,
     files=8,
 )
@@ -101,7 +101,7 @@ TINY = Scale(
     batches=(1, 2),
     measure_s=0.0,
     picture=(160, 120),
-    video_s=4.0,
+    video_s=6.0,
     videos=2,
     files=2,
 )
