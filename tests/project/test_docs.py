@@ -11,8 +11,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 from helpers.footage import make_video
@@ -81,13 +81,19 @@ def test_every_link_and_named_file_exists(page: Path) -> None:
 @pytest.mark.parametrize(("page", "line"), VTAG, ids=lambda text: text[:60])
 def test_a_command_of_the_docs_exists_with_its_options(page: str, line: str) -> None:
     arguments = shlex.split(line, comments=True)[1:]
-    command: click.Command = typer.main.get_command(app)
-    name = "vtag"
-    while isinstance(command, click.Group) and arguments:
+    command: Any = typer.main.get_command(app)
+    context, name = None, "vtag"
+    while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
+        if arguments[0] not in command.commands and name == "labels":
+            break  # `vtag labels WORD` lists
         assert arguments[0] in command.commands, f"{page}: {line}"
+        context = command.make_context(name, [arguments[0]], parent=context, resilient_parsing=True)
         name = arguments.pop(0)
         command = command.commands[name]
-    command.make_context(name, arguments, parent=click.Context(command))  # raises UsageError
+    if name == "vtag":  # an option that acts at once, such as --man
+        assert {option for parameter in command.params for option in parameter.opts} >= set(arguments)
+    else:
+        command.make_context(name, arguments, parent=context)  # raises UsageError
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +141,7 @@ def is_run(line: str) -> bool:
     return not line.startswith(NOT_RUN) and not any(part in line for part in NOT_RUN_WITH)
 
 
-@pytest.mark.parametrize("page", [page.name for page in PAGES])
+@pytest.mark.parametrize("page", [page.name for page in PAGES if page.name != "shell.md"])  # test_shell.py
 def test_the_commands_of_a_page_run_one_after_the_other(page: str, home: Path, tmp_path: Path) -> None:
     copy = tmp_path / "home"
     shutil.copytree(home, copy)
