@@ -46,7 +46,7 @@ export function percent(share) {
 }
 
 export function day(timestamp) {
-  const date = new Date(timestamp);
+  const date = new Date(String(timestamp).replace(/^(\d{4})(\d{2})(\d{2})(?=$|T)/, "$1-$2-$3"));
   return Number.isNaN(date.getTime()) ? String(timestamp) : date.toLocaleDateString("en", { year: "numeric", month: "short", day: "numeric" });
 }
 

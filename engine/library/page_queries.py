@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.library.store.file_paths import content_files, displays_by_content
-from vtag.engine.library.store.label_names import spell_labels
+from vtag.engine.library.store.label_names import annotated_spellings
 
 _GONE = "a video that is gone"
 
@@ -185,11 +185,13 @@ def failures(reader: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
 
 def label_annotations(reader: sqlite3.Connection, label: str) -> list[AnnotationRow]:
     """The annotations of a label, in the order in which they were made."""
+    names = annotated_spellings(reader, label)
     rows = reader.execute(
         "SELECT c.id, coalesce(w.start_ms, 0), coalesce(w.end_ms, c.duration_ms, 1000), w.verdict "
-        "FROM words w JOIN contents c ON c.id = w.content_id WHERE w.label = ? "
+        "FROM words w JOIN contents c ON c.id = w.content_id "
+        f"WHERE w.label IN ({', '.join('?' * len(names))}) "
         "ORDER BY w.said_at, w.id",
-        spell_labels(reader, [label]),
+        names,
     ).fetchall()
     displays = displays_by_content(reader, {row[0] for row in rows})
     return [AnnotationRow(content, displays.get(content, [_GONE])[0], *rest) for content, *rest in rows]

@@ -154,8 +154,8 @@ def test_the_date_of_every_container_is_read(tmp_path: Path, suffix: str) -> Non
 @pytest.mark.parametrize(
     ("tags", "recorded_at"),
     [
-        ({"DATE": "20140321"}, "2014-03-21"),
-        ({"DATE": "20140321T101112Z"}, "2014-03-21T10:11:12+00:00"),
+        ({"DATE": "20140321"}, "20140321"),
+        ({"DATE": "20140321T101112Z"}, "20140321T101112Z"),
         ({"DATE": "21.03.2014 10:11:12"}, "2014-03-21T10:11:12"),
         ({"DATE": "Fri, 21 Mar 2014 10:11:12 +0200"}, "2014-03-21T10:11:12+02:00"),
         ({"DATE": "03/04/2014"}, None),  # which of them is the day?

@@ -18,7 +18,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.library.store.duplicates import is_same_range, with_duplicates
-from vtag.engine.library.store.label_names import spell_labels
+from vtag.engine.library.store.label_names import annotated_spellings
 from vtag.engine.library.timestamps import normalize_timestamp, now, now_after
 from vtag.engine.text import printable
 
@@ -171,7 +171,7 @@ def rename_label(library: Library, label: str, name: str) -> AnnotationChange:
     name = resolve_label(library, name)
     with library.transaction() as db:
         old = _of_label(db, label)
-        if name == old[0].label:
+        if all(annotation.label == name for annotation in old):
             raise LibraryError(f"it is called {printable(name)} already")
         renamed = [annotation._replace(label=name) for annotation in old]
         new = {annotation.slot: annotation for annotation in renamed}
@@ -209,8 +209,10 @@ def list_annotations(reader: sqlite3.Connection) -> list[Annotation]:
 
 def _of_label(db: sqlite3.Connection, label: str) -> list[Annotation]:
     """All annotations of a label, in the order in which they were made. Raises LibraryError if there is none."""
-    (name,) = spell_labels(db, [label])
-    rows = db.execute(f"{_SELECT} WHERE w.label = ? ORDER BY w.said_at, w.id", (name,))
+    names = annotated_spellings(db, label)
+    rows = db.execute(
+        f"{_SELECT} WHERE w.label IN ({', '.join('?' * len(names))}) ORDER BY w.said_at, w.id", names
+    )
     if not (annotations := [Annotation(*row) for row in rows]):
         raise LibraryError(f"you said nothing of {printable(label)[:40]!r}")
     return annotations

@@ -28,7 +28,7 @@ MERGED_TABLES = {
     "volumes", "roots", "contents", "files", "labels", "models", "words", "word_log", "derivations", "segments",
     "settings", "unfinished",
 }  # fmt: skip
-OWN_TABLES = {"runs"}  # they tell of this machine
+OWN_TABLES = {"runs", "versions"}  # they tell of this machine, and of changes here
 
 
 @dataclass

@@ -21,6 +21,13 @@ def label_spellings(reader: sqlite3.Connection) -> dict[str, str]:
     return spellings
 
 
+def annotated_spellings(reader: sqlite3.Connection, label: str) -> list[str]:
+    """The spellings of a label among the annotations; a library of an older vtag may have several."""
+    folded = normalize_label(label).casefold()
+    rows = reader.execute("SELECT DISTINCT label FROM words ORDER BY label")
+    return [name for (name,) in rows if name.casefold() == folded]
+
+
 def spell_labels(reader: sqlite3.Connection, labels: Iterable[str]) -> list[str]:
     """Labels in their normal form, as the library spells them; those that differ by case alone keep theirs."""
     spellings = label_spellings(reader)

@@ -23,7 +23,7 @@ _DATE_TAGS = (
     "date_digitized",
     "modification_date",  # MXF: has no other
 )
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}($|[T ])")
+_ISO_DATE = re.compile(r"\d{4}(-?)\d{2}\1\d{2}($|[T ])")
 _YEAR_FIRST = re.compile(r"^(\d{4})[:/.](\d{2})[:/.](\d{2})(?=$|[T ])")  # as cameras write it
 _DAY_FIRST = re.compile(r"^(\d{2})\.(\d{2})\.(\d{4})(?=$|[T ])")
 
