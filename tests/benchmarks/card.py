@@ -133,6 +133,8 @@ def run_all(names: list[str], options: argparse.Namespace, work: Path) -> dict[s
             flags += [f"--{option}", str(Path(folder).absolute())]
     if options.out:
         Path(options.out).mkdir(parents=True, exist_ok=True)
+    if options.dry:
+        print("A dry run: tiny sizes on the processor. No number says anything about a card.")
     for name in names:
         results = work / f"{name}.json"
         left_s = options.total + 60 * options.minutes - (time.monotonic() - started)

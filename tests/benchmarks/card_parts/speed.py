@@ -92,7 +92,7 @@ def _torchvision(model: Callable[[Tensor], Tensor], scale: Scale, clips: Tensor)
 
 
 def _torchvision_autocast(model: Callable[[Tensor], Tensor], scale: Scale, clips: Tensor) -> Tensor:
-    with torch.autocast(scale.device, scale.dtype):
+    with torch.autocast(scale.device, torch.bfloat16, enabled=scale.has_card):
         return model(_normalised(clips))
 
 
