@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from card_parts.packages import REPOSITORY
 from card_parts.report import Report, Scale
 
 _ARCHIVE, _RESULT = "stage1.zip", "imitate.pt"
@@ -54,7 +55,14 @@ def run_h(report: Report, scale: Scale, *, minutes: float, packed: Path | None, 
 def _run_stages(report: Report, work: Path, scale: Scale, *arguments: str) -> None:
     """Run stages of the recipe; what they log last is reported as it comes."""
     command = [sys.executable, "-m", "vtag.trainer.recipes.starter", *arguments]
-    command += ["--shared", str(work / "shared"), "--work", str(work), "--begin", "assets/starter"]
+    command += [
+        "--shared",
+        str(work / "shared"),
+        "--work",
+        str(work),
+        "--begin",
+        str(REPOSITORY / "assets" / "starter"),
+    ]
     command += ["--device", scale.device, "--scale", str(_BATCH_SCALE)]
     lines: list[str] = []
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
