@@ -33,7 +33,7 @@ _FOREIGN_PAGE = (
     "proxy, the proxy has to pass on the header Host."
 )
 _NO_SESSION = "This page has no session any more. Load it again; your browser has to accept its cookie."
-_NOT_LOGGED_IN = "Log in first: load the page again."
+_NOT_LOGGED_IN = "Log in first: load the page again, or send the password to /login."
 _WRONG_PASSWORD_DELAY_S = 1.0
 _MAX_FORM_BYTES = 4096
 # Scripts and styles are files of this server, so that text which a stranger wrote can never run. The page loads from
@@ -115,7 +115,8 @@ class Guard:
         if self._has_session(request):
             return None
         if self._password:
-            return RedirectResponse(LOGIN, 303) if opens_page else _refusal(_NOT_LOGGED_IN, 401)
+            is_page = opens_page and not path.startswith("/api/")  # a program does not follow to a form
+            return RedirectResponse(LOGIN, 303) if is_page else _refusal(_NOT_LOGGED_IN, 401)
         return None if path == "/" and opens_page else _refusal(_NO_SESSION)
 
     def _has_session(self, request: Request) -> bool:

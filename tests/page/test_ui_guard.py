@@ -275,6 +275,7 @@ def test_nothing_is_shown_without_the_password(home: Path) -> None:
         client = Client(address)
         assert client.ask("/")[0] == 303
         assert client.ask("/media/1", Sec_Fetch_Mode="no-cors")[0] == 401
+        assert client.ask("/api/v1/search")[0] == 401  # a program is not sent to a form
         form = {"Content_Type": "application/x-www-form-urlencoded"}
         for _ in range(20):  # on a busy machine two requests may take longer than the delay between them
             start_s = time.monotonic()
