@@ -142,6 +142,28 @@ def test_a_taught_head_finds_its_tag_in_all_videos(
     assert facts(b)["models"] == facts(a)["models"]
 
 
+def test_of_a_model_that_is_being_taught_again_the_later_version_is_merged(
+    libraries: tuple[Library, Library], tmp_path: Path
+) -> None:
+    """Until all moments are derived again, a library has both versions, and uses the earlier."""
+    a, b = libraries
+    fill_library(b, tmp_path / "v", 1)
+    for seed in (5, 6):
+        model_id = add_model(b, seed=seed, name="mine")
+        spec = json.dumps({"labels": list(LABELS), "source": f"{FINETUNED_PREFIX}m"})
+        b.connection.execute(
+            "UPDATE models SET spec = ?, added_at = ? WHERE id = ?", (spec, f"202{seed}", model_id)
+        )
+        list(derive.retag(b, model_id))
+    heads.use_model(b, model_id - 1)
+    merge(a, b.path)
+    assert [row[3] for row in facts(a)["models"]] == ["head0", "head6"]
+    assert {row[1] for row in facts(a)["derivations"]} == {"head0", "head6"}
+    used = heads.library_model(a)
+    assert used is not None and heads.load_head(a, used).backbone_hash == "backbone"
+    assert a.connection.execute("SELECT head_hash FROM models WHERE id = ?", (used,)).fetchone() == ("head6",)
+
+
 @pytest.mark.parametrize("own", [None, "first", "last", "whole"])
 @pytest.mark.parametrize("other", ["first", "last", "whole"])
 def test_videos_that_are_scanned_in_part_are_joined(

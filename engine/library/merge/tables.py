@@ -109,7 +109,8 @@ def merge_models(
 ) -> tuple[dict[int, int], dict[int, int], list[TableConflict]]:
     """Add missing models; of two versions of a model that a person taught, only the later counts.
 
-    Returns the source's ids to the target's; the target's models that are replaced, to what replaces them; conflicts.
+    Returns the source's ids to the target's, without versions that do not count; the target's models that are
+    replaced, to what replaces them; conflicts.
     """
     names = columns(db, "models")
     conflicts = []
@@ -134,7 +135,8 @@ def merge_models(
         elif other["threshold"] not in (None, threshold):
             subject = f"the threshold of the model {other['name']}"
             conflicts.append(TableConflict(subject, str(threshold), str(other["threshold"]), str(threshold)))
-    return ids, replaced, conflicts
+    # the source may have two versions itself: of a model that was taught again, and not yet derived from
+    return {source_id: i for source_id, i in ids.items() if i not in replaced}, replaced, conflicts
 
 
 def merge_settings(
@@ -146,9 +148,10 @@ def merge_settings(
         if name == _JOBS or name.startswith(SPEED_PREFIX):
             continue
         if name == _MODEL:
-            if int(value) not in model_ids:
+            model_id = model_ids.get(int(value)) or _later_version(db, source, int(value))
+            if model_id is None:
                 continue
-            value = str(model_ids[int(value)])
+            value = str(model_id)
         own = db.execute("SELECT value FROM settings WHERE key = ?", (name,)).fetchone()
         if own is None:
             db.execute("INSERT INTO settings (key, value) VALUES (?, ?)", (name, value))
@@ -178,6 +181,13 @@ def _is_read(content: dict[str, Any]) -> bool:
 def _is_taught(db: sqlite3.Connection, model_id: int) -> bool:
     row = db.execute("SELECT json_extract(spec, '$.source') FROM models WHERE id = ?", (model_id,)).fetchone()
     return str(row[0] or "").startswith(FINETUNED_PREFIX)
+
+
+def _later_version(db: sqlite3.Connection, source: sqlite3.Connection, model_id: int) -> int | None:
+    """The target's version of a model that a person taught and of which the source's version does not count."""
+    row = source.execute("SELECT source FROM models WHERE id = ?", (model_id,)).fetchone()
+    versions = _taught_versions(db, row[0]) if row and _is_taught(source, model_id) else []
+    return max(versions, key=lambda version: version[1])[0] if versions else None
 
 
 def _taught_versions(db: sqlite3.Connection, source: str) -> list[tuple[int, str]]:
