@@ -31,6 +31,15 @@ async function answer(request) {
   throw new ApiError(String(reason), { status: response.status, field: body.field ?? "" });
 }
 
+// For questions of which only the latest counts: `const isLatest = ask();` before, and `isLatest()` after the answer.
+export function latestOnly() {
+  let number = 0;
+  return () => {
+    const own = (number += 1);
+    return () => own === number;
+  };
+}
+
 export function queryString(parameters) {
   const pairs = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   return new URLSearchParams(pairs).toString();

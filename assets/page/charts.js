@@ -1,7 +1,7 @@
 // Charts as SVG elements in the page's colours: lines over epochs, columns over time, and a confusion matrix.
 
 import { h } from "./dom.js";
-import { count } from "./format.js";
+import { count, hueClass } from "./format.js";
 import { svg } from "./icons.js";
 
 const WIDTH = 400; // units of the drawing
@@ -9,7 +9,8 @@ const HEIGHT = 190;
 const LEFT = 46;
 const TOP = 10;
 const BOTTOM = 26;
-const NAME_WIDTH = 50; // of a period
+const NAME_WIDTH = 58; // of a period
+const LINE_HUES = ["hue-17", "hue-3"]; // of training and validation
 
 const y = (share) => HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM);
 
@@ -23,8 +24,8 @@ function text(content, attributes) {
   return element;
 }
 
-function legend(names) {
-  return h("ul", { class: "legend" }, names.map((name, hue) => h("li", { class: `hue-${hue % 8}` }, h("span", { class: "dot" }), name)));
+function legend(names, hues) {
+  return h("ul", { class: "legend" }, names.map((name, i) => h("li", { class: hues[i] }, h("span", { class: "dot" }), name)));
 }
 
 // Lines over epochs: `lines` are { name: values }; `top` is the upper end of the axis, else the largest value.
@@ -36,13 +37,13 @@ export function lineChart(name, lines, top = null) {
   const step = (WIDTH - LEFT - 10) / Math.max(1, epochs - 1);
   const curves = entries.map(([, values], hue) => {
     const points = values.map((value, i) => `${(LEFT + i * step).toFixed(1)},${y(Math.min(1, value / highest)).toFixed(1)}`);
-    return svg("g", { class: `hue-${hue}` }, svg("polyline", { points: points.join(" "), class: "chart-line" }),
+    return svg("g", { class: LINE_HUES[hue % LINE_HUES.length] }, svg("polyline", { points: points.join(" "), class: "chart-line" }),
       ...(values.length === 1 ? [svg("circle", { cx: LEFT, cy: points[0].split(",")[1], r: 4, class: "chart-fill" })] : []));
   });
   return h("figure", { class: "chart" }, h("figcaption", {}, name),
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": name }, ...[0, 0.5, 1].flatMap((share) => gridLine(share, (highest * share).toFixed(2), WIDTH)),
       text("epoch 1", { x: LEFT, y: HEIGHT - 8 }), ...(epochs > 1 ? [text(`epoch ${epochs}`, { x: WIDTH - 10, y: HEIGHT - 8, "text-anchor": "end" })] : []), ...curves),
-    legend(entries.map(([line, values]) => `${line}: ${values.at(-1).toFixed(3)}`)));
+    legend(entries.map(([line, values]) => `${line}: ${values.at(-1).toFixed(3)}`), LINE_HUES));
 }
 
 // Loss and accuracy of a training, each for the training and the validation examples.
@@ -51,30 +52,37 @@ export function trainingCharts(history = {}) {
     { training: history[metric] ?? [], validation: history[`val_${metric}`] ?? [] }, metric === "accuracy" ? 1 : null)).filter(Boolean);
 }
 
+// The upper end of an axis: an even number of few digits, so that its middle is a whole number.
+function evenTop(highest) {
+  const unit = 10 ** Math.max(0, Math.floor(Math.log10(highest)) - 1);
+  return 2 * unit * Math.ceil(highest / (2 * unit));
+}
+
 // Stacked columns: `series` are { label, counts }, with a count for each of `periods`.
 export function columnChart(name, periods, series) {
-  const width = 720;
+  const width = Math.max(300, Math.min(720, document.documentElement.clientWidth - 32)); // its text is as large as other text
   const totals = periods.map((_, i) => series.reduce((sum, { counts }) => sum + counts[i], 0));
-  const largest = Math.max(0, ...totals);
-  if (!largest) return null;
+  const highest = Math.max(0, ...totals);
+  if (!highest) return null;
+  const largest = evenTop(highest);
   const step = (width - LEFT) / periods.length;
   const thick = Math.min(60, step * 0.8);
   const columns = periods.flatMap((period, i) => {
     let below = 0;
-    return series.map(({ label, counts }, hue) => {
+    return series.map(({ label, counts }) => {
       if (!counts[i]) return null;
       const bottom = y(below / largest);
       below += counts[i];
       const title = svg("title");
       title.textContent = `${period}: ${label} ${count(counts[i])}`;
-      return svg("rect", { x: LEFT + i * step + (step - thick) / 2, y: y(below / largest), width: thick, height: bottom - y(below / largest), class: `chart-fill hue-${hue % 8}` }, title);
+      return svg("rect", { x: LEFT + i * step + (step - thick) / 2, y: y(below / largest), width: thick, height: bottom - y(below / largest), class: `chart-fill ${hueClass(label)}` }, title);
     }).filter(Boolean);
   });
-  const every = Math.ceil(periods.length / 9);
+  const every = Math.ceil((periods.length * NAME_WIDTH) / (width - LEFT));
   const names = periods.map((period, i) => (i % every ? null : text(period, { x: Math.min(LEFT + i * step + 2, width - NAME_WIDTH), y: HEIGHT - 8 }))).filter(Boolean);
   return h("figure", { class: "chart is-wide" }, h("figcaption", {}, name),
-    svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": name }, ...[0, 0.5, 1].flatMap((share) => gridLine(share, count(Math.round(largest * share)), width)), ...columns, ...names),
-    legend(series.map(({ label }) => label)));
+    svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": name }, ...[0, 0.5, 1].flatMap((share) => gridLine(share, count(largest * share), width)), ...columns, ...names),
+    legend(series.map(({ label }) => label), series.map(({ label }) => hueClass(label))));
 }
 
 // A row for each true label, a column for each that the model said; the darker, the larger the share of the row.

@@ -1,27 +1,28 @@
 // Chooses a folder of this machine: places, folders to go into, and one up.
 
-import { get } from "./api.js";
+import { get, latestOnly } from "./api.js";
 import { button, h, replace } from "./dom.js";
 import { icon } from "./icons.js";
 
 export class FolderChooser {
   // `take(path)` is called with the chosen folder; `caption` is the text of its button.
   constructor(take, { caption = "Take this folder" } = {}) {
-    Object.assign(this, { take, caption });
+    Object.assign(this, { take, caption, ask: latestOnly() });
     this.body = h("div", { class: "chooser-body" });
     this.element = h("details", { class: "chooser" }, h("summary", {}, icon("folder"), "Choose a folder on this machine"), this.body);
     this.element.addEventListener("toggle", () => { if (this.element.open && !this.path) this.go(""); });
   }
 
   open() {
-    this.element.open = true;
-    if (!this.path) this.go("");
+    this.element.open = true; // which reads the first folder
   }
 
   async go(path) {
+    const isLatest = this.ask();
     let folder;
     try {
       folder = await get("folders", { path });
+      if (!isLatest()) return;
     } catch (error) {
       replace(this.body, h("p", { class: "problem", role: "alert" }, error.message));
       return;

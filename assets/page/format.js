@@ -1,6 +1,8 @@
 // Times, sizes and numbers as people read them, and the colour of a label.
 
-const HUES = 8; // label colours in style.css
+const HUES = 24; // label colours in style.css
+const HUE_STEP = 7; // without a common factor, so that labels with ids near each other have colours far apart
+const labelIds = new Map();
 
 export function clock(ms) {
   const seconds = Math.floor(ms / 1000);
@@ -42,7 +44,7 @@ export function plural(number, noun) {
 }
 
 export function percent(share) {
-  return `${Math.round(100 * share)} %`;
+  return `${Math.round(100 * share)}\u00a0%`;
 }
 
 export function day(timestamp) {
@@ -56,8 +58,14 @@ export function minute(timestamp) {
     : date.toLocaleString("en", { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 }
 
-// The class of a label's colour, the same in every view.
+// Tell the ids of the library's labels ({ name: id }), by which they have their colours.
+export function knowLabels(ids) {
+  for (const [name, id] of Object.entries(ids)) labelIds.set(name, id);
+}
+
+// The class of a label's colour, the same in every view; a text that is no label (yet) has one by its letters.
 export function hueClass(label) {
+  if (labelIds.has(label)) return `hue-${(HUE_STEP * labelIds.get(label)) % HUES}`;
   let hash = 2166136261;
   for (const character of label) hash = Math.imul(hash ^ character.codePointAt(0), 16777619);
   return `hue-${(hash >>> 0) % HUES}`;

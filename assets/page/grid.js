@@ -83,7 +83,7 @@ export class Source {
 
 export class VirtualGrid {
   // `render(item, index)` makes the card of an item, an element with one link; `name` is the list's accessible name.
-  constructor({ name, render, onChange = () => {}, minimumWidth = 220, captionHeight = 58, picture = 9 / 16 }) {
+  constructor({ name, render, onChange = () => {}, minimumWidth = 184, captionHeight = 50, picture = 9 / 16 }) {
     Object.assign(this, { render, onChange, minimumWidth, captionHeight, picture });
     this.element = h("div", { class: "grid", role: "list", "aria-label": name });
     this.cards = new Map(); // by index

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, iconButton, messageRegions, replace } from "./dom.js";
-import { count, duration, percent } from "./format.js";
+import { count, duration, knowLabels, percent } from "./format.js";
 import { icon, svg } from "./icons.js";
 import { addKeys, showKeys } from "./keys.js";
 import { canGoBack, current, link, navigate, onChange } from "./router.js";
@@ -112,7 +112,8 @@ function name(element, text) {
 
 async function loadLabels() {
   const { labels } = await get("labels");
-  replace(labelOptions, labels.map((label) => h("option", { value: label })));
+  knowLabels(labels);
+  replace(labelOptions, Object.keys(labels).map((label) => h("option", { value: label })));
 }
 
 buildFrame();
@@ -141,7 +142,7 @@ function escape() {
 
 onChange(show);
 subscribe(showState);
-subscribe((next, previous) => { if (next.revision !== previous?.revision) loadLabels(); });
-show(current(), false);
+subscribe((next, previous) => { if (previous && next.revision !== previous.revision) loadLabels().catch(() => {}); });
+loadLabels().catch(() => {}).then(() => show(current(), false)); // the colours are those of the labels from the start
 refresh();
 export { state };

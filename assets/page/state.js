@@ -1,13 +1,15 @@
 // What the server says of itself: jobs, the library's revision, what Undo and Redo would do. Read again and again.
 
-import { get, post } from "./api.js";
+import { get, latestOnly, post } from "./api.js";
 import { announce, toast } from "./dom.js";
 
 const FAST_MS = 1000; // while something runs
 const SLOW_MS = 4000;
 const listeners = new Set();
+const ask = latestOnly();
 let timer = 0;
 let failures = 0;
+let reading = null; // the latest question for the state
 
 export let state = null;
 
@@ -18,11 +20,17 @@ export function subscribe(listener) {
   return () => listeners.delete(listener);
 }
 
-// Read the state now; also called after everything that changes it.
-export async function refresh() {
+// Read the state now; also called after everything that changes it. Resolves when the latest question is answered.
+export function refresh() {
+  return (reading = read());
+}
+
+async function read() {
   window.clearTimeout(timer);
+  const isLatest = ask();
   try {
     const next = await get("state");
+    if (!isLatest()) return reading;
     failures = 0;
     const previous = state;
     state = next;
@@ -46,19 +54,23 @@ document.addEventListener("visibilitychange", () => { if (!document.hidden && st
 // Change annotations: `path` below `annotations/`. The message has Undo, which names what it takes back.
 export async function annotate(path, body) {
   const change = await post(`annotations/${path}`, body);
+  const refreshed = refresh();
   announce(change.message);
   toast(sentence(change.message), change.id && path !== "undo" ? { action: { caption: "Undo", run: () => undo(change.id) } } : {});
-  await refresh();
+  await refreshed;
   document.dispatchEvent(new CustomEvent("annotations-changed"));
   return change;
 }
 
-export async function undo(change = state?.undo?.id) {
-  await attempt("undo", change, "There is nothing to undo.");
+// Without `change` the latest one, also if the page was not yet told of it.
+export async function undo(change = null) {
+  await reading;
+  await attempt("undo", change ?? state?.undo?.id, "There is nothing to undo.");
 }
 
-export async function redo(change = state?.redo?.id) {
-  await attempt("redo", change, "There is nothing to do again.");
+export async function redo(change = null) {
+  await reading;
+  await attempt("redo", change ?? state?.redo?.id, "There is nothing to do again.");
 }
 
 async function attempt(action, change, nothing) {

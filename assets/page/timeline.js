@@ -9,7 +9,8 @@ const NUDGE_MS = 100;
 
 export class Timeline extends EventTarget {
   // Events: "seek" (detail: ms), "select" (detail: moment), "move" (detail: { moment, start_ms, end_ms }), "range".
-  constructor() {
+  // `extra` stands at the right of its bar.
+  constructor(extra = null) {
     super();
     this.moments = [];
     this.durationMs = 1;
@@ -25,7 +26,7 @@ export class Timeline extends EventTarget {
     this.zoomIn = iconButton(icon("zoomIn"), "Zoom in (+)", () => this.zoom(0.5));
     this.span = h("output", { class: "timeline-span" });
     this.element = h("section", { class: "timeline", "aria-label": "Timeline" },
-      h("div", { class: "timeline-bar" }, this.zoomOut, this.zoomIn, button("All", () => this.setWindow(0, this.durationMs), { class: "button is-quiet is-small" }), this.span, h("span", { class: "spring" })),
+      h("div", { class: "timeline-bar" }, this.zoomOut, this.zoomIn, button("All", () => this.setWindow(0, this.durationMs), { class: "button is-quiet is-small" }), this.span, h("span", { class: "spring" }), extra ?? ""),
       this.overview, row("", this.ruler), this.rows);
     this.element.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.ruler.addEventListener("pointerdown", (event) => this.dragRange(event));

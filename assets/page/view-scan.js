@@ -1,6 +1,6 @@
 // Scan: choose folders, see the cost, start; what runs and what it finds; what ran, and the files that cannot be read.
 
-import { get, long, post } from "./api.js";
+import { get, latestOnly, long, post } from "./api.js";
 import { momentCard } from "./cards.js";
 import { announce, button, field, h, replace, select } from "./dom.js";
 import { FolderChooser } from "./folders.js";
@@ -15,6 +15,8 @@ const STATES = { running: "running", paused: "paused", failed: "failed", interru
 export default class ScanView {
   constructor() {
     this.title = "Scan";
+    this.askHistory = latestOnly();
+    this.askFound = latestOnly();
     this.folders = h("textarea", { rows: 2, placeholder: "/home/me/Videos", spellcheck: "false", name: "folders" });
     this.folderField = field("Folders on this machine, one a line", this.folders);
     this.chooser = new FolderChooser((path) => this.addFolder(path));
@@ -118,17 +120,20 @@ export default class ScanView {
   async loadFound(scan) {
     const after = scan.progress.first_moment;
     if (after === undefined || !this.isShown) return;
+    const isLatest = this.askFound();
     try {
       const { moments } = await get("jobs/moments", { after });
-      replace(this.found, moments.length ? [h("h3", {}, "Found by this scan"), h("div", { class: "card-row" }, moments.map((moment) => momentCard(moment)))] : []);
+      if (isLatest()) replace(this.found, moments.length ? [h("h3", {}, "Found by this scan"), h("div", { class: "card-row" }, moments.map((moment) => momentCard(moment)))] : []);
     } catch { /* the next state tries again */ }
   }
 
   async loadHistory() {
     if (!this.isShown) return;
+    const isLatest = this.askHistory();
     let history;
     try {
       history = await get("jobs/history");
+      if (!isLatest()) return;
     } catch (error) {
       replace(this.history, h("p", { class: "problem", role: "alert" }, error.message));
       return;

@@ -1,6 +1,6 @@
 // Teach: name a tag, say Yes and No to examples, try it, move its line, keep it; or train from a folder of clips.
 
-import { get, long, post } from "./api.js";
+import { get, latestOnly, long, post } from "./api.js";
 import { momentCard } from "./cards.js";
 import { confusionMatrix, trainingCharts } from "./charts.js";
 import { announce, button, field, formDialog, h, replace, select } from "./dom.js";
@@ -18,9 +18,18 @@ const MIN_HOURS = 0.1; // of footage: from less, no number an hour can be said
 const KINDS = ["finetune", "train", "retag"];
 const PARTS = [["head", "the tags alone"], ["stages=1", "the network's last stage, too"], ["stages=2", "the network's last two stages"], ["all", "the whole network"]];
 
+function guide() {
+  return h("ol", { class: "guide" }, h("li", {}, h("strong", {}, "Name the tag"), ", or go on with one of yours."),
+    h("li", {}, h("strong", {}, "Find some videos"), " that show it by a search or a part of their names, and say Yes to them. Say No to some that only look like it."),
+    h("li", {}, h("strong", {}, "See what it would find"), ": everything is ranked anew after each Yes and No, and you move the line."),
+    h("li", {}, h("strong", {}, "Keep it"), ": it is found in all that was scanned, and in every later scan."));
+}
+
 export default class TeachView {
   constructor() {
     this.title = "Teach";
+    this.askTags = latestOnly();
+    this.askCandidates = latestOnly();
     this.trial = null;
     this.candidates = [];
     this.tag = h("input", { placeholder: "waving", list: "all-labels", autocomplete: "off", maxlength: 200 });
@@ -49,7 +58,7 @@ export default class TeachView {
     this.element = h("section", { class: "view teach-view", "aria-label": "Teach" },
       h("div", { class: "teach-form" }, h("h2", {}, "Teach a tag"), field("Tag to teach", this.tag), this.tags, this.findForm,
         h("p", { class: "form-buttons" }, this.tryButton, this.keepButton), this.ranking, this.message, this.problem, this.trialBox, this.metrics),
-      (this.cards = h("div", { class: "teach-cards" }, this.lists.above.element, this.lists.below.element, this.lists.examples.element, this.lists.moments.element, this.lists.videos.element, this.more)),
+      (this.cards = h("div", { class: "teach-cards" }, guide(), this.lists.above.element, this.lists.below.element, this.lists.examples.element, this.lists.moments.element, this.lists.videos.element, this.more)),
       h("div", { class: "teach-folder" }, this.folderForm, this.jobs.element, this.unfinished, this.reports));
     for (const event of ["pointermove", "pointerdown", "keydown"]) this.cards.addEventListener(event, () => { this.movedAt = Date.now(); });
     subscribe((next, previous) => this.follow(next, previous));
@@ -108,7 +117,9 @@ export default class TeachView {
   }
 
   async loadTags() {
+    const isLatest = this.askTags();
     const { tags } = await get("teach/tags");
+    if (!isLatest()) return;
     replace(this.tags, tags.length ? [h("h3", {}, "Your tags"), h("ul", { class: "chips" }, tags.map(([tag, number]) => h("li", {},
       button(`${tag} (${number})`, () => update({ view: "teach", tag }), { class: tag === this.name() ? "chip is-on" : "chip", "aria-label": `Go on with ${tag}` }))))] : []);
     const isKnown = tags.some(([tag]) => tag === this.name());
@@ -130,8 +141,10 @@ export default class TeachView {
 
   async find(isMore = false) {
     if (!isMore) this.offset = 0;
+    const isLatest = this.askCandidates();
     try {
       const answer = await get("teach/candidates", { q: this.query.value.trim(), tag: this.name(), offset: this.offset });
+      if (!isLatest()) return;
       this.offset += 24;
       const moments = isMore ? [...this.lists.moments.items, ...answer.moments] : answer.moments;
       const videos = isMore ? [...this.lists.videos.items, ...answer.videos] : answer.videos;

@@ -1,7 +1,7 @@
 // Watch: a video with its sound, its timeline and its tags, which are corrected here.
 
 import "./player.js";
-import { get } from "./api.js";
+import { get, latestOnly } from "./api.js";
 import { announce, button, field, formDialog, h, iconButton, replace, toast } from "./dom.js";
 import { clock, day } from "./format.js";
 import { icon } from "./icons.js";
@@ -17,12 +17,13 @@ const SPEEDS = [0.25, 0.5, 1, 1.5, 2, 4];
 export default class WatchView {
   constructor() {
     this.title = "Watch";
+    this.askTags = latestOnly();
+    this.askCurve = latestOnly();
     this.video = null;
     this.selected = null;
     this.name = h("h2", { class: "video-name", tabindex: "-1" });
     this.facts = h("p", { class: "video-facts" });
     this.stage = h("div", { class: "stage" });
-    this.timeline = new Timeline();
     this.tags = new TagPanel();
     this.lessSure = h("input", { type: "checkbox", onchange: () => this.reload() });
     this.curveLabel = h("input", { name: "label", list: "all-labels", autocomplete: "off", placeholder: "any label" });
@@ -30,11 +31,12 @@ export default class WatchView {
     this.curveForm = h("form", { class: "curve-form", "aria-label": "Score of a label" }, this.curveField, h("button", { class: "button is-small" }, icon("curve"), "Show"),
       button("Hide", () => this.showCurve(""), { class: "button is-quiet is-small" }));
     this.curveForm.addEventListener("submit", (event) => { event.preventDefault(); this.showCurve(this.curveLabel.value.trim()); });
+    this.timeline = new Timeline(this.curveForm);
     this.element = h("section", { class: "view watch-view", "aria-label": "Watch" },
       h("div", { class: "watch-head" }, iconButton(icon("back"), "Back to the results (Esc)", () => this.leave()), h("div", { class: "watch-names" }, this.name, this.facts), h("label", { class: "check" }, this.lessSure, "Less sure, too"),
         h("button", { type: "button", class: "button is-small", onclick: () => this.showSimilar(null) }, icon("similar"), "More like what is shown now")),
       h("div", { class: "watch-body" },
-        h("div", { class: "watch-main" }, h("div", { class: "watch-sticky" }, this.stage, this.timeline.element), this.curveForm),
+        h("div", { class: "watch-main" }, h("div", { class: "watch-sticky" }, this.stage, this.timeline.element)),
         this.tags.element));
     this.connect();
     this.addShortcuts();
@@ -57,7 +59,7 @@ export default class WatchView {
     subscribe((next, previous) => { if (previous && next.revision !== previous.revision && !this.element.hidden) this.reload(); });
   }
 
-  async show(parameters) {
+  async show(parameters, isReturn) {
     const content = Number(parameters.v);
     const selected = Number(parameters.m) || null;
     const startMs = Number(parameters.t) || 0;
@@ -65,6 +67,8 @@ export default class WatchView {
       this.selected = selected;
       this.showTags();
       this.seek(startMs);
+      if (!isReturn) this.player?.play();
+      this.name.focus({ preventScroll: true });
       return;
     }
     this.video = null;
@@ -126,9 +130,10 @@ export default class WatchView {
   async reload() {
     const content = this.video?.id;
     if (!content) return;
+    const isLatest = this.askTags();
     try {
       const video = await get(`videos/${content}`, { less_sure: this.lessSure.checked });
-      if (this.video?.id !== content) return;
+      if (this.video?.id !== content || !isLatest()) return;
       const isChanged = JSON.stringify(video.moments) !== JSON.stringify(this.video.moments);
       this.video = video;
       if (!isChanged) return;
@@ -211,15 +216,17 @@ export default class WatchView {
 
   async showCurve(label) {
     this.curveField.showProblem(null);
+    const isLatest = this.askCurve();
     if (!label) {
       this.curveLabel.value = "";
       this.timeline.setCurve(null);
       return;
     }
     try {
-      this.timeline.setCurve(await get(`videos/${this.video.id}/curve`, { label }));
+      const curve = await get(`videos/${this.video.id}/curve`, { label });
+      if (isLatest()) this.timeline.setCurve(curve);
     } catch (error) {
-      this.curveField.showProblem(error.message);
+      if (isLatest()) this.curveField.showProblem(error.message);
     }
   }
 

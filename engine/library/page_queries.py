@@ -105,7 +105,7 @@ def video_names(reader: sqlite3.Connection, keys: Iterable[str]) -> dict[str, st
 def revision(reader: sqlite3.Connection) -> str:
     """A text that changes with the moments, the videos and the annotations of the library."""
     row = reader.execute(
-        "SELECT (SELECT coalesce(max(id), 0) FROM segments), (SELECT coalesce(max(id), 0) FROM contents), "
+        "SELECT (SELECT coalesce(max(id), 0) FROM segments), (SELECT value FROM versions WHERE name = 'videos'), "
         "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'words'), "
         "(SELECT coalesce(max(at), '') || coalesce(max(undone_at), '') FROM word_log)"
     ).fetchone()
@@ -156,6 +156,11 @@ def video_moments(
 def labels(reader: sqlite3.Connection) -> list[str]:
     """The names of all labels, sorted."""
     return [row[0] for row in reader.execute("SELECT name FROM labels ORDER BY name")]
+
+
+def label_ids(reader: sqlite3.Connection) -> dict[str, int]:
+    """The names of all labels, sorted, with their ids, which never change."""
+    return dict(reader.execute("SELECT name, id FROM labels ORDER BY name"))
 
 
 def library_size(reader: sqlite3.Connection) -> LibrarySize:

@@ -254,6 +254,7 @@ def check_accessibility(page: Page, axe: object) -> None:
     violations = axe.run(page).response["violations"]  # type: ignore[attr-defined]
     assert [(rule["id"], [node["html"][:300] for node in rule["nodes"]]) for rule in violations] == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert "`" not in page.locator("body").inner_text()  # no command line
 
 
 @pytest.fixture

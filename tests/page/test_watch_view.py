@@ -15,11 +15,13 @@ from helpers.page_server import serve_page
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-LABELS = ("archery", "riding a bike", "yoga", "none of these")
+LABELS = ("archery", "riding a bike", "yoga", "skiing", "none of these")
+LONG = 100 * "l" + ".mp4"
 FILMS = {
     "plain.mp4": Film([("archery", 4), ("yoga", 4), ("archery", 4)], "2025-08-09T12:00:00Z"),
     "old.avi": Film([("riding a bike", 6)]),
     "other.mp4": Film([("archery", 4)]),
+    LONG: Film([("skiing", 4), ("none of these", 5)] * 46),
 }
 
 require_browser()
@@ -27,7 +29,8 @@ require_browser()
 
 def make_file(path: Path, film: Film, seed: int) -> None:
     codec = "mpeg4" if path.suffix == ".avi" else "libx264"
-    make_video(path, seconds=film.seconds, fps=10, width=64, height=48, seed=seed, codec=codec)
+    fps = 2 if path.name == LONG else 10
+    make_video(path, seconds=film.seconds, fps=fps, width=64, height=48, seed=seed, codec=codec)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,10 @@ def test_a_moment_plays_from_its_time_in_a_player_that_stays(open_page: OpenPage
     assert page.evaluate(
         "document.querySelector('vtag-player').paused"
     )  # no sound from a view that is not shown
+    page.go_back()
+    page.keyboard.press("Escape")
+    page.locator(".card", has_text="plain.mp4").first.locator("a").click()  # the same video again plays, too
+    page.wait_for_function("() => !document.querySelector('vtag-player').paused")
     second_page = open_page("?v=1&t=5000")
     second_page.wait_for_function("() => document.querySelector('vtag-player')?.currentTime >= 5")
 
@@ -152,6 +159,49 @@ def test_the_timeline_zooms_and_shows_the_score_of_any_label(open_page: OpenPage
     form.get_by_label("Score of").fill("unheard of")
     page.keyboard.press("Enter")
     form.get_by_text("no label is called 'unheard of'").wait_for()
+
+
+def test_a_long_video_with_many_tags_fits_the_screen(open_page: OpenPage) -> None:
+    page = open_page("?v=4", viewport={"width": 1280, "height": 800})
+    page.locator(".tag-line").nth(45).wait_for()
+    assert page.evaluate("document.documentElement.scrollHeight") < 1.3 * 800
+    form = box_of(page.get_by_role("form", name="Add a tag"))
+    assert form["y"] + form["height"] < 800
+    last = page.locator(".tag-line").last
+    last.get_by_role("button", name="Play").click()  # the list scrolls by itself
+    assert page.evaluate("scrollY") < 300
+    page.wait_for_function("() => document.querySelector('vtag-player').currentTime > 200")
+    for _ in range(4):
+        page.keyboard.press("+")
+    bars = page.locator(".time-bar")
+    page.wait_for_function("() => document.querySelectorAll('.time-bar').length < 6")
+    assert min(box_of(bar)["width"] for bar in bars.all()) > 15
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_stay_on_the_page(open_page: OpenPage, width: int) -> None:
+    page, tag = open_page("?v=4", viewport={"width": width, "height": 800}), 100 * "t"
+    page.locator(".tag-line").first.wait_for()
+    form = page.get_by_role("form", name="Add a tag")
+    form.get_by_label("Tag").fill(tag)
+    form.get_by_label("To", exact=True).fill("0:02")
+    page.keyboard.press("Enter")
+    wait_for_line(page, tag)
+    fits = "() => document.documentElement.scrollWidth <= innerWidth"
+    assert page.evaluate(fits)
+    page.get_by_role("button", name=f"Rename: {tag}").click()
+    dialog = box_of(page.get_by_role("dialog"))
+    assert dialog["x"] >= 0 and dialog["x"] + dialog["width"] <= width
+    page.keyboard.press("Escape")
+    page.locator(".toast").first.wait_for()
+    assert page.evaluate(fits)
+    search_for(page, tag)
+    page.locator(".card", has_text=LONG).first.wait_for()
+    assert page.evaluate(fits)
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    page.locator(".toast", has_text="Undone").wait_for()
+    assert page.evaluate(fits)
 
 
 def test_a_file_that_browsers_cannot_play_is_converted_and_says_so(open_page: OpenPage) -> None:

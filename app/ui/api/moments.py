@@ -148,9 +148,9 @@ def build_router(context: PageContext) -> APIRouter:
 
     @router.get("/labels")
     def all_labels() -> dict[str, Any]:
-        """The names of all labels, for fields that take one."""
+        """The names of all labels, for fields that take one, with their ids, for their colours."""
         with context.reader() as reader:
-            return {"labels": page_queries.labels(reader)}
+            return {"labels": page_queries.label_ids(reader)}
 
     @router.get("/labels/counts")
     def counted_labels() -> dict[str, Any]:
