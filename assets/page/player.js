@@ -240,6 +240,8 @@ class StreamSource {
     const { buffered } = this.#buffer;
     const time = this.#time;
     if (this.#start !== null || this.#video.readyState > 2) return;
+    const next = this.#clock.endOfPause(time);
+    if (next !== null) this.#video.currentTime = next;
     for (let i = 0; i < buffered.length; i++) {
       if (buffered.start(i) > time && buffered.start(i) < time + GAP_S && bufferedEnd(buffered, time) === time) {
         this.#video.currentTime = buffered.start(i) + 0.001;

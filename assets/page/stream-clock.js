@@ -1,5 +1,7 @@
 // Maps times between a stream of the server, which begins with the first picture, and the player (engine/video_clock.py).
 
+const NEAR_S = 0.1; // a browser stops a little before the last picture ends
+
 export class StreamClock {
   #stream; #player;
 
@@ -9,10 +11,18 @@ export class StreamClock {
     this.#player = player.map((ms) => ms / 1000);
   }
 
-  /** The player's time 0 before the stream's; negative if the stream begins later. */
+  /** What a player shows at the start of the stream. */
   get start() { return this.#player[0]; }
 
   toPlayer(seconds) { return map(seconds, this.#stream, this.#player); }
+
+  /** Where a pause that players leave out ends in the stream; null outside of one. */
+  endOfPause(seconds) {
+    const index = Math.max(0, this.#stream.findLastIndex((start) => start <= seconds));
+    const next = this.#stream[index + 1];
+    const played = this.#stream[index] + this.#player[index + 1] - this.#player[index];
+    return next - seconds > NEAR_S && seconds > played - NEAR_S ? next : null;
+  }
 
   toStream(seconds) { return map(seconds, this.#player, this.#stream); }
 }

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 require_browser()
 
 FILMS = {
-    "late.mp4": Film([("archery", 5)]),
-    "late.mkv": Film([("archery", 5)]),
-}  # played in place, and streamed
+    "late.mp4": Film([("archery", 5)]),  # played in place
+    "late.mkv": Film([("archery", 5)]),  # streamed
+    "joined.ts": Film([("none of these", 10)]),  # its clock begins anew
+    "ahead.ts": Film([("none of these", 505)]),  # its clock jumps ahead, and players leave that out
+}
 NUMBER = """() => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 160, height: 120 });
   const context = canvas.getContext("2d");
@@ -48,8 +50,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("late"),
         FILMS,
         ("archery", "none of these"),
-        lambda path, film, seed: footage.late_picture(path.parent, path.name),
+        make_file,
     )
+
+
+def make_file(path: Path, film: Film, seed: int) -> None:
+    if path.name.startswith("late"):
+        footage.late_picture(path.parent, path.name)
+    else:
+        footage.joined(path.parent, path.name, second_offset_s=500 if path.name == "ahead.ts" else 0)
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +106,23 @@ def test_the_page_shows_and_takes_the_times_of_players(open_page: OpenPage, home
     seek(page, 5.02)
     page.get_by_role("button", name="More like what is shown now").click()
     page.get_by_text(f"Looks like {name} at 0:05").wait_for()
+
+
+@pytest.mark.parametrize("content", [pytest.param(3, marks=pytest.mark.slow), 4])
+def test_a_video_whose_clock_begins_anew_shows_what_players_show(
+    open_page: OpenPage, home: Path, content: int
+) -> None:
+    frames = footage.shown_frames(home.parent / "Videos" / list(FILMS)[content - 1])
+    page = open_page(f"?v={content}&t=2000")
+    page.locator(".timeline-span", has_text="0:10").wait_for()
+    for seconds in (2.02, 8.02, 1.02, 6.02):
+        seek(page, seconds)
+        page.wait_for_timeout(300)
+        expected = [number for time_s, number in frames if time_s <= seconds][-1]
+        assert abs(shown_number(page) - expected) <= 1, seconds
+    seek(page, 4.0)
+    page.evaluate("document.querySelector('vtag-player').play()")
+    page.wait_for_function("() => document.querySelector('vtag-player').currentTime > 6.5")
 
 
 def check_tags(page: Page, home: Path, label: str, first_ms: int) -> None:
