@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database_copy import copy_database
+from vtag.engine.library.journal_mode import is_log_impossible, remove_log, set_journal_mode
 from vtag.engine.library.timestamps import now as now
 from vtag.engine.paths import LIBRARY_FILE, make_private_dir
 from vtag.engine.text import display_path
@@ -45,6 +47,7 @@ SCHEMA = Schema(
     ),
 )
 OBSERVATIONS_SCHEMA = Schema("vtag-observations", ("m001_create_observations",))
+_create_lock = threading.Lock()
 _BUSY_S = 30.0  # longest wait for another process's transaction
 
 
@@ -213,8 +216,11 @@ def _open_for_reading(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
         connection.close()
+        if os.access(path.parent, os.W_OK) and is_log_impossible(error, path.parent):
+            remove_log(path)
+            return sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
         # On a read-only disk SQLite cannot create the index of the write-ahead log, and does not need it.
         if os.access(path.parent, os.W_OK) or _file_size(path.with_name(f"{path.name}-wal")):
             raise
@@ -239,19 +245,30 @@ def _open_migrated(file: Path, schema: Schema) -> sqlite3.Connection:
 
 
 def _open_for_writing(file: Path) -> sqlite3.Connection:
-    # private before SQLite writes to it; the -wal and -shm files inherit its permissions
-    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-    if os.name == "posix" and file.stat().st_mode & 0o077:
-        file.chmod(0o600)
+    _create_private(file)
     connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
+        set_journal_mode(connection, file.parent)
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.Error:
+    except sqlite3.Error as error:
         connection.close()
-        raise
+        if not is_log_impossible(error, file.parent):
+            raise
+        remove_log(file)
+        return _open_for_writing(file)
     return connection
+
+
+def _create_private(file: Path) -> None:
+    """Create the file if there is none, before SQLite does: the -wal and -shm files inherit its permissions.
+
+    A file that exists is not opened here. Closing a descriptor of it would release the locks that other connections
+    of this process have on it, and another process could take away their write-ahead log.
+    """
+    with _create_lock, contextlib.suppress(FileExistsError):
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    if os.name == "posix" and file.stat().st_mode & 0o077:
+        file.chmod(0o600)
 
 
 def _migrate(connection: sqlite3.Connection, file: Path, schema: Schema) -> None:
@@ -340,7 +357,8 @@ def library_error(path: Path, error: Exception) -> LibraryError:
         return LibraryError(f"{shown_path} is in use by another program: try again when it is done")
     if "full" in text or getattr(error, "errno", None) == errno.ENOSPC:
         return LibraryError(f"the disk of {shown_path} is full: what was finished is kept")
-    if "readonly" in text or isinstance(error, PermissionError):
+    is_closed = "unable to open" in text and path.exists() and not os.access(path.parent, os.W_OK)
+    if is_closed or "readonly" in text or getattr(error, "errno", None) in (errno.EACCES, errno.EROFS):
         return LibraryError(
             f"{shown_path} cannot be written: name another file with --db, or a folder with VTAG_HOME"
         )

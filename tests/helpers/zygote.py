@@ -49,6 +49,11 @@ class Ran(NamedTuple):
     points: list[str]
 
     @property
+    def returncode(self) -> int:
+        """As of `subprocess.CompletedProcess`."""
+        return self.status
+
+    @property
     def was_killed(self) -> bool:
         return self.status == -signal.SIGKILL
 

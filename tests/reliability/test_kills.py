@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -29,12 +29,6 @@ pytestmark = [pytest.mark.reliability, pytest.mark.timeout(0)]
 EVERYTHING = 'archery OR "riding a bike" OR yoga'
 SCAN = ("--threshold", "0.05", "--precision", "fp32", "--stride", "0.3")
 CI, LONG = 5, 200
-
-
-@pytest.fixture(scope="module")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    with Zygote(tmp_path_factory.mktemp("zygote")) as process:
-        yield process
 
 
 @pytest.fixture(scope="module")
