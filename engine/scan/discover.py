@@ -16,16 +16,18 @@ from vtag.engine.scan.ignore import IGNORE_FILE, IgnoreRules, PathFilter, read_r
 from vtag.engine.text import display_path
 
 EXTENSIONS = frozenset(
-    b".360 .3g2 .3gp .3gpp .amv .asf .avi .dav .divx .dv .dvr-ms .evo .f4v .flv .gif .insv .ivf .m1v .m2p .m2t "
+    b".360 .3g2 .3gp .3gpp .amv .asf .avi .dav .divx .dv .dvr-ms .evo .f4v .flv .gif .gxf .insv .ivf .m1v .m2p .m2t "
     b".m2ts .m2v .m4v .mjpeg .mjpg .mk3d .mkv .mod .mov .mp4 .mp4v .mpe .mpeg .mpg .mpv .mqv .mts .mxf .nut .ogm "
-    b".ogv .qt .rm .rmvb .tod .tp .trp .ts .vob .vro .webm .wmv .wtv".split()
+    b".ogv .osv .qt .rm .rmvb .tod .tp .trp .ts .vob .vro .webm .wmv .wtv".split()
 )
 # videos that a scan leaves out and names, with the reason
 _EXCLUDED_EXTENSIONS = {
     b".lrv": "low-rate proxy (.LRV)",  # GoPro's and Insta360's copy of every clip
     b".lrf": "low-rate proxy (.LRF)",  # DJI's
     **dict.fromkeys((b".264", b".265", b".h264", b".h265", b".hevc"), "raw stream, which has no times"),
-    **dict.fromkeys((b".braw", b".crm", b".nev", b".r3d"), "camera raw, which cannot be decoded"),
+    **dict.fromkeys(
+        (b".ari", b".arx", b".braw", b".crm", b".nev", b".r3d"), "camera raw, which cannot be decoded"
+    ),
 }
 # folders in which photo programs keep their own copies
 _BUNDLES = (b".photoslibrary", b".photolibrary", b".aplibrary", b".migratedphotolibrary")

@@ -56,7 +56,7 @@ def test_hidden_system_and_proxy_files_are_left_out_and_counted(tmp_path: Path) 
 
 
 def test_what_cameras_write_is_looked_at_or_named(tmp_path: Path) -> None:
-    videos = ("A.insv", "B.360", "C.dav", "D.MQV", "E.vro", "F.trp", "G.dvr-ms", "H.3gpp")
+    videos = ("A.insv", "B.360", "C.dav", "D.MQV", "I.OSV", "J.gxf", "E.vro", "F.trp", "G.dvr-ms", "H.3gpp")
     for name in (*videos, "DJI_1.LRF", "GX1.LRV", "cam.h264", "cam.265", "A001.R3D", "A002.braw", "A003.crm"):
         touch(tmp_path / name)
     assert file_names(tmp_path) == sorted(videos)
