@@ -154,6 +154,8 @@ def test_teach_judges_the_range_that_was_shown(open_page: OpenPage, home: Path) 
     )
     moment = next(each for each in candidates["moments"] if each["content"] == 1)
     assert (moment["start_ms"], moment["end_ms"]) == (3000, 8000)
+    video = page.evaluate("async () => (await fetch('api/videos/1')).json()")
+    assert [video["moments"][0][key] for key in ("start_ms", "sure")] == [3000, True]
     verdict = {key: moment[key] for key in ("content", "start_ms", "end_ms")}
     answer = page.evaluate(POST, ["api/teach/verdict", {**verdict, "tag": "shooting", "is_example": True}])
     assert "0:03–0:08" in answer["message"]
@@ -162,5 +164,8 @@ def test_teach_judges_the_range_that_was_shown(open_page: OpenPage, home: Path) 
         "examples"
     ]
     assert [(each["start_ms"], each["end_ms"]) for each in examples] == [(3000, 8000)]
+    early = {"content": 1, "start_ms": 0, "end_ms": 1000, "tag": "shooting", "is_example": True}
+    refused = page.evaluate(POST, ["api/teach/verdict", early])
+    assert refused["error"] == "the picture of this video begins at 3.0 s, after that moment ends"
     undone = page.evaluate("async () => (await fetch('api/state')).json()")["undo"]["text"]
     assert "0:03–0:08" in undone

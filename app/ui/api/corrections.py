@@ -19,7 +19,6 @@ from vtag.engine.library.annotations import annotation_log, undo_redo
 from vtag.engine.library.annotations.annotation_log import AnnotationChange
 from vtag.engine.library.annotations.player_times import range_on_library_clock
 from vtag.engine.library.database import Library
-from vtag.engine.library.store.clocks import content_clock
 
 _MAX_MOMENTS = 20_000  # in one request
 MAX_TIME_MS = 10**10  # about four months; no video is longer
@@ -140,9 +139,9 @@ def build_router(context: PageContext) -> APIRouter:
 
         def act(writer: Library) -> AnnotationChange:
             moment_range = page_queries.moment_range(writer.connection, body.moment)
-            clock = content_clock(writer.connection, moment_range[0] if moment_range else 0)
-            times_ms = (clock.library_ms(time_ms) for time_ms in (body.start_ms, body.end_ms))
-            return annotation_log.move(writer, body.moment, *times_ms)
+            content = moment_range[0] if moment_range else 0
+            start_ms, end_ms = range_on_library_clock(writer.connection, content, body.start_ms, body.end_ms)
+            return annotation_log.move(writer, body.moment, start_ms or 0, end_ms or 0)
 
         return change(act)
 

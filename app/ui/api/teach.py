@@ -19,8 +19,8 @@ from vtag.engine.errors import QueryError
 from vtag.engine.jobs.job_queue import active_runs
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.tag_preview import TagMoment
+from vtag.engine.library.annotations.player_times import range_on_library_clock
 from vtag.engine.library.page_queries import AnnotationRow
-from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.library.views.results import FoundMoment, find_results
 from vtag.engine.library.views.video_list import ListedVideo
 from vtag.engine.library.views.video_table import VideoFilter
@@ -103,10 +103,11 @@ def build_router(context: PageContext) -> APIRouter:
     def verdict(body: Verdict) -> dict[str, Any]:
         """Say that a time range shows a tag, or does not."""
         with context.writer() as writer:
-            clock = content_clock(writer.connection, body.content)
-            start_ms, end_ms = clock.library_ms(body.start_ms), clock.library_ms(body.end_ms)
+            start_ms, end_ms = range_on_library_clock(
+                writer.connection, body.content, body.start_ms, body.end_ms
+            )
             message = teaching.record_example(
-                writer, body.tag, body.content, start_ms, end_ms, is_example=body.is_example
+                writer, body.tag, body.content, start_ms or 0, end_ms or 0, is_example=body.is_example
             )
         return {"message": message}
 

@@ -30,7 +30,7 @@ def moment_as_json(moment: MomentRow, clocks: PlayerClocks, content: int) -> dic
         "label": moment.label,
         **clocks.range_as_json(content, moment.start_ms, moment.end_ms),
         "score": round(moment.score, 4),
-        "sure": moment.sure,
+        "sure": bool(moment.sure),
         "model": moment.model,
         "is_own": moment.is_own,
         "verdict": moment.verdict,
