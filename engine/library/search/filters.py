@@ -81,17 +81,20 @@ class LibraryVideos:
 
     def _find_matches(self, node: Node) -> set[int]:
         if not has_path_filter(node):
-            return self._matching(node, self.content_ids, lambda content_ids: content_ids)
+            return self._matching(node, lambda: self.content_ids, lambda content_ids: content_ids)
         contents = self._file_contents
         files = self._matching(
             node,
-            set(range(len(contents))),
+            lambda: set(range(len(contents))),
             lambda ids: {file for file, content_id in enumerate(contents) if content_id in ids},
         )
         return {contents[file] for file in files}
 
     def _matching(
-        self, node: Node, everything: set[int], of_contents: Callable[[set[int]], set[int]]
+        self,
+        node: Node,
+        everything: Callable[[], set[int]],
+        of_contents: Callable[[set[int]], set[int]],
     ) -> set[int]:
         """The members of `everything`, which are contents or files, that match `node`.
 
@@ -99,7 +102,7 @@ class LibraryVideos:
         """
         match node:
             case query.Not(part):
-                return everything - self._matching(part, everything, of_contents)
+                return everything() - self._matching(part, everything, of_contents)
             case query.And(parts):
                 return set.intersection(*(self._matching(part, everything, of_contents) for part in parts))
             case query.Or(parts):
@@ -111,7 +114,7 @@ class LibraryVideos:
                 is_lower_bound, bound = operator == ">=", _seconds(when)
                 return of_contents({i for i, date in self.dates.items() if (date >= bound) == is_lower_bound})
             case query.UnavailableFilter():
-                available = {content_id for content_id, path in self._read_paths() if os.path.exists(path)}
+                available = {content_id for content_id, path in self._read_paths() if os.path.lexists(path)}
                 return of_contents(self.content_ids - available)
         raise AssertionError(node)
 
@@ -147,7 +150,10 @@ class LibraryVideos:
         for content_id, path in self._read_paths():
             contents.append(content_id)
             paths.append(_comparable(os.fsdecode(path)))
-        contents.extend(sorted(self.content_ids - set(contents)))
+        without_file = self._reader.execute(
+            "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM files WHERE content_id = c.id) ORDER BY id"
+        )
+        contents.extend(row[0] for row in without_file)
         return contents, paths
 
     def _read_paths(self) -> Iterator[tuple[int, bytes]]:

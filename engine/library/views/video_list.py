@@ -115,7 +115,7 @@ class VideoLists:
             key = chosen, sort, is_reversed
             if key not in self._lists:
                 rows = matching_rows(reader, table, chosen)
-                rows.sort(key=table.sort_key(sort, chosen), reverse=is_reversed)
+                table.sort(rows, sort, chosen, is_reversed=is_reversed)
                 self._lists[key] = array("q", rows)
                 while len(self._lists) > _KEPT_LISTS:
                     self._lists.popitem(last=False)

@@ -64,20 +64,21 @@ class VideoTable(NamedTuple):
             return (self.folders[row],)
         return {os.path.dirname(display) for display in filter(_file_test(chosen), self.copies[row])}
 
-    def sort_key(self, sort: str, chosen: VideoFilter) -> Callable[[int], Any]:
-        """What the rows of a list are sorted by, in ascending order."""
-        ids, recorded_s, durations_ms = self.ids, self.recorded_s, self.durations_ms
+    def sort(self, rows: list[int], sort: str, chosen: VideoFilter, *, is_reversed: bool) -> None:
+        """Sort the rows of a list, which are in the order of the table: that of their ids."""
+        if sort in ("date", "added"):
+            rows.reverse()  # the latest first, also of those that were recorded at the same time
+        recorded_s, durations_ms = self.recorded_s, self.durations_ms
         # a date that is unknown is not equal to itself: it comes last
         keys: dict[str, Callable[[int], Any]] = {
-            "date": lambda row: (
-                -recorded_s[row] if recorded_s[row] == recorded_s[row] else math.inf,
-                -ids[row],
-            ),
-            "name": lambda row: (self.shown(row, chosen).casefold(), ids[row]),
-            "added": lambda row: -ids[row],
-            "length": lambda row: (-durations_ms[row], ids[row]),
+            "date": lambda row: -recorded_s[row] if recorded_s[row] == recorded_s[row] else math.inf,
+            "name": lambda row: self.shown(row, chosen).casefold(),
+            "length": lambda row: -durations_ms[row],
         }
-        return keys[sort]
+        if sort in keys:
+            rows.sort(key=keys[sort], reverse=is_reversed)
+        elif is_reversed:
+            rows.reverse()
 
 
 def read_table(reader: sqlite3.Connection) -> VideoTable:
