@@ -18,12 +18,13 @@ from helpers.undisturbed import integrity, read_outcome, start_vtag
 from helpers.zygote import Zygote
 
 from vtag.engine.library.database import open_reader
+from vtag.engine.scan.discover import EXTENSIONS
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(0)]
 PART = "Videos"
 SCAN = ("--threshold", "0.05", "--precision", "fp32")
 BATCH = 100
-LONGEST_SEED_BYTES = 3_000_000
+LONGEST_SEED_BYTES = 800_000
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +77,7 @@ def test_mutated_videos(
             path
             for folder in ("awkward", "clips")
             for path in sorted((shared / folder).rglob("*"))
-            if path.is_file()
-            and 0 < path.stat().st_size < LONGEST_SEED_BYTES
-            and path.suffix not in (".md", ".json", ".txt")
+            if path.suffix.lower().encode() in EXTENSIONS and 0 < path.stat().st_size < LONGEST_SEED_BYTES
         ]
     total: Counter[str] = Counter()
     slowest_s = 0.0
