@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +35,7 @@ from vtag.app.commands import (
 )
 from vtag.app.console import complain, put
 from vtag.app.interrupts import INTERRUPTED, is_interrupt
+from vtag.app.log_file import LOG_VARIABLE, log, open_log
 from vtag.app.query_options import QueryCommand
 from vtag.engine.errors import VtagError
 
@@ -83,6 +85,10 @@ def _show_manual(is_requested: bool) -> None:
 @app.callback()
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option("--log-file", metavar="FILE", help="Add what happens to FILE, one JSON object a line."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
@@ -139,11 +145,13 @@ def main() -> None:
     arguments, debug = _take_debug(sys.argv[1:])
     logging.getLogger("vtag").addHandler(_MessageHandler())
     try:
+        arguments = _begin_log(arguments)
         app(arguments, prog_name="vtag")
     except BrokenPipeError:
         _finish_writing()
         sys.exit(1)
     except SystemExit as done:
+        log("end", code=done.code or 0)
         _finish_writing()
         if done.code == INTERRUPTED:
             _leave_interrupted()
@@ -152,10 +160,12 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         complain(str(error))
+        log("end", code=1)
         sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
         if is_interrupt(error):
             _leave_interrupted()
+        log("unexpected", traceback=traceback.format_exc())
         if debug:
             raise
         complain(f"{type(error).__name__}: {error} (unexpected; --debug shows where it happened)")
@@ -174,6 +184,26 @@ def _leave_interrupted() -> None:
     """Exit with 130 at once: CPython ends by SIGINT if Ctrl-C came inside an import, although it was caught."""
     sys.stderr.flush()
     os._exit(INTERRUPTED)
+
+
+def _begin_log(arguments: list[str]) -> list[str]:
+    """Open the log of `--log-file FILE`, anywhere before `--`, or of the environment; returns the other arguments."""
+    from importlib.metadata import version
+
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    head, tail = arguments[:end], arguments[end:]
+    file = os.environ.get(LOG_VARIABLE, "")
+    for number, argument in enumerate(head):
+        if argument.startswith("--log-file="):
+            file, head = argument.partition("=")[2], head[:number] + head[number + 1 :]
+            break
+        if argument == "--log-file" and number + 1 < len(head):
+            file, head = head[number + 1], head[:number] + head[number + 2 :]
+            break
+    if file:
+        open_log(Path(file).expanduser())
+        log("begin", vtag=version("vtag"), python=sys.version.split()[0], arguments=head + tail)
+    return head + tail
 
 
 def _take_debug(arguments: list[str]) -> tuple[list[str], bool]:

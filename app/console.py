@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vtag.app.log_file import log
 from vtag.engine.text import printable
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 def say(message: str) -> None:
     """Print a message on stderr."""
+    log("message", text=message)
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
 

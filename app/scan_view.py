@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, talk_console
+from vtag.app.log_file import log_event
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.text import display_path, pluralize, printable
 
@@ -36,7 +37,8 @@ class ScanView:
         self._reported_failures: set[bytes] = set()
 
     def show(self, event: ScanEvent) -> None:
-        """Draw one event."""
+        """Draw one event, and add it to the log."""
+        log_event(event)
         from vtag.engine.scan.events import (
             BackendOpened,
             ClocksPlanned,
@@ -76,6 +78,7 @@ class ScanView:
 
     def finish(self, done: ScanFinished, *, verbose: bool) -> None:
         """Close and print the summary, with failures that were not printed before."""
+        log_event(done)
         self.close()
         for failure in done.failed:
             if failure.path not in self._reported_failures:
