@@ -10,6 +10,7 @@ from vtag.engine.scan.options import ScanOptions, scan_sampling
 from vtag.engine.swin.config import ModelSpec
 from vtag.engine.video.read.reader import Clip
 from vtag.engine.video.read.reader import read_clips as read_library_clips
+from vtag.engine.video.read.sampling import View
 
 
 def read_clips(
@@ -17,7 +18,7 @@ def read_clips(
     spec: ModelSpec,
     *,
     stride_s: float | None = None,
-    view: str = "center",
+    view: View = "center",
 ) -> Iterator[Clip]:
     """The clips of a video as a scan gives them to a model, in order; `pixels` of one are what `Backend.run` takes.
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.paths import library_path
@@ -66,7 +66,7 @@ class Library:
         limit: int | None = 50,
         min_score: float = 0.0,
         model: str | None = None,
-        sort: str = "score",
+        sort: Literal["score", "date", "length"] = "score",
         less_sure: LessSure = "fill",
         sensitivity: Sensitivity | None = None,
     ) -> list[Moment]:
@@ -211,7 +211,7 @@ class Library:
         start_ms: int | None = None,
         end_ms: int | None = None,
         *,
-        verdict: str = "added",
+        verdict: Literal["added", "confirmed", "rejected"] = "added",
     ) -> bool:
         """Say that a video shows `label`, or that it does not; in all of it, or in a range.
 

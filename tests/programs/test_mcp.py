@@ -39,13 +39,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def ask(home: Path, conversation: Callable[[Any, Call], Awaitable[None]], *options: str | Path) -> None:
-    """Let a client talk with `vtag mcp` over stdio; `call` gives a tool's answer, or {"error": text}."""
+def ask(
+    home: Path,
+    conversation: Callable[[Any, Call], Awaitable[None]],
+    *options: str | Path,
+    mode: str = "auto",
+) -> None:
+    """Let a client talk with `vtag mcp` over stdio; `call` gives a tool's answer, or {"error": text}.
+
+    `mode` legacy is the handshake of the protocol before 2026, which many assistants still use.
+    """
 
     async def talk() -> None:
         command = ["-m", "vtag.app", "mcp", *map(str, options)]
         server = mcp.StdioServerParameters(command=sys.executable, args=command, env={"VTAG_HOME": str(home)})
-        async with mcp.Client(server) as client:
+        async with mcp.Client(server, mode=mode) as client:
 
             async def call(name: str, **arguments: object) -> dict[str, Any]:
                 result = await client.call_tool(name, arguments)
@@ -92,7 +100,7 @@ def test_mistakes_are_sentences_and_nothing_else_is_opened(home: Path, tmp_path:
             assert f"Unknown tool: {tool}" in (await call(tool))["error"]
         assert "limit" in (await call("search", query="yoga", limit=10**9))["error"]
 
-    ask(home, conversation)
+    ask(home, conversation, mode="legacy")
 
 
 def test_with_permission_it_annotates_and_cuts_into_one_folder(
