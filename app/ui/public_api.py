@@ -71,7 +71,7 @@ class ApiVideo(BaseModel):
 
     id: int
     path: str
-    duration_ms: int
+    duration_ms: int = Field(description="Where the last picture ends, by the time of players.")
     recorded_at: str | None
     codec: str
     width: int
@@ -126,7 +126,7 @@ def build_public_api(context: PageContext) -> FastAPI:
         return ApiVideo(
             id=found.id,
             path=found.display,
-            duration_ms=found.duration_ms,
+            duration_ms=clock.player_ms(found.duration_ms),
             recorded_at=found.recorded_at,
             codec=found.codec,
             width=found.width,
