@@ -110,6 +110,8 @@ def _node_line(event: NodeJoined | NodeLost) -> str:
 
     if isinstance(event, NodeJoined):
         return f"node {printable(event.node)}: {event.device} with {event.backend}, {event.precision}"
+    if not event.has_joined:
+        return f"the node {printable(event.node)} takes no part: {printable(event.reason)}"
     videos = f"; {pluralize(event.videos, 'video')} begin again elsewhere" if event.videos else ""
     return f"lost a worker on the node {printable(event.node)}: {printable(event.reason)}{videos}"
 

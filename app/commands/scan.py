@@ -133,7 +133,7 @@ def scan(
     part = _parse_shard(shard)
     if part and (watch or poll):
         raise typer.BadParameter("a part of a scan does not watch: leave out --watch", param_hint="--shard")
-    open_pipeline = _choose_pipeline(cluster, path_map or [])
+    open_pipeline = _choose_pipeline(cluster, path_map or [], paths)
     if cluster and (watch or poll):
         raise typer.BadParameter("a cluster does not watch: leave out --watch", param_hint="--cluster")
     library_file = library_path(db)
@@ -184,7 +184,7 @@ def scan(
         raise typer.Exit(3)
 
 
-def _choose_pipeline(cluster: str | None, path_map: list[str]) -> OpenPipeline:
+def _choose_pipeline(cluster: str | None, path_map: list[str], paths: list[Path]) -> OpenPipeline:
     """What computes: this machine, or a cluster. Raises ClusterError if Ray is not installed."""
     from vtag.engine.scan.pipeline import open_local_pipeline
 
@@ -198,7 +198,7 @@ def _choose_pipeline(cluster: str | None, path_map: list[str]) -> OpenPipeline:
 
     require_ray()
     try:
-        mapped = parse_path_map(path_map)
+        mapped = parse_path_map(path_map, [os.fsencode(path) for path in paths])
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from error
     try:

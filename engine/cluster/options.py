@@ -36,15 +36,26 @@ def split_address(address: str) -> tuple[str, int]:
     return match[1].strip("[]"), int(match[2])
 
 
-def parse_path_map(texts: Sequence[str]) -> PathMap:
-    """The folders that `HERE=THERE` names; the longest first, so that the nearest counts. Raises ValueError."""
-    pairs = []
+def parse_path_map(texts: Sequence[str], scanned: Sequence[bytes]) -> PathMap:
+    """The folders that `HERE=THERE` names; the longest first, so that the nearest counts.
+
+    Raises ValueError if a text names none, or one that contains none of the `scanned` paths and is in none of them.
+    """
+    roots = [os.path.realpath(path) for path in scanned]
+    pairs = {}
     for text in texts:
         here, separator, there = text.partition("=")
         if not (separator and here.startswith("/") and there.startswith("/")):
             raise ValueError(f"{text!r} maps no folder: write /mnt/videos=/data/videos")
-        pairs.append((os.fsencode(os.path.normpath(here)), os.fsencode(os.path.normpath(there))))
-    return tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
+        folder = os.path.realpath(os.fsencode(here))  # as the paths of the videos are
+        if not any(_is_below(root, folder) or _is_below(folder, root) for root in roots):
+            raise ValueError(f"nothing that is scanned is in {here}")
+        pairs[folder] = os.fsencode(os.path.normpath(there))
+    return tuple(sorted(pairs.items(), key=lambda pair: -len(pair[0])))
+
+
+def _is_below(path: bytes, folder: bytes) -> bool:
+    return os.path.join(path, b"").startswith(os.path.join(folder, b""))
 
 
 def map_path(path: bytes, path_map: PathMap) -> bytes:

@@ -274,7 +274,7 @@ class ClusterPipeline:
         if worker.report is None:
             if not is_death:  # it would not load the model another time, either
                 node.deaths = _MAX_DEATHS
-            return [NodeLost(worker.host, 0, reason)] if node.deaths >= _MAX_DEATHS else []
+            return [NodeLost(worker.host, 0, reason, has_joined=False)] if node.deaths >= _MAX_DEATHS else []
         loss = self._dispatcher.lose_worker(name, is_death=is_death)
         if loss.given_up:  # it was not the node's fault
             node.deaths = 0

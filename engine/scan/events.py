@@ -33,6 +33,7 @@ class NodeLost:
     node: str
     videos: int
     reason: str
+    has_joined: bool = True  # False: it never loaded the model
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,8 +115,25 @@ def test_every_video_ends_exactly_once(data: st.DataObject) -> None:
     assert sum(ended.values()) + dispatcher.unfinished == videos
 
 
-def test_a_folder_may_be_elsewhere_on_the_nodes() -> None:
-    path_map = parse_path_map(["/mnt/a=/data/a", "/mnt/a/b=/other/"])
-    assert map_path(b"/mnt/a/x.mp4", path_map) == b"/data/a/x.mp4"
-    assert map_path(b"/mnt/a/b/x.mp4", path_map) == b"/other/x.mp4"
-    assert map_path(b"/mnt/about.mp4", path_map) == b"/mnt/about.mp4"
+def test_a_folder_may_be_elsewhere_on_the_nodes(tmp_path: Path) -> None:
+    """Also one that is named by a link: the videos' paths have none."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    here, link = os.fsencode(tmp_path / "a"), tmp_path / "link"
+    path_map = parse_path_map([f"{link}=/data/a", f"{link}/b=/other/"], [os.fsencode(link)])
+    assert map_path(here + b"/x.mp4", path_map) == b"/data/a/x.mp4"
+    assert map_path(here + b"/b/x.mp4", path_map) == b"/other/x.mp4"
+    assert map_path(here + b"bout.mp4", path_map) == here + b"bout.mp4"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a=/b", "maps no folder"),
+        ("/a", "maps no folder"),
+        ("/elsewhere=/b", "nothing that is scanned is in"),
+    ],
+)
+def test_a_map_that_is_none_or_of_no_use_is_an_error(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_path_map([text], [os.fsencode(tmp_path)])
