@@ -52,7 +52,8 @@ def build_server(db: Path | None, *, allow_write: bool, clips: Path | None) -> M
     server: MCPServer[Any] = MCPServer(
         "vtag", instructions=_INSTRUCTIONS, version=version("vtag"), log_level="WARNING"
     )
-    for tool in _reading_tools(library):
+    reading = _ReadingTools(library)
+    for tool in (reading.search, reading.show, reading.similar, reading.labels, reading.scanned):
         server.add_tool(_with_tool_errors(tool), annotations=_READ)
     for tool in _writing_tools(library, clips) if allow_write else []:
         server.add_tool(_with_tool_errors(tool), annotations=_WRITE)
@@ -72,8 +73,14 @@ def _with_tool_errors(tool: Callable[_P, _T]) -> Callable[_P, _T]:
     return call
 
 
-def _reading_tools(library: Library) -> list[Callable[..., dict[str, Any]]]:
+class _ReadingTools:
+    """What an assistant may do in any case."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
     def search(
+        self,
         query: Annotated[
             str,
             Field(
@@ -89,17 +96,18 @@ def _reading_tools(library: Library) -> list[Callable[..., dict[str, Any]]]:
         ] = "fill",
     ) -> dict[str, Any]:
         """Find moments in all videos, the sure ones first, best first."""
-        moments = library.search(query, limit=limit, sort=sort, less_sure=less_sure)
-        with closing(open_reader(library.path)) as reader:
+        moments = self._library.search(query, limit=limit, sort=sort, less_sure=less_sure)
+        with closing(open_reader(self._library.path)) as reader:
             meanings = dict(everyday_terms(reader, query))
         return {"moments": [moment_as_json(moment) for moment in moments], "searched_as": meanings}
 
-    def show(path: VideoPath) -> dict[str, Any]:
+    def show(self, path: VideoPath) -> dict[str, Any]:
         """The timeline of one video: all its moments by time."""
-        moments = library.moments(path, less_sure="fill")
+        moments = self._library.moments(path, less_sure="fill")
         return {"path": path, "moments": [moment_as_json(moment) for moment in moments]}
 
     def similar(
+        self,
         path: VideoPath,
         at_ms: Annotated[
             int | None, Field(ge=0, description="Time in the video; without it, the whole video.")
@@ -107,7 +115,7 @@ def _reading_tools(library: Library) -> list[Callable[..., dict[str, Any]]]:
         limit: Limit = 20,
     ) -> dict[str, Any]:
         """Find moments that look like a moment of a scanned video, most similar first."""
-        with closing(open_reader(library.path)) as reader:
+        with closing(open_reader(self._library.path)) as reader:
             require_content(reader, os.path.abspath(os.fsencode(path)))  # else the video would be decoded
         return {
             "moments": [
@@ -118,20 +126,21 @@ def _reading_tools(library: Library) -> list[Callable[..., dict[str, Any]]]:
                     "end_ms": moment.end_ms,
                     "similarity": round(moment.score, 4),
                 }
-                for moment in library.similar(path, at_ms, limit=limit)
+                for moment in self._library.similar(path, at_ms, limit=limit)
             ]
         }
 
     def labels(
+        self,
         containing: Annotated[str, Field(description="Part of a label; empty: all.")] = "",
     ) -> dict[str, Any]:
         """The labels that the library knows, with their numbers of sure moments, most first."""
-        counts = library.labels()
+        counts = self._library.labels()
         return {"labels": {name: n for name, n in counts.items() if containing.casefold() in name.casefold()}}
 
-    def scanned() -> dict[str, Any]:
+    def scanned(self) -> dict[str, Any]:
         """What the library covers: folders, number and length of the videos, models, and what is running now."""
-        with closing(open_reader(library.path)) as reader:
+        with closing(open_reader(self._library.path)) as reader:
             size = page_queries.library_size(reader)
             return {
                 "videos": size.videos,
@@ -141,8 +150,6 @@ def _reading_tools(library: Library) -> list[Callable[..., dict[str, Any]]]:
                 "models": page_queries.models(reader),
                 "running": [run.kind for run in recent_runs(reader) if run.state in ("running", "paused")],
             }
-
-    return [search, show, similar, labels, scanned]
 
 
 def _writing_tools(library: Library, clips: Path | None) -> list[Callable[..., dict[str, Any]]]:

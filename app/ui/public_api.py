@@ -102,38 +102,14 @@ def build_public_api(context: PageContext) -> FastAPI:
         limit: Annotated[int, Query(ge=1, le=_MAX_PAGE)] = 50,
     ) -> SearchAnswer:
         """Moments that match a query."""
-        with context.reader() as reader:
-            results = find_results(
-                reader, q, sort=sort, offset=offset, limit=limit, less_sure="all" if less_sure else "none"
-            )
-            clocks = MomentClocks(reader)
-            moments = [
-                _moment(on_player_clock(moment, clocks.clock(content, moment.path)), content)
-                for moment, content, *_ in results.moments
-            ]
-            meanings = dict(everyday_terms(reader, q))
-        return SearchAnswer(moments=moments, has_more=results.has_more, searched_as=meanings)
+        return _search(context, q, less_sure=less_sure, sort=sort, offset=offset, limit=limit)
 
     @api.get("/videos/{video_id}", operation_id="video", responses={404: {"description": "No such video."}})
     def video(
         video_id: Id, less_sure: Annotated[bool, Query(description="Include guesses.")] = False
     ) -> ApiVideo:
         """A video with its moments."""
-        with context.reader() as reader:
-            found = _find_video(reader, video_id)
-            clock = content_clock(reader, video_id)
-            moments = content_moments(reader, video_id, less_sure="all" if less_sure else "none")
-        return ApiVideo(
-            id=found.id,
-            path=found.display,
-            duration_ms=clock.player_ms(found.duration_ms),
-            recorded_at=found.recorded_at,
-            codec=found.codec,
-            width=found.width,
-            height=found.height,
-            present=found.path is not None,
-            moments=[_moment(on_player_clock(moment, clock), video_id) for moment in moments],
-        )
+        return _video(context, video_id, less_sure=less_sure)
 
     @api.get(
         "/moments/{moment_id}/clip",
@@ -154,6 +130,40 @@ def build_public_api(context: PageContext) -> FastAPI:
         return _clip(context, moment_id, exact=exact)
 
     return api
+
+
+def _search(
+    context: PageContext, q: str, *, less_sure: bool, sort: str, offset: int, limit: int
+) -> SearchAnswer:
+    with context.reader() as reader:
+        results = find_results(
+            reader, q, sort=sort, offset=offset, limit=limit, less_sure="all" if less_sure else "none"
+        )
+        clocks = MomentClocks(reader)
+        moments = [
+            _moment(on_player_clock(moment, clocks.clock(content, moment.path)), content)
+            for moment, content, *_ in results.moments
+        ]
+        meanings = dict(everyday_terms(reader, q))
+    return SearchAnswer(moments=moments, has_more=results.has_more, searched_as=meanings)
+
+
+def _video(context: PageContext, video_id: int, *, less_sure: bool) -> ApiVideo:
+    with context.reader() as reader:
+        found = _find_video(reader, video_id)
+        clock = content_clock(reader, video_id)
+        moments = content_moments(reader, video_id, less_sure="all" if less_sure else "none")
+    return ApiVideo(
+        id=found.id,
+        path=found.display,
+        duration_ms=clock.player_ms(found.duration_ms),
+        recorded_at=found.recorded_at,
+        codec=found.codec,
+        width=found.width,
+        height=found.height,
+        present=found.path is not None,
+        moments=[_moment(on_player_clock(moment, clock), video_id) for moment in moments],
+    )
 
 
 def _moment(moment: Moment, video: int) -> ApiMoment:
