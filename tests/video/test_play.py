@@ -191,7 +191,10 @@ def test_a_video_that_cannot_be_played_says_why(tmp_path: Path) -> None:
 
 
 def test_streams_are_bounded_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A player has one; a stalled one makes room; one that nobody reads ends."""
+    """A player has one; a stalled one makes room; one that nobody reads ends. None leaves a file behind."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     video = os.fsencode(make_flashes(tmp_path / "v.mkv", seconds=60, codec="libx264", sound="aac"))
     monkeypatch.setattr(stream_pool, "MAX_STREAMS", 2)
     monkeypatch.setattr(stream_pool, "_STALLED_S", 30.0)
@@ -217,3 +220,4 @@ def test_streams_are_bounded_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert fourth.process.wait(10) != 0  # with the pool
 
     asyncio.run(run())
+    assert not list(temporary.iterdir())

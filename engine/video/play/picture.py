@@ -95,7 +95,8 @@ class PictureConverter:
 
     def packets(self, path: bytes, start_us: int) -> Iterator[Packet]:
         """The encoded picture from the frame that is displayed at `start_us` on."""
-        with FrameSource(path, self._stream_info) as source, _Graphs(self) as graphs:
+        graphs = _Graphs(self)
+        with FrameSource(path, self._stream_info) as source:
             for timed in _frames_from(source, start_us):
                 for frame in graphs.filter(timed):
                     yield from self._encode(frame)
@@ -137,14 +138,6 @@ class _Graphs:
         self._converter = converter
         self._graph: av.filter.Graph | None = None
         self._key: tuple[object, ...] = ()
-        self._folder = tempfile.TemporaryDirectory(prefix="vtag-play-")
-        self._luts: dict[int, str] = {}
-
-    def __enter__(self) -> _Graphs:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
 
     def filter(self, timed: TimedFrame) -> Iterator[VideoFrame]:
         """The filtered frames that a decoded one brings out."""
@@ -180,7 +173,13 @@ class _Graphs:
                 return
 
     def _build(self, frame: VideoFrame) -> av.filter.Graph:
-        lut = self._lut(frame.color_trc) if is_hdr(frame.color_trc) else None
+        if not is_hdr(frame.color_trc):
+            return self._connect(frame, None)
+        # a stream that nobody watches any more is killed: the file is there only until the filter has read it
+        with tempfile.TemporaryDirectory(prefix="vtag-play-") as folder:
+            return self._connect(frame, _write_lut(folder, frame.color_trc))
+
+    def _connect(self, frame: VideoFrame, lut: str | None) -> av.filter.Graph:
         graph = av.filter.Graph()
         graph.threads = min(_MAX_THREADS, os.cpu_count() or 1)
         nodes = [graph.add("buffer", buffer_arguments(frame))]
@@ -193,18 +192,17 @@ class _Graphs:
         graph.configure()
         return graph
 
-    def _lut(self, transfer: int) -> str:
-        """A file of the table that maps HDR to SDR, as `to_sdr` does, in the format .cube."""
-        if transfer not in self._luts:
-            steps = np.linspace(0, 65535, _LUT_SIDE).round().astype(np.uint16)
-            blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
-            colours = to_sdr(np.stack([red, green, blue], axis=-1).reshape(-1, 1, 3), transfer)[:, 0] / 255
-            rows = "\n".join(f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in colours)
-            file = os.path.join(self._folder.name, f"{transfer}.cube")
-            with open(file, "w", encoding="ascii") as out:
-                out.write(f"LUT_3D_SIZE {_LUT_SIDE}\n{rows}\n")
-            self._luts[transfer] = file
-        return self._luts[transfer]
+
+def _write_lut(folder: str, transfer: int) -> str:
+    """A file in `folder` of the table that maps HDR to SDR, as `to_sdr` does, in the format .cube."""
+    steps = np.linspace(0, 65535, _LUT_SIDE).round().astype(np.uint16)
+    blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")  # red changes fastest
+    colours = to_sdr(np.stack([red, green, blue], axis=-1).reshape(-1, 1, 3), transfer)[:, 0] / 255
+    rows = "\n".join(f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in colours)
+    file = os.path.join(folder, "sdr.cube")
+    with open(file, "w", encoding="ascii") as out:
+        out.write(f"LUT_3D_SIZE {_LUT_SIDE}\n{rows}\n")
+    return file
 
 
 def _frames_from(source: FrameSource, start_us: int) -> Iterator[TimedFrame]:
