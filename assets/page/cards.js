@@ -3,6 +3,7 @@
 import { h, iconButton } from "./dom.js";
 import { clock, clockRange, day, hueClass, percent, plural } from "./format.js";
 import { icon } from "./icons.js";
+import { picture as loadedPicture } from "./pictures.js";
 import { link } from "./router.js";
 
 const HOVER_MS = 120; // after this the pictures of a moment begin to change
@@ -15,7 +16,7 @@ export function momentCard(moment, { selection = null, onSimilar = null, index =
     : moment.source === "user" ? "yours" : moment.verdict === "confirmed" ? "✓" : percent(moment.score);
   const title = moment.label ?? clockRange(moment.start_ms, moment.end_ms);
   const picture = h("span", { class: "picture" },
-    still(moment.id !== undefined ? `picture/${moment.id}` : `still/${moment.content}/${Math.floor((moment.start_ms + moment.end_ms) / 2)}`),
+    loadedPicture(moment.id !== undefined ? `picture/${moment.id}` : `still/${moment.content}/${Math.floor((moment.start_ms + moment.end_ms) / 2)}`),
     h("span", { class: "card-time" }, clockRange(moment.start_ms, moment.end_ms)),
     h("span", { class: "card-confidence" }, confidence),
     !moment.present && h("span", { class: "card-state" }, "not connected"));
@@ -35,7 +36,7 @@ export function momentCard(moment, { selection = null, onSimilar = null, index =
 export function videoCard(video, { selection = null, index = 0 } = {}) {
   const facts = video.error ? [video.error] : [video.recorded_at && day(video.recorded_at), plural(video.moments, "tag")].filter(Boolean);
   const picture = h("span", { class: "picture" },
-    video.error ? null : still(`poster/${video.id}`),
+    video.error ? null : loadedPicture(`poster/${video.id}`),
     video.duration_ms ? h("span", { class: "card-time" }, clock(video.duration_ms)) : null,
     (video.error || !video.present) && h("span", { class: "card-state" }, video.error ? "cannot be read" : "not connected"));
   const card = h("div", { class: "card" },
@@ -50,12 +51,6 @@ export function videoCard(video, { selection = null, index = 0 } = {}) {
 
 export function momentLink(moment) {
   return link({ view: "watch", v: moment.content, t: moment.start_ms, end: moment.end_ms, m: moment.id });
-}
-
-function still(source) {
-  const image = h("img", { src: source, alt: "", loading: "lazy", decoding: "async" });
-  image.addEventListener("error", () => image.classList.add("is-missing"));
-  return image;
 }
 
 // While the pointer rests on a card, its picture goes through the moment: a strip of small pictures, made once.

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 
-const PAGE = 60; // items that are loaded at once
+const PAGE = 100; // items that are loaded at once
 const OVERSCAN_PX = 600; // above and below the screen
 const HEADING_PX = 44;
 

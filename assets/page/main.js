@@ -5,6 +5,7 @@ import { h, iconButton, messageRegions, replace } from "./dom.js";
 import { count, duration, knowLabels, percent } from "./format.js";
 import { icon, svg } from "./icons.js";
 import { addKeys, showKeys } from "./keys.js";
+import { loadPictures } from "./pictures.js";
 import { canGoBack, current, link, navigate, onChange } from "./router.js";
 import { redo, refresh, state, subscribe, undo } from "./state.js";
 import LibraryView from "./view-library.js";
@@ -83,6 +84,7 @@ function show(parameters, isReturn) {
     else anchor.removeAttribute("aria-current");
   }
   Promise.resolve(view.show(parameters, isReturn)).then(() => {
+    loadPictures();
     if (link(current()) === link(parameters)) main.dataset.shown = link(parameters); // all of it is there now
     document.title = [view.subtitle?.() ?? parameters.q, view.title, "vtag"].filter(Boolean).join(" · ");
     if (isOther && isReturn) view.restoreFocus?.();

@@ -202,13 +202,18 @@ export default class SearchView {
   }
 
   async loadSuggestions() {
-    this.suggestedAt = state?.revision;
+    if (this.isSuggesting) return;
+    this.isSuggesting = true;
+    const askedAt = state?.revision;
     try {
       const suggestions = await get("suggestions");
+      this.suggestedAt = askedAt ?? state?.revision;
       const isChanged = JSON.stringify(suggestions) !== JSON.stringify(this.suggestions);
       this.suggestions = suggestions;
       if (isChanged) this.showSummary();
-    } catch { /* the next change tries again */ }
+    } catch { /* the next change tries again */ } finally {
+      this.isSuggesting = false;
+    }
   }
 
   // After a change of the library: at the top the list fills by itself; further down a button offers it.

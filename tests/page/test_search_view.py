@@ -184,7 +184,7 @@ def test_a_hostile_file_name_is_text_and_a_portrait_picture_is_whole(open_page: 
     assert page.locator("img[src=x]").count() == 0
     page.go_back()
     image = page.locator(".card", has_text="portrait.mp4").locator("img")
-    image.evaluate("async image => { await image.decode(); }")
+    image.evaluate("async image => { while (!image.naturalWidth) await new Promise(requestAnimationFrame); }")
     assert image.evaluate("image => getComputedStyle(image).objectFit") == "contain"
 
 

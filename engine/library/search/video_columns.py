@@ -28,6 +28,11 @@ class VideoColumns:
                 self._columns[name] = read()
             return cast(_ColumnT, self._columns[name])
 
+    def peek(self, name: str) -> Any:
+        """The column called `name` if it was read already, else None. Not to be changed."""
+        with self._lock:
+            return self._columns.get(name)
+
     def matches(self, node: object, find: Callable[[], set[int]]) -> set[int]:
         """The contents that match the filter `node`, by `find` if not asked for lately. Not to be changed."""
         with self._lock:

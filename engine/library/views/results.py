@@ -6,9 +6,9 @@ import itertools
 import json
 import os
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vtag.engine.library.search.filters import video_date
@@ -16,9 +16,10 @@ from vtag.engine.library.search.moments import LessSure, Moment, Search
 from vtag.engine.library.search.rows import COLUMNS, Condition, SegmentRow, drop_duplicates
 from vtag.engine.library.store.file_paths import displays_by_content
 from vtag.engine.library.store.file_stat import MIN_INTEGER
+from vtag.engine.library.views.video_table import table_in_memory
 from vtag.engine.text import display_path
 
-MAX_COUNTED = 5000  # rows: counts are exact up to here, so that no query takes long
+MAX_COUNTED = 3000  # rows: counts are exact up to here, so that no query takes long
 _MAX_VALUES = 60  # of one facet
 
 
@@ -151,8 +152,7 @@ def count_results(
     label_names = dict(reader.execute("SELECT id, name FROM labels"))
     model_names = dict(reader.execute("SELECT id, name FROM models"))
     content_ids = {row.content_id for row in rows}
-    years = _years(reader, content_ids)
-    displays = displays_by_content(reader, content_ids)
+    years, displays = _years_and_displays(reader, content_ids)
     return ResultCounts(
         len(rows),
         len({row.content_id for row in rows}),
@@ -203,6 +203,20 @@ def _folders(search: Search, row: SegmentRow, displays: Sequence[str]) -> set[st
     return {os.path.dirname(display) for display in displays}
 
 
+def _years_and_displays(
+    reader: sqlite3.Connection, content_ids: set[int]
+) -> tuple[dict[int, str], Mapping[int, Sequence[str]]]:
+    """The year of each content that has one, and the paths as shown of its files; from memory if they are there."""
+    table = table_in_memory(reader)
+    if table is None:
+        return _years(reader, content_ids), displays_by_content(reader, content_ids)
+    rows = {content_id: row for content_id in content_ids if (row := table.row_of(content_id)) is not None}
+    years = {content_id: table.days[row][:4] for content_id, row in rows.items() if table.days[row]}
+    return years, {
+        content_id: table.copies.get(row) or (table.displays[row],) for content_id, row in rows.items()
+    }
+
+
 def _years(reader: sqlite3.Connection, content_ids: set[int]) -> dict[int, str]:
     """The year of each content that has one."""
     rows = reader.execute(
@@ -212,11 +226,16 @@ def _years(reader: sqlite3.Connection, content_ids: set[int]) -> dict[int, str]:
         (MIN_INTEGER, json.dumps(sorted(content_ids))),
     )
     dates = ((content_id, video_date(recorded_at, mtime_ns)) for content_id, recorded_at, mtime_ns in rows)
-    return {content_id: _year(seconds) for content_id, seconds in dates if seconds is not None}
+    years = ((content_id, _year(seconds)) for content_id, seconds in dates if seconds is not None)
+    return {content_id: year for content_id, year in years if year}
 
 
 def _year(seconds: float) -> str:
-    return str(datetime.fromtimestamp(seconds, UTC).astimezone().year)
+    """The year of this machine's calendar; empty if the clock cannot tell it."""
+    try:
+        return str(time.localtime(seconds).tm_year)
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def _most_first(values: Iterable[str]) -> list[tuple[str, int]]:

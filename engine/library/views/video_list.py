@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from vtag.engine.library.search.video_columns import video_version
-from vtag.engine.library.views.video_table import VideoFilter, VideoTable, matching_rows, read_table
+from vtag.engine.library.views.video_table import VideoFilter, VideoTable, matching_rows, shared_table
 
 SORTS = ("date", "name", "added", "length")
 GROUPS = ("", "day", "folder")
@@ -133,7 +133,7 @@ class VideoLists:
             self._table is not None and len(self._table.ids) > _LARGE and now_s - self._read_at_s < _FRESH_S
         )
         if self._table is None or (version != self._version and not is_fresh):
-            self._table, self._version = read_table(reader), version
+            self._table, self._version = shared_table(reader), version
             self._read_at_s = time.monotonic()
             self._lists.clear()
         return self._table

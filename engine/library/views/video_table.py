@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import os
 import sqlite3
@@ -13,9 +14,12 @@ from datetime import MAXYEAR
 from typing import Any, NamedTuple
 
 from vtag.engine.library.search.filters import video_date
+from vtag.engine.library.search.video_columns import video_columns
 from vtag.engine.library.store.file_paths import displays_by_content
 from vtag.engine.library.store.file_stat import MIN_INTEGER
 from vtag.engine.library.store.label_names import spell_labels
+
+_TABLE = "table"  # among the columns
 
 
 class VideoFilter(NamedTuple):
@@ -48,6 +52,11 @@ class VideoTable(NamedTuple):
     is_present: bytearray
     is_readable: bytearray
 
+    def row_of(self, content_id: int) -> int | None:
+        """The row of a content; None if it has no file."""
+        row = bisect.bisect_left(self.ids, content_id)
+        return row if row < len(self.ids) and self.ids[row] == content_id else None
+
     def shown(self, row: int, chosen: VideoFilter) -> str:
         """The file that stands for a row in a list."""
         if row not in self.copies:
@@ -79,6 +88,17 @@ class VideoTable(NamedTuple):
             rows.sort(key=keys[sort], reverse=is_reversed)
         elif is_reversed:
             rows.reverse()
+
+
+def shared_table(reader: sqlite3.Connection) -> VideoTable:
+    """The table of a library as it is now, read if nobody has read it yet."""
+    return video_columns(reader).column(_TABLE, lambda: read_table(reader))
+
+
+def table_in_memory(reader: sqlite3.Connection) -> VideoTable | None:
+    """The table of a library as it is now if somebody has read it."""
+    table: VideoTable | None = video_columns(reader).peek(_TABLE)
+    return table
 
 
 def read_table(reader: sqlite3.Connection) -> VideoTable:

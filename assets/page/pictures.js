@@ -1,0 +1,50 @@
+// Loads the pictures of cards a few at a time, those on the screen first. A browser has six connections to a server:
+// what a person asks for must not wait behind pictures.
+
+import { h } from "./dom.js";
+
+const AT_ONCE = 3;
+let waiting = []; // [image, source]
+const loading = new Set();
+let frame = 0;
+
+// An image that gets its source when its turn comes; without a picture it stays invisible.
+export function picture(source) {
+  const image = h("img", { alt: "", decoding: "async" });
+  for (const type of ["load", "error"]) {
+    image.addEventListener(type, () => {
+      image.classList.toggle("is-missing", type === "error");
+      loading.delete(image);
+      loadPictures();
+    });
+  }
+  waiting.push([image, source]);
+  loadPictures();
+  return image;
+}
+
+// Go on loading: called when cards were drawn, and when a view is shown again.
+export function loadPictures() {
+  frame ||= requestAnimationFrame(() => { frame = 0; load(); });
+}
+
+function load() {
+  for (const image of loading) if (!image.isConnected) stop(image);
+  waiting = waiting.filter(([image]) => image.isConnected);
+  const shown = waiting.filter(([image]) => image.offsetParent);
+  const onScreen = ([image]) => {
+    const box = image.getBoundingClientRect();
+    return box.bottom > 0 && box.top < window.innerHeight;
+  };
+  const next = [...shown.filter(onScreen), ...shown].slice(0, AT_ONCE - loading.size);
+  for (const [image, source] of new Set(next)) {
+    loading.add(image);
+    image.src = source;
+  }
+  waiting = waiting.filter(([image]) => !loading.has(image));
+}
+
+function stop(image) {
+  loading.delete(image);
+  image.removeAttribute("src");
+}
