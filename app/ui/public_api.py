@@ -17,8 +17,8 @@ from typing import Annotated, Literal
 from fastapi import FastAPI, Query
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, Field
-from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
+from starlette.types import Receive, Scope, Send
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import GoneError, add_error_handlers
@@ -208,10 +208,22 @@ def _clip(context: PageContext, moment_id: int, *, exact: bool) -> FileResponse:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     values = {"name": Path(video.display).stem, "start": format_time_for_name(clock.player_ms(start_ms))}
-    return FileResponse(
+    return _ClipResponse(
         file,
         media_type=_MEDIA_TYPES.get(file.suffix, "application/octet-stream"),
         filename=format_clip_name("{name} {start}", values) + file.suffix,
         headers={"cache-control": "no-store"},
-        background=BackgroundTask(shutil.rmtree, folder, ignore_errors=True),
     )
+
+
+class _ClipResponse(FileResponse):
+    """Sends a clip, and removes its folder however that ends.
+
+    A background task would not: Starlette skips it if the request's range is none of the file.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # at once: a cancelled request could not wait for another thread
+            shutil.rmtree(os.path.dirname(self.path), ignore_errors=True)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,9 +44,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
-    with serve_page(home, "--api") as (address, _):
-        yield address
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The server's folder for temporary files."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def address(home: Path, temporary: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(temporary))
+        with serve_page(home, "--api") as (address, _):
+            yield address
 
 
 @pytest.fixture
@@ -93,6 +102,17 @@ def test_a_clip_is_the_moment_as_a_video(client: httpx.Client, tmp_path: Path, e
     length_ms = probe(os.fsencode(tmp_path / "clip.mp4")).duration_ms
     wanted_ms = moment["end_ms"] - moment["start_ms"]
     assert abs(length_ms - wanted_ms) <= 50 if exact else length_ms >= wanted_ms - 50
+
+
+@pytest.mark.parametrize(("part", "status"), [("bytes=0-9", 206), ("bytes=99999999-", 416), ("seconds=1", 400)])
+def test_no_clip_is_left_behind(client: httpx.Client, temporary: Path, part: str, status: int) -> None:
+    (moment, *_) = client.get("/api/v1/search", params={"q": "archery"}).json()["moments"]
+    answer = client.get(f"/api/v1/moments/{moment['id']}/clip", headers={"range": part})
+    assert answer.status_code == status
+    deadline = time.monotonic() + 10  # the last byte is here before the clip is gone
+    while (left := list(temporary.glob("vtag-clip-*"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
 
 
 def test_mistakes_are_sentences(client: httpx.Client) -> None:
