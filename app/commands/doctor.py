@@ -25,11 +25,11 @@ def doctor(
         typer.Option(
             "--bundle",
             metavar="FILE",
-            help="Write a zip file for a bug report; it has no paths and no labels.",
+            help="Write a zip file for a bug report; it has no paths and nothing you typed.",
         ),
     ] = None,
     with_paths: Annotated[
-        bool, typer.Option("--with-paths", help="Leave paths and file names in the bundle.")
+        bool, typer.Option("--with-paths", help="Leave paths, names and what you typed in the bundle.")
     ] = False,
     json: Json = False,
     db: Db = None,

@@ -29,10 +29,12 @@ def test_a_log_has_the_run_and_a_bundle_has_no_paths(vtag: Run, tmp_path: Path, 
     ran = vtag("scan", videos, "--model", model, "--log-file", log, "--json")
     assert ran.returncode == 3 and json.loads(ran.stdout)["scanned"] == 1
     assert vtag(f"--log-file={log}", "search", "(", "--json").returncode == 1
+    assert vtag(f"--log-file={log}", "search", "Ann's secret", "--model=hers").returncode == 1
+    assert vtag(f"--log-file={log}", "search", "Ann's secret").returncode == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     runs = list(dict.fromkeys(line["run"] for line in lines))
-    assert len(runs) == 2
-    first, second = ([line for line in lines if line["run"] == run] for run in runs)
+    assert len(runs) == 4
+    first, second, *_ = ([line for line in lines if line["run"] == run] for run in runs)
     assert [first[0]["kind"], first[-1]["kind"], first[-1]["code"]] == ["begin", "end", 3]
     assert first[0]["arguments"][0] == "scan" and "--log-file" not in first[0]["arguments"]
     (scanned,) = (line for line in first if line["kind"] == "VideoScanned")
@@ -48,9 +50,16 @@ def test_a_log_has_the_run_and_a_bundle_has_no_paths(vtag: Run, tmp_path: Path, 
         texts = {name: archive.read(name).decode() for name in archive.namelist()}
     assert set(texts) == {"system.json", "checks.json", "library.json", "logs/job.log", "logs/vtag.log"}
     for name, text in texts.items():
-        for secret in ("Grandma", "cake", "film", str(tmp_path), str(vtag_home), "archery"):
+        for secret in ("Grandma", "cake", "film", str(tmp_path), str(vtag_home), "archery", "secret", "hers"):
             assert secret not in text, (name, secret)
     assert texts["logs/job.log"] == "failed: [path]\n"
+    lines = [json.loads(line) for line in texts["logs/vtag.log"].splitlines()]
+    begun = [line["arguments"] for line in lines if line["kind"] == "begin"]
+    assert begun[:3] == [
+        ["scan", "[text]", "--model", "[text]", "--json"],
+        ["search", "[text]", "--json"],
+        ["search", "[text]", "--model"],
+    ]
     library = json.loads(texts["library.json"])
     assert library["rows"]["contents"] == 2 and library["is_current"]
     again = vtag("doctor", "--bundle", bundle)

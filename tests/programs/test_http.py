@@ -104,7 +104,9 @@ def test_a_clip_is_the_moment_as_a_video(client: httpx.Client, tmp_path: Path, e
     assert abs(length_ms - wanted_ms) <= 50 if exact else length_ms >= wanted_ms - 50
 
 
-@pytest.mark.parametrize(("part", "status"), [("bytes=0-9", 206), ("bytes=99999999-", 416), ("seconds=1", 400)])
+@pytest.mark.parametrize(
+    ("part", "status"), [("bytes=0-9", 206), ("bytes=99999999-", 416), ("seconds=1", 400)]
+)
 def test_no_clip_is_left_behind(client: httpx.Client, temporary: Path, part: str, status: int) -> None:
     (moment, *_) = client.get("/api/v1/search", params={"q": "archery"}).json()["moments"]
     answer = client.get(f"/api/v1/moments/{moment['id']}/clip", headers={"range": part})
