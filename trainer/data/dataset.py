@@ -16,6 +16,7 @@ from vtag.engine.text import display_path, normalize_label, printable, read_text
 from vtag.engine.video.read.frame_folder import is_frame_folder
 
 _MAX_LIST_BYTES = 256 << 20
+_MAX_SHOWN = 200  # characters of a path in a message
 _MAX_LISTED = 20  # missing files that are named one by one
 
 
@@ -127,7 +128,12 @@ def _read_list(file: Path, root: Path) -> tuple[list[LabelledClip], list[str]]:
         if not name or not label.isprintable():
             raise DatasetError(f"{display_path(file)}, line {number}: it has to be `path label`")
         path = _path_in_list(root, name)
-        if not path.is_file() and not _is_frame_folder(path):
+        if not _is_below(path, root):
+            raise DatasetError(
+                f"{display_path(file)}, line {number}: {printable(name)[:_MAX_SHOWN]} is not below "
+                f"{display_path(root)}: set the root of the list's paths to a folder that has them all"
+            )
+        if not _is_clip(path):
             missing.append(name)
             continue
         index = int(label) if label.isdecimal() and len(label) < 7 else None
@@ -143,7 +149,20 @@ def _path_in_list(root: Path, name: str) -> Path:
     """The path that a line's `name` means; lists of frame folders also give the number of frames after it."""
     path = root / name
     folder, _, count = name.rpartition(" ")
-    return root / folder if count.isdecimal() and not path.exists() else path
+    return root / folder if count.isdecimal() and not os.path.exists(path) else path
+
+
+def _is_clip(path: Path) -> bool:
+    try:
+        return path.is_file() or _is_frame_folder(path)
+    except OSError:  # a name that is too long, a folder that must not be read
+        return False
+
+
+def _is_below(path: Path, root: Path) -> bool:
+    """Whether a path stays below `root`, as it is written; links may lead elsewhere."""
+    top = os.path.abspath(root)
+    return os.path.abspath(path).startswith(os.path.join(top, ""))
 
 
 def _frame_folders(folder: Path) -> list[Path]:

@@ -126,7 +126,22 @@ def graph_weights(file: OnnxFile, sizes: SwinSizes, *, only_head: bool) -> dict[
     }
 
 
+def _check_names(model: onnx.ModelProto) -> None:
+    """Refuse names that are not UTF-8: protobuf returns them as bytes."""
+    graph = model.graph
+    names = (
+        *(opset.domain for opset in model.opset_import),
+        *(name for node in graph.node for name in (node.domain, node.op_type, *node.input, *node.output)),
+        *(attribute.name for node in graph.node for attribute in node.attribute),
+        *(tensor.name for tensor in (*graph.initializer, *graph.input, *graph.output)),
+        *(text for entry in model.metadata_props for text in (entry.key, entry.value)),
+    )
+    if not all(isinstance(name, str) for name in names):
+        raise ModelError("a damaged ONNX file: a name in it is no text")
+
+
 def _check_operators(model: onnx.ModelProto) -> None:
+    _check_names(model)
     if len(model.functions) or len(model.training_info):
         raise ModelError("an ONNX file with functions of its own, which none of vtag's has")
     for opset in model.opset_import:
