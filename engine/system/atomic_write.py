@@ -5,6 +5,7 @@ A rename alone is not enough: after a power failure the new name may lead to an 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PART_SUFFIX = ".part"
+_LONGEST_NAME_BYTES = 255
 
 
 @contextmanager
@@ -29,7 +31,7 @@ def atomic_path(target: Path, *, mode: int = 0o666, is_flushed: bool = True) -> 
     Raises:
         OSError: if the file cannot be written.
     """
-    part = target.with_name(target.name + PART_SUFFIX)
+    part = target.with_name(_part_name(target.name))
     part.unlink(missing_ok=True)
     # O_EXCL: never follow a link that appeared in the meantime
     descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode)
@@ -44,6 +46,15 @@ def atomic_path(target: Path, *, mode: int = 0o666, is_flushed: bool = True) -> 
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _part_name(name: str) -> str:
+    """The name of the unfinished file; of a name that nearly fills what a file system allows, a shorter one."""
+    part = os.fsencode(name + PART_SUFFIX)
+    if len(part) <= _LONGEST_NAME_BYTES:
+        return os.fsdecode(part)
+    digest = hashlib.blake2b(part, digest_size=8).hexdigest()
+    return f"{digest}{PART_SUFFIX}"
 
 
 def write_atomically(target: Path, content: bytes, *, mode: int = 0o666) -> None:

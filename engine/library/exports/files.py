@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtag.engine.errors import VtagError
+from vtag.engine.system.atomic_write import write_atomically
 from vtag.engine.text import display_path
 
 if TYPE_CHECKING:
@@ -39,14 +41,20 @@ def export_paths(videos: Sequence[bytes], folder: bytes, suffix: str) -> dict[by
 
 
 def write_new(path: bytes, text: str, *, overwrite: bool = False) -> None:
-    """Write a text file.
+    """Write a text file, which appears complete or not at all; an older one is replaced by the complete one.
 
     Raises VtagError if the file exists and `overwrite` is false, or if it cannot be written.
     """
-    mode = os.O_TRUNC if overwrite else os.O_EXCL
+    content = text.encode("utf-8", "replace")
     try:
-        with open(os.open(path, os.O_CREAT | os.O_WRONLY | mode, 0o666), "wb") as file:
-            file.write(text.encode("utf-8", "replace"))
+        if not overwrite and os.path.lexists(path):
+            raise FileExistsError
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe, a terminal
+            with open(path, "wb") as file:
+                file.write(content)
+            return
+        # of a link, the file that it leads to is replaced
+        write_atomically(Path(os.fsdecode(os.path.realpath(path))), content)
     except FileExistsError:
         raise VtagError(
             f"{display_path(path)} is there already: name another file, or say --overwrite"

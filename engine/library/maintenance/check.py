@@ -195,7 +195,15 @@ def _check_moments(library: Library) -> Iterator[LibraryFinding]:
         "JOIN contents c ON c.id = d.content_id JOIN models m ON m.id = d.model_id"
     ).fetchall()
     lost = sum(tuple(row[:3]) not in windows for row in rows)
-    outdated = sum(windows.get(tuple(row[:3]), row[3]) != row[3] for row in rows)
+    # a scan that was ended between its features and its moments; the next one goes on there
+    unfinished = set(
+        db.execute(
+            "SELECT c.key, u.backbone_hash, u.sampling FROM unfinished u JOIN contents c ON c.id = u.content_id"
+        )
+    )
+    outdated = sum(
+        windows.get(tuple(row[:3]), row[3]) != row[3] and tuple(row[:3]) not in unfinished for row in rows
+    )
     if lost:
         message = f"the features of {pluralize(lost, 'video')} are gone: they can be searched, but not derived again"
         yield LibraryFinding("moments", "note", message, "vtag scan")

@@ -17,6 +17,7 @@ import av.error
 
 from vtag.engine.errors import VideoError
 from vtag.engine.system.atomic_write import move_new
+from vtag.engine.system.locks import LockHeldError, lock_file
 from vtag.engine.text import display_path
 from vtag.engine.video.read.container import UnusableVideo, error_text, open_container, video_stream
 from vtag.engine.video.read.probe import StreamInfo, probe_stream
@@ -45,6 +46,7 @@ _AUDIO_LAG_S = 2  # how far behind the video packets those of sound and subtitle
 _LONG_SUBTITLE_S = 10  # how long before the clip a subtitle in it may begin
 # no other container helps against these
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_LOCK_SUFFIX = b".part.lock"
 _ENCODED_SUFFIX = ".mp4"
 _COMMON_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm")
 _FORMATS = {  # suffix: libavformat's name of the container
@@ -79,6 +81,17 @@ def cut(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: boo
     The clip has the sound, rotation and metadata of the video. Its file appears when it is complete, and never
     replaces another one. Raises VideoError.
     """
+    try:
+        with lock_file(Path(os.fsdecode(stem + _LOCK_SUFFIX))):
+            return _cut_alone(source, start_ms, end_ms, stem, reencode=reencode)
+    except LockHeldError as error:
+        raise VideoError(f"{display_path(stem)} is being written by {error.holder}") from None
+    except OSError as error:  # of the lock
+        raise _write_error(stem, error) from error
+
+
+def _cut_alone(source: bytes, start_ms: int, end_ms: int, stem: bytes, *, reencode: bool) -> CutClip:
+    """`cut`, while no other process writes the same clip."""
     stream_info = probe_stream(source)
     start_ms, end_ms = max(0, start_ms), min(end_ms, max(1, stream_info.video.duration_ms))
     if start_ms >= end_ms:
@@ -136,6 +149,8 @@ def _open_target(part: bytes) -> OutputContainer:
     # unofficial: the boxes of Dolby Vision, of 360 degrees and of stereo
     options = {"movflags": "use_metadata_tags", "strict": "unofficial"} if suffix in MOV_SUFFIXES else {}
     name = f"file:{os.path.abspath(os.fsdecode(part))}"  # so that libav takes concat:x as a file name
+    with suppress(FileNotFoundError):  # of a process that was killed
+        os.unlink(part)
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return av.open(name, "w", format=_FORMATS[suffix], options=options)
 
