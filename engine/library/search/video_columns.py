@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-_KEPT_VERSIONS = 2
+_KEPT_VERSIONS = 1  # a server has one library; while a scan changes it, two would take twice the memory
 _KEPT_MATCHES = 8
 _ColumnT = TypeVar("_ColumnT")
 
