@@ -77,9 +77,15 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
 
 
 def _is_problem(message: ConsoleMessage) -> bool:
-    """Whether a page logged an error. An answer of the API that refuses something is none: the page shows it."""
-    is_refusal = "/api/" in message.location["url"] and re.search(r"status of (404|409|422)", message.text)
-    return message.type == "error" and not is_refusal
+    """Whether a page logged an error.
+
+    An answer of the API that refuses something is none: the page shows it. Nor is the picture of a moment that was
+    undone or taught anew before the picture's turn came: its card is gone a moment later.
+    """
+    url = message.location["url"]
+    is_refusal = "/api/" in url and re.search(r"status of (404|409|422)", message.text)
+    is_gone = "/picture/" in url and "status of 404" in message.text
+    return message.type == "error" and not is_refusal and not is_gone
 
 
 def box_of(locator: Locator) -> FloatRect:
