@@ -191,6 +191,13 @@ def save_model_folder(
     _save(folder, saved, stored, extra or {}, files or {})
 
 
+def require_place(folder: Path) -> None:
+    """Raise ModelError if `folder` contains something else than a model, which a model may not replace."""
+    with prefix_errors(folder):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
+            raise ModelError("the folder is not empty and holds no model: choose another")
+
+
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """An empty folder for a model's files, which becomes `folder` in one move at the end.
@@ -199,9 +206,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     contains something else or cannot be written.
     """
     folder = folder.absolute()
+    require_place(folder)
     with prefix_errors(folder):
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
-            raise ModelError("the folder is not empty and holds no model: choose another")
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.", dir=folder.parent))
         try:

@@ -17,6 +17,7 @@ import torch
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint, save_model_folder
+from vtag.engine.checkpoints.model_folder import require_place
 from vtag.engine.library.database import Library
 from vtag.engine.library.search import moments as search
 from vtag.engine.library.search.contents import content_at_path
@@ -42,6 +43,7 @@ LICENCE = "research footage and pictures of several data sets: see README.md bes
 
 def release(plan: Plan) -> None:
     """Write `plan.out` (float16 weights, model.json) and `numbers.json` with all that was measured."""
+    require_place(plan.out)  # before minutes of measuring
     footage = open_footage(plan.work, seed=plan.seed)
     student = made_student(plan, len(footage.labels) + 1)
     apart = measure_held(student, footage)

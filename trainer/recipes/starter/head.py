@@ -25,11 +25,11 @@ from vtag.trainer.recipes.starter.student import CROP, Student
 OF_CLIP = 3  # random stretches and parts of each clip
 OF_LABEL = 30  # pictures of a label
 OF_OTHERS = 600  # scenes; a fifth as many are almost black or empty
-SOFT = 0.7  # how much of a clip's target is what the teachers think of it
+SOFT = 0.4  # how much of a clip's target is what the teachers think of it
 PICTURES = 0.5  # what a label of pictures counts, where a label of clips counts one
 RELATED = 0.3  # what the pictures of a label of clips count, where a label of pictures counts one
 OTHERS = 2.0  # what all that shows none of the labels counts, where a label of clips counts one
-DECAY = 3e-2  # much: stage 1 has seen these clips, so their features are more telling than those of others
+DECAY = 3e-3  # this and SOFT are what folds over the taught sources like best
 STEPS = 40
 
 

@@ -25,7 +25,7 @@ from vtag.trainer.recipes.starter.store import write_store
 log = logging.getLogger(__name__)
 
 SHORT_SIDE = 96  # pixels
-QUALITY = 25  # of WebP
+QUALITY = 20  # of WebP
 FRAMES = 2  # of a clip: how it changes is asked too
 PACK, AXES_FILE = "stage1.zip", "views/axes.pt"
 

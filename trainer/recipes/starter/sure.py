@@ -29,7 +29,9 @@ Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
 PRECISION = 0.8  # by folds
-ASKED = (0.8, 0.85, 0.9, 0.95)  # of the footage that sets thresholds, until PRECISION holds by folds
+ASKED = tuple(
+    n / 100 for n in range(80, 96)
+)  # of the footage that sets thresholds, until PRECISION holds by folds
 OWN, COMMON = 10, 8  # right ones above a threshold of a label's own, and above the common one, at least
 FOLDS, DRAWS = 10, 5
 NEVER = 1.0  # the threshold of a label that is never sure
