@@ -90,8 +90,10 @@ def put_csv(moments: Iterable[Moment]) -> None:
     for m in moments:
         path = path_as_json(m.path)["path"]
         sure = "true" if m.sure else "false"
-        row = (m.id, path, m.label, m.start_ms, m.end_ms, round(m.score, 6), m.model or "", m.source, sure)
-        writer.writerow([spreadsheet_cell(value) if isinstance(value, str) else value for value in row])
+        # a path is absolute, so that no spreadsheet computes it; a file gets it unchanged, with line breaks in quotes
+        path = printable(path) if sys.stdout.isatty() else path
+        label, model = spreadsheet_cell(m.label), spreadsheet_cell(m.model or "")
+        writer.writerow((m.id, path, label, m.start_ms, m.end_ms, round(m.score, 6), model, m.source, sure))
 
 
 def put_paths(moments: Iterable[Moment], end: bytes) -> None:

@@ -90,6 +90,10 @@ class Zygote:
         stdout, stderr, points = (Path(path).read_text("utf-8", "replace") for path in outputs)
         return Ran(status, stdout, stderr, points.split())
 
+    def stdout_bytes(self) -> bytes:
+        """What the last child wrote to stdout."""
+        return (self._folder / "stdout").read_bytes()
+
     def __enter__(self) -> Zygote:
         return self
 
