@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import opentimelineio as otio
 import pytest
@@ -20,6 +21,7 @@ from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.database import Library
 from vtag.engine.library.exports import exported_moments, format_writer
 from vtag.engine.library.exports.exported_moments import ExportedMoment
+from vtag.engine.library.exports.xml_text import xml_document, xml_path
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.library.store.files import add_roots
@@ -59,6 +61,15 @@ def items(tmp_path: Path) -> list[ExportedMoment]:
 def write(items: list[ExportedMoment], name: str, path: Path) -> Path:
     path.write_text(format_writer(name)(items), encoding="utf-8", errors="surrogateescape")
     return path
+
+
+def test_a_path_in_xml_stays_a_path() -> None:
+    """Also with characters that are newer than Python's tables, such as the pink heart of 2022."""
+    name = "\U0001fa77\U0001fae9 ä.mp4"
+    assert xml_path(name.encode()) == name
+    for odd in ("\x01", "\ufffe", "\uffff"):
+        element = ET.Element("producer", resource=xml_path(f"a{odd}.mp4".encode()))
+        assert ET.fromstring(xml_document(element)).get("resource") == "a?.mp4"
 
 
 def expected_numbers(items: list[ExportedMoment]) -> list[int]:

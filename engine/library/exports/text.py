@@ -8,12 +8,12 @@ from urllib.parse import quote_from_bytes
 
 _FORMULA_STARTS = ("=", "+", "-", "@")  # a spreadsheet computes a cell that starts with one of these
 _BREAKS = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control, surrogate, line and paragraph separator
-_NONCHARACTERS = "\ufffe\uffff"  # XML forbids them
+NONCHARACTERS = "\ufffe\uffff"  # XML forbids them
 
 
 def one_line(text: str) -> str:
     """`text` on one line: line breaks and characters that text files forbid become single spaces."""
-    plain = (" " if unicodedata.category(c) in _BREAKS or c in _NONCHARACTERS else c for c in text)
+    plain = (" " if unicodedata.category(c) in _BREAKS or c in NONCHARACTERS else c for c in text)
     return " ".join("".join(plain).split())
 
 

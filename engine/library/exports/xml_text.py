@@ -5,11 +5,16 @@ from __future__ import annotations
 import unicodedata
 from xml.etree import ElementTree as ET
 
+from vtag.engine.library.exports.text import NONCHARACTERS
+
 
 def xml_path(path: bytes) -> str:
     """A path as text that XML can hold. One with other characters is not found by its reader, but spoils no file."""
     text = path.decode("utf-8", "replace")
-    return "".join(c if c in "\t\n" or unicodedata.category(c) not in ("Cc", "Cn") else "?" for c in text)
+    return "".join(
+        "?" if (c not in "\t\n" and unicodedata.category(c) == "Cc") or c in NONCHARACTERS else c
+        for c in text
+    )
 
 
 def xml_document(root: ET.Element, doctype: str = "") -> str:
