@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.library_factory import add_video, fill_library
 
-from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations import annotation_log, merging
 from vtag.engine.library.database import Library
 from vtag.engine.library.maintenance import clean, forget
 from vtag.engine.library.search.moments import search
@@ -71,6 +71,25 @@ def test_a_tag_is_noticed_and_a_rejected_moment_is_none(library: Library, videos
     assert listed(lists, library, untagged) == ["0.mp4"]
     first = next(v for v in lists.page(library.connection, VideoFilter()).videos if v.id == 1)
     assert first.moments == 0
+
+
+def test_a_forgotten_model_and_merged_changes_are_noticed(library: Library, videos: Path) -> None:
+    """Both leave the latest moment and the time of the latest change as they were."""
+    lists, untagged = VideoLists(), VideoFilter(state="untagged")
+    annotation_log.add(library, 7, "a swan", 0, 1000)
+    swan = annotation_log.list_annotations(library.connection)
+    annotation_log.add(library, 6, "a duck", 0, 1000)
+    assert listed(lists, library, untagged) == []
+    assert listed(lists, library, VideoFilter(tag="a swan")) == ["z.mp4"]
+    forget.forget_model(library, library.connection.execute("SELECT id FROM models").fetchone()[0])
+    assert listed(lists, library, untagged) == ["4.mp4", "3.mp4", "2.mp4", "1.mp4", "0.mp4"]
+    assert listed(lists, library, VideoFilter(tag="a swan")) == ["z.mp4"]
+    latest, first = annotation_log.list_changes(library.connection)
+    rejected = swan[0]._replace(verdict="rejected")
+    duck = latest.after[0]
+    changes = [first._replace(after=(rejected,)), latest]
+    merging.write_history(library, {rejected.slot: rejected, duck.slot: duck}, changes)
+    assert listed(lists, library, VideoFilter(tag="a swan")) == []
 
 
 def _move_all(library: Library, folder: Path) -> None:

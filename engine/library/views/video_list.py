@@ -140,11 +140,13 @@ class VideoLists:
 
 
 def _tag_revision(reader: sqlite3.Connection) -> tuple[object, ...]:
-    """Changes with the moments, the annotations and the library's sensitivity."""
+    """Changes with the moments, their models, the annotations and the library's sensitivity."""
     return tuple(
         reader.execute(
             "SELECT (SELECT coalesce(max(id), 0) FROM segments), "
-            "(SELECT coalesce(max(at), '') || coalesce(max(undone_at), '') FROM word_log), "
+            "(SELECT group_concat(id) FROM models), "  # a forgotten one takes its moments along
+            # a merge of libraries gives all changes new ids
+            "(SELECT coalesce(max(id), '') || coalesce(max(at), '') || coalesce(max(undone_at), '') FROM word_log), "
             "(SELECT value FROM settings WHERE key = 'sensitivity')"
         ).fetchone()
     )
