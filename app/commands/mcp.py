@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vtag.app.console import say
+from vtag.app.interrupts import INTERRUPTED
 from vtag.app.options import Db
 
 
@@ -40,4 +45,8 @@ def mcp(
     from vtag.app.mcp_server import build_server
 
     folder = clips.expanduser().absolute() if clips else None
+    # the SDK waits for the next line of stdin before it heeds an interrupt
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    if sys.stdin.isatty():
+        say("waiting for an assistant on stdin; it starts `vtag mcp` itself (docs/mcp.md). Ctrl-C ends this")
     build_server(db, allow_write=allow_write, clips=folder).run("stdio")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -129,6 +130,23 @@ def test_with_permission_it_annotates_and_cuts_into_one_folder(
         assert "was not scanned" in (await call("annotate", path="/etc/passwd", label="x"))["error"]
 
     ask(own, conversation, "--allow-write", "--clips", clips)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+def test_the_first_interrupt_ends_it(home: Path) -> None:
+    begin = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": begin}
+    command = [sys.executable, "-m", "vtag.app", "mcp", "--db", str(home / "library.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(json.dumps(message) + "\n")
+        server.stdin.flush()
+        assert json.loads(server.stdout.readline())["result"]["serverInfo"]["name"] == "vtag"
+        server.send_signal(signal.SIGINT)
+        try:
+            assert server.wait(10) == 130
+        finally:
+            server.kill()
 
 
 def test_permissions_are_said_together(vtag: Run, tmp_path: Path) -> None:
