@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import pytest
+from helpers.library_factory import fill_library
 from helpers.mutants import mutate
 from helpers.page_server import make_library, serve_page
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import VtagError
-from vtag.engine.library.annotations.annotation_file import import_lines
+from vtag.engine.library.annotations import annotation_log
+from vtag.engine.library.annotations.annotation_file import export_lines, import_lines
 from vtag.engine.library.database import Library
 from vtag.engine.library.exports import xmp
 from vtag.engine.library.search.labels import _parse_tables
@@ -120,10 +122,9 @@ def test_texts(tmp_path: Path, times: Callable, record: Callable) -> None:
     rules = tmp_path / ".vtagignore"
     clips = tmp_path / "list.txt"
     library = Library.open(tmp_path / "library.db")
-    word = {
-        "content": "1-00", "label": "yoga", "start_ms": 0, "end_ms": 10, "verdict": "added",
-        "said_at": "2026-01-01T00:00:00.000000+00:00", "path": "/v/a.mp4",
-    }  # fmt: skip
+    fill_library(library, tmp_path / "v", 2)
+    annotation_log.add(library, 1, "Grandma's cat", 0, 2000)
+    words = "".join(f"{line}\n" for line in export_lines(library.connection)).encode()
 
     def read_ignore_rules(data: bytes) -> None:
         rules.write_bytes(data)
@@ -155,7 +156,7 @@ def test_texts(tmp_path: Path, times: Callable, record: Callable) -> None:
         "`.vtagignore`": ([b"*.mp4\n!keep/**\n# a\n"], read_ignore_rules),
         "lists of clips": ([b"a.mp4 0\nb/c.mp4 archery\n../x.mp4 1\n/etc/passwd 2\n"], read_list),
         "files of annotations": (
-            [json.dumps(word).encode() + b"\n"],
+            [words],
             lambda data: import_lines(library, iter(data.splitlines(keepends=True)), "words.jsonl"),
         ),
         "queries": (
@@ -279,7 +280,7 @@ def test_http_requests(page: str, times: Callable, record: Callable) -> None:
     for number in range(count):
         rng = random.Random(number)
         base = rng.choice(ROUTES)
-        path = base + rng.choice(["", "", "/", "/0", "/-1", "/" + quote(rng.choice(values))[:200]])
+        path = base + rng.choice([""] * 8 + ["/", "/0", "/-1", "/" + quote(rng.choice(values))[:200]])
         query = "&".join(f"{rng.choice(names)}={quote(rng.choice(values))}" for _ in range(rng.randrange(4)))
         method = rng.choice(["GET", "GET", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
         body = rng.choice([b"", b"{", b"null", b"[]", b"\xff", json.dumps(random_json(rng)).encode()])
