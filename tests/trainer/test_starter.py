@@ -410,6 +410,7 @@ def material(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_one_command_makes_a_model_and_goes_on_where_it_was_broken(
     material: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
