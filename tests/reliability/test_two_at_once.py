@@ -62,7 +62,6 @@ def test_two_scans_share_the_videos(
         done = [finish(process) for process in both]
         for one in done:
             assert one["scanned"] + one["by_another_scan"] + one["skipped"] == 8
-            assert one["scanned"] > 0, done
         assert sum(one["windows"] for one in done) == windows  # no window was computed twice
         assert alone.differences(read_outcome(library)) == []
         assert not library.with_name("library.db.scans").exists()
