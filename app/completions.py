@@ -41,18 +41,16 @@ def complete_query(ctx: Any, incomplete: str) -> Iterable[str]:
         from vtag.engine.library.page_queries import labels_with_moments
 
         words = {word for label in labels_with_moments(reader) for word in label.split()}
-    found = sorted(word for word in words if start and word.casefold().startswith(start))
-    return [*(sign + word for word in found), *(f for f in _FILTERS if start and f.startswith(incomplete))]
+    matches = sorted(word for word in words if start and word.casefold().startswith(start))
+    return [*(sign + word for word in matches), *(f for f in _FILTERS if start and f.startswith(incomplete))]
 
 
 @_silent
 def complete_label(ctx: Any, incomplete: str) -> Iterable[str]:
     """Whole labels of the library."""
-    with _reader(ctx) as reader:
-        from vtag.engine.library.page_queries import labels
+    from vtag.engine.library.page_queries import labels
 
-        names = labels(reader)
-    return map(_for_shell, _starting_with(names, incomplete))
+    return _from_library(ctx, labels, incomplete)
 
 
 @_silent
@@ -68,10 +66,17 @@ def complete_model(ctx: Any, incomplete: str) -> Iterable[str]:
 @_silent
 def complete_library_model(ctx: Any, incomplete: str) -> Iterable[str]:
     """Names of the models that the library was scanned with."""
-    with _reader(ctx) as reader:
-        from vtag.engine.library.page_queries import models
+    from vtag.engine.library.page_queries import models
 
-        names = models(reader)
+    return _from_library(ctx, models, incomplete)
+
+
+def _from_library(
+    ctx: Any, read: Callable[[sqlite3.Connection], list[str]], incomplete: str
+) -> Iterable[str]:
+    """Names that `read` takes from the library, as the shell gets them."""
+    with _reader(ctx) as reader:
+        names = read(reader)
     return map(_for_shell, _starting_with(names, incomplete))
 
 

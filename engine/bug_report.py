@@ -64,7 +64,7 @@ def write_bug_report(
 
 
 def hide_paths(text: str) -> str:
-    """A line up to its first path, of which nothing is left.
+    """A line cut before its first path; the path and all after it are gone.
 
     A name may have blanks, commas and colons, so where a path ends is unknown. Why files failed is in library.json.
     """

@@ -1,7 +1,7 @@
 """Sentences of vtag as the page says them: with the page's way where the terminal's name a command or an option.
 
-Messages are written for the terminal, where they arise. What the page has no way for keeps its command, as one of a
-terminal.
+Messages are written for the terminal. Where the page can do the same, it names its own way. Where it cannot, the
+command stays, and the sentence says that it is one for a terminal.
 """
 
 from __future__ import annotations

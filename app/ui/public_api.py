@@ -150,18 +150,18 @@ def _search(
 
 def _video(context: PageContext, video_id: int, *, less_sure: bool) -> ApiVideo:
     with context.reader() as reader:
-        found = _find_video(reader, video_id)
+        video = _find_video(reader, video_id)
         clock = content_clock(reader, video_id)
         moments = content_moments(reader, video_id, less_sure="all" if less_sure else "none")
     return ApiVideo(
-        id=found.id,
-        path=found.display,
-        duration_ms=clock.player_ms(found.duration_ms),
-        recorded_at=found.recorded_at,
-        codec=found.codec,
-        width=found.width,
-        height=found.height,
-        present=found.path is not None,
+        id=video.id,
+        path=video.display,
+        duration_ms=clock.player_ms(video.duration_ms),
+        recorded_at=video.recorded_at,
+        codec=video.codec,
+        width=video.width,
+        height=video.height,
+        present=video.path is not None,
         moments=[_moment(on_player_clock(moment, clock), video_id) for moment in moments],
     )
 
@@ -183,10 +183,10 @@ def _moment(moment: Moment, video: int) -> ApiMoment:
 
 
 def _find_video(reader: sqlite3.Connection, video_id: int) -> page_queries.PlayableVideo:
-    found = page_queries.find_video(reader, video_id)
-    if found is None:
+    video = page_queries.find_video(reader, video_id)
+    if video is None:
         raise GoneError("the library knows no such video")
-    return found
+    return video
 
 
 def _clip(context: PageContext, moment_id: int, *, exact: bool) -> FileResponse:

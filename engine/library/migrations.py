@@ -352,40 +352,28 @@ def m010_know_when_videos_change(db: Database) -> None:
         """
         CREATE TABLE versions (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
         INSERT INTO versions (name, value) VALUES ('videos', random());
-        CREATE TRIGGER files_versioned_insert AFTER INSERT ON files
-        BEGIN
-            UPDATE versions SET value = random() WHERE name = 'videos';
-        END;
-        CREATE TRIGGER files_versioned_delete AFTER DELETE ON files
-        BEGIN
-            UPDATE versions SET value = random() WHERE name = 'videos';
-        END;
-        CREATE TRIGGER files_versioned_update AFTER UPDATE ON files
-        WHEN old.volume_id <> new.volume_id OR old.path <> new.path OR old.display <> new.display
-            OR old.content_id <> new.content_id OR old.state <> new.state OR old.mtime_ns <> new.mtime_ns
-        BEGIN
-            UPDATE versions SET value = random() WHERE name = 'videos';
-        END;
-        CREATE TRIGGER volumes_versioned_update AFTER UPDATE ON volumes WHEN old.mount <> new.mount
-        BEGIN
-            UPDATE versions SET value = random() WHERE name = 'videos';
-        END;
-        CREATE TRIGGER contents_versioned_insert AFTER INSERT ON contents
-        BEGIN
-            UPDATE versions SET value = random() WHERE name = 'videos';
-        END;
-        CREATE TRIGGER contents_versioned_delete AFTER DELETE ON contents
-        BEGIN
-            UPDATE versions SET value = random() WHERE name = 'videos';
-        END;
-        CREATE TRIGGER contents_versioned_update AFTER UPDATE ON contents
-        WHEN old.recorded_at IS NOT new.recorded_at OR old.duration_ms IS NOT new.duration_ms
-            OR old.error IS NOT new.error
-        BEGIN
-            UPDATE versions SET value = random() WHERE name = 'videos';
-        END;
         """,
     )
+    for table, event, compared in (
+        ("files", "insert", ()),
+        ("files", "delete", ()),
+        ("files", "update", ("volume_id", "path", "display", "content_id", "state", "mtime_ns")),
+        ("volumes", "update", ("mount",)),
+        ("contents", "insert", ()),
+        ("contents", "delete", ()),
+        ("contents", "update", ("recorded_at", "duration_ms", "error")),
+    ):
+        changes = " OR ".join(f"old.{column} IS NOT new.{column}" for column in compared)
+        condition = f"WHEN {changes}" if changes else ""
+        _run(
+            db,
+            f"""
+            CREATE TRIGGER {table}_versioned_{event} AFTER {event.upper()} ON {table} {condition}
+            BEGIN
+                UPDATE versions SET value = random() WHERE name = 'videos';
+            END;
+            """,
+        )
 
 
 @library_migrations()

@@ -105,11 +105,11 @@ def invalid_value(errors: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if field in _PLURAL_FIELDS:
         reason = reason.replace("has ", "have ", 1).replace("is ", "are ", 1)
     value = first.get("input")
-    shown = (
+    contrast = (
         f", not {printable(value)[:_MAX_SHOWN]!r}" if isinstance(value, str) and " to be " in reason else ""
     )
     name = FIELD_NAMES.get(field, field.replace("_", " ").capitalize() or "The request")
-    return {"error": f"{name} {reason}{shown}", "field": field}
+    return {"error": f"{name} {reason}{contrast}", "field": field}
 
 
 def add_error_handlers(app: FastAPI) -> None:

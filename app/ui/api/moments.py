@@ -31,9 +31,9 @@ Sort = Literal["score", "date", "length"]
 Id = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
-def moment_as_json(found: FoundMoment, clocks: PlayerClocks) -> dict[str, Any]:
-    """A moment for a card."""
-    moment, content, verdict, recorded_at = found
+def card_as_json(card: FoundMoment, clocks: PlayerClocks) -> dict[str, Any]:
+    """What a card shows of a moment."""
+    moment, content, verdict, recorded_at = card
     path = display_path(moment.path)
     return {
         "id": moment.id,
@@ -74,7 +74,7 @@ def build_router(context: PageContext) -> APIRouter:
             )
             clocks = PlayerClocks(reader)
             answer: dict[str, Any] = {
-                "moments": [moment_as_json(found, clocks) for found in results.moments],
+                "moments": [card_as_json(card, clocks) for card in results.moments],
                 "has_more": results.has_more,
             }
             if form.q.strip() and offset == 0:

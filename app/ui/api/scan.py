@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.jobs_json import is_trial, run_as_json
-from vtag.app.ui.api.moments import moment_as_json
+from vtag.app.ui.api.moments import card_as_json
 from vtag.app.ui.api.player_clocks import PlayerClocks
 from vtag.app.ui.long_calls import LongCall
 from vtag.app.ui.page_sentences import page_sentence
@@ -152,7 +152,7 @@ def build_router(context: PageContext) -> APIRouter:
         with context.reader() as reader:
             clocks = PlayerClocks(reader)
             latest = moments_after(reader, after, _MOMENTS)
-            return {"moments": [moment_as_json(found, clocks) for found in latest]}
+            return {"moments": [card_as_json(card, clocks) for card in latest]}
 
     return router
 

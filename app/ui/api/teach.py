@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from vtag.app.ui import folder_training, teaching
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.corrections import MAX_TIME_MS
-from vtag.app.ui.api.moments import moment_as_json
+from vtag.app.ui.api.moments import card_as_json
 from vtag.app.ui.api.player_clocks import PlayerClocks
 from vtag.app.ui.long_calls import LongCall
 from vtag.app.ui.reports import list_reports
@@ -172,13 +172,13 @@ def long_calls(context: PageContext) -> list[LongCall]:
 
 def _candidates(context: PageContext, query: str, tag: str, offset: int) -> dict[str, Any]:
     """A page of moments and of videos; a text that is no query finds videos all the same."""
-    problem, found, has_more = "", [], False
+    problem, cards, has_more = "", [], False
     with context.reader() as reader:
         annotations = page_queries.label_annotations(reader, tag) if tag.strip() else []
         try:
             if query.strip():
                 results = find_results(reader, query, offset=offset, limit=_PAGE)
-                found, has_more = results.moments, results.has_more
+                cards, has_more = results.moments, results.has_more
         except QueryError as error:
             problem = str(error)
         name = query.strip().removeprefix("path:").strip('"')
@@ -187,7 +187,7 @@ def _candidates(context: PageContext, query: str, tag: str, offset: int) -> dict
         )
         clocks = PlayerClocks(reader)
         moments = [
-            {**moment_as_json(each, clocks), "said": _verdict_on_moment(each, annotations)} for each in found
+            {**card_as_json(card, clocks), "said": _verdict_on_moment(card, annotations)} for card in cards
         ]
         videos = [_video_as_json(video, clocks, annotations) for video in page.videos if video.error is None]
     return {
@@ -198,8 +198,8 @@ def _candidates(context: PageContext, query: str, tag: str, offset: int) -> dict
     }
 
 
-def _verdict_on_moment(found: FoundMoment, annotations: list[AnnotationRow]) -> str:
-    return teaching.verdict_on(found.content, found.moment.start_ms, found.moment.end_ms, annotations)
+def _verdict_on_moment(card: FoundMoment, annotations: list[AnnotationRow]) -> str:
+    return teaching.verdict_on(card.content, card.moment.start_ms, card.moment.end_ms, annotations)
 
 
 def _video_as_json(

@@ -89,7 +89,7 @@ def _clip(item: ExportedMoment, asset: str, rate: Fraction, position: int, lengt
         "ref": asset, "name": label, "offset": _time(position, rate), "start": start,
         "duration": _time(length, rate), "tcFormat": "DF" if numbering(item.clock).is_drop else "NDF",
     })  # fmt: skip
-    if own_rate != rate:  # as long as it is, instead of as many frames as it has
+    if own_rate != rate:  # the clip keeps its length in seconds, not its number of frames
         # the format knows a list of rates with two decimals: 23.98
         ET.SubElement(clip, "conform-rate", scaleEnabled="0", srcFrameRate=f"{round(float(own_rate), 2):g}")
     ET.SubElement(clip, "marker", start=start, duration=_time(1, own_rate), value=label)
