@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -78,11 +78,13 @@ class Library:
             less_sure: none; fill: until there are ten moments; all.
             sensitivity: low, normal or high: which moments are sure; None is the library's.
 
-        Raises QueryError, and LibraryError if there is no library.
+        Raises QueryError, LibraryError if there is no library, and ValueError for another word than these.
         """
-        from vtag.engine.library.search.moments import search
+        from vtag.engine.library.search.moments import LESS_SURE, SORTS, search
         from vtag.engine.library.search.player_times import MomentClocks
 
+        _check_choice("sort", sort, SORTS)
+        _check_choice("less_sure", less_sure, LESS_SURE)
         with self._reader() as reader:
             moments = search(
                 reader,
@@ -104,9 +106,10 @@ class Library:
         A file that was moved is known by its bytes. Raises LibraryError if it was not scanned.
         """
         from vtag.engine.library.search.contents import require_content
-        from vtag.engine.library.search.moments import content_moments
+        from vtag.engine.library.search.moments import LESS_SURE, content_moments
         from vtag.engine.library.search.player_times import MomentClocks
 
+        _check_choice("less_sure", less_sure, LESS_SURE)
         with self._reader() as reader:
             content = require_content(reader, file := _absolute(path))
             moments = content_moments(
@@ -293,9 +296,17 @@ def _absolute(path: AnyPath) -> bytes:
 
 
 def _min_margin(sensitivity: Sensitivity | None) -> float | None:
-    from vtag.engine.library.certainty import min_margin_of
+    from vtag.engine.library.certainty import SENSITIVITIES, min_margin_of
 
-    return None if sensitivity is None else min_margin_of(sensitivity)
+    if sensitivity is None:
+        return None
+    _check_choice("sensitivity", sensitivity, SENSITIVITIES)
+    return min_margin_of(sensitivity)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: it has to be {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def _on_player_clock(windows: NDArray[np.int64], clock: VideoClock) -> NDArray[np.int64]:

@@ -168,6 +168,12 @@ def test_a_mistake_is_an_error_that_says_what_to_do(vtag_home: Path, tmp_path: P
     assert not (tmp_path / "no.db").exists()
 
 
+@pytest.mark.parametrize("argument", ["sort", "less_sure", "sensitivity"])
+def test_a_wrong_word_is_answered_with_the_right_ones(library: Library, argument: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument} is 'much': it has to be .* or "):
+        library.search("dog", **{argument: "much"})  # type: ignore[arg-type]
+
+
 def failing(events: Iterator[object]) -> None:
     with pytest.raises(VtagError):
         next(events)

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
 from vtag.engine.library.search.best_moments import best_rows
@@ -39,6 +39,7 @@ _VIDEO_CHUNK = 256  # videos that are searched at once
 
 # which less sure moments follow the sure ones: none, as many as it takes to FILLED_TO in all, or all
 LessSure = Literal["none", "fill", "all"]
+LESS_SURE: tuple[LessSure, ...] = get_args(LessSure)
 _FoundT = TypeVar("_FoundT")
 
 
