@@ -113,8 +113,11 @@ export default class ScanView {
       this.loadHistory();
       if (previous.jobs.active.length && !next.jobs.active.length) this.message.textContent = "";
     }
+    if (scan && scan.id !== this.scanId) {
+      this.scanId = scan.id;
+      replace(this.found, []); // they are of the scan before
+    }
     if (scan && next.revision !== previous?.revision) this.loadFound(scan);
-    if (!scan && this.scan) this.scan = null;
   }
 
   async loadFound(scan) {

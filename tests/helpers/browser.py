@@ -56,7 +56,9 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page_opener.append(page)
-        page.on("console", lambda message: problems.append(message.text) if _is_problem(message) else None)
+        page.on(
+            "console", lambda message: problems.append(_describe(message)) if _is_problem(message) else None
+        )
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on(
             "request",
@@ -76,15 +78,19 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
     assert problems == [], problems
 
 
+def _describe(message: ConsoleMessage) -> str:
+    return f"{message.text} {message.location['url']}"
+
+
 def _is_problem(message: ConsoleMessage) -> bool:
     """Whether a page logged an error.
 
-    An answer of the API that refuses something is none: the page shows it. Nor is the picture of a moment that was
+    An answer of the API that refuses something is none: the page shows it. Nor is a picture of a moment that was
     undone or taught anew before the picture's turn came: its card is gone a moment later.
     """
     url = message.location["url"]
     is_refusal = "/api/" in url and re.search(r"status of (404|409|422)", message.text)
-    is_gone = "/picture/" in url and "status of 404" in message.text
+    is_gone = ("/picture/" in url or "/strip/moment/" in url) and "status of 404" in message.text
     return message.type == "error" and not is_refusal and not is_gone
 
 

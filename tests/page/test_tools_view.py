@@ -165,7 +165,7 @@ def test_clips_are_named_cut_and_left_alone_when_they_are_there(open_page: OpenP
 
 @pytest.mark.slow  # a library of its own
 def test_a_cut_that_is_stopped_goes_on_later(chromium: Browser, tmp_path: Path) -> None:
-    films = {"long.mp4": Film([("archery", 3), ("none of these", 12)] * 16)}
+    films = {"long.mp4": Film([("archery", 3), ("none of these", 12)] * 40)}
     home, clips = make_film_library(tmp_path, films, LABELS, make_file), tmp_path / "clips"
     with serve_page(home) as (address, _), page_opener(chromium, address) as open_:
         page = open_("?q=archery")
