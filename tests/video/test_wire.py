@@ -33,7 +33,6 @@ CLOCK = VideoClock(
     Fraction(30000, 1001),
     Fraction(30000, 1001),
     Timecode(14, 9, 42, 0, is_drop=True),
-    1_400_000,
 )
 INFO = VideoInfo(5000, 320, 240, 90, 29.97, "h264", "mov", "2020-05-06T07:08:09Z", hdr=True, clock=CLOCK)
 
