@@ -1,5 +1,7 @@
 // Asks the server. Every failure is an ApiError whose message is a sentence for the person.
 
+import { released } from "./press.js";
+
 export class ApiError extends Error {
   constructor(message, { status = 0, field = "" } = {}) {
     super(message);
@@ -18,7 +20,11 @@ async function answer(request) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(UNREACHABLE);
   }
-  if (response.ok) return response.json();
+  if (response.ok) {
+    const body = await response.json();
+    await released();
+    return body;
+  }
   if (response.status === 401) window.location.assign("login");
   const text = await response.text();
   let body = {};
@@ -80,6 +86,7 @@ export async function long(name, body = {}, { onProgress = () => {}, signal } = 
     if (event === "error") throw new ApiError(typeof data === "string" ? data : "this failed: the terminal of vtag says why");
     if (event !== "generating" && event !== "complete") continue;
     const value = data?.[0];
+    await released();
     if (value?.error) throw new ApiError(value.error, { field: value.field ?? "" });
     if (value !== undefined && value !== null) last = value;
     if (event === "complete") return last;

@@ -19,7 +19,6 @@ export default class WatchView {
     this.title = "Watch";
     this.askTags = latestOnly();
     this.askCurve = latestOnly();
-    this.video = null;
     this.selected = null;
     this.name = h("h2", { class: "video-name", tabindex: "-1" });
     this.facts = h("p", { class: "video-facts" });
@@ -32,13 +31,15 @@ export default class WatchView {
       button("Hide", () => this.showCurve(""), { class: "button is-quiet is-small" }));
     this.curveForm.addEventListener("submit", (event) => { event.preventDefault(); this.showCurve(this.curveLabel.value.trim()); });
     this.timeline = new Timeline(this.curveForm);
+    this.choices = h("div", { class: "watch-choices" }, h("label", { class: "check" }, this.lessSure, "Less sure, too"),
+      h("button", { type: "button", class: "button is-small", onclick: () => this.showSimilar(null) }, icon("similar"), "More like what is shown now"));
     this.element = h("section", { class: "view watch-view", "aria-label": "Watch" },
-      h("div", { class: "watch-head" }, iconButton(icon("back"), "Back to the results (Esc)", () => this.leave()), h("div", { class: "watch-names" }, this.name, this.facts), h("label", { class: "check" }, this.lessSure, "Less sure, too"),
-        h("button", { type: "button", class: "button is-small", onclick: () => this.showSimilar(null) }, icon("similar"), "More like what is shown now")),
+      h("div", { class: "watch-head" }, iconButton(icon("back"), "Back to the results (Esc)", () => this.leave()), h("div", { class: "watch-names" }, this.name, this.facts), this.choices),
       h("div", { class: "watch-body" },
         h("div", { class: "watch-main" }, h("div", { class: "watch-sticky" }, this.stage, this.timeline.element)),
         this.tags.element));
     this.connect();
+    this.setVideo(null);
     this.addShortcuts();
   }
 
@@ -71,7 +72,7 @@ export default class WatchView {
       this.name.focus({ preventScroll: true });
       return;
     }
-    this.video = null;
+    this.setVideo(null);
     this.player = null;
     replace(this.stage);
     replace(this.facts);
@@ -88,7 +89,7 @@ export default class WatchView {
       return;
     }
     if (Number(current().v) !== content) return;
-    this.video = video;
+    this.setVideo(video);
     this.selected = selected;
     this.name.textContent = video.name;
     replace(this.facts, [clock(video.duration_ms), video.recorded_at && day(video.recorded_at), video.path].filter(Boolean).join(" · "));
@@ -99,6 +100,12 @@ export default class WatchView {
     window.scrollTo(0, 0);
     this.name.focus({ preventScroll: true });
     announce(`${video.name}, ${video.moments.length} tags`);
+  }
+
+  // Nothing can be pressed that needs a video until there is one.
+  setVideo(video) {
+    this.video = video;
+    for (const element of [this.choices, this.timeline.element, this.tags.element]) element.inert = !video;
   }
 
   hide() {

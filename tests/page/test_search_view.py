@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import OpenPage, require_browser, search_for
+from helpers.browser import OpenPage, box_of, require_browser, search_for
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page
@@ -202,3 +202,20 @@ def test_the_latest_search_stays_if_an_earlier_answer_is_late(open_page: OpenPag
     held[0].continue_()
     page.wait_for_timeout(300)
     assert set(page.locator(".card-label").all_inner_texts()) == {"yoga"}
+
+
+def test_a_press_counts_though_an_answer_arrives_in_the_middle_of_it(open_page: OpenPage) -> None:
+    page = open_page()
+    chip = page.get_by_role("list", name="Labels").get_by_role("link", name="yoga")
+    waiting: list[Route] = []
+    page.route("**/api/moments/counts", lambda route: waiting.append(route))
+    page.reload()
+    chip.wait_for()
+    place = box_of(chip)
+    page.mouse.move(place["x"] + 5, place["y"] + 5)
+    page.mouse.down()
+    for route in waiting:
+        route.continue_()
+    page.wait_for_timeout(500)
+    page.mouse.up()
+    page.wait_for_function("() => new URLSearchParams(location.search).get('q') === '\"yoga\"'")

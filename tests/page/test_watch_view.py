@@ -13,7 +13,7 @@ from helpers.footage import make_video
 from helpers.page_server import serve_page
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 LABELS = ("archery", "riding a bike", "yoga", "skiing", "none of these")
 LONG = 100 * "l" + ".mp4"
@@ -159,6 +159,20 @@ def test_the_timeline_zooms_and_shows_the_score_of_any_label(open_page: OpenPage
     form.get_by_label("Score of").fill("unheard of")
     page.keyboard.press("Enter")
     form.get_by_text("no label is called 'unheard of'").wait_for()
+
+
+def test_nothing_can_be_pressed_before_the_video_is_there(open_page: OpenPage) -> None:
+    page = open_page()
+    waiting: list[Route] = []
+    page.route("**/api/videos/1?*", lambda route: waiting.append(route))
+    page.locator(".card-link", has_text="plain.mp4").first.click()
+    page.locator(".watch-view:visible").wait_for()
+    idle = page.evaluate("[...document.querySelectorAll('.watch-view [inert]')].map(part => part.className)")
+    assert idle == ["watch-choices", "timeline", "tag-panel"]
+    waiting[0].continue_()
+    page.get_by_role("button", name="Zoom in (+)").click()
+    page.locator(".timeline-span", has_text="of 0:12").wait_for()
+    assert page.locator(".watch-view [inert]").count() == 0
 
 
 def test_a_long_video_with_many_tags_fits_the_screen(open_page: OpenPage) -> None:
