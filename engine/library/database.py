@@ -248,7 +248,7 @@ def _open_for_writing(file: Path) -> sqlite3.Connection:
     _create_private(file)
     connection = sqlite3.connect(file, timeout=_BUSY_S, isolation_level=None)
     try:
-        set_journal_mode(connection, file.parent)
+        set_journal_mode(connection, file.parent, wait_s=_BUSY_S)
         connection.execute("PRAGMA foreign_keys = ON")
     except sqlite3.Error as error:
         connection.close()

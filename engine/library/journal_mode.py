@@ -7,21 +7,38 @@ import mmap
 import os
 import sqlite3
 import tempfile
+import time
 from pathlib import Path
 
+_POLL_S = 0.02
 _INDEX_BYTES = 32768  # of the log's index, which all processes map into their memory
 
 
-def set_journal_mode(connection: sqlite3.Connection, folder: Path) -> None:
+def set_journal_mode(connection: sqlite3.Connection, folder: Path, *, wait_s: float) -> None:
     """Give an open database in `folder` a write-ahead log, or a rollback journal where the disk cannot have one.
 
     With a log, readers and a writer do not wait for each other. Some network file systems cannot have its index.
-    Raises sqlite3.Error.
+    Waits up to `wait_s` seconds for other processes that change it. Raises sqlite3.Error.
     """
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal" and can_share_memory(folder):
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        mode = _start_log(connection, time.monotonic() + wait_s)
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
+
+
+def _start_log(connection: sqlite3.Connection, deadline: float) -> str:
+    """Change to a write-ahead log; returns the mode that the database has then.
+
+    SQLite does not wait here if another process does the same at this moment: both have read the file, and it
+    answers one of them at once that the database is locked.
+    """
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_S)
 
 
 def remove_log(file: Path) -> None:

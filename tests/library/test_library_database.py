@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library import database, database_copy, migrations
 from vtag.engine.library.annotations import annotation_log, undo_redo
 from vtag.engine.library.database import Library, Schema, open_reader
+from vtag.engine.library.journal_mode import set_journal_mode
 from vtag.engine.library.search.moments import search
 
 TABLES = {
@@ -331,6 +333,21 @@ def test_several_processes_may_create_the_library_at_once(tmp_path: Path) -> Non
     assert [process.returncode for process in started] == [0] * 4, errors
     with open_reader(tmp_path / "new" / "library.db") as reader:
         assert reader.execute("SELECT count(*) FROM labels").fetchone() == (4,)
+
+
+def test_two_may_give_a_new_library_its_write_ahead_log_at_once(tmp_path: Path) -> None:
+    """SQLite refuses one of them at once; it has to wait for the other."""
+    file = tmp_path / "library.db"
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    connection = sqlite3.connect(file, isolation_level=None, timeout=30)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        set_journal_mode(connection, tmp_path, wait_s=0)
+    threading.Timer(0.2, other.commit).start()
+    set_journal_mode(connection, tmp_path, wait_s=30)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+    other.close()
 
 
 def test_all_files_of_an_open_library_are_private(
