@@ -211,6 +211,8 @@ def _open_present(path: Path) -> _OpenFile:
 def _close_last(file: _OpenFile) -> None:
     """Close a claim file, and remove it if no other process uses it."""
     if sys.platform != "win32":  # it removes no open file: there it stays, and does no harm
+        # ours first: of two that close it at the same moment, both would see the other's
+        _unlock_byte(file.descriptor, _PRESENCE)
         with suppress(OSError):
             fcntl.lockf(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 0)
             file.path.unlink()
