@@ -277,8 +277,7 @@ class ScanRunner:
         started = active_seconds()
         starts = video.stored_starts | {start_ms for start_ms, _ in video_pass.windows}
         scanned_ms = len(starts) * self._sampling.stride_ms
-        if not video_pass.is_last:
-            self._writer.begin_partial(video.task, scanned_ms, video_pass.decoded.info.duration_ms)
+        self._writer.begin_pass(video.task, scanned_ms, video_pass.decoded.info.duration_ms)
         if video_pass.windows:
             self._writer.add_windows(video.task, video_pass, made_by, replace=video.replaces_stored)
             video.stored_starts, video.replaces_stored = starts, False

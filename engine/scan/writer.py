@@ -78,11 +78,12 @@ class ScanWriter:
             return False
         if coverage.is_partial(self._library, duplicate.id, self._backbone_hash, self._sampling_key):
             return False
-        observations.copy(self._library, key, task.content_key)
-        with self._library.transaction():
+        with self._library.transaction():  # before the features, as in `begin_pass`
             facts = {**_facts(info, fingerprint), "error": None, "error_at": None}
             content_id = self._record(task, facts)
             coverage.copy_partial(self._library, duplicate.id, content_id)
+        observations.copy(self._library, key, task.content_key)
+        with self._library.transaction():
             self._heads.derive_segments(content_id, self._sampling_key)
         return True
 
@@ -104,10 +105,11 @@ class ScanWriter:
             replace=replace,
         )
 
-    def begin_partial(self, task: ScanTask, scanned_ms: int, length_ms: int) -> None:
-        """Store that a coarse pass scans a content, before its features are stored.
+    def begin_pass(self, task: ScanTask, scanned_ms: int, length_ms: int) -> None:
+        """Store that a pass scans a content, before its features are stored.
 
-        If the process is killed between the two, the features are not taken for all that there is.
+        `clean` removes features of unknown contents. And if the process is killed between the two, the features are
+        not taken for all that there is.
         """
         with self._library.transaction():
             content_id = self._record(task, {})

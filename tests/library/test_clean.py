@@ -178,3 +178,28 @@ def test_the_commands_list_ask_and_report(vtag: Vtag, tmp_path: Path, vtag_home:
     assert "near to it: yoga" in vtag("labels", "set", "yogi", "--threshold", "0.5").stderr
     assert vtag("forget", "--model", "m", "--yes").stderr.startswith("forgot m and its ")
     assert vtag("forget").returncode == 2
+
+
+def test_what_came_back_after_the_plan_stays(tagged: Library, tmp_path: Path) -> None:
+    """A person reads the plan for minutes, and a scan finds the files again."""
+    (tmp_path / "a" / "0.mp4").rename(tmp_path / "away.mp4")
+    (tmp_path / "a" / "2.mp4").unlink()
+    plan = clean.plan_clean(tagged)
+    assert (len(plan.files), len(plan.contents)) == (2, 2)
+    (tmp_path / "away.mp4").rename(tmp_path / "a" / "0.mp4")
+    clean.clean(tagged, plan)
+    assert counts(tagged) == (5, 5, 5)
+
+
+def test_a_video_that_a_scan_stores_meanwhile_keeps_its_features(tagged: Library, tmp_path: Path) -> None:
+    """The scan stores it between two looks of `clean`."""
+    with Library.open(tagged.path) as scan:
+
+        def store(statement: str) -> None:
+            if statement.endswith("FROM models"):  # `clean` has read one of the two tables
+                tagged.connection.set_trace_callback(None)
+                add_video(scan, tmp_path / "b" / "new.mp4", seed=99)
+
+        tagged.connection.set_trace_callback(store)
+        plan = clean.plan_clean(tagged)
+    assert (plan.stale_observations, counts(tagged)) == (0, (7, 7, 7))

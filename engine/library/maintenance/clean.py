@@ -65,9 +65,14 @@ def plan_clean(library: Library) -> CleanPlan:
 
 
 def clean(library: Library, plan: CleanPlan) -> None:
-    """Remove what `plan_clean` found; annotations stay."""
+    """Remove what `plan_clean` found and what is still so; annotations stay.
+
+    A person may take minutes to confirm the plan, and a file may come back and be scanned meanwhile.
+    """
+    current = plan_clean(library)
+    file_ids = {file_id for file_id, _ in plan.files} & {file_id for file_id, _ in current.files}
     with library.transaction() as db:
-        db.executemany("DELETE FROM files WHERE id = ?", [(file_id,) for file_id, _ in plan.files])
+        db.executemany("DELETE FROM files WHERE id = ?", [(file_id,) for file_id in file_ids])
     remove_contents(library, plan.contents)
     stale_ids = [(observation_id,) for observation_id in _stale_observations(library)]
     library.observations.execute("BEGIN IMMEDIATE")
@@ -176,10 +181,13 @@ def _has_derivation(library: Library, content_id: int) -> bool:
 
 
 def _stale_observations(library: Library) -> list[int]:
-    """Ids of the observations of unknown contents, and of backbones without a model."""
+    """Ids of the observations of unknown contents, and of backbones without a model.
+
+    The observations are read first: a scan stores a content before its features.
+    """
+    rows = library.observations.execute("SELECT id, content_key, backbone_hash FROM observations").fetchall()
     keys = {row[0] for row in library.connection.execute("SELECT key FROM contents")}
     backbones = {row[0] for row in library.connection.execute("SELECT backbone_hash FROM models")}
-    rows = library.observations.execute("SELECT id, content_key, backbone_hash FROM observations")
     return [row[0] for row in rows if row[1] not in keys or row[2] not in backbones]
 
 

@@ -115,10 +115,15 @@ def forget_replaced_models(library: Library, model_id: int) -> None:
 
 
 def remove_contents(library: Library, contents: Sequence[int]) -> None:
-    """Remove contents with their segments and observations; an annotated content keeps its row."""
+    """Remove contents with their segments and observations; an annotated content keeps its row.
+
+    One that a scan has found in a file meanwhile stays.
+    """
     keys = []
     with library.transaction() as db:
         for content in contents:
+            if db.execute("SELECT 1 FROM files WHERE content_id = ?", (content,)).fetchone():
+                continue
             keys += db.execute("SELECT key FROM contents WHERE id = ?", (content,)).fetchall()
             db.execute("DELETE FROM segments WHERE content_id = ? AND model_id IS NOT NULL", (content,))
             db.execute("DELETE FROM derivations WHERE content_id = ?", (content,))
