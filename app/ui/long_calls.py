@@ -7,6 +7,7 @@ can be reached.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,10 @@ with isolated_environment():
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ValidationError
-from starlette.responses import PlainTextResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vtag.app.ui.activities import Activities
 from vtag.app.ui.api.errors import error_as_json, invalid_value
@@ -31,6 +33,7 @@ from vtag.engine.errors import VtagError
 PATH = "/long"
 STOPPED = "Stopped. What was done stays, and it can go on from there."
 _CALLS = "/gradio_api/call/"
+_MAX_CALL_BYTES = 1 << 20  # 20,000 ids, the most of any call, take a third of it
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class LongCall:
 
 def mount_long_calls(app: FastAPI, calls: Iterable[LongCall], activities: Activities) -> None:
     """Serve `calls` below PATH. An error is the last value, `{"error": SENTENCE}`."""
+    calls = list(calls)
     with gr.Blocks(title="vtag", analytics_enabled=False) as blocks:
         for call in calls:
             gr.api(
@@ -73,7 +77,7 @@ def mount_long_calls(app: FastAPI, calls: Iterable[LongCall], activities: Activi
     )
     route = app.router.routes[-1]
     assert isinstance(route, Mount)
-    app.router.routes[-1] = Mount(PATH, _CallsOnly(route.app))
+    app.router.routes[-1] = Mount(PATH, _CallsOnly(route.app, {call.name for call in calls}))
 
 
 def _guarded(call: LongCall, activities: Activities) -> Callable[[dict[str, Any]], Iterator[dict[str, Any]]]:
@@ -112,14 +116,52 @@ def _in_one_thread(values: Generator[dict[str, Any], None, None]) -> Iterator[di
 
 
 class _CallsOnly:
-    """Gradio's application without its own page, uploads, files and configuration."""
+    """Gradio's application without its own page, uploads, files and configuration.
 
-    def __init__(self, app: ASGIApp) -> None:
+    What Gradio answers with an error of the server stays outside, too: a name that is none of `names`, and a body
+    that is no call.
+    """
+
+    def __init__(self, app: ASGIApp, names: set[str]) -> None:
         self._app = app
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["type"] == "http" and not path.startswith(_CALLS):
+        is_call = path.startswith(_CALLS) and path.removeprefix(_CALLS).split("/")[0] in self._names
+        if scope["type"] == "http" and not is_call:
             await PlainTextResponse("there is nothing here\n", 404)(scope, receive, send)
             return
+        if scope["type"] == "http" and scope["method"] == "POST":
+            body = await _read_call(Request(scope, receive))
+            if body is None:
+                await JSONResponse({"error": "this is no call of the page"}, 422)(scope, receive, send)
+                return
+            receive = _replay(body, receive)
         await self._app(scope, receive, send)
+
+
+async def _read_call(request: Request) -> bytes | None:
+    """The JSON of a call, `{"data": [OBJECT]}`, with nothing else; None if it is something else, or too long."""
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MAX_CALL_BYTES:
+                return None
+        match json.loads(body):
+            case {"data": [{**arguments}]}:
+                return json.dumps({"data": [arguments]}, allow_nan=False).encode()
+    except (ValueError, RecursionError, ClientDisconnect):
+        pass
+    return None
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """`receive` of a request whose body was read already."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again

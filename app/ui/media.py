@@ -48,8 +48,8 @@ class PlayRoutes:
     def __init__(self, library: Path, pool: RenderPool) -> None:
         self.streams = StreamPool()
         self.routes = [
-            Route("/media/{content:int}/plan", self._plan),
-            Route("/media/{content:int}/stream", self._stream),
+            Route("/media/{content:whole}/plan", self._plan),
+            Route("/media/{content:whole}/stream", self._stream),
         ]
         self._library = library
         self._pool = pool

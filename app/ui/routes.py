@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -21,10 +22,21 @@ from vtag.engine.video.write.picture_cache import PictureCache
 
 _MEDIA_TYPES = {"mov,mp4,m4a,3gp,3g2,mj2": "video/mp4", "matroska,webm": "video/webm"}
 _MAX_LEVEL = 12  # of strips: a strip of an hour's 4096th part shows less than a second
-_MAX_ID = 2**63 - 1  # the largest integer of SQLite
 _FIRST_DATE_S = int(datetime.min.replace(tzinfo=UTC).timestamp())
 _LAST_DATE_S = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())
 _CACHE_FOR_A_DAY = {"cache-control": "private, max-age=86400"}
+
+
+class _WholeNumber(IntegerConvertor):
+    """A number of an address that SQLite can keep: `{NAME:whole}`.
+
+    There is no address with a longer one. Starlette's own `int` ends in an error of the server if it is very long.
+    """
+
+    regex = "[0-9]{1,18}"
+
+
+register_url_convertor("whole", _WholeNumber())
 
 
 def media_routes(library: Path, cache: PictureCache) -> list[Route]:
@@ -98,12 +110,12 @@ def media_routes(library: Path, cache: PictureCache) -> list[Route]:
         )
 
     return [
-        Route("/media/{content:int}", media, methods=["GET", "HEAD"]),
-        Route("/picture/{moment:int}", moment_picture),
-        Route("/poster/{content:int}", poster),
-        Route("/still/{content:int}/{ms:int}", still),
-        Route("/strip/moment/{moment:int}", moment_strip),
-        Route("/strip/video/{content:int}/{level:int}/{part:int}", video_strip),
+        Route("/media/{content:whole}", media, methods=["GET", "HEAD"]),
+        Route("/picture/{moment:whole}", moment_picture),
+        Route("/poster/{content:whole}", poster),
+        Route("/still/{content:whole}/{ms:whole}", still),
+        Route("/strip/moment/{moment:whole}", moment_strip),
+        Route("/strip/video/{content:whole}/{level:whole}/{part:whole}", video_strip),
     ]
 
 
@@ -111,7 +123,7 @@ def _find_range(library: Path, moment: int) -> tuple[int, int, int] | Response:
     """Content id, start_ms and end_ms of a moment, or the answer that says why there are none."""
     try:
         with closing(open_reader(library)) as reader:
-            row = moment_range(reader, min(moment, _MAX_ID))
+            row = moment_range(reader, moment)
     except LibraryError as error:
         return _not_found(str(error))
     return row if row is not None else _not_found("this moment is gone")
@@ -121,7 +133,7 @@ def _library_ms(library: Path, content: int, player_ms: int) -> int | Response:
     """The library's time for one of the player, or the answer that says why the library cannot be read."""
     try:
         with closing(open_reader(library)) as reader:
-            return content_clock(reader, min(content, _MAX_ID)).library_ms(player_ms)
+            return content_clock(reader, content).library_ms(player_ms)
     except LibraryError as error:
         return _not_found(str(error))
 
@@ -154,7 +166,7 @@ def find_file(library: Path, content: int) -> PlayableVideo | Response:
     """The video, which has a path; or the answer that says why there is none."""
     try:
         with closing(open_reader(library)) as reader:
-            video = find_video(reader, min(content, _MAX_ID))
+            video = find_video(reader, content)
     except LibraryError as error:
         return _not_found(str(error))
     if video is None:

@@ -11,11 +11,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 @contextlib.contextmanager
 def serve_page(
-    home: Path, *arguments: str, password: str | None = None, is_killed: bool = False
+    home: Path,
+    *arguments: str,
+    password: str | None = None,
+    is_killed: bool = False,
+    messages: list[str] | None = None,
 ) -> Iterator[tuple[str, int]]:
     """The address of a running `vtag ui` over the library at `home`, and the server's process id.
 
@@ -23,6 +28,7 @@ def serve_page(
 
     Args:
         is_killed: the caller kills the server itself.
+        messages: gets what the server prints after its address.
     """
     environment = {**os.environ, "VTAG_HOME": str(home)}
     environment.pop("VTAG_UI_PASSWORD", None)
@@ -31,12 +37,14 @@ def serve_page(
     command = [sys.executable, "-m", "vtag.app", "ui", "--port", "0", "--no-browser", *arguments]
     server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
-    output = []
+    output: list[str] = []
+    later = [] if messages is None else messages
+    reading = threading.Thread(target=_read_lines, args=(server.stderr, later), daemon=True)
     try:
         for line in server.stderr:
             output.append(line)
             if match := re.search(r"vtag is at (http://\S+)/ ", line):
-                threading.Thread(target=server.stderr.read, daemon=True).start()
+                reading.start()
                 yield match[1], server.pid
                 break
         else:
@@ -44,6 +52,13 @@ def serve_page(
     finally:
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == (-signal.SIGKILL if is_killed else 0)
+    reading.join(10)
+    assert "Traceback" not in "".join(later), "".join(later)
+
+
+def _read_lines(stream: IO[str], lines: list[str]) -> None:
+    for line in stream:
+        lines.append(line)
 
 
 def make_library(folder: Path, *, videos: int = 3, seconds: float = 6, names: tuple[str, ...] = ()) -> Path:

@@ -305,3 +305,23 @@ def test_a_port_that_is_taken_is_named(vtag, address: str) -> None:
     run = vtag("ui", "--port", address.rsplit(":", 1)[1], "--no-browser")
     assert run.returncode == 1
     assert "choose another --port" in run.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", f"/media/{'9' * 5000}", b"", 404),
+        ("GET", f"/strip/video/1/0/{2**63}", b"", 404),
+        ("POST", "/long/gradio_api/call/nothing", b'{"data": [{}]}', 404),
+        ("POST", "/long/gradio_api/call/cut%00", b'{"data": [{}]}', 404),
+        ("POST", "/long/gradio_api/call/cut", b"1e99999", 422),
+        ("POST", "/long/gradio_api/call/cut", b'{"data": [{"moments": [NaN]}]}', 422),
+        ("POST", "/long/gradio_api/call/cut", b'{"data": ' + b"[" * 5000, 422),
+    ],
+)
+def test_what_no_page_sends_is_refused_in_a_sentence(
+    client: Client, method: str, path: str, body: bytes, status: int
+) -> None:
+    """As tests/reliability/test_http_requests.py found; each was an error of the server."""
+    answered, _, text = client.ask(path, method, body, Content_Type="application/json")
+    assert (answered, text != b"Internal Server Error") == (status, True)

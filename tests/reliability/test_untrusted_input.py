@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
 import pytest
 from helpers.library_factory import fill_library
 from helpers.mutants import mutate
-from helpers.page_server import make_library, serve_page
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,38 +28,6 @@ from vtag.engine.scan.ignore import read_rules
 from vtag.trainer.data.dataset import read_dataset
 from vtag.trainer.network.config import parse_config, recipes
 
-_API = (
-    *(
-        "candidates",
-        "examples",
-        "folders",
-        "jobs/history",
-        "jobs/moments",
-        "labels",
-        "labels/counts",
-        "models",
-    ),
-    *("moments", "moments/counts", "moments/ids", "overview", "reports", "scan/models", "similar", "state"),
-    *("statistics", "tags", "suggestions", "unfinished", "videos", "videos/counts", "videos/ids", "videos/1"),
-    *(
-        "annotations/add",
-        "annotations/confirm",
-        "annotations/reject",
-        "annotations/rename",
-        "annotations/move",
-    ),
-    *("annotations/undo", "annotations/redo", "teach/tag", "teach/line", "teach/discard", "teach/examples"),
-    *("export", "export/plan", "jobs/withdraw", "scan", "videos/1/curve", "videos/0"),
-)
-# neither shut down nor downloads
-ROUTES = [
-    *(f"/api/{route}" for route in _API),
-    "/media/1",
-    "/picture/1",
-    "/still/1/0",
-    "/play/1",
-    "/api/v1/search",
-]
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(0)]
 PART = "Untrusted input"
 CI, LONG = 300, 5000
@@ -232,110 +195,3 @@ def onnx_bytes() -> bytes:
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_query_is_understood_or_refused(text: str) -> None:
     refuses_or_answers(lambda: parse(text))
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve_page(make_library(tmp_path_factory.mktemp("page"), videos=1, seconds=3)) as (address, _):
-        yield address
-
-
-def test_http_requests(page: str, times: Callable, record: Callable) -> None:
-    """Random paths, methods, parameters and bodies: no answer is an error of the server."""
-    count = times(600, 20_000)
-    connection = http.client.HTTPConnection(urlsplit(page).netloc, timeout=60)
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    answer.read()
-    cookie = answer.headers["Set-Cookie"].split(";")[0]
-    names = [
-        "q",
-        "query",
-        "path",
-        "after",
-        "limit",
-        "offset",
-        "id",
-        "ids",
-        "sort",
-        "label",
-        "number",
-        "model",
-    ]
-    values = [
-        "",
-        "0",
-        "-1",
-        "1e9",
-        "9" * 40,
-        "nan",
-        "\x00",
-        "../../etc/passwd",
-        "ü\u202e",
-        "a" * 5000,
-        "[]",
-        "1;2",
-    ]
-    fates: Counter[int] = Counter()
-    for number in range(count):
-        rng = random.Random(number)
-        base = rng.choice(ROUTES)
-        path = base + rng.choice([""] * 8 + ["/", "/0", "/-1", "/" + quote(rng.choice(values))[:200]])
-        query = "&".join(f"{rng.choice(names)}={quote(rng.choice(values))}" for _ in range(rng.randrange(4)))
-        method = rng.choice(["GET", "GET", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"])
-        body = rng.choice([b"", b"{", b"null", b"[]", b"\xff", json.dumps(random_json(rng)).encode()])
-        headers = {
-            "Cookie": cookie,
-            "Content-Type": rng.choice(["application/json", "text/plain", "multipart/form-data; boundary=x"]),
-            "Range": rng.choice(["bytes=0-", "bytes=-1", "bytes=9-1", "x", "bytes=0-1,3-4"]),
-        }
-        with contextlib.suppress(http.client.InvalidURL):
-            connection.request(method, f"{path}?{query}", body, headers)
-            answer = connection.getresponse()
-            answer.read()
-            fates[answer.status] += 1
-            assert answer.status < 500, (method, path, query, body)
-    happened = ", ".join(f"{number:,} with {status}" for status, number in sorted(fates.items()))
-    record(PART, "HTTP requests to the page", count, f"answered {happened}; none with an error of the server")
-
-
-def random_json(rng: random.Random, depth: int = 0) -> object:
-    if depth < 3 and rng.random() < 0.6:
-        return {rng.choice(_KEYS): random_json(rng, depth + 1) for _ in range(rng.randrange(5))}
-    return rng.choice(_VALUES)
-
-
-_KEYS = (
-    "query",
-    "folders",
-    "ids",
-    "label",
-    "start_ms",
-    "end_ms",
-    "number",
-    "model",
-    "name",
-    "moment_id",
-    "text",
-)
-_VALUES = (
-    *(
-        None,
-        True,
-        -1,
-        0,
-        1,
-        1e308,
-        2**63,
-        "",
-        "x" * 3000,
-        "\u202e\x00",
-        [],
-        [1, "a"],
-        {},
-        "/etc",
-        ["/nowhere"],
-        [1],
-    ),
-    *("archery", "yoga", ["yoga"], "1", 500, [[0, 1]], "score"),
-)
