@@ -2,12 +2,15 @@
 
 `python -m helpers.zygote` reads a JSON line for each child from stdin and answers with one. A child is a real process
 that runs the real command line; a profile function sees its calls of the operating system and of SQLite, and ends it
-by SIGKILL before, within or after the call that the line names.
+by SIGKILL before, within or after the call that the line names. What a child imports, the parent imports afterwards,
+so that the next child has it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import io
 import json
 import os
@@ -76,7 +79,7 @@ class Zygote:
     ) -> Ran:
         """Run `vtag ARGUMENTS`, or `code` with them as sys.argv, and kill it if it gets as far as `kill` says."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        outputs = [str(self._folder / name) for name in ("stdout", "stderr", "points")]
+        outputs = [str(self._folder / name) for name in ("stdout", "stderr", "points", "modules")]
         line = {
             "arguments": [*map(os.fspath, arguments)],
             "code": code,
@@ -87,7 +90,7 @@ class Zygote:
         self._process.stdin.write(json.dumps(line) + "\n")
         self._process.stdin.flush()
         status = json.loads(self._process.stdout.readline())
-        stdout, stderr, points = (Path(path).read_text("utf-8", "replace") for path in outputs)
+        stdout, stderr, points = (Path(path).read_text("utf-8", "replace") for path in outputs[:3])
         return Ran(status, stdout, stderr, points.split())
 
     def stdout_bytes(self) -> bytes:
@@ -154,7 +157,8 @@ def _be_child(line: dict[str, Any]) -> None:
             os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["vtag", *line["arguments"]]
-        sys.setprofile(_watch(kill, points))
+        if kill is None or kill.at >= 0:  # a kill after some time needs no points
+            sys.setprofile(_watch(kill, points))
         if line["code"]:
             exec(line["code"], {"__name__": "__main__"})
             status = 0
@@ -175,7 +179,16 @@ def _be_child(line: dict[str, Any]) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
             Path(line["outputs"][2]).write_text("\n".join(points))
+            Path(line["outputs"][3]).write_text("\n".join(sys.modules))
         os._exit(status)
+
+
+def _import_all(names: list[str]) -> None:
+    for name in names:
+        if name not in sys.modules and name != "__main__":
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    gc.collect()
 
 
 def main() -> None:
@@ -191,7 +204,9 @@ def main() -> None:
 
     for text in sys.stdin:
         line = json.loads(text)
-        Path(line["outputs"][2]).write_text("")
+        for output in line["outputs"][2:]:
+            Path(output).write_text("")
+        gc.freeze()  # else the first collection in a child copies all of these pages
         child = os.fork()
         if child == 0:
             _be_child(line)
@@ -208,6 +223,7 @@ def main() -> None:
             time.sleep(0.002)
         sys.stdout.write(f"{json.dumps(os.waitstatus_to_exitcode(status))}\n")
         sys.stdout.flush()
+        _import_all(Path(line["outputs"][3]).read_text().split())
 
 
 if __name__ == "__main__":

@@ -58,13 +58,17 @@ def story(tmp_path: Path) -> Callable[..., Story]:
 
 def tell(story: Story, zygote: Zygote, count: int) -> str:
     """Kill a command so many times, and hold after each that nothing is lost, torn, or different in the end."""
-    folder = story.reset()
-    started = time.monotonic()
-    ran = zygote.run(*story.arguments(folder), code=story.code, **story.environment)
-    wall_s = time.monotonic() - started
-    assert ran.status in story.codes, ran.stderr
-    story.settle(folder)
-    whole = story.outcome(folder)
+    outcomes = []
+    for _ in range(2):  # the second has all imports, as those that are killed: its time counts
+        folder = story.reset()
+        started = time.monotonic()
+        ran = zygote.run(*story.arguments(folder), code=story.code, **story.environment)
+        wall_s = time.monotonic() - started
+        assert ran.status in story.codes, ran.stderr
+        story.settle(folder)
+        outcomes.append(story.outcome(folder))
+    whole, repeated = outcomes
+    assert same(whole, repeated)
     killed: Counter[str] = Counter()
     for kill in choose_kills(ran.points, wall_s, count, seed=len(story.name)):
         folder = story.reset()
@@ -283,7 +287,7 @@ def test_the_queue_of_the_page(
     story: Callable, zygote: Zygote, filled: Path, times: Callable, record: Callable, tmp_path: Path
 ) -> None:
     """A job that was accepted runs, though the server is killed at any point; the jobs here write a file each."""
-    count = times(3, LONG // 4)
+    count = times(3, LONG)
     library = tmp_path / LIBRARY
     jobs = [
         f"export|archery|--format|json|--overwrite|-o|{tmp_path}/{number}.json|--db|{filled / LIBRARY}"
