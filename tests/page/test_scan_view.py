@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,3 +78,31 @@ def test_a_scan_is_paused_and_cancelled_and_the_next_gets_its_turn(
         wait_for_run(page, "interrupted")
         wait_for_run(page, "done", count=2)
         page.locator(".waiting-list li").first.wait_for(state="detached")
+
+
+@pytest.mark.slow
+def test_what_went_wrong_is_gone_after_a_later_success(open_page: OpenPage, home: Path, tmp_path: Path) -> None:
+    broken = make_model(home / "models" / "broken")
+    weights = next(path for path in broken.iterdir() if path.suffix == ".safetensors")
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    make_video(clips / "a.mp4", seconds=2)
+    with serve_page(home) as (address, _), closing(open_page(base_url=address)) as page:
+        open_view(page, "Scan")
+        folders = page.get_by_label("Folders on this machine")
+        problems = page.locator(".scan-view [role=alert]:visible").filter(has_text=re.compile("."))
+        folders.fill("/nowhere/at/all")
+        page.get_by_role("button", name="Start scan").click()
+        problems.get_by_text("there is no '/nowhere/at/all'").wait_for()
+        folders.fill(str(clips))
+        page.get_by_label("Model", exact=True).select_option("broken")
+        page.wait_for_timeout(1000)
+        page.get_by_role("button", name="Start scan").click()
+        problems.get_by_text("broken").wait_for()
+        page.get_by_label("Model", exact=True).select_option("tiny")
+        page.wait_for_timeout(1000)
+        page.get_by_role("button", name="Start scan").click()
+        wait_for_run(page, "done")
+        page.wait_for_function("() => !document.querySelector('.job-panel [role=alert]').innerText")
+        assert problems.count() == 0
