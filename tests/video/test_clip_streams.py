@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import srt
 from _pytest.mark import ParameterSet
+from helpers.footage import make_video
 
 from vtag.engine.errors import VideoError
 from vtag.engine.library.annotations import annotation_log
@@ -221,6 +222,13 @@ def test_clips_of_all_shared_videos_keep_what_their_streams_carry(
         check_kept(str(source), clip, reencode=reencode)
         done += 1
     assert done > 30
+
+
+@pytest.mark.parametrize("reencode", [False, True], ids=["copied", "encoded"])
+def test_a_picture_that_players_tilt_keeps_it_or_says_so(tmp_path: Path, reencode: bool) -> None:
+    source = make_video(tmp_path / "tilted.mp4", seconds=1, width=64, height=48, turn=(30, False, False))
+    clip = cut(os.fsencode(source), 0, 1000, os.fsencode(tmp_path / "clip"), reencode=reencode)
+    assert clip.not_kept == (("the tilt of the picture",) if reencode else ())
 
 
 def first_picture(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
@@ -36,11 +37,23 @@ COLOUR_RANGES = {1: "tv", 2: "pc"}
 
 def read_orientation(frame: VideoFrame) -> Orientation:
     """How to turn `frame` upright, from its display matrix; as stored if it has none."""
+    matrix = _read_display_matrix(frame)
+    return Orientation.from_display_matrix(matrix) if matrix else Orientation()
+
+
+def read_tilt(frame: VideoFrame) -> int:
+    """The degrees (0 to 45) by which players turn `frame` beside its orientation, which is right-angled."""
+    a, b, *_ = _read_display_matrix(frame) or (1, 0)
+    angle = round(math.degrees(math.atan2(b, a))) % 90
+    return min(angle, 90 - angle)
+
+
+def _read_display_matrix(frame: VideoFrame) -> tuple[int, ...]:
+    """Nine numbers, row by row, as in ISO 14496-12; empty if the frame has none."""
     data = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
     if data is None or data.buffer_size < 36:
-        return Orientation()
-    matrix = np.frombuffer(bytes(data)[:36], dtype=np.int32)
-    return Orientation.from_display_matrix(tuple(int(v) for v in matrix))
+        return ()
+    return tuple(int(v) for v in np.frombuffer(bytes(data)[:36], dtype=np.int32))
 
 
 class Converter:

@@ -13,7 +13,7 @@ import av.stream
 
 from vtag.engine.text import pluralize
 from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, open_container, pixel_aspect
-from vtag.engine.video.read.convert import read_orientation
+from vtag.engine.video.read.convert import read_orientation, read_tilt
 from vtag.engine.video.read.views import upright_size
 from vtag.engine.video.write.streams import true_tags
 
@@ -162,6 +162,7 @@ def _look(frame: VideoFrame, video: VideoStream) -> dict[str, object]:
         "the transparency": any(part.is_alpha for part in frame.format.components)
         or any(name.lower() == "alpha_mode" and text == "1" for name, text in video.metadata.items()),
         "the fields of interlaced pictures": frame.interlaced_frame,
+        "the tilt of the picture": read_tilt(frame),
     }
 
 
