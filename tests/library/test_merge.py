@@ -17,7 +17,7 @@ from helpers.footage import make_video
 from helpers.library_factory import LABELS, MADE_BY, SAMPLING, add_model, add_video, fill_library
 from helpers.library_rows import facts
 from helpers.small_model import make_model
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vtag.engine.checkpoints.load import load_checkpoint
@@ -300,6 +300,11 @@ def act(library: Library, other: Library, action: str, video: int, label: str, s
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(actions=_ACTIONS)
+@example(  # what one undid was said by the other, who did not know what stood there before
+    actions=[
+        (*said, 0, "x", (None, None)) for said in (("a", "add"), ("b", "add"), ("a", "merge"), ("a", "undo"))
+    ]
+)
 def test_corrections_on_both_sides_are_joined_in_whatever_order(
     actions: list[tuple[str, str, int, str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -326,6 +331,12 @@ def test_corrections_on_both_sides_are_joined_in_whatever_order(
         merge(b, a.path)
         assert (dump(a), dump(b)) == states
         assert not [f for f in check(a.path) if f.state == "wrong"]
+        for library in (a, b):
+            said = annotation_log.list_annotations(library.connection)
+            if undo_redo.redoable_change(library.connection):
+                undo_redo.redo(library)
+                undo_redo.undo(library)
+            assert annotation_log.list_annotations(library.connection) == said
         while any(change.undone_at is None for change in annotation_log.list_changes(a.connection)):
             undo_redo.undo(a)
         assert annotation_log.list_annotations(a.connection) == []

@@ -128,12 +128,13 @@ def _apply(write: _Write, state: dict[Slot, Annotation]) -> None:
 def _with_previous(
     change: AnnotationChange, previous: Mapping[Slot, Annotation], undone_at: str | None
 ) -> AnnotationChange:
-    """A change as the joined log has it: undoing it brings back what was there in the joined history."""
-    if undone_at is not None:
-        return change._replace(undone_at=undone_at)
+    """A change as the joined log has it: undoing it brings back what was there in the joined history.
+
+    That holds for one that is undone now, too: it can be done again.
+    """
     kept = [annotation for annotation in change.before if previous.get(annotation.slot) == annotation]
     kept += sorted((annotation for annotation in previous.values() if annotation not in kept), key=str)
-    return change._replace(before=tuple(kept))
+    return change._replace(before=tuple(kept), undone_at=undone_at)
 
 
 def _news(
