@@ -92,7 +92,8 @@ export default class SearchView {
     const isSimilar = Boolean(parameters.like);
     this.element.classList.toggle("is-similar", isSimilar);
     let source = this.sources.get(key);
-    if (!source || (!isReturn && !isSame && source.isStale)) source = this.makeSource(parameters);
+    if (!source || (source.isStale && (!isReturn || !source.total))) source = this.makeSource(parameters);
+    this.fresh.hidden = !source.isStale;
     this.keep(key, source);
     if (!isSame) this.selection.clear();
     const scrollY = isReturn || isSame ? source.scrollY : 0;

@@ -81,7 +81,9 @@ def test_a_scan_is_paused_and_cancelled_and_the_next_gets_its_turn(
 
 
 @pytest.mark.slow
-def test_what_went_wrong_is_gone_after_a_later_success(open_page: OpenPage, home: Path, tmp_path: Path) -> None:
+def test_what_went_wrong_is_gone_after_a_later_success(
+    open_page: OpenPage, home: Path, tmp_path: Path
+) -> None:
     broken = make_model(home / "models" / "broken")
     weights = next(path for path in broken.iterdir() if path.suffix == ".safetensors")
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])

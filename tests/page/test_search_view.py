@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import OpenPage, box_of, require_browser, search_for
+from helpers.browser import OpenPage, box_of, open_view, require_browser, search_for
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page
@@ -219,3 +219,15 @@ def test_a_press_counts_though_an_answer_arrives_in_the_middle_of_it(open_page: 
     page.wait_for_timeout(500)
     page.mouse.up()
     page.wait_for_function("() => new URLSearchParams(location.search).get('q') === '\"yoga\"'")
+
+
+def test_what_changed_while_another_view_was_open_is_there(open_page: OpenPage, address: str) -> None:
+    page = open_page()
+    page.locator(".card").first.wait_for()
+    open_view(page, "Tools")
+    tag = {"content": 1, "label": "brand new", "start": "0:01", "end": "0:02"}
+    change = page.request.post(f"{address}/api/annotations/add", data=tag).json()["id"]
+    page.get_by_role("button", name="Undo: brand new").wait_for()
+    open_view(page, "Search")
+    page.locator(".card-label", has_text="brand new").wait_for()
+    page.request.post(f"{address}/api/annotations/undo", data={"change": change})
