@@ -2,52 +2,57 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sqlite3
-import struct
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from vtag.engine.library.database import observations_path
 
-_NAMES_END = 2**31  # claims are locks of bytes below
 _PATIENCE_S = 120.0
 
 
-def stop_with_videos(scan: subprocess.Popen[str], library: Path, *, stored: int = 0) -> None:
-    """Stop a scan that has claimed videos, has stored at least `stored`, and is not writing just now.
+def stop_with_videos(
+    scans: Sequence[subprocess.Popen[str]], library: Path, *, stored: int = 0
+) -> subprocess.Popen[str]:
+    """Stop one of the scans that has claimed videos and is not writing just now, once `stored` videos are stored.
 
-    A stopped writer would make others wait for the library, not for a video.
+    Returns it. A stopped writer would make others wait for the library, not for a video.
     """
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
-        assert scan.poll() is None, "the scan was over before it could be stopped: it needs longer footage"
-        if has_claims(scan.pid, library) and stored_videos(library) >= stored:
-            scan.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, scan.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-            if has_claims(scan.pid, library) and not is_written(library):
-                return
-            scan.send_signal(signal.SIGCONT)
+        assert any(scan.poll() is None for scan in scans), "they were over before: it needs longer footage"
+        holders = claim_holders(library)
+        if holders and stored_videos(library) >= stored:
+            for scan in scans:
+                if scan.pid in holders and _stop(scan, library):
+                    return scan
         time.sleep(0.02)
-    raise AssertionError("the scan had no video under way")
+    raise AssertionError("no scan had a video under way")
 
 
-def has_claims(pid: int, library: Path) -> bool:
-    """Whether a process has claimed a video, as the system tells."""
+def _stop(scan: subprocess.Popen[str], library: Path) -> bool:
+    scan.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, scan.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    if scan.pid in claim_holders(library) and not is_written(library):
+        return True
+    scan.send_signal(signal.SIGCONT)
+    return False
+
+
+def claim_holders(library: Path) -> set[int]:
+    """The processes that have claimed videos, as Linux tells: locks of bytes of the claim file for writing."""
     try:
-        descriptor = os.open(library.with_name(f"{library.name}.scans"), os.O_RDONLY)
+        inode = library.with_name(f"{library.name}.scans").stat().st_ino
     except FileNotFoundError:
-        return False
-    try:
-        question = struct.pack("@hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, _NAMES_END, 0)
-        kind, _, _, _, holder = struct.unpack("@hhqqi", fcntl.fcntl(descriptor, fcntl.F_GETLK, question))
-    finally:
-        os.close(descriptor)
-    return bool(kind == fcntl.F_WRLCK and holder == pid)
+        return set()
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    # number, POSIX, ADVISORY, WRITE, process, device and inode, start, end; a waiting one has an arrow more
+    return {int(lock[4]) for lock in locks if lock[3] == "WRITE" and lock[5].endswith(f":{inode}")}
 
 
 def stored_videos(library: Path) -> int:

@@ -81,11 +81,12 @@ def test_a_scan_takes_over_what_a_killed_one_had(
     for number in range(rounds):
         library = tmp_path / str(number) / "library.db"
         arguments = ("scan", footage, "--model", model, *SCAN, "--db", library)
-        first, second = start_vtag(*arguments), start_vtag(*arguments)
-        stop_with_videos(first, library, stored=number % 4)
-        first.kill()
-        first.communicate()
-        assert finish(second)["scanned"] > 0
+        both = [start_vtag(*arguments) for _ in range(2)]
+        killed = stop_with_videos(both, library, stored=number % 4)
+        both.remove(killed)
+        killed.kill()
+        killed.communicate()
+        assert finish(both[0])["scanned"] > 0
         assert alone.differences(read_outcome(library)) == []
         assert integrity(library) == ["ok", "ok"]
     record(
@@ -102,7 +103,7 @@ def test_a_scan_says_who_holds_what_it_waits_for(
         library = tmp_path / str(number) / "library.db"
         arguments = ("scan", footage, "--model", model, *SCAN, "--db", library)
         first = start_vtag(*arguments)
-        stop_with_videos(first, library, stored=number % 4)
+        stop_with_videos([first], library, stored=number % 4)
         second = start_vtag(*arguments)
         assert second.stderr is not None
         lines = []
