@@ -119,6 +119,15 @@ def test_a_content_whose_files_were_all_forgotten_is_not_shown(tagged: Library) 
     assert search(tagged.connection, EVERYTHING) == []
 
 
+def test_a_path_is_found_as_it_is_shown(tagged: Library, tmp_path: Path) -> None:
+    """Nobody can type a newline or a byte that is no text; what is copied from a result has escapes for them."""
+    odd = tmp_path / os.fsdecode(b"odd \xff\nfolder") / "copy.mp4"
+    add_video(tagged, odd, seed=0, is_scanned=False)
+    for text in (r"odd \xff\nfolder", r"*/odd \xff\nfolder/*.mp4"):
+        moments = search(tagged.connection, f'({EVERYTHING}) path:"{text}"', limit=1000)
+        assert {moment.path for moment in moments} == {os.fsencode(odd)}
+
+
 def test_a_videos_moments_come_by_time_with_the_path_of_the_query(tagged: Library, tmp_path: Path) -> None:
     add_video(tagged, tmp_path / "copy" / "0.mp4", seed=0, is_scanned=False)
     path = os.fsencode(tmp_path / "copy" / "0.mp4")

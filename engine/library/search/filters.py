@@ -15,6 +15,7 @@ from vtag.engine.library.search import query
 from vtag.engine.library.search.query import Node
 from vtag.engine.library.search.video_columns import video_columns
 from vtag.engine.library.store.file_stat import MIN_INTEGER, date_of
+from vtag.engine.text import display_path
 
 _YEAR_S = 31_556_952.0  # mean length of a year of the Gregorian calendar, in seconds
 
@@ -50,7 +51,7 @@ class PathMatcher:
         """Whether `path` fits `glob`."""
         if glob not in self._patterns:
             self._patterns[glob] = compile_path_glob(glob)
-        return bool(self._patterns[glob].match(_comparable(os.fsdecode(path))))
+        return any(map(self._patterns[glob].match, _comparable_forms(path)))
 
 
 class LibraryVideos:
@@ -109,7 +110,9 @@ class LibraryVideos:
                 return set.union(*(self._matching(part, everything, of_contents) for part in parts))
             case query.PathGlobFilter(glob):
                 pattern = compile_path_glob(glob)
-                return {file for file, path in enumerate(self._comparable_paths) if pattern.match(path)}
+                _, paths, shown_paths = self._files
+                files = {file for file, path in enumerate(paths) if pattern.match(path)}
+                return files | {file for file, path in shown_paths.items() if pattern.match(path)}
             case query.DateFilter(operator, when):
                 is_lower_bound, bound = operator == ">=", _seconds(when)
                 return of_contents({i for i, date in self.dates.items() if (date >= bound) == is_lower_bound})
@@ -120,15 +123,14 @@ class LibraryVideos:
 
     @property
     def _file_contents(self) -> array[int]:
-        """The content of each file in `_comparable_paths`; after those, the contents without a file."""
         return self._files[0]
 
     @property
-    def _comparable_paths(self) -> list[str]:
-        return self._files[1]
+    def _files(self) -> tuple[array[int], list[str], dict[int, str]]:
+        """The content of each file, its comparable path, and the path as shown of those for which it differs.
 
-    @property
-    def _files(self) -> tuple[array[int], list[str]]:
+        After the files, the contents without a file.
+        """
         return self._columns.column("files", self._read_files)
 
     def _read_content_ids(self) -> set[int]:
@@ -145,16 +147,18 @@ class LibraryVideos:
         )
         return {content_id: date for content_id, date in dates if date is not None}
 
-    def _read_files(self) -> tuple[array[int], list[str]]:
-        contents, paths = array("q"), []
-        for content_id, path in self._read_paths():
+    def _read_files(self) -> tuple[array[int], list[str], dict[int, str]]:
+        contents, paths, shown_paths = array("q"), list[str](), dict[int, str]()
+        for file, (content_id, path) in enumerate(self._read_paths()):
+            own, *shown = _comparable_forms(path)
             contents.append(content_id)
-            paths.append(_comparable(os.fsdecode(path)))
+            paths.append(own)
+            shown_paths.update((file, text) for text in shown)
         without_file = self._reader.execute(
             "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM files WHERE content_id = c.id) ORDER BY id"
         )
         contents.extend(row[0] for row in without_file)
-        return contents, paths
+        return contents, paths, shown_paths
 
     def _read_paths(self) -> Iterator[tuple[int, bytes]]:
         """The content and the absolute path of each file."""
@@ -181,7 +185,8 @@ def _depends_on_disks(node: Node) -> bool:
 def compile_path_glob(glob: str) -> re.Pattern[str]:
     """The pattern of `path:`, a glob over the whole path; a relative glob may begin at any folder.
 
-    A text without wildcards matches anywhere in the path. `*` also matches `/`. Case is ignored.
+    A text without wildcards matches anywhere in the path. `*` also matches `/`. Case is ignored. It is matched with a
+    path as it is and as it is shown.
     """
     glob = os.path.expanduser(glob)
     is_anchored = os.path.isabs(glob) or glob.startswith("*")
@@ -189,6 +194,17 @@ def compile_path_glob(glob: str) -> re.Pattern[str]:
     if not any(c in glob for c in "*?["):
         return re.compile(f".*{re.escape(glob)}", re.DOTALL)
     return re.compile(fnmatch.translate(glob if is_anchored else f"*/{glob}"))
+
+
+def _comparable_forms(path: bytes) -> list[str]:
+    """A path for comparison and, if it has characters or bytes that cannot be shown, also as it is shown.
+
+    What a person copies from a result, or presses on the page, is the latter.
+    """
+    text = os.fsdecode(path)
+    if text.isprintable():
+        return [_comparable(text)]
+    return list(dict.fromkeys(map(_comparable, (text, display_path(path)))))
 
 
 def _comparable(text: str) -> str:
