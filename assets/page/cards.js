@@ -69,6 +69,7 @@ function playOnHover(picture, strip) {
         layer.style.aspectRatio = `${image.naturalWidth / TILES} / ${image.naturalHeight}`;
         picture.append(layer);
         const step = () => {
+          if (!picture.isConnected) return; // a card that is replaced under the pointer is not told that it left
           layer.style.backgroundPosition = `${(100 * tile) / (TILES - 1)}% 0`;
           tile = (tile + 1) % TILES;
           timer = window.setTimeout(step, TILE_MS);
