@@ -14,6 +14,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from helpers.browser import OpenPage
+    from helpers.zygote import Zygote
     from playwright.sync_api import Browser
 
     from vtag.engine.library.database import Library
@@ -85,14 +86,26 @@ def library(tmp_path: Path) -> Iterator[Library]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Runs the command line in processes that need not import it."""
+    from helpers.zygote import Zygote
+
+    with Zygote(tmp_path_factory.mktemp("zygote")) as opened:
+        yield opened
+
+
 @pytest.fixture
-def vtag(vtag_home: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command line as a user does, in a process of its own."""
+def vtag(vtag_home: Path, zygote: Zygote) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line in a process of its own; with options of `subprocess.run`, in a new interpreter."""
 
     def run(
         *arguments: str | Path, timeout: float = 240, **kwargs: object
     ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "vtag.app", *map(str, arguments)]
+        if not kwargs:
+            done = zygote.run(*arguments, timeout=timeout)
+            return subprocess.CompletedProcess(command, done.status, done.stdout, done.stderr)
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, **kwargs)
 

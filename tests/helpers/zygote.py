@@ -8,6 +8,7 @@ so that the next child has it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -75,15 +76,25 @@ class Zygote:
         )
 
     def run(
-        self, *arguments: str | Path, kill: Kill | None = None, code: str = "", **environment: str
+        self,
+        *arguments: str | Path,
+        kill: Kill | None = None,
+        code: str = "",
+        timeout: float = _PATIENCE_S,
+        **environment: str,
     ) -> Ran:
-        """Run `vtag ARGUMENTS`, or `code` with them as sys.argv, and kill it if it gets as far as `kill` says."""
+        """Run `vtag ARGUMENTS`, or `code` with them as sys.argv, and kill it if it gets as far as `kill` says.
+
+        It has the environment of this process, with the variables of `environment`, and its current folder.
+        """
         assert self._process.stdin is not None and self._process.stdout is not None
         outputs = [str(self._folder / name) for name in ("stdout", "stderr", "points", "modules")]
         line = {
             "arguments": [*map(os.fspath, arguments)],
             "code": code,
-            "environment": {"VTAG_HOME": os.environ["VTAG_HOME"], **environment},
+            "environment": {**os.environ, **environment},
+            "folder": os.getcwd(),
+            "timeout": timeout,
             "kill": kill,
             "outputs": outputs,
         }
@@ -152,6 +163,9 @@ def _be_child(line: dict[str, Any]) -> None:
     status, points = 1, list[str]()
     try:
         os.setsid()
+        os.chdir(line["folder"])
+        for name in os.environ.keys() - line["environment"].keys():
+            del os.environ[name]
         os.environ.update(line["environment"])
         for number, path in ((1, line["outputs"][0]), (2, line["outputs"][1])):
             os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), number)
@@ -176,6 +190,8 @@ def _be_child(line: dict[str, Any]) -> None:
     finally:
         sys.setprofile(None)
         with contextlib.suppress(Exception):
+            threading._shutdown()  # type: ignore[attr-defined]  # as the interpreter does at its end
+            atexit._run_exitfuncs()
             sys.stdout.flush()
             sys.stderr.flush()
             Path(line["outputs"][2]).write_text("\n".join(points))
@@ -211,7 +227,7 @@ def main() -> None:
         if child == 0:
             _be_child(line)
         after_s = Kill(*line["kill"]).after_s if line["kill"] else -1.0
-        deadline = time.monotonic() + (after_s if after_s >= 0 else _PATIENCE_S)
+        deadline = time.monotonic() + (after_s if after_s >= 0 else line["timeout"])
         while True:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:

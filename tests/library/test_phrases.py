@@ -54,7 +54,7 @@ def test_each_language_has_phrases_for_all_labels(language: str) -> None:
         assert all(text == text.strip() and text.strip("~") for text in texts), label
 
 
-@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [20, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_phrase_of_the_files_finds_its_label(language: str, step: int) -> None:
     rows = [

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.footage import make_video
 from helpers.small_model import make_model
 from helpers.undisturbed import Outcome, read_outcome, run_vtag
-from helpers.zygote import Zygote
 
 Record = Callable[..., None]
 
@@ -35,13 +34,6 @@ def record(record_property: Callable[[str, object], None]) -> Record:
         record_property("reliability", (part, tried, times, happened))
 
     return add
-
-
-@pytest.fixture(scope="session")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    """Runs vtag in forks of one process, which spares each run the seconds of its imports."""
-    with Zygote(tmp_path_factory.mktemp("zygote")) as process:
-        yield process
 
 
 @pytest.fixture(scope="session")

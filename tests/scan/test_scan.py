@@ -243,7 +243,7 @@ def wait_for_videos(home: Path, count: int) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
         with closing(open_reader(home / "library.db")) as reader:
-            stored = reader.execute("SELECT count(*) FROM contents WHERE error IS NULL").fetchone()[0]
+            stored = reader.execute("SELECT count(*) FROM derivations").fetchone()[0]
 
 
 def test_features_that_are_no_numbers_cost_no_other_model_the_video(
