@@ -342,6 +342,30 @@ def test_corrections_on_both_sides_are_joined_in_whatever_order(
         assert annotation_log.list_annotations(a.connection) == []
 
 
+def test_labels_that_differ_by_case_are_one(libraries: tuple[Library, Library], tmp_path: Path) -> None:
+    """Of annotations, of undone changes, of moments whose features are gone, and again without any change."""
+    a, b = libraries
+    for library, spelling in ((a, "Café Run"), (b, "CAFÉ RUN")):
+        fill_library(library, tmp_path / "v", 2)
+        annotation_log.add(library, 1, spelling, 0, 1000)
+    annotation_log.add(b, 2, "CAFÉ RUN", 0, 1000)
+    undo_redo.undo(b)
+    b.connection.execute("UPDATE labels SET name = upper(name), threshold = 0.9 WHERE name = 'yoga'")
+    b.observations.execute("DELETE FROM observations")
+    merge(a, b.path)
+    names = [name for (name,) in a.connection.execute("SELECT name FROM labels")]
+    assert len({name.casefold() for name in names}) == len(names) and "yoga" in names
+    said = annotation_log.list_annotations(a.connection)
+    assert [annotation.label for annotation in said] == ["Café Run"]
+    state = dump(a)
+    merge(a, b.path)
+    assert dump(a) == state
+    redone = undo_redo.redo(a)
+    assert [annotation.label for annotation in redone.after] == ["Café Run"]
+    merge(b, a.path)
+    assert {annotation.label for annotation in annotation_log.list_annotations(b.connection)} == {"CAFÉ RUN"}
+
+
 def latest_verdicts(*histories: AnnotationHistory) -> dict[annotation_log.Slot, str]:
     """Where nothing was taken back, the later annotation of each slot counts."""
     annotations = sorted((a for h in histories for a in h.annotations), key=lambda a: a.said_at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange, Slot
@@ -19,6 +19,15 @@ class AnnotationHistory(NamedTuple):
 
     annotations: tuple[Annotation, ...]
     changes: tuple[AnnotationChange, ...]
+
+    def spelled(self, spell: Callable[[str], str]) -> AnnotationHistory:
+        """The history with other spellings of its labels."""
+
+        def each(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
+            return tuple(annotation._replace(label=spell(annotation.label)) for annotation in annotations)
+
+        changes = (c._replace(before=each(c.before), after=each(c.after)) for c in self.changes)
+        return AnnotationHistory(each(self.annotations), tuple(changes))
 
 
 class AnnotationConflict(NamedTuple):

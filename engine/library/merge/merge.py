@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from vtag.engine.library.merge import coverage, moments, tables
 from vtag.engine.library.merge.histories import AnnotationConflict, AnnotationHistory, merge_histories
 from vtag.engine.library.merge.tables import TableConflict
 from vtag.engine.library.store import heads, observations
+from vtag.engine.library.store.label_names import spell_as
 from vtag.engine.text import display_path
 
 # what becomes of each table of library.db; a test holds that none is forgotten
@@ -58,13 +59,14 @@ def merge(library: Library, path: Path) -> MergeReport:
         source.execute("BEGIN")  # one state of it, even if a scan goes on there
         state = coverage.read_state(library, source, features)
         with library.transaction():
-            content_ids, model_ids = _merge_tables(library, source, report)
+            spell = spell_as(library.connection, source)
+            content_ids, model_ids = _merge_tables(library, source, spell, report)
             coverage.add_partial(library, state)
-            _merge_annotations(library, source, report)
+            _merge_annotations(library, source, spell, report)
         if features is not None:
             report.windows = observations.merge_file(library.observations, features)
         coverage.update_partial(library, state)
-        moments.derive_merged(library, source, content_ids, model_ids)
+        moments.derive_merged(library, source, content_ids, model_ids, spell)
         with library.transaction() as db:
             apply_all_annotations(db)  # contents with the same pictures share them
     return report
@@ -83,7 +85,7 @@ def _features(path: Path, library: Library) -> Iterator[sqlite3.Connection | Non
 
 
 def _merge_tables(
-    library: Library, source: sqlite3.Connection, report: MergeReport
+    library: Library, source: sqlite3.Connection, spell: Callable[[str], str], report: MergeReport
 ) -> tuple[dict[int, int], dict[int, int]]:
     """Merge all that is no annotation and no moment; returns ids of contents and of models, the source's to ours."""
     db = library.connection
@@ -92,7 +94,7 @@ def _merge_tables(
     tables.merge_roots(db, source, volume_ids)
     content_ids = tables.merge_contents(db, source)
     report.conflicts += tables.merge_files(db, source, volume_ids, content_ids)
-    report.conflicts += tables.merge_labels(db, source)
+    report.conflicts += tables.merge_labels(db, source, spell)
     model_ids, replaced, conflicts = tables.merge_models(db, source)
     report.conflicts += conflicts + tables.merge_settings(db, source, model_ids)
     report.videos = _count(db, "contents") - videos_before
@@ -110,8 +112,10 @@ def _forget_replaced(library: Library, replaced: dict[int, int]) -> None:
             heads.use_model(library, new_id)
 
 
-def _merge_annotations(library: Library, source: sqlite3.Connection, report: MergeReport) -> None:
-    own, other = _history(library.connection), _history(source)
+def _merge_annotations(
+    library: Library, source: sqlite3.Connection, spell: Callable[[str], str], report: MergeReport
+) -> None:
+    own, other = _history(library.connection), _history(source).spelled(spell)
     merged = merge_histories(own, other)
     write_history(library, merged.annotations, merged.changes)
     before = {annotation.slot: annotation for annotation in own.annotations}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from vtag.engine.library.analysis import derive
@@ -24,11 +24,15 @@ class _Derivation(NamedTuple):
 
 
 def derive_merged(
-    library: Library, source: sqlite3.Connection, content_ids: Mapping[int, int], model_ids: Mapping[int, int]
+    library: Library,
+    source: sqlite3.Connection,
+    content_ids: Mapping[int, int],
+    model_ids: Mapping[int, int],
+    spell: Callable[[str], str],
 ) -> None:
     """Derive what either library had derived, by the merged library's thresholds and all heads that a person taught.
 
-    What is up to date stays. Moments whose features are gone are copied.
+    What is up to date stays. Moments whose features are gone are copied, with labels as `spell` spells them.
     """
     own = _derivations(library.connection)
     others = {
@@ -46,7 +50,7 @@ def derive_merged(
         sampling = max(counts, key=counts.__getitem__)  # the first of equals
         if counts[sampling] < 0:
             if (content, model) not in own and (content, model) in others:
-                _copy(library, source, (content, model), *others[content, model])
+                _copy(library, source, spell, (content, model), *others[content, model])
         elif own.get((content, model)) != _Derivation(sampling, rules.key, counts[sampling]):
             derive.derive_segments(library, content, head, rules, sampling, force=True)
 
@@ -99,12 +103,17 @@ def _window_counts(library: Library) -> dict[tuple[str, str, str], int]:
 
 
 def _copy(
-    library: Library, source: sqlite3.Connection, pair: _Pair, source_pair: _Pair, derivation: _Derivation
+    library: Library,
+    source: sqlite3.Connection,
+    spell: Callable[[str], str],
+    pair: _Pair,
+    source_pair: _Pair,
+    derivation: _Derivation,
 ) -> None:
     """Copy the segments of a content and a model, and what they were derived from."""
     with library.transaction() as db:
         labels = dict(db.execute("SELECT name, id FROM labels").fetchall())
-        names = dict(source.execute("SELECT id, name FROM labels").fetchall())
+        names = {i: spell(name) for i, name in source.execute("SELECT id, name FROM labels")}
         fields = [
             name for name in columns(db, "segments") if name not in ("content_id", "model_id", "label_id")
         ]

@@ -7,7 +7,7 @@ in a transaction; `source` reads the other library.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vtag.engine.library.store.runs import SPEED_PREFIX
@@ -90,11 +90,15 @@ def merge_files(
     return conflicts
 
 
-def merge_labels(db: sqlite3.Connection, source: sqlite3.Connection) -> list[TableConflict]:
-    """Add missing labels, and thresholds where the target has none."""
-    _add_missing(db, source, "labels")
+def merge_labels(
+    db: sqlite3.Connection, source: sqlite3.Connection, spell: Callable[[str], str]
+) -> list[TableConflict]:
+    """Add missing labels, and thresholds where the target has none. `spell` gives the target's spelling."""
+    names = {name: spell(name) for (name,) in source.execute("SELECT name FROM labels")}
+    _add_missing(db, source, "labels", name=names)
     conflicts = []
-    for name, other in source.execute("SELECT name, threshold FROM labels WHERE threshold IS NOT NULL"):
+    for other_name, other in source.execute("SELECT name, threshold FROM labels WHERE threshold IS NOT NULL"):
+        name = names[other_name]
         (own,) = db.execute("SELECT threshold FROM labels WHERE name = ?", (name,)).fetchone()
         if own is None:
             db.execute("UPDATE labels SET threshold = ? WHERE name = ?", (other, name))
@@ -197,11 +201,11 @@ def _taught_versions(db: sqlite3.Connection, source: str) -> list[tuple[int, str
 
 
 def _add_missing(
-    db: sqlite3.Connection, source: sqlite3.Connection, table: str, **ids: dict[int, int]
+    db: sqlite3.Connection, source: sqlite3.Connection, table: str, **values: Mapping[Any, Any]
 ) -> None:
-    """Add the rows of a table that the target lacks. `ids` translate columns that name rows of other tables."""
+    """Add the rows of a table that the target lacks. `values` translate columns, such as ids of other tables."""
     names = columns(db, table)
-    translations = [ids.get(name) for name in names]
+    translations = [values.get(name) for name in names]
     rows = source.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY id")
     db.executemany(
         f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) ON CONFLICT DO NOTHING",

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from vtag.engine.text import normalize_label
 
 
 def label_spellings(reader: sqlite3.Connection) -> dict[str, str]:
     """The names of all labels and annotations by their folded case; of several spellings the first one."""
+    spellings: dict[str, str] = {}
+    for name in _label_names(reader):
+        spellings.setdefault(name.casefold(), name)
+    return spellings
+
+
+def _label_names(reader: sqlite3.Connection) -> dict[str, None]:
+    """The names of all labels, then of all annotations, each in the order in which it came."""
     rows = reader.execute(
         "SELECT name FROM (SELECT 0 AS kind, id, name FROM labels UNION ALL "
         "SELECT 1, min(id), label FROM words GROUP BY label) ORDER BY kind, id"
     )
-    spellings: dict[str, str] = {}
-    for (name,) in rows:
-        spellings.setdefault(name.casefold(), name)
-    return spellings
+    return dict.fromkeys(name for (name,) in rows)
 
 
 def annotated_spellings(reader: sqlite3.Connection, label: str) -> list[str]:
@@ -34,3 +39,14 @@ def spell_labels(reader: sqlite3.Connection, labels: Iterable[str]) -> list[str]
     names = [normalize_label(label) for label in labels]
     number = Counter(name.casefold() for name in names)
     return [spellings.get(name.casefold(), name) if number[name.casefold()] == 1 else name for name in names]
+
+
+def spell_as(db: sqlite3.Connection, source: sqlite3.Connection) -> Callable[[str], str]:
+    """A function that spells a label of the library `source` as the library `db` does.
+
+    A label that is new to `db` keeps its spelling, and so do labels of `source` that differ by case alone.
+    """
+    own, others, spellings = _label_names(db), _label_names(source), label_spellings(db)
+    number = Counter(name.casefold() for name in others)
+    kept = {*own, *(name for name in others if number[name.casefold()] > 1)}
+    return lambda name: name if name in kept else spellings.get(name.casefold(), name)
