@@ -244,7 +244,7 @@ def _starter_note(library: Library, model: str | None, device: str, *, ask: bool
             fetch_shown(entry.name)
             return ""
     return (
-        f"the starter is small, knows 68 actions and is weak; `vtag models pull {entry.name}` downloads a full model "
+        f"the starter is small, knows 70 actions and is weak; `vtag models pull {entry.name}` downloads a full model "
         f"({printable(entry.terms)})"
     )
 

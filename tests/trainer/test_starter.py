@@ -440,8 +440,8 @@ def test_one_command_makes_a_model_and_goes_on_where_it_was_broken(
         "--threads",
         "1",
     ]
-    command += ["--imitate-minutes", "0.02", "--tune-minutes", "0.02"]
-    main(["views", "imitate", "pack", *command])
+    command += ["--name-minutes", "0.02", "--imitate-minutes", "0.02", "--tune-minutes", "0.02"]
+    main(["views", "name", "imitate", "pack", *command])
     lent = material / "lent"  # a machine that has the packed file alone
     lent.mkdir()
     shutil.copy(work / "stage1.zip", lent)

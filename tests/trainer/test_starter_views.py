@@ -27,6 +27,7 @@ from vtag.trainer.recipes.starter.imitate import (
 )
 from vtag.trainer.recipes.starter.material import Footage, view_name
 from vtag.trainer.recipes.starter.pack import some_frames, squeeze, unsqueeze
+from vtag.trainer.recipes.starter.pipeline import NAMED_SHARE, average
 from vtag.trainer.recipes.starter.store import PixelStore, write_store
 from vtag.trainer.recipes.starter.student import Student, part_moments, plain_attention
 from vtag.trainer.recipes.starter.views import Joined, View, cut, random_box
@@ -190,7 +191,7 @@ def test_a_moving_camera_stays_in_the_picture(seed: int) -> None:
     assert (before - after).abs().max() <= 0.25
 
 
-def test_stage_one_names_photographs_and_no_clip(tmp_path: Path) -> None:
+def test_a_clip_has_another_name_than_a_photograph_of_it(tmp_path: Path) -> None:
     folders = {"train": ["wave"], "stills": ["wave", "cooking", "applauding"], "people": ["people"]}
     stores = {}
     for kind, labels in folders.items():
@@ -199,4 +200,17 @@ def test_stage_one_names_photographs_and_no_clip(tmp_path: Path) -> None:
         stores[kind] = PixelStore(tmp_path / f"{kind}.pixels")
     footage = Footage(stores, {}, ["wave", "cooking"])
     names = {kind: [view_name(footage, View(kind, n)) for n in range(len(folders[kind]))] for kind in folders}
-    assert names == {"train": [None], "stills": ["wave picture", "cooking", "clapping"], "people": [None]}
+    assert names == {"train": ["wave"], "stills": ["wave picture", "cooking", "clapping"], "people": [None]}
+
+
+def test_the_mean_of_two_students_keeps_the_head_of_the_first() -> None:
+    torch.manual_seed(0)
+    first, named = (Student(SMALL).eval().requires_grad_(False) for _ in range(2))
+    head = first.swin.head.weight.clone()
+    wanted = torch.lerp(first.swin.norm.weight, named.swin.norm.weight.fill_(3), NAMED_SHARE)
+    average(first, named)
+    assert torch.equal(first.swin.head.weight, head) and torch.allclose(first.swin.norm.weight, wanted)
+    clips = torch.randn(1, 8, 112, 112, 3)
+    with torch.no_grad():
+        moments = first(clips.unflatten(1, (4, 2)).flatten(0, 1)).features
+        assert torch.allclose(first(clips).features, moments.mean(0, keepdim=True), atol=1e-4)

@@ -27,6 +27,7 @@ def finish(stage: str) -> Callable[[pipeline.Plan], None]:
 STAGES = {
     "views": pipeline.views,
     "teach": pipeline.teach,
+    "name": pipeline.name,
     "imitate": pipeline.imitate,
     "head": pipeline.head,
     "release": finish("release"),
@@ -59,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--begin", type=Path, help="an earlier starter's folder, to teach its backbone on")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: as torch finds right")
-    parser.add_argument("--imitate-minutes", type=float, default=150.0)
+    parser.add_argument("--name-minutes", type=float, default=90.0)
+    parser.add_argument("--imitate-minutes", type=float, default=60.0)
     parser.add_argument("--tune-minutes", type=float, default=96.0)
     parser.add_argument("--tuned", action="store_true", help="release what stage `tune` made, not `head`")
     parser.add_argument("--scale", type=int, default=1, help="batches this many times as large (8 on a GPU)")
@@ -80,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         begin=given.begin,
         device=torch.device(device),
         seed=given.seed,
+        name_s=60 * given.name_minutes,
         imitate_s=60 * given.imitate_minutes,
         tune_s=60 * given.tune_minutes,
         tuned=given.tuned,

@@ -128,15 +128,24 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def stage_one_views(
-    footage: Footage, sets: Sequence[ViewSet], joints: npt.NDArray[np.float32]
+    footage: Footage,
+    sets: Sequence[ViewSet],
+    joints: npt.NDArray[np.float32],
+    *,
+    clips_named: bool = False,
 ) -> tuple[Views, Tensor, Tensor, list[str]]:
     """The targets of stage 1, which views to learn from, which to watch, and the names of the views' labels.
 
-    `joints` are those of `people`. Names are the folders', so that pictures of jump and clips of it stay apart.
+    `joints` are those of `people`. Names are the folders', so that pictures of jump and clips of it stay apart. The
+    names are the same whether clips are asked for theirs or not.
     """
     views = [view for part in sets for view in part.views]
-    names = [view_name(footage, view) for view in views]
-    known = sorted({name for name in names if name is not None})
+    all_names = [view_name(footage, view) for view in views]
+    names = [
+        None if view.kind == "train" and not clips_named else name
+        for view, name in zip(views, all_names, strict=True)
+    ]
+    known = sorted({name for name in all_names if name is not None})
     labels = torch.tensor([UNNAMED if name is None else known.index(name) for name in names])
     follow = torch.arange(len(views))
     for i, (view, after) in enumerate(pairwise(views)):
@@ -163,12 +172,10 @@ def stage_one_views(
 
 
 def view_name(footage: Footage, view: View) -> str | None:
-    """The name that stage 1 asks for, or None.
-
-    Clips have none: there are few of them, with many views each, and naming them makes their features so telling
-    that no head learns from them what it needs for others.
-    """
+    """The name that stage 1 may ask for, or None."""
     label = footage.stores[view.kind].items[view.item].label
+    if view.kind == "train":
+        return label
     if view.kind != "stills":
         return None
     return RELATED_PICTURES.get(label, f"{label} picture" if label in footage.clip_labels else label)

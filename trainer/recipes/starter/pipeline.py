@@ -61,6 +61,8 @@ VIEWS_A_STEP = 48  # of stage 2, times Plan.tune_scale
 LOG_EVERY = 20  # steps
 WATCH_EVERY_S = 300.0
 WATCHED = 768  # views that are never taught, of pictures and of clips each
+NAMED, IMITATED = "named.pt", "imitate.pt"  # what stages `name` and `imitate` leave
+NAMED_SHARE = 0.5  # of the named ones' weights in the mean
 SETS = ("whole", "parts")  # of views; those that are there are used
 
 
@@ -75,6 +77,7 @@ class Plan:
     pose: Path | None = None  # the unpacked networks of the teacher of motion
     begin: Path | None = None  # an earlier starter, whose backbone is taught on
     seed: int = 0
+    name_s: float = 5280.0
     imitate_s: float = 3600.0
     imitate_batch: int = 192
     imitate_lr: float = 2e-3
@@ -96,19 +99,31 @@ def views(plan: Plan) -> None:
     make_views(plan.work / "views" / "parts", parts, stores, teacher, seed=plan.seed)
 
 
+def name(plan: Plan) -> None:
+    """Stage `name`: see `vtag.trainer.recipes.starter.imitate`; clips are named as well.
+
+    What is told the names of clips tells actions apart from few clips, and knows those that it was told by heart.
+    """
+    learn_views(plan, plan.work / NAMED, plan.name_s, clips_named=True)
+
+
 def imitate(plan: Plan) -> None:
-    """Stage `imitate`: see `vtag.trainer.recipes.starter.imitate`."""
+    """Stage `imitate`: goes on from what stage `name` made, if that was run, and names no clip."""
+    learn_views(plan, plan.work / IMITATED, plan.imitate_s, clips_named=False)
+
+
+def learn_views(plan: Plan, path: Path, total_s: float, *, clips_named: bool) -> None:
+    """Go on with the state of stage 1 in `path` until it has learnt for `total_s`."""
     footage = open_footage(plan.work, seed=plan.seed)
-    sets = [read_set(plan.work / "views" / name) for name in SETS if (plan.work / "views" / name).exists()]
-    joints = known_joints(footage.stores["people"], plan.shared, plan.work)
-    shown, taught, watched, names = stage_one_views(footage, sets, joints)
+    shown, taught, watched, names = open_views(plan, footage, clips_named=clips_named)
     torch.manual_seed(plan.seed)
     student = Student(student_sizes(len(footage.labels) + 1))
     if plan.begin is not None:
         take_backbone(student, plan.begin)
     model = Imitator(student, len(names)).to(plan.device)
-    trainee, clock = Trainee(model), Clock(plan.imitate_s)
-    path, seen = plan.work / "imitate.pt", 0
+    if not clips_named and (plan.work / NAMED).exists():
+        model.load_state_dict(state_weights(plan.work / NAMED))
+    trainee, clock, seen = Trainee(model), Clock(total_s), 0
     if path.exists():
         seen = resume(path, trainee, clock)
     generator = torch.Generator().manual_seed(plan.seed + seen)
@@ -133,6 +148,13 @@ def imitate(plan: Plan) -> None:
             save(path, trainee, clock, seen)
     save(path, trainee, clock, seen)
     log.info("imitate: done, cosine %s", watch(model, shown, watched))
+
+
+def open_views(plan: Plan, footage: Footage, *, clips_named: bool) -> tuple[Views, Tensor, Tensor, list[str]]:
+    """What `stage_one_views` makes of what stage `views` left."""
+    sets = [read_set(plan.work / "views" / name) for name in SETS if (plan.work / "views" / name).exists()]
+    joints = known_joints(footage.stores["people"], plan.shared, plan.work)
+    return stage_one_views(footage, sets, joints, clips_named=clips_named)
 
 
 def teach(plan: Plan) -> None:
@@ -184,20 +206,38 @@ def ask_teachers(footage: Footage, whole: ViewSet, seen: Floats) -> Opinions:
 
 
 def head(plan: Plan) -> None:
-    """Stage `head`: see `vtag.trainer.recipes.starter.head`; on the features of stage 1."""
+    """Stage `head`: see `vtag.trainer.recipes.starter.head`; fitted on features of the student that names no clip.
+
+    It is put on the mean of both students, whose features lie where those do.
+    """
     footage = open_footage(plan.work, seed=plan.seed)
-    student = load_student(plan.work / "imitate.pt", len(footage.labels) + 1).to(plan.device)
+    student = load_student(plan.work / IMITATED, len(footage.labels) + 1).to(plan.device)
     begin_head(student, open_material(plan, footage), np.random.default_rng(plan.seed))
+    if (plan.work / NAMED).exists():
+        average(student, load_student(plan.work / NAMED, len(footage.labels) + 1))
     log.info("head: %s", measure_held(copy.deepcopy(student).to(torch.bfloat16), footage))
     save_atomically(student.cpu().state_dict(), plan.work / "head.pt")
+
+
+@torch.no_grad()
+def average(student: Student, named: Student) -> None:
+    """Make `student` the mean of itself and of the one that `named` clips, all but its head; moments stay parted.
+
+    One went on from the other. Their mean sees unseen pictures better than both (Wortsman et al., 2022), and tells
+    actions apart from few clips nearly as well as the one that learnt names.
+    """
+    named.to(next(student.parameters()).device)
+    earlier = dict(named.swin.named_parameters())
+    for key, weight in student.swin.named_parameters():
+        if not key.startswith("head."):
+            weight.lerp_(earlier[key], NAMED_SHARE)
+    part_moments(student.swin)
 
 
 def tune(plan: Plan) -> None:
     """Stage `tune`: see `vtag.trainer.recipes.starter.tune`; begins with a head fitted on the features of stage 1."""
     footage = open_footage(plan.work, seed=plan.seed)
-    sets = [read_set(plan.work / "views" / name) for name in SETS if (plan.work / "views" / name).exists()]
-    joints = known_joints(footage.stores["people"], plan.shared, plan.work)
-    shown, taught, watched, names = stage_one_views(footage, sets, joints)
+    shown, taught, watched, names = open_views(plan, footage, clips_named=False)
     classes = view_classes(footage, names)
     material = open_material(plan, footage)
     rng = np.random.default_rng(plan.seed)
@@ -208,8 +248,7 @@ def tune(plan: Plan) -> None:
     path, steps = plan.work / "tune.pt", 0
     clock = Clock(plan.tune_s)
     if not path.exists():
-        earlier = torch.load(plan.work / "imitate.pt", weights_only=False)["trainee"]["master"]
-        model.load_state_dict(earlier)
+        model.load_state_dict(state_weights(plan.work / IMITATED))
         begin_head(student, material, rng)
         log.info("tune: begins at %s", measure_held(student, footage))
     trainee = Trainee(model, ema_decay=plan.ema)
@@ -267,12 +306,18 @@ def begin_head(student: Student, material: ClipMaterial, rng: np.random.Generato
 
 
 def load_student(path: Path, classes: int) -> Student:
-    """The student of a stage's state, with the mean of its weights where there is one, in float32."""
-    state = torch.load(path, weights_only=False, map_location="cpu")["trainee"]
-    weights = state["ema"] or state["master"]
+    """The student of a stage's state, in float32."""
+    weights = state_weights(path)
     model = Imitator(Student(student_sizes(classes)), weights["to_label.bias"].numel())
     model.load_state_dict(weights)
     return model.student.eval()
+
+
+def state_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a stage's state, their running mean where there is one, in float32."""
+    state = torch.load(path, weights_only=False, map_location="cpu")["trainee"]
+    weights: dict[str, Tensor] = state["ema"] or state["master"]
+    return weights
 
 
 def rows_between_bars(plan: Plan, clips: PixelStore) -> list[slice]:

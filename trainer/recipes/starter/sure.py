@@ -1,7 +1,7 @@
 """The score from which each label is sure: what is said there is right four times in five on clips never taught.
 
 Few labels have enough clips of unseen sources to set a threshold of their own. The others share one: the lowest score
-at which what they say, taken together, is right that often. A label that spoils this is never sure. A threshold of a
+at which what they say, taken together, is right that often. Labels that spoil this are never sure. A threshold of a
 label's own is not below the common one: its clips may give themselves away by their look. Whether it holds
 is asked by folds of sources: thresholds from nine tenths of the sources, what they say of the last tenth.
 
@@ -114,27 +114,27 @@ def reachable(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def sure_levels(shares: Floats, right: Bools, asked: float) -> npt.NDArray[np.float64]:
-    """For each label the lowest share [labels] from which it, or all without an own one, is right so often."""
-    levels = np.full(shares.shape[1], NEVER)
-    voiced = []
-    for k in range(shares.shape[1]):
-        own = lowest_level(shares[:, k], right[:, k], asked, OWN)
-        if own is None:
-            voiced.append(k)
-        else:
-            levels[k] = own
+    """For each label the lowest share [labels] from which it, or all without an own one, is right so often.
+
+    Those that share a level fall silent one after the other, who is wrong most surely first. Of the levels on the way
+    the one counts that lets most of what is right through.
+    """
+    own = [lowest_level(shares[:, k], right[:, k], asked, OWN) for k in range(shares.shape[1])]
+    alone = np.array([NEVER if level is None else level for level in own])
+    voiced = [k for k, level in enumerate(own) if level is None]
+    tried = []
     while voiced:
         common = lowest_level(shares[:, voiced].ravel(), right[:, voiced].ravel(), asked, COMMON)
         spoilt = [k for k in voiced if common is not None and is_spoilt(shares[:, k] >= common, right[:, k])]
-        if common is None:  # who says what is most surely wrong is silent
+        if common is not None and not spoilt:
+            levels = np.maximum(alone, common)
+            levels[voiced] = common
+            tried.append(levels)
+        if not spoilt:
             loudest = [shares[~right[:, k], k].max(initial=0) for k in voiced]
             spoilt = [voiced[int(np.argmax(loudest))]]
-        if common is not None and not spoilt:
-            levels[voiced] = common
-            levels = np.maximum(levels, common)
-            break
         voiced = [k for k in voiced if k not in spoilt]
-    return levels
+    return max(tried, key=lambda levels: int(((shares >= reachable(levels)) & right).sum()), default=alone)
 
 
 def is_spoilt(passed: Bools, right: Bools) -> bool:
