@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import suppress
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vtag.app.log_file import log
-from vtag.engine.text import printable
+from vtag.engine.text import printable, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +47,7 @@ def dim(text: str) -> str:
 
 def put_json(value: Any) -> None:
     """Print one JSON document on stdout."""
-    put(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    put(to_json(value, indent=2 if sys.stdout.isatty() else None))
 
 
 def is_terminal() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import secrets
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vtag.engine.errors import VtagError
-from vtag.engine.text import display_path
+from vtag.engine.text import display_path, to_json
 
 LOG_VARIABLE = "VTAG_LOG_FILE"  # the file, for the commands that this one starts
 _RUN_VARIABLE = "VTAG_LOG_RUN"  # the id of the run that started this one
@@ -45,7 +44,7 @@ class LogFile:
             "kind": kind,
             **fields,
         }
-        text = json.dumps(line, ensure_ascii=False, default=_as_json)
+        text = to_json(line, default=_as_json)
         with contextlib.suppress(OSError):  # a full disk does not end what is logged
             os.write(self._descriptor, (text + "\n").encode("utf-8", "backslashreplace"))
 

@@ -18,7 +18,7 @@ from typing import Any
 from vtag.engine.doctor import Finding
 from vtag.engine.errors import VtagError
 from vtag.engine.library.maintenance.describe import describe_library
-from vtag.engine.text import display_path
+from vtag.engine.text import display_path, to_json
 
 _LOG_BYTES = 200_000  # of the end of each log
 _PACKAGES = re.compile(
@@ -46,7 +46,7 @@ def write_bug_report(
         "checks.json": [{name: hide(str(v)) for name, v in asdict(finding).items()} for finding in findings],
         "library.json": describe_library(library, hide),
     }
-    texts = {name: json.dumps(content, indent=1, ensure_ascii=False) for name, content in parts.items()}
+    texts = {name: to_json(content, indent=1) for name, content in parts.items()}
     for log in logs:
         with contextlib.suppress(OSError):
             lines = log.read_bytes()[-_LOG_BYTES:].decode("utf-8", "replace").splitlines()
@@ -83,7 +83,7 @@ def hide_in_line(line: str) -> str:
     arguments = entry.get("arguments")
     if isinstance(arguments, list):  # a query, a label or a relative path looks like any word
         entry["arguments"] = [_hide_argument(number, str(each)) for number, each in enumerate(arguments)]
-    return json.dumps({name: _hide_value(value) for name, value in entry.items()}, ensure_ascii=False)
+    return to_json({name: _hide_value(value) for name, value in entry.items()})
 
 
 def hide_quoted(text: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
+import json
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # controls, format characters (bidirectional overrides among them), surrogates, line and paragraph separators
 _UNSAFE_CATEGORIES = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -62,11 +64,27 @@ def text_lines(file: io.BufferedReader, longest: int) -> Iterator[str]:
 
 def printable(text: str) -> str:
     """`text` with an escape for every character that could steer a terminal or break the line."""
-    if text.isascii() and text.isprintable():
+    if text.isprintable():
         return text
     return "".join(
         c.encode("unicode_escape").decode()
         if c != _JOINER and unicodedata.category(c) in _UNSAFE_CATEGORIES
+        else c
+        for c in text
+    )
+
+
+def to_json(value: Any, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """`value` as JSON in UTF-8, with JSON's own escapes for characters that could steer a terminal.
+
+    Every reader turns these back. JSON alone escapes only those below U+0020.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=default)
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(
+        json.dumps(c)[1:-1]
+        if c not in ("\n", _JOINER) and unicodedata.category(c) in _UNSAFE_CATEGORIES
         else c
         for c in text
     )

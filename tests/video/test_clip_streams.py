@@ -24,6 +24,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.scan.content_facts import register_video
 from vtag.engine.video.read.probe import probe_stream
 from vtag.engine.video.write.cut import CutClip, cut
+from vtag.engine.video.write.losses import list_losses
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe to read clips with")
@@ -356,3 +357,13 @@ def test_the_command_says_in_one_line_what_is_not_kept(
             )
     run = vtag("cut", "wave", "-o", tmp_path / "clips", "--reencode")
     assert run.stderr.splitlines() == ["2 clips written", "not kept: 1 subtitle track (in 1 clip)"]
+
+
+def test_the_name_of_a_lost_tag_is_shown_and_not_obeyed(tmp_path: Path) -> None:
+    """It is a stranger's text, which `vtag cut` prints."""
+    source = make_video(
+        tmp_path / "a.mkv", seconds=1, metadata={"\x1b]0;owned\x07\u202e": "x", "long" * 99: "x"}
+    )
+    clip = make_video(tmp_path / "b.mkv", seconds=1)
+    [loss] = list_losses(os.fsencode(source), 0, os.fsencode(clip))
+    assert loss.startswith("the tags ") and loss.isprintable() and len(loss) < 150

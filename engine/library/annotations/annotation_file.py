@@ -18,7 +18,7 @@ from vtag.engine.library.database import Library
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store.file_paths import content_files
 from vtag.engine.library.timestamps import format_timestamp
-from vtag.engine.text import display_path, normalize_label
+from vtag.engine.text import display_path, normalize_label, to_json
 
 LONGEST_LINE = 64 * 1024  # bytes; a path takes at most a few thousand
 _CONTENT_KEY = re.compile(r"\d{1,19}-[0-9a-f]{32}")
@@ -50,7 +50,7 @@ def export_lines(reader: sqlite3.Connection) -> Iterator[str]:
             entry["packets"] = packets_keys[annotation.content]
         entry |= {"label": annotation.label, "start_ms": annotation.start_ms, "end_ms": annotation.end_ms}
         entry |= {"verdict": annotation.verdict, "said_at": annotation.said_at}
-        yield json.dumps(entry, ensure_ascii=False)
+        yield to_json(entry)
 
 
 def import_lines(library: Library, lines: Iterable[bytes], name: str) -> tuple[AnnotationChange, int]:

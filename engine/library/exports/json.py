@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from vtag.engine.text import to_json
 
 if TYPE_CHECKING:
     from vtag.engine.library.exports.exported_moments import ExportedMoment
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def write(items: Sequence[ExportedMoment]) -> str:
     """All moments as one JSON list."""
-    return json.dumps([moment_as_json(item.moment) for item in items], ensure_ascii=False, indent=1) + "\n"
+    return to_json([moment_as_json(item.moment) for item in items], indent=1) + "\n"
 
 
 def path_as_json(path: bytes) -> dict[str, str]:

@@ -6,12 +6,12 @@ https://opentimelineio.readthedocs.io/en/latest/tutorials/otio-serialized-schema
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vtag.engine.library.exports.json import path_as_json
 from vtag.engine.library.exports.text import one_line, path_text, path_uri
+from vtag.engine.text import to_json
 from vtag.engine.timecodes import timecode_frame
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def write(items: Sequence[ExportedMoment]) -> str:
     }
     stack = {"OTIO_SCHEMA": "Stack.1", "name": "tracks", "children": [track]}
     timeline = {"OTIO_SCHEMA": "Timeline.1", "name": "vtag", "tracks": stack}
-    return json.dumps(timeline, ensure_ascii=False, indent=1) + "\n"
+    return to_json(timeline, indent=1) + "\n"
 
 
 def _clip(item: ExportedMoment) -> dict[str, object]:

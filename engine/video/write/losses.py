@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import av.error
 import av.stream
 
-from vtag.engine.text import pluralize
+from vtag.engine.text import pluralize, printable
 from vtag.engine.video.read.container import NO_PICTURE, UnusableVideo, open_container, pixel_aspect
 from vtag.engine.video.read.convert import read_orientation, read_tilt
 from vtag.engine.video.read.views import upright_size
@@ -36,6 +36,7 @@ _SIDE_DATA = {  # of a frame, by PyAV's name
 }
 _MARKS = ("default", "dub", "original", "comment", "forced", "hearing_impaired", "visual_impaired")
 _MAX_FIRST_FRAME_PACKETS = 500
+_MAX_TAG_NAME = 60  # characters
 _SAME_SHAPE = 0.03  # relative difference of width over height that an even size can make
 _UNSPECIFIED = 2  # of colour primaries, transfer curve and matrix
 _RGB_MATRIX = 0
@@ -125,7 +126,8 @@ def _read_facts(path: bytes, stream_index: int | None = None) -> _Facts:
             width / height,
             max(part.bits for part in frame.format.components),
             frozenset(name for kind, name in _SIDE_DATA.items() if kind in side_data),
-            frozenset(name.lower() for name in true_tags(container.metadata)),
+            # names are a stranger's text, too, and end on a terminal
+            frozenset(printable(name.lower())[:_MAX_TAG_NAME] for name in true_tags(container.metadata)),
         )
 
 
