@@ -134,11 +134,10 @@ def is_filter(node: Node) -> bool:
 
 def parse(query: str) -> Node:
     """The tree of a query. Raises QueryError, which names the column of the mistake."""
-    text = normalize_text(query)
-    tokens = _tokenize(text)
+    tokens = _tokenize(normalize_text(query))
     if not tokens:
         raise QueryError("the query names nothing to look for: say a word, as in `vtag search archery`")
-    parser = _Parser(tokens, len(text) + 1)
+    parser = _Parser(tokens)
     node = parser.parse_alternatives()
     if extra := parser.peek():
         raise _error_at(extra, "closes a parenthesis that was not opened")
@@ -213,10 +212,9 @@ def _read_token(match: re.Match[str]) -> _Token | None:
 class _Parser:
     """Recursive descent: OR binds loosest, then AND, then THEN, then adjacent words."""
 
-    def __init__(self, tokens: list[_Token], end_column: int) -> None:
+    def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens
         self._position = 0
-        self._end = _Token("end", "", end_column)
         self._depth = 0
 
     def peek(self) -> _Token | None:
@@ -237,7 +235,7 @@ class _Parser:
 
     def _parse_alternative(self) -> Node:
         """Units joined by AND and THEN; a filter in any of them narrows them all."""
-        first = self.peek()
+        start = self._position
         searches: list[Node] = []
         limits: list[Node] = []  # filters and negations
         while True:
@@ -247,7 +245,7 @@ class _Parser:
             if not self._accept("and"):
                 break
         if not searches and not any(map(is_filter, limits)):
-            raise _error_at(first or self._end, "needs a word to find, too, as in `riding -horse`")
+            raise _error_at(self._tokens[start], "needs a word to find, too, as in `riding -horse`")
         parts = (*searches, *limits)
         return parts[0] if len(parts) == 1 else And(parts)
 
@@ -304,8 +302,9 @@ class _Parser:
         """Raise QueryError: something to find is missing at this position."""
         token = self.peek()
         previous = self._tokens[self._position - 1] if self._position else None
-        if previous is None or (token is not None and token.kind in ("and", "or", "then")):
-            raise _error_at(token or self._end, "has nothing before it")
+        if token is not None and (previous is None or token.kind in ("and", "or", "then")):
+            raise _error_at(token, "has nothing before it")
+        assert previous is not None  # a query has a token
         raise _error_at(previous, "has nothing behind it")
 
 
