@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vtag.engine.library.database import observations_path
 
-_PATIENCE_S = 120.0
+_PATIENCE_S = 600.0
 
 
 def stop_with_videos(
