@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import time
 
 import numpy as np
@@ -9,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vtag.engine.library.analysis.segments import Hysteresis, Segment, find_segments, probabilities
+from vtag.engine.library.analysis.segments import (
+    Hysteresis,
+    LessSureSegment,
+    Segment,
+    find_less_sure_segments,
+    find_segments,
+    margins,
+    probabilities,
+)
 
 
 def plain_segments(
@@ -69,6 +79,81 @@ def test_segments_are_what_the_rule_says_window_by_window(
     )
 
 
+def plain_stretches(
+    windows: np.ndarray,
+    scores: list[float],
+    distances: list[float],
+    label: int,
+    sure: list[Segment],
+    end_ms: int,
+    rule: Hysteresis,
+) -> list[LessSureSegment]:
+    """The best three stretches of a label in plain Python; `scores` and `distances` are of its windows."""
+    spans = windows.tolist()
+
+    def near(index: int, start: int, end: int) -> bool:
+        return spans[index][0] <= end + rule.max_gap_ms and spans[index][1] >= start - rule.max_gap_ms
+
+    free = {
+        index
+        for index, (start, _) in enumerate(spans)
+        if start < end_ms and not any(near(index, s.start_ms, s.end_ms) for s in sure if s.label == label)
+    }
+    stretches: list[LessSureSegment] = []
+    while free and len(stretches) < 3:
+        peak = max(sorted(free), key=lambda index: distances[index])
+
+        least = rule.exit_ratio * scores[peak]
+        inside = {index for index in free if scores[index] >= least}
+        first = last = peak
+        while first - 1 in inside and spans[first][0] - spans[first - 1][1] <= rule.max_gap_ms:
+            first -= 1
+        while last + 1 in inside and spans[last + 1][0] - spans[last][1] <= rule.max_gap_ms:
+            last += 1
+        start, end = spans[first][0], min(max(end for _, end in spans[first : last + 1]), end_ms)
+        free -= {index for index in free if first <= index <= last or near(index, start, end)}
+        segment = Segment(label, start, end, scores[peak])
+        stretches.append(LessSureSegment(segment, distances[peak], False))
+    return stretches
+
+
+@given(
+    spans=st.lists(
+        st.tuples(st.integers(0, 20_000), st.integers(1, 1500)), max_size=25, unique_by=lambda s: s[0]
+    ),
+    seed=st.integers(0, 1000),
+    end_ms=st.integers(1, 25_000),
+    rule=rules,
+    limit=st.integers(1, 6),
+)
+@settings(max_examples=100, deadline=None)
+def test_less_sure_segments_are_the_best_stretches_of_the_best_labels(
+    spans: list[tuple[int, int]], seed: int, end_ms: int, rule: Hysteresis, limit: int
+) -> None:
+    windows = np.array([(a, a + n) for a, n in sorted(spans)], np.int64).reshape(-1, 2)
+    rng = np.random.default_rng(seed)
+    # no score is a simple multiple of another, but for the peaks that several windows share
+    scores = rng.choice([0.011, 0.017, 0.1, 0.29, 0.31, 0.43, 0.77], (len(windows), 4))
+    thresholds, floors = rng.uniform(0.3, 0.9, 4), rng.choice([0.0, 0.1, 0.43, 1.0], 4)
+    sure = find_segments(windows, scores, thresholds, end_ms, rule)
+    distances = margins(scores, thresholds)
+    labels = [
+        plain_stretches(windows, scores[:, k].tolist(), distances[:, k].tolist(), k, sure, end_ms, rule)
+        for k in range(4)
+    ]
+    ranked = sorted((stretches for stretches in labels if stretches), key=lambda s: -s[0].margin)
+    best = sorted((one for stretches in ranked[:limit] for one in stretches), key=lambda s: -s.margin)
+    expected = best[:limit] + [
+        stretches[0]._replace(is_label_best=True)
+        for stretches in ranked[limit:]
+        if stretches[0].segment.score > floors[stretches[0].segment.label]
+    ]
+    assert (
+        find_less_sure_segments(windows, scores, thresholds, sure, end_ms, rule, limit=limit, floors=floors)
+        == expected
+    )
+
+
 def test_a_segment_begins_where_the_threshold_is_reached_and_not_before() -> None:
     windows = np.array([(i * 1000, i * 1000 + 1000) for i in range(5)])
     scores = np.array([[0.4], [0.4], [0.5], [0.4], [0.2]])
@@ -91,6 +176,22 @@ def test_a_label_with_a_threshold_above_one_has_no_segments() -> None:
     assert find_segments(windows, np.array([[1.0, 1.0]]), np.array([2.0, 1.0]), 1000, Hysteresis()) == [
         Segment(1, 0, 1000, 1.0)
     ]
+
+
+def test_probabilities_are_the_rounded_mean_of_a_softmax_over_the_views() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(3, 2, 4)).astype(np.float16)
+    weight, bias = rng.normal(size=(5, 4)).astype(np.float32), rng.normal(size=5).astype(np.float32)
+    for window, row in zip(features.tolist(), probabilities(features, weight, bias).tolist(), strict=True):
+        views = []
+        for view in window:
+            sums = (
+                math.fsum(map(operator.mul, view, w)) + b
+                for w, b in zip(weight.tolist(), bias.tolist(), strict=True)
+            )
+            powers = [math.exp(value) for value in sums]
+            views.append([power / sum(powers) for power in powers])
+        assert row == [round(sum(column) / 2, 9) for column in zip(*views, strict=True)]
 
 
 @pytest.mark.parametrize("extreme", [-6e4, 6e4])
