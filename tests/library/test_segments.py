@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import time
@@ -57,12 +58,26 @@ rules = st.builds(
     max_gap_ms=st.sampled_from([0, 500, 1000, 3000]),
 )
 
-# starts and lengths in steps, so that gaps and lengths meet the rule's limits exactly
-steps = st.tuples(st.integers(0, 40).map(lambda n: 250 * n), st.integers(1, 6).map(lambda n: 250 * n))
+
+def make_windows(steps: list[tuple[int, int]]) -> np.ndarray:
+    """Windows from the time to each from the one before, and its length."""
+    starts = itertools.accumulate(step for step, _ in steps)
+    return np.array(
+        [(start, start + length) for start, (_, length) in zip(starts, steps, strict=True)], np.int64
+    ).reshape(-1, 2)
+
+
+# in steps that meet the rule's limits exactly; windows overlap, touch, or leave gaps
+windows_strategy = st.lists(
+    st.tuples(
+        st.sampled_from([250, 500, 500, 1000, 1500, 4000]), st.sampled_from([250, 500, 500, 1000, 1500])
+    ),
+    max_size=25,
+).map(make_windows)
 
 
 @given(
-    spans=st.lists(steps, max_size=25, unique_by=lambda s: s[0]),
+    windows=windows_strategy,
     seed=st.integers(0, 1000),
     thresholds=st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.9, 2.0]), min_size=4, max_size=4),
     end_ms=st.integers(1, 12_000),
@@ -70,9 +85,8 @@ steps = st.tuples(st.integers(0, 40).map(lambda n: 250 * n), st.integers(1, 6).m
 )
 @settings(max_examples=300, deadline=None)
 def test_segments_are_what_the_rule_says_window_by_window(
-    spans: list[tuple[int, int]], seed: int, thresholds: list[float], end_ms: int, rule: Hysteresis
+    windows: np.ndarray, seed: int, thresholds: list[float], end_ms: int, rule: Hysteresis
 ) -> None:
-    windows = np.array([(a, a + n) for a, n in sorted(spans)], np.int64).reshape(-1, 2)
     scores = np.random.default_rng(seed).choice([0.0, 0.1, 0.2, 0.35, 0.5, 0.9, 1.0], (len(windows), 4))
     enter = np.array(thresholds)
     assert find_segments(windows, scores, enter, end_ms, rule) == plain_segments(
@@ -119,7 +133,7 @@ def plain_stretches(
 
 
 @given(
-    spans=st.lists(steps, max_size=25, unique_by=lambda s: s[0]),
+    windows=windows_strategy,
     seed=st.integers(0, 1000),
     end_ms=st.integers(1, 25_000),
     rule=rules,
@@ -127,9 +141,8 @@ def plain_stretches(
 )
 @settings(max_examples=100, deadline=None)
 def test_less_sure_segments_are_the_best_stretches_of_the_best_labels(
-    spans: list[tuple[int, int]], seed: int, end_ms: int, rule: Hysteresis, limit: int
+    windows: np.ndarray, seed: int, end_ms: int, rule: Hysteresis, limit: int
 ) -> None:
-    windows = np.array([(a, a + n) for a, n in sorted(spans)], np.int64).reshape(-1, 2)
     rng = np.random.default_rng(seed)
     # no score is a simple multiple of another, but for the peaks that several windows share
     scores = rng.choice([0.011, 0.017, 0.1, 0.29, 0.31, 0.43, 0.77], (len(windows), 4))
@@ -151,6 +164,15 @@ def test_less_sure_segments_are_the_best_stretches_of_the_best_labels(
         find_less_sure_segments(windows, scores, thresholds, sure, end_ms, rule, limit=limit, floors=floors)
         == expected
     )
+
+
+def test_a_stretch_goes_over_gaps_of_the_longest_length_on_both_sides() -> None:
+    windows = np.array([(0, 1000), (2000, 3000), (4000, 5000)])
+    scores, rule = np.array([[0.3], [0.4], [0.3]]), Hysteresis(max_gap_ms=1000)
+    (stretch,) = find_less_sure_segments(
+        windows, scores, np.array([0.9]), [], 9000, rule, limit=3, floors=np.array([1.0])
+    )
+    assert stretch.segment == Segment(0, 0, 5000, 0.4)
 
 
 def test_a_segment_begins_where_the_threshold_is_reached_and_not_before() -> None:
