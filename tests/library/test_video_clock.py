@@ -15,7 +15,8 @@ from vtag.engine.library.exports.edl import write as write_edl
 from vtag.engine.library.exports.exported_moments import ExportedMoment
 from vtag.engine.library.exports.fcpxml import write as write_fcpxml
 from vtag.engine.library.search.moments import Moment
-from vtag.engine.timecodes import Numbering, timecode_frame
+from vtag.engine.library.search.player_times import on_library_clock, on_player_clock
+from vtag.engine.timecodes import Numbering, format_timecode, numbering, timecode_frame
 from vtag.engine.video_clock import (
     TIMECODE_RATES,
     ClockStretch,
@@ -55,6 +56,68 @@ def test_a_time_comes_back(offset_us: int, time_ms: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("us", "ms"), [(499, 0), (500, 1), (1499, 1), (1500, 2), (-499, 0), (-500, -1), (-1500, -2)]
+)
+def test_half_a_millisecond_is_rounded_away_from_zero(us: int, ms: int) -> None:
+    assert VideoClock((ClockStretch(0, us),)).starts_ms == ([0], [ms])
+
+
+def test_a_pause_that_players_leave_out_is_the_moment_after_it() -> None:
+    clock = VideoClock((ClockStretch(0, 0), ClockStretch(10_000_000, 2_000_000)))
+    assert [clock.player_ms(ms) for ms in (1999, 2001, 5000, 10_000, 11_000)] == [
+        1999,
+        2000,
+        2000,
+        2000,
+        3000,
+    ]
+    assert BROKEN.library_ms(1000) == 0  # before the first picture
+
+
+def test_only_a_clock_without_differences_is_plain() -> None:
+    others = (BROKEN, VideoClock((ClockStretch(0, 1),)), VideoClock((ClockStretch(1, 0),)))
+    assert VideoClock(frame_rate=NTSC_24).is_plain and not any(clock.is_plain for clock in others)
+
+
+@pytest.mark.parametrize("start", [None, Timecode(1, 2, 3, 4), Timecode(23, 59, 59, 29, is_drop=True)])
+def test_a_stored_clock_is_the_same(start: Timecode | None) -> None:
+    clock = VideoClock(BROKEN.stretches, NTSC_24, NTSC_30, start)
+    assert VideoClock.from_json(clock.to_json()) == clock
+
+
+@pytest.mark.parametrize(
+    ("text", "timecode"),
+    [
+        ("23:59:59:24", Timecode(23, 59, 59, 24)), (" 1:02:03;04 ", Timecode(1, 2, 3, 4, is_drop=True)),
+        ("01:02:03.04", Timecode(1, 2, 3, 4, is_drop=True)), ("00:00:00:119", Timecode(0, 0, 0, 119)),
+        ("24:00:00:00", None), ("00:60:00:00", None), ("00:00:60:00", None), ("00:00:00", None),
+    ],
+)  # fmt: skip
+def test_a_timecode_is_read_within_a_day(text: str, timecode: Timecode | None) -> None:
+    assert Timecode.parse(text) == timecode
+    assert timecode is None or Timecode.parse(str(timecode)) == timecode
+
+
+@pytest.mark.parametrize(
+    ("known", "rate"),
+    [(None, 25), (0, 25), (-1, 25), (0.5, Fraction(1, 2)), (29.97, NTSC_30), (1000, 1000), (1000.5, 25)],
+)
+def test_a_clock_is_assumed_by_the_frame_rate(known: float | None, rate: Fraction) -> None:
+    clock = VideoClock.assumed(known)
+    assert (clock.frame_rate, clock.is_plain, clock.start_timecode) == (rate, True, None)
+    assert clock.timecode_rate == choose_timecode_rate(Fraction(rate), Fraction(rate))
+
+
+def test_a_moment_has_a_length_on_both_clocks() -> None:
+    moment = Moment(1, b"/v/a.mov", "x", 100_000, 200_000, 1.0, None, "user", True)  # within the pause
+    there = on_player_clock(moment, BROKEN)
+    assert (there.start_ms, there.end_ms) == (15_000, 15_001)
+    back = on_library_clock(moment._replace(start_ms=0, end_ms=3000), BROKEN)  # before the first picture
+    assert (back.start_ms, back.end_ms) == (0, 1)
+    assert on_player_clock(moment, VideoClock()) is moment is on_library_clock(moment, VideoClock())
+
+
+@pytest.mark.parametrize(
     ("average", "usual", "base"),
     [
         *((rate, rate, rate) for rate in TIMECODE_RATES),
@@ -82,6 +145,12 @@ def test_the_base_is_that_of_the_footage(average: Fraction, usual: Fraction, bas
         ("19001/317", NTSC_60),
         ("30", 30),
         ("29.25", Fraction(117, 4)),
+        ("59.9401", NTSC_60),
+        ("960", 960),
+        ("1/10", Fraction(1, 10)),
+        ("1/1001", Fraction(1, 1001)),
+        ("1/1002", Fraction(1, 1001)),
+        ("6000300/200010", 30),
     ],
 )
 def test_rounded_rates_are_made_exact(rounded: str, exact: Fraction) -> None:
@@ -167,3 +236,21 @@ def test_frames_of_a_fast_camera_are_counted_at_its_base() -> None:
         frame_rate=Fraction(240), timecode_rate=Fraction(60), start_timecode=Timecode.parse("01:00:00:120")
     )
     assert Numbering(Fraction(60), False).format(timecode_frame(fast, 2500)) == "01:00:03:00"
+
+
+def test_frames_are_dropped_unless_the_start_timecode_keeps_them() -> None:
+    starts = (None, Timecode(1, 0, 0, 0), Timecode(1, 0, 0, 0, is_drop=True))
+    drops = [
+        numbering(VideoClock((), rate, rate, start)).is_drop for rate in (NTSC_30, 25) for start in starts
+    ]
+    assert drops == [True, False, True, False, False, False]
+    assert [Numbering(rate, False).nominal for rate in (NTSC_24, NTSC_30, NTSC_60)] == [24, 30, 60]
+    assert format_timecode(VideoClock(start_timecode=starts[1]), 1500) == "01:00:01:13"
+
+
+@pytest.mark.parametrize(("frames", "rate", "frame"), [(60, 120, 30), (119, 100, 59), (59, 120, 59)])
+def test_a_start_beyond_the_base_is_one_of_a_fast_camera(frames: int, rate: int, frame: int) -> None:
+    clock = VideoClock(
+        frame_rate=Fraction(rate), timecode_rate=Fraction(60), start_timecode=Timecode(0, 0, 0, frames)
+    )
+    assert timecode_frame(clock, 0) == frame
