@@ -221,6 +221,19 @@ def test_a_press_counts_though_an_answer_arrives_in_the_middle_of_it(open_page: 
     page.wait_for_function("() => new URLSearchParams(location.search).get('q') === '\"yoga\"'")
 
 
+def test_the_list_follows_the_slider_while_it_is_dragged(open_page: OpenPage) -> None:
+    page = open_page("?q=archery")
+    count = page.locator(".result-count")
+    count.filter(has_text="moment").wait_for()
+    before = count.inner_text()
+    place = box_of(page.get_by_role("slider", name="How sure"))
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 2, place["y"] + place["height"] / 2, steps=4)
+    page.wait_for_function(f"() => document.querySelector('.result-count').innerText !== {before!r}")
+    page.mouse.up()
+
+
 def test_what_changed_while_another_view_was_open_is_there(open_page: OpenPage, address: str) -> None:
     page = open_page()
     page.locator(".card").first.wait_for()
