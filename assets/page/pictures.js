@@ -44,7 +44,10 @@ function load() {
   waiting = waiting.filter(([image]) => !loading.has(image));
 }
 
+// Chromium keeps an image, with all around it, whose source goes while it is outside of the page.
 function stop(image) {
   loading.delete(image);
+  document.body.append(image);
   image.removeAttribute("src");
+  image.remove();
 }

@@ -4,6 +4,8 @@ import { button, h, replace } from "./dom.js";
 import { plural } from "./format.js";
 import { icon } from "./icons.js";
 
+const FEW_BOXES = 300; // more than a screen shows
+
 export class Selection {
   // `idAt(index)` is the id of the item at an index, if it is loaded; `redraw()` draws the cards again;
   // `selectAll()` resolves to the ids of everything found; `actions` are [caption, icon, run(ids)].
@@ -12,6 +14,7 @@ export class Selection {
     this.ids = new Set();
     this.lastIndex = null;
     this.boxes = new Map(); // of the cards that exist, by id
+    this.mostBoxes = FEW_BOXES;
     this.bar = h("div", { class: "selection-bar", role: "region", "aria-label": "Selection", hidden: true });
   }
 
@@ -32,6 +35,7 @@ export class Selection {
       this.press(id, index, event.shiftKey, !this.ids.has(id));
     });
     card.classList.toggle("is-selected", box.checked);
+    if (this.boxes.size > this.mostBoxes) this.forgetBoxes();
     this.boxes.set(id, box);
     card.append(box);
   }
@@ -60,12 +64,15 @@ export class Selection {
     this.update();
   }
 
+  // Scrolling makes and removes cards: those that are gone are not kept.
+  forgetBoxes() {
+    for (const [id, box] of this.boxes) if (!box.isConnected) this.boxes.delete(id);
+    this.mostBoxes = Math.max(FEW_BOXES, 2 * this.boxes.size);
+  }
+
   update(note = "") {
+    this.forgetBoxes();
     for (const [id, box] of this.boxes) {
-      if (!box.isConnected) {
-        this.boxes.delete(id);
-        continue;
-      }
       box.checked = this.ids.has(id);
       box.closest(".card").classList.toggle("is-selected", box.checked);
     }

@@ -193,12 +193,15 @@ class Tab:
         self.page.wait_for_load_state("networkidle")
 
 
-def test_the_tabs_memory_does_not_grow(open_page: OpenPage, is_long: bool, record: Callable) -> None:
+def test_the_tabs_memory_does_not_grow(
+    open_page: OpenPage, is_long: bool, times: Callable, record: Callable
+) -> None:
     """Nodes, listeners and the heap of JavaScript after many searches and videos are those after a few."""
     if not is_long:
         pytest.skip("takes minutes: --long")
     tab = Tab(open_page())
-    few, many = 100, 1000
+    many = times(0, 1000)
+    few = many // 5  # more than the ten lists that are kept for Back
     taken: dict[int, dict[str, float]] = {}
     for number in range(many):
         tab.search(number)
