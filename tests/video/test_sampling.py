@@ -21,6 +21,8 @@ from vtag.engine.video.read.sampling import (
     frame_tolerance_us,
     plan_windows,
     published_indices,
+    training_indices,
+    window_start_at,
 )
 
 TABLES = json.loads((Path(__file__).parents[1] / "data" / "published_pipelines.json").read_text())
@@ -86,6 +88,14 @@ def test_an_extra_window_covers_an_end_of_more_than_half_a_window() -> None:
 
 def test_a_video_of_duration_zero_has_no_window() -> None:
     assert plan_windows(0, USUAL) == []
+
+
+@pytest.mark.parametrize(
+    ("share", "end_ms", "start_ms"),
+    [(0, 8534, 0), (0.24, 8534, 0), (0.26, 8534, 2133), (0.99, 8534, 6400), (1, 8534, 6400), (1, 2132, 0)],
+)
+def test_a_share_of_a_video_is_one_of_its_whole_windows(share: float, end_ms: int, start_ms: int) -> None:
+    assert window_start_at(share, end_ms, USUAL) == start_ms
 
 
 def test_windows_of_years_are_counted_without_a_list() -> None:
@@ -185,6 +195,29 @@ def test_the_table_in_the_repository_is_the_shared_one(shared: Path) -> None:
     golden = json.loads((shared / "golden" / "paddle_example.json").read_text())
     assert golden["sampler_table"] == TABLES["sampler_table"]
     assert golden["geometry_table"] == TABLES["geometry_table"]
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "first"), [(70, 0, 0), (70, 1, 6), (70, 0.5, 3), (64, 1, 0), (65, 0.5, 1), (20, 1, 0)]
+)
+def test_training_clips_begin_anywhere_and_repeat_short_videos(count: int, share: float, first: int) -> None:
+    indices = training_indices(count, share)
+    assert indices == [(first + 2 * k) % count for k in range(32)]
+
+
+@pytest.mark.parametrize(("interval_us", "tolerance_us"), [(0, 1000), (33_367, 4170), (10**6, 5000)])
+def test_the_tolerance_is_an_eighth_of_an_interval_within_limits(interval_us: int, tolerance_us: int) -> None:
+    assert frame_tolerance_us(interval_us) == tolerance_us
+
+
+def test_the_largest_and_the_smallest_samplings() -> None:
+    largest = Sampling(frames=4096, rate=1000, stride_ms=1, short_side=4096, crop=4096)
+    assert (largest.window_ms, largest.stride) == (4096, 1)
+    smallest = Sampling.create(1, 1000, short_side=1, crop=1)
+    assert (smallest.window_ms, smallest.stride_ms) == (1, 1)
+    assert Sampling.create(1, 15.0, stride_s=0.0001).stride_ms == 1  # never 0
+    assert Sampling.create(1, 15.0, stride_s=0.0996).stride_ms == 100
+    assert Sampling.create(1, 15.0, stride_s=1.5).stride == 1500
 
 
 def test_the_published_sampler_rejects_unknown_protocols_and_empty_videos() -> None:
