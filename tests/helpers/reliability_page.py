@@ -18,6 +18,16 @@ pytest -m reliability tests/reliability --long --timeout 0   # the long form, ho
 With `--reliability-page docs/reliability.md` a run writes its rows into this page; the rows of other tests stay.
 After each kill, both databases pass SQLite's `integrity_check`, and nothing that was committed is lost.
 """
+_CLOSING = """## Mutants of the code
+
+Once, in November 2026, 1,488 mutants of pure modules (query, segments, ranges, merging and checks of annotations,
+timestamps; the clock, timecodes, sampling and views): another comparison, operator or number, a condition turned
+round, a call or a result left out. Each met only the one to three fast test files of its module, which killed 1,040.
+89 cases of tests were added, and 1,248 are killed now. Of the 240 others, 113 were read: about 60 change nothing that
+can be seen (a guard that is never needed, a limit that no value meets), four are in code that had run before it was
+changed, and the rest lie at the edge of a tolerance. 127 were not read: 42 of the views' sizes, 34 of merging, and 51
+of the player's times of annotations and moments, which only slower tests reach.
+"""
 _PARTS = (
     "Two at once",
     "Killed",
@@ -46,7 +56,7 @@ def merge_page(page: Path, new: list[Row]) -> None:
     rows |= {(row.part, row.tried): row for row in new}
     parts = [*_PARTS, *sorted({row.part for row in rows.values()} - {*_PARTS})]
     sections = [_section(part, [row for row in rows.values() if row.part == part]) for part in parts]
-    page.write_text("\n".join([_INTRODUCTION, *filter(None, sections)]), encoding="utf-8")
+    page.write_text("\n".join([_INTRODUCTION, *filter(None, sections), _CLOSING]), encoding="utf-8")
 
 
 def _section(part: str, rows: list[Row]) -> str:
