@@ -46,14 +46,13 @@ def serve_page(
             if match := re.search(r"vtag is at (http://\S+)/ ", line):
                 reading.start()
                 yield match[1], server.pid
+                assert "Traceback" not in "".join(later), "".join(later)
                 break
         else:
             raise AssertionError("".join(output))
     finally:
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == (-signal.SIGKILL if is_killed else 0)
-    reading.join(10)
-    assert "Traceback" not in "".join(later), "".join(later)
 
 
 def _read_lines(stream: IO[str], lines: list[str]) -> None:
