@@ -19,7 +19,7 @@ from vtag.app.ui.gradio_environment import isolated_environment
 with isolated_environment():
     import gradio as gr
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -138,7 +138,13 @@ class _CallsOnly:
                 await JSONResponse({"error": "this is no call of the page"}, 422)(scope, receive, send)
                 return
             receive = _replay(body, receive)
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, HTTPException):
+                raise
+            # no such event: Gradio finds out when its answer has begun
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _read_call(request: Request) -> bytes | None:

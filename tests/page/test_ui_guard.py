@@ -314,6 +314,7 @@ def test_a_port_that_is_taken_is_named(vtag, address: str) -> None:
         ("GET", f"/strip/video/1/0/{2**63}", b"", 404),
         ("POST", "/long/gradio_api/call/nothing", b'{"data": [{}]}', 404),
         ("POST", "/long/gradio_api/call/cut%00", b'{"data": [{}]}', 404),
+        ("GET", "/long/gradio_api/call/cut/no-such-event", b"", 200),  # with no values
         ("POST", "/long/gradio_api/call/cut", b"1e99999", 422),
         ("POST", "/long/gradio_api/call/cut", b'{"data": [{"moments": [NaN]}]}', 422),
         ("POST", "/long/gradio_api/call/cut", b'{"data": ' + b"[" * 5000, 422),
