@@ -136,12 +136,13 @@ def _weights(
 def _candidates(stems: Collection[str], language: str) -> dict[str, list[_Phrase]]:
     """The phrases of each label (in lower case) that may share one of `stems`.
 
-    Stemming a whole file takes 0.2 s, so only lines that hold the first letters of a stem are stemmed.
+    Stemming a whole file takes 0.2 s, so only lines with a word that begins as a stem does are stemmed.
     """
-    prefixes = [stem[: max(2, len(stem) - 1)] for stem in stems]  # "cri" is the stem of "cry"
+    prefixes = "|".join(re.escape(stem[: max(2, len(stem) - 1)]) for stem in stems)  # "cri" is the stem of "cry"
+    begins = re.compile(f"(?:{prefixes})" if not LANGUAGES[language] else rf"\b(?:{prefixes})") if stems else None
     candidates = {}
     for folded, line in _lines(language):
-        if any(prefix in folded for prefix in prefixes):
+        if begins and begins.search(folded):
             label, _, texts = line.partition("\t")
             phrases = [_phrase(text, language) for text in (label, *texts.split("|"))]
             candidates[label.casefold()] = [phrase for phrase in phrases if phrase.stems]
