@@ -302,8 +302,12 @@ class ScanRunner:
             )
 
     def _fail(self, video: PendingVideo, reason: str) -> Iterator[ScanEvent]:
-        """Drop a video that cannot be read, and store the reason: later scans skip it."""
-        self._writer.add_failure(video.task, reason)
+        """Drop a video that cannot be read, and store the reason: later scans skip it.
+
+        Of a file that changed or went away meanwhile nothing is stored: it may be whole when it is back.
+        """
+        if not video.has_changed():
+            self._writer.add_failure(video.task, reason)
         yield from self._drop(video, reason)
 
     def _drop(self, video: PendingVideo, reason: str) -> Iterator[ScanEvent]:

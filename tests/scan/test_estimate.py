@@ -97,6 +97,25 @@ def test_a_video_that_cannot_be_read_counts_as_done_also_where_it_is_the_last(
     assert (last.videos_done, last.video_ms_done, last.video_ms) == (1, 0, 0)
 
 
+def test_videos_that_go_away_during_a_scan_are_scanned_when_they_are_back(
+    library: Library, tmp_path: Path, model: Path
+) -> None:
+    folder = tmp_path / "share"
+    folder.mkdir()
+    for seed in range(6):
+        make_video(folder / f"{seed}.mp4", seconds=1, fps=4, width=64, height=48, seed=seed)
+    checkpoint = load_model(model)
+    register_model(library, checkpoint, str(model))
+    for event in scan(library, [os.fsencode(folder)], checkpoint, ScanOptions()):
+        if isinstance(event, ScanPlanned):
+            folder.rename(tmp_path / "away")
+    assert isinstance(event, ScanFinished) and event.failed
+    (tmp_path / "away").rename(folder)
+    again = events_of(library, folder, model)[-1]
+    assert isinstance(again, ScanFinished) and not again.failed
+    assert library.connection.execute("SELECT count(*) FROM derivations").fetchone() == (6,)
+
+
 def test_a_length_that_could_not_be_told_before_is_known_once_the_video_is_open(
     library: Library, tmp_path: Path, model: Path
 ) -> None:
