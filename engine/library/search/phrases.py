@@ -138,11 +138,14 @@ def _candidates(stems: Collection[str], language: str) -> dict[str, list[_Phrase
 
     Stemming a whole file takes 0.2 s, so only lines with a word that begins as a stem does are stemmed.
     """
-    prefixes = "|".join(re.escape(stem[: max(2, len(stem) - 1)]) for stem in stems)  # "cri" is the stem of "cry"
-    begins = re.compile(f"(?:{prefixes})" if not LANGUAGES[language] else rf"\b(?:{prefixes})") if stems else None
+    if not stems:
+        return {}
+    beginnings = [re.escape(stem[: max(2, len(stem) - 1)]) for stem in stems]  # "cri" is the stem of "cry"
+    boundary = r"\b" if LANGUAGES[language] else ""  # Chinese and Japanese have no spaces
+    pattern = re.compile(f"{boundary}(?:{'|'.join(beginnings)})")
     candidates = {}
     for folded, line in _lines(language):
-        if begins and begins.search(folded):
+        if pattern.search(folded):
             label, _, texts = line.partition("\t")
             phrases = [_phrase(text, language) for text in (label, *texts.split("|"))]
             candidates[label.casefold()] = [phrase for phrase in phrases if phrase.stems]
