@@ -87,12 +87,11 @@ def library(tmp_path: Path) -> Iterator[Library]:
 
 
 @pytest.fixture(scope="session")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+def zygote() -> Zygote:
     """Runs the command line in processes that need not import it."""
-    from helpers.zygote import Zygote
+    from helpers.zygote import shared_zygote
 
-    with Zygote(tmp_path_factory.mktemp("zygote")) as opened:
-        yield opened
+    return shared_zygote()
 
 
 @pytest.fixture

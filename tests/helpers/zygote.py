@@ -20,10 +20,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import types
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -62,11 +64,20 @@ class Ran(NamedTuple):
         return self.status == -signal.SIGKILL
 
 
+class Running(NamedTuple):
+    """A child that was left running."""
+
+    pid: int
+    stderr: Path  # what it said so far
+    modules: Path
+
+
 class Zygote:
     """A process whose children run vtag. A context manager."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._started = 0
         self._process = subprocess.Popen(
             [sys.executable, "-m", "helpers.zygote"],
             stdin=subprocess.PIPE,
@@ -80,14 +91,15 @@ class Zygote:
         *arguments: str | Path,
         kill: Kill | None = None,
         code: str = "",
+        is_counted: bool = False,
         timeout: float = _PATIENCE_S,
         **environment: str,
     ) -> Ran:
         """Run `vtag ARGUMENTS`, or `code` with them as sys.argv, and kill it if it gets as far as `kill` says.
 
-        It has the environment of this process, with the variables of `environment`, and its current folder.
+        With `is_counted` the calls that count are noted, which makes it slower. It has the environment of this
+        process, with the variables of `environment`, and its current folder.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
         outputs = [str(self._folder / name) for name in ("stdout", "stderr", "points", "modules")]
         line = {
             "arguments": [*map(os.fspath, arguments)],
@@ -95,14 +107,45 @@ class Zygote:
             "environment": {**os.environ, **environment},
             "folder": os.getcwd(),
             "timeout": timeout,
+            "is_counted": is_counted,
             "kill": kill,
             "outputs": outputs,
         }
-        self._process.stdin.write(json.dumps(line) + "\n")
-        self._process.stdin.flush()
-        status = json.loads(self._process.stdout.readline())
+        status = self._ask(line)
         stdout, stderr, points = (Path(path).read_text("utf-8", "replace") for path in outputs[:3])
         return Ran(status, stdout, stderr, points.split())
+
+    def start(self, *arguments: str | Path, environment: dict[str, str]) -> Running:
+        """Start `vtag ARGUMENTS`, and leave it running."""
+        self._started += 1
+        outputs = [
+            str(self._folder / f"{name}-{self._started}")
+            for name in ("stdout", "stderr", "points", "modules")
+        ]
+        line = {
+            "arguments": [*map(os.fspath, arguments)],
+            "code": "",
+            "environment": environment,
+            "folder": os.getcwd(),
+            "kill": None,
+            "is_counted": False,
+            "outputs": outputs,
+            "is_left": True,
+        }
+        return Running(self._ask(line), Path(outputs[1]), Path(outputs[3]))
+
+    def wait(self, running: Running, timeout: float) -> int | None:
+        """The exit status of what was started; None if it still runs after `timeout` seconds."""
+        status: int | None = self._ask(
+            {"pid": running.pid, "timeout": timeout, "modules": str(running.modules)}
+        )
+        return status
+
+    def _ask(self, line: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(line) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
     def stdout_bytes(self) -> bytes:
         """What the last child wrote to stdout."""
@@ -115,6 +158,14 @@ class Zygote:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)
+
+
+@cache
+def shared_zygote() -> Zygote:
+    """The one of this process, which ends with it."""
+    folder = tempfile.TemporaryDirectory(prefix="vtag-zygote-")
+    atexit.register(folder.cleanup)
+    return Zygote(Path(folder.name))
 
 
 def choose_kills(points: list[str], wall_s: float, count: int, seed: int) -> Iterator[Kill]:
@@ -171,7 +222,7 @@ def _be_child(line: dict[str, Any]) -> None:
             os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["vtag", *line["arguments"]]
-        if kill is None or kill.at >= 0:  # a kill after some time needs no points
+        if line["is_counted"] or (kill and kill.at >= 0):
             sys.setprofile(_watch(kill, points))
         if line["code"]:
             exec(line["code"], {"__name__": "__main__"})
@@ -220,26 +271,42 @@ def main() -> None:
 
     for text in sys.stdin:
         line = json.loads(text)
-        for output in line["outputs"][2:]:
-            Path(output).write_text("")
-        gc.freeze()  # else the first collection in a child copies all of these pages
-        child = os.fork()
-        if child == 0:
-            _be_child(line)
-        after_s = Kill(*line["kill"]).after_s if line["kill"] else -1.0
-        deadline = time.monotonic() + (after_s if after_s >= 0 else line["timeout"])
-        while True:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                break
-            if time.monotonic() > deadline:
-                os.kill(child, signal.SIGKILL)
-                _, status = os.waitpid(child, 0)
-                break
-            time.sleep(0.002)
-        sys.stdout.write(f"{json.dumps(os.waitstatus_to_exitcode(status))}\n")
+        if "pid" in line:  # a child that was left running
+            answer = _wait(line["pid"], time.monotonic() + line["timeout"])
+            modules = line["modules"]
+        else:
+            for output in line["outputs"]:
+                Path(output).write_text("")
+            gc.freeze()  # else the first collection in a child copies all of these pages
+            child = os.fork()
+            if child == 0:
+                _be_child(line)
+            answer, modules = child, line["outputs"][3]
+            if not line.get("is_left"):
+                answer = _wait_or_kill(child, line)
+        sys.stdout.write(f"{json.dumps(answer)}\n")
         sys.stdout.flush()
-        _import_all(Path(line["outputs"][3]).read_text().split())
+        _import_all(Path(modules).read_text().split())
+
+
+def _wait(child: int, deadline: float) -> int | None:
+    """The exit status of a child; None if it still runs at the deadline."""
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.002)
+
+
+def _wait_or_kill(child: int, line: dict[str, Any]) -> int:
+    after_s = Kill(*line["kill"]).after_s if line["kill"] else -1.0
+    status = _wait(child, time.monotonic() + (after_s if after_s >= 0 else line["timeout"]))
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status
 
 
 if __name__ == "__main__":

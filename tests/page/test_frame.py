@@ -13,7 +13,7 @@ import pytest
 from helpers.browser import PLAYING, OpenPage, box_of, open_view, require_browser
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
-from helpers.page_server import serve_page
+from helpers.page_server import serve_page_warm
 
 LABELS = ("archery", "riding a bike", "none of these")
 FILMS = {"plain.mp4": Film([("archery", 6)]), **{f"{i}.mp4": Film([("riding a bike", 3)]) for i in range(7)}}
@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serve_page(home) as (server_address, _):
+    with serve_page_warm(home) as (server_address, _):
         yield server_address
 
 
@@ -42,6 +42,7 @@ def test_every_view_has_an_address_and_silences_the_one_before(open_page: OpenPa
     page = open_page("?v=1", viewport={"width": 1300, "height": 800})
     is_paused = "document.querySelector('vtag-player').paused"
     addresses = []
+    page.wait_for_function(PLAYING)
     for view in VIEWS:
         page.evaluate("document.querySelector('vtag-player').play()")
         page.wait_for_function(f"() => !{is_paused}")
@@ -65,7 +66,7 @@ def test_two_servers_on_one_machine_do_not_end_each_others_sessions(
     page = open_page("?q=archery")
     page.locator(".card").first.wait_for()
     (tmp_path / "home").mkdir()
-    with serve_page(tmp_path / "home") as (other_address, _):
+    with serve_page_warm(tmp_path / "home") as (other_address, _):
         other = open_page(base_url=other_address)  # the same browser
         other.get_by_role("heading", name="Find what happens in your videos").wait_for()
         open_view(page, "Library")

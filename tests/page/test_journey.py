@@ -187,7 +187,10 @@ def test_a_person_needs_no_terminal_and_a_killed_server_loses_nothing(
 ) -> None:
     home = tmp_path / "home"
     make_model(home / "models" / "tiny")
-    with serve_page(home, is_killed=True) as (address, server), closing(open_page(base_url=address)) as page:
+    with (
+        serve_page(home, is_killed=True) as (address, server),
+        closing(open_page(base_url=address)) as page,
+    ):
         start_scan(page, clips)
         hold_scan(home / "library.db")
         search_while_it_runs(page)

@@ -15,7 +15,7 @@ from helpers import clock_footage as footage
 from helpers.browser import OpenPage, require_browser
 from helpers.film_library import Film, make_film_library
 from helpers.footage import read_number
-from helpers.page_server import serve_page
+from helpers.page_server import serve_page_warm
 
 from vtag.engine.library.database import open_reader
 
@@ -64,7 +64,7 @@ def make_file(path: Path, film: Film, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serve_page(home) as (server_address, _):
+    with serve_page_warm(home) as (server_address, _):
         yield server_address
 
 

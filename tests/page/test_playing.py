@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers.browser import PATIENCE_MS, require_browser
 from helpers.flashes import make_flashes, read_beeps, read_flashes
-from helpers.page_server import scan_into, serve_page
+from helpers.page_server import scan_into, serve_page_warm
 from helpers.small_model import make_model
 
 from vtag.engine.video.play.plan import STREAM_OFFSET_S
@@ -63,7 +63,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[tuple[str, int]]:
-    with serve_page(home) as running:
+    with serve_page_warm(home) as running:
         yield running
 
 
@@ -210,7 +210,7 @@ def test_ten_minutes_stay_in_step(
     video = make_flashes(clips / name, seconds=seconds, codec=codec, sound=sound, options={"g": "250"})
     lag_s = read_beeps(video)[1] - read_flashes(video)[1]  # what the file itself has
     scan_into(tmp_path / "home", clips, make_model(tmp_path / "model"))
-    with serve_page(tmp_path / "home") as (address, pid):
+    with serve_page_warm(tmp_path / "home") as (address, pid):
         page = chromium.new_context().new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)

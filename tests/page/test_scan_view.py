@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.browser import OpenPage, open_view, require_browser
 from helpers.footage import make_video
-from helpers.page_server import serve_page
+from helpers.page_server import serve_page_warm
 from helpers.small_model import make_model
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_a_scan_is_paused_and_cancelled_and_the_next_gets_its_turn(
     earlier = tmp_path / "earlier"
     earlier.mkdir()
     make_video(earlier / "earlier.mp4", seconds=2, seed=99)
-    with serve_page(home) as (address, _), closing(open_page(base_url=address)) as page:
+    with serve_page_warm(home) as (address, _), closing(open_page(base_url=address)) as page:
         fill_form(page, earlier)
         page.get_by_role("button", name="Start scan").click()
         wait_for_run(page, "done")
@@ -90,7 +90,7 @@ def test_what_went_wrong_is_gone_after_a_later_success(
     clips = tmp_path / "clips"
     clips.mkdir()
     make_video(clips / "a.mp4", seconds=2)
-    with serve_page(home) as (address, _), closing(open_page(base_url=address)) as page:
+    with serve_page_warm(home) as (address, _), closing(open_page(base_url=address)) as page:
         open_view(page, "Scan")
         folders = page.get_by_label("Folders on this machine")
         problems = page.locator(".scan-view [role=alert]:visible").filter(has_text=re.compile("."))

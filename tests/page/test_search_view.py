@@ -11,7 +11,7 @@ import pytest
 from helpers.browser import OpenPage, box_of, open_view, require_browser, search_for
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
-from helpers.page_server import serve_page
+from helpers.page_server import serve_page_warm
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serve_page(home) as (server_address, _):
+    with serve_page_warm(home) as (server_address, _):
         yield server_address
 
 

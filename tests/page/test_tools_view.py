@@ -16,7 +16,7 @@ from helpers.browser import PLAYING, OpenPage, open_view, page_opener, require_b
 from helpers.file_server import FileServer, file_response, file_server, stalled_response, status_response
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
-from helpers.page_server import serve_page
+from helpers.page_server import serve_page_warm
 
 from vtag.engine.library import page_queries
 from vtag.engine.library.database import open_reader
@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serve_page(home) as (server_address, _):
+    with serve_page_warm(home) as (server_address, _):
         yield server_address
 
 
@@ -167,7 +167,7 @@ def test_clips_are_named_cut_and_left_alone_when_they_are_there(open_page: OpenP
 def test_a_cut_that_is_stopped_goes_on_later(chromium: Browser, tmp_path: Path) -> None:
     films = {"long.mp4": Film([("archery", 3), ("none of these", 12)] * 40)}
     home, clips = make_film_library(tmp_path, films, LABELS, make_file), tmp_path / "clips"
-    with serve_page(home) as (address, _), page_opener(chromium, address) as open_:
+    with serve_page_warm(home) as (address, _), page_opener(chromium, address) as open_:
         page = open_("?q=archery")
         page.locator(".card-link").first.focus()
         page.keyboard.press("Control+a")
@@ -273,7 +273,7 @@ def test_a_download_is_stopped_fails_and_is_resumed_to_the_end(
     )
     half = len(MODEL) // 2
     server.serve(stalled_response(server, MODEL[:half], len(MODEL)))
-    with serve_page(tmp_path) as (address, _), page_opener(chromium, address) as open_:
+    with serve_page_warm(tmp_path) as (address, _), page_opener(chromium, address) as open_:
         page = open_("?view=tools")
         row = page.locator("tr", has_text="a small model")
         row.get_by_text("127.0.0.1").wait_for()

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from helpers.page_server import make_library, serve_page
+from helpers.page_server import make_library, serve_page, serve_page_warm
 
 
 class Client:
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serve_page(home) as (server_address, _):
+    with serve_page_warm(home) as (server_address, _):
         yield server_address
 
 
@@ -112,7 +112,7 @@ def test_a_forwarded_port_is_answered(address: str, host: str) -> None:
 def test_two_servers_on_one_machine_keep_their_sessions(client: Client, tmp_path: Path) -> None:
     """A browser sends the cookies of a host to all of its ports."""
     (tmp_path / "home").mkdir()
-    with serve_page(tmp_path / "home") as (address, _):
+    with serve_page_warm(tmp_path / "home") as (address, _):
         other = Client(address)
         other.open_page()
         jar = dict(c.cookie.split("=", 1) for c in (client, other))
@@ -260,10 +260,10 @@ def test_what_is_set_for_other_programs_does_not_change_the_page(
 
 
 def test_a_session_outlives_the_server(home: Path) -> None:
-    with serve_page(home) as (address, _):
+    with serve_page_warm(home) as (address, _):
         first_client = Client(address)
         first_client.open_page()
-    with serve_page(home) as (address, _):
+    with serve_page_warm(home) as (address, _):
         second_client = Client(address)
         second_client.cookie = first_client.cookie
         assert second_client.ask("/media/1")[0] == 200
@@ -271,7 +271,7 @@ def test_a_session_outlives_the_server(home: Path) -> None:
 
 
 def test_nothing_is_shown_without_the_password(home: Path) -> None:
-    with serve_page(home, password="right horse") as (address, _):
+    with serve_page_warm(home, password="right horse") as (address, _):
         client = Client(address)
         assert client.ask("/")[0] == 303
         assert client.ask("/media/1", Sec_Fetch_Mode="no-cors")[0] == 401

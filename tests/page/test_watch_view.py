@@ -10,7 +10,7 @@ import pytest
 from helpers.browser import PLAYING, OpenPage, box_of, play_video, require_browser, search_for
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
-from helpers.page_server import serve_page
+from helpers.page_server import serve_page_warm
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -36,7 +36,7 @@ def make_file(path: Path, film: Film, seed: int) -> None:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = make_film_library(tmp_path_factory.mktemp("watch"), FILMS, LABELS, make_file)
-    with serve_page(home) as (server_address, _):
+    with serve_page_warm(home) as (server_address, _):
         yield server_address
 
 
