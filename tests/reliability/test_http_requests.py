@@ -39,7 +39,7 @@ from vtag.engine.video.write.render_pool import RenderPool
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(0)]
 PART = "Untrusted input"
-CI, LONG = 500, 30_000
+CI, LONG = 300, 30_000
 TIMEOUT_S = 60.0
 PASSWORD = "open sesame"
 REFUSALS = (0, 303, 400, 401, 403, 404)  # 404: a path with `..`; 303: to the login
@@ -272,7 +272,7 @@ def test_no_stranger_gets_in(
     house: House, server: tuple[str, list[str]], times: Callable, record: Callable
 ) -> None:
     """Requests by other names, from other sites and without a session, to a page with and without a password."""
-    count = times(200, 10_000)
+    count = times(100, 10_000)
     visitor = Visitor(house, server[0], seed=2)
     visitor.learn()
     fates = ask_as_strangers(visitor, count, server[1])

@@ -132,7 +132,7 @@ def test_the_servers_memory_is_where_it_was(server: tuple[str, int], is_long: bo
     """After 1,000 searches and 200 videos it is where it was after 100 and 20."""
     address, pid = server
     reader = Reader(address)
-    few, many = (100, 1000) if is_long else (30, 90)
+    few, many = (100, 1000) if is_long else (30, 60)
     taken: dict[int, float] = {}
     for number in range(many):
         reader.search(number)
