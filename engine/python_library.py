@@ -78,7 +78,8 @@ class Library:
             less_sure: none; fill: until there are ten moments; all.
             sensitivity: low, normal or high: which moments are sure; None is the library's.
 
-        Raises QueryError, LibraryError if there is no library, and ValueError for another word than these.
+        Raises QueryError; LibraryError if there is no library; ValueError if `sort`, `less_sure` or `sensitivity`
+        is none of the words above.
         """
         from vtag.engine.library.search.moments import LESS_SURE, SORTS, search
         from vtag.engine.library.search.player_times import MomentClocks

@@ -118,8 +118,8 @@ def _in_one_thread(values: Generator[dict[str, Any], None, None]) -> Iterator[di
 class _CallsOnly:
     """Gradio's application without its own page, uploads, files and configuration.
 
-    What Gradio answers with an error of the server stays outside, too: a name that is none of `names`, and a body
-    that is no call.
+    What Gradio answers with an error of the server stays outside, too: a name that is none of `names`, and a
+    request whose body does not have the form `{"data": [OBJECT]}`.
     """
 
     def __init__(self, app: ASGIApp, names: set[str]) -> None:
@@ -135,7 +135,9 @@ class _CallsOnly:
         if scope["type"] == "http" and scope["method"] == "POST":
             body = await _read_call(Request(scope, receive))
             if body is None:
-                await JSONResponse({"error": "this is no call of the page"}, 422)(scope, receive, send)
+                await JSONResponse(
+                    {"error": "the request is not one that this page makes: load the page again"}, 422
+                )(scope, receive, send)
                 return
             receive = _replay(body, receive)
         try:

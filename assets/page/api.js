@@ -1,6 +1,6 @@
 // Asks the server. Every failure is an ApiError whose message is a sentence for the person.
 
-import { released } from "./press.js";
+import { waitForRelease } from "./press.js";
 
 export class ApiError extends Error {
   constructor(message, { status = 0, field = "" } = {}) {
@@ -22,7 +22,7 @@ async function answer(request) {
   }
   if (response.ok) {
     const body = await response.json();
-    await released();
+    await waitForRelease();
     return body;
   }
   if (response.status === 401) window.location.assign("login");
@@ -86,7 +86,7 @@ export async function long(name, body = {}, { onProgress = () => {}, signal } = 
     if (event === "error") throw new ApiError(typeof data === "string" ? data : "this failed: the terminal of vtag says why");
     if (event !== "generating" && event !== "complete") continue;
     const value = data?.[0];
-    await released();
+    await waitForRelease();
     if (value?.error) throw new ApiError(value.error, { field: value.field ?? "" });
     if (value !== undefined && value !== null) last = value;
     if (event === "complete") return last;

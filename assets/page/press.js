@@ -3,16 +3,16 @@
 
 const PRESSABLE = "a, button, label, summary, [type=checkbox], [type=radio]";
 const LONGEST_MS = 2000; // if the release never comes: a menu of the browser may keep it
-let pressed = null; // a promise of the release, while something is pressed
+let pendingRelease = null; // a promise, while something is pressed
 
 document.addEventListener("pointerdown", (event) => {
   if (event.button || !event.target.closest?.(PRESSABLE)) return;
   const ends = new AbortController();
-  pressed = new Promise((resolve) => {
+  pendingRelease = new Promise((resolve) => {
     const release = () => {
       ends.abort();
       window.clearTimeout(longest);
-      window.setTimeout(() => { pressed = null; resolve(); }); // after the click that follows
+      window.setTimeout(() => { pendingRelease = null; resolve(); }); // after the click that follows
     };
     const longest = window.setTimeout(release, LONGEST_MS);
     for (const end of ["pointerup", "pointercancel", "blur"]) window.addEventListener(end, release, { capture: true, signal: ends.signal });
@@ -20,6 +20,6 @@ document.addEventListener("pointerdown", (event) => {
 }, { capture: true });
 
 // Resolves when nothing is pressed.
-export async function released() {
-  while (pressed) await pressed;
+export async function waitForRelease() {
+  while (pendingRelease) await pendingRelease;
 }

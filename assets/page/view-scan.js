@@ -35,10 +35,10 @@ export default class ScanView {
       h("p", { class: "form-buttons" }, this.estimate, this.start), this.message, this.problem);
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
     this.jobs = new JobPanel();
-    this.found = h("section", { class: "found", "aria-label": "Found by this scan" });
+    this.moments = h("section", { class: "found", "aria-label": "Found by this scan" });
     this.history = h("section", { class: "history", "aria-label": "Previous runs" });
     this.element = h("section", { class: "view scan-view", "aria-label": "Scan" }, this.form,
-      h("div", { class: "scan-now" }, h("h2", {}, "Now"), this.jobs.element, this.found, this.history));
+      h("div", { class: "scan-now" }, h("h2", {}, "Now"), this.jobs.element, this.moments, this.history));
     subscribe((next, previous) => this.follow(next, previous));
   }
 
@@ -115,7 +115,7 @@ export default class ScanView {
     }
     if (scan && scan.id !== this.scanId) {
       this.scanId = scan.id;
-      replace(this.found, []); // they are of the scan before
+      replace(this.moments, []); // the cards are of the scan before
     }
     if (scan && next.revision !== previous?.revision) this.loadFound(scan);
   }
@@ -126,7 +126,7 @@ export default class ScanView {
     const isLatest = this.askFound();
     try {
       const { moments } = await get("jobs/moments", { after });
-      if (isLatest()) replace(this.found, moments.length ? [h("h3", {}, "Found by this scan"), h("div", { class: "card-row" }, moments.map((moment) => momentCard(moment)))] : []);
+      if (isLatest()) replace(this.moments, moments.length ? [h("h3", {}, "Found by this scan"), h("div", { class: "card-row" }, moments.map((moment) => momentCard(moment)))] : []);
     } catch { /* the next state tries again */ }
   }
 

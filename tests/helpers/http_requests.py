@@ -138,11 +138,13 @@ def call_endpoint(path: str, body: type[BaseModel]) -> Endpoint:
 
 
 class RequestMaker:
-    """Makes valid requests and spoils them. `known` gives values that exist, by the name of a parameter."""
+    """Makes valid requests and spoils them. `known_values` gives values that exist, by the name of a parameter."""
 
-    def __init__(self, rng: random.Random, known: Callable[[str], list[Any]], cookie: str, host: str) -> None:
+    def __init__(
+        self, rng: random.Random, known_values: Callable[[str], list[Any]], cookie: str, host: str
+    ) -> None:
         self._rng = rng
-        self._known = known
+        self._known_values = known_values
         self._headers = [("Host", host), ("Cookie", cookie)]
 
     def make(self, endpoint: Endpoint, faults: int) -> Request:
@@ -204,7 +206,7 @@ class RequestMaker:
                 return rng.random() < 0.5 if name != "apply" else False
             case "null":
                 return None
-            case "integer" | "number" if not self._known(name):
+            case "integer" | "number" if not self._known_values(name):
                 low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
                 high = min(schema.get("maximum", schema.get("exclusiveMaximum", 100)), low + 9000)
                 return (
@@ -212,7 +214,7 @@ class RequestMaker:
                     if schema["type"] == "integer"
                     else rng.uniform(low, high)
                 )
-        return rng.choice(self._known(name) or ["", "a", "yoga", "2024"])
+        return rng.choice(self._known_values(name) or ["", "a", "yoga", "2024"])
 
     def _spoil(self, body: Any) -> Any:
         """`body` with a wrong value somewhere, or something less or more."""

@@ -302,7 +302,8 @@ def act(library: Library, other: Library, action: str, video: int, label: str, s
 @given(actions=_ACTIONS)
 @example(  # what one undid was said by the other, who did not know what stood there before
     actions=[
-        (*said, 0, "x", (None, None)) for said in (("a", "add"), ("b", "add"), ("a", "merge"), ("a", "undo"))
+        (*action, 0, "x", (None, None))
+        for action in (("a", "add"), ("b", "add"), ("a", "merge"), ("a", "undo"))
     ]
 )
 def test_corrections_on_both_sides_are_joined_in_whatever_order(
@@ -332,11 +333,11 @@ def test_corrections_on_both_sides_are_joined_in_whatever_order(
         assert (dump(a), dump(b)) == states
         assert not [f for f in check(a.path) if f.state == "wrong"]
         for library in (a, b):
-            said = annotation_log.list_annotations(library.connection)
+            annotations = annotation_log.list_annotations(library.connection)
             if undo_redo.redoable_change(library.connection):
                 undo_redo.redo(library)
                 undo_redo.undo(library)
-            assert annotation_log.list_annotations(library.connection) == said
+            assert annotation_log.list_annotations(library.connection) == annotations
         while any(change.undone_at is None for change in annotation_log.list_changes(a.connection)):
             undo_redo.undo(a)
         assert annotation_log.list_annotations(a.connection) == []

@@ -20,7 +20,7 @@ class AnnotationHistory(NamedTuple):
     annotations: tuple[Annotation, ...]
     changes: tuple[AnnotationChange, ...]
 
-    def spelled(self, spell: Callable[[str], str]) -> AnnotationHistory:
+    def with_spelling(self, spell: Callable[[str], str]) -> AnnotationHistory:
         """The history with other spellings of its labels."""
 
         def each(annotations: Iterable[Annotation]) -> tuple[Annotation, ...]:
@@ -141,9 +141,9 @@ def _with_previous(
 
     That holds for one that is undone now, too: it can be done again.
     """
-    kept = [annotation for annotation in change.before if previous.get(annotation.slot) == annotation]
-    kept += sorted((annotation for annotation in previous.values() if annotation not in kept), key=str)
-    return change._replace(before=tuple(kept), undone_at=undone_at)
+    before = [annotation for annotation in change.before if previous.get(annotation.slot) == annotation]
+    before += sorted((annotation for annotation in previous.values() if annotation not in before), key=str)
+    return change._replace(before=tuple(before), undone_at=undone_at)
 
 
 def _news(

@@ -115,7 +115,7 @@ def _forget_replaced(library: Library, replaced: dict[int, int]) -> None:
 def _merge_annotations(
     library: Library, source: sqlite3.Connection, spell: Callable[[str], str], report: MergeReport
 ) -> None:
-    own, other = _history(library.connection), _history(source).spelled(spell)
+    own, other = _history(library.connection), _history(source).with_spelling(spell)
     merged = merge_histories(own, other)
     write_history(library, merged.annotations, merged.changes)
     before = {annotation.slot: annotation for annotation in own.annotations}

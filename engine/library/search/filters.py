@@ -110,9 +110,9 @@ class LibraryVideos:
                 return set.union(*(self._matching(part, everything, of_contents) for part in parts))
             case query.PathGlobFilter(glob):
                 pattern = compile_path_glob(glob)
-                _, paths, shown_paths = self._files
+                _, paths, display_paths = self._files
                 files = {file for file, path in enumerate(paths) if pattern.match(path)}
-                return files | {file for file, path in shown_paths.items() if pattern.match(path)}
+                return files | {file for file, path in display_paths.items() if pattern.match(path)}
             case query.DateFilter(operator, when):
                 is_lower_bound, bound = operator == ">=", _seconds(when)
                 return of_contents({i for i, date in self.dates.items() if (date >= bound) == is_lower_bound})
@@ -148,17 +148,17 @@ class LibraryVideos:
         return {content_id: date for content_id, date in dates if date is not None}
 
     def _read_files(self) -> tuple[array[int], list[str], dict[int, str]]:
-        contents, paths, shown_paths = array("q"), list[str](), dict[int, str]()
+        contents, paths, display_paths = array("q"), list[str](), dict[int, str]()
         for file, (content_id, path) in enumerate(self._read_paths()):
-            own, *shown = _comparable_forms(path)
+            stored_form, *display_forms = _comparable_forms(path)
             contents.append(content_id)
-            paths.append(own)
-            shown_paths.update((file, text) for text in shown)
+            paths.append(stored_form)
+            display_paths.update((file, form) for form in display_forms)
         without_file = self._reader.execute(
             "SELECT id FROM contents c WHERE NOT EXISTS (SELECT 1 FROM files WHERE content_id = c.id) ORDER BY id"
         )
         contents.extend(row[0] for row in without_file)
-        return contents, paths, shown_paths
+        return contents, paths, display_paths
 
     def _read_paths(self) -> Iterator[tuple[int, bytes]]:
         """The content and the absolute path of each file."""
@@ -185,8 +185,8 @@ def _depends_on_disks(node: Node) -> bool:
 def compile_path_glob(glob: str) -> re.Pattern[str]:
     """The pattern of `path:`, a glob over the whole path; a relative glob may begin at any folder.
 
-    A text without wildcards matches anywhere in the path. `*` also matches `/`. Case is ignored. It is matched with a
-    path as it is and as it is shown.
+    A text without wildcards matches anywhere in the path. `*` also matches `/`. Case is ignored. Callers match
+    it with a path as it is stored and as results show it.
     """
     glob = os.path.expanduser(glob)
     is_anchored = os.path.isabs(glob) or glob.startswith("*")
@@ -197,9 +197,9 @@ def compile_path_glob(glob: str) -> re.Pattern[str]:
 
 
 def _comparable_forms(path: bytes) -> list[str]:
-    """A path for comparison and, if it has characters or bytes that cannot be shown, also as it is shown.
+    """A path for comparison: as it is stored and, if it has characters that cannot be shown, as results show it.
 
-    What a person copies from a result, or presses on the page, is the latter.
+    People copy the second form from a result, and the page's links have it.
     """
     text = os.fsdecode(path)
     if text.isprintable():

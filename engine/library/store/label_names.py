@@ -46,7 +46,7 @@ def spell_as(db: sqlite3.Connection, source: sqlite3.Connection) -> Callable[[st
 
     A label that is new to `db` keeps its spelling, and so do labels of `source` that differ by case alone.
     """
-    own, others, spellings = _label_names(db), _label_names(source), label_spellings(db)
-    number = Counter(name.casefold() for name in others)
-    kept = {*own, *(name for name in others if number[name.casefold()] > 1)}
-    return lambda name: name if name in kept else spellings.get(name.casefold(), name)
+    own_names, other_names, spellings = _label_names(db), _label_names(source), label_spellings(db)
+    number = Counter(name.casefold() for name in other_names)
+    kept_names = {*own_names, *(name for name in other_names if number[name.casefold()] > 1)}
+    return lambda name: name if name in kept_names else spellings.get(name.casefold(), name)

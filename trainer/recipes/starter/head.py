@@ -29,7 +29,7 @@ SOFT = 0.4  # how much of a clip's target is what the teachers think of it
 PICTURES = 0.5  # what a label of pictures counts, where a label of clips counts one
 RELATED = 0.3  # what the pictures of a label of clips count, where a label of pictures counts one
 OTHERS = 2.0  # what all that shows none of the labels counts, where a label of clips counts one
-DECAY = 1e-2  # this and SOFT are what folds over the taught sources like best
+DECAY = 1e-2  # SOFT is what folds over the taught sources like best; of two decays alike by folds the one of the card
 STEPS = 40
 
 

@@ -61,7 +61,7 @@ VIEWS_A_STEP = 48  # of stage 2, times Plan.tune_scale
 LOG_EVERY = 20  # steps
 WATCH_EVERY_S = 300.0
 WATCHED = 768  # views that are never taught, of pictures and of clips each
-NAMED, IMITATED = "named.pt", "imitate.pt"  # what stages `name` and `imitate` leave
+NAMED_FILE, IMITATED_FILE = "named.pt", "imitate.pt"  # what stages `name` and `imitate` leave
 NAMED_SHARE = 0.5  # of the named ones' weights in the mean
 SETS = ("whole", "parts")  # of views; those that are there are used
 
@@ -104,12 +104,12 @@ def name(plan: Plan) -> None:
 
     What is told the names of clips tells actions apart from few clips, and knows those that it was told by heart.
     """
-    learn_views(plan, plan.work / NAMED, plan.name_s, clips_named=True)
+    learn_views(plan, plan.work / NAMED_FILE, plan.name_s, clips_named=True)
 
 
 def imitate(plan: Plan) -> None:
     """Stage `imitate`: goes on from what stage `name` made, if that was run, and names no clip."""
-    learn_views(plan, plan.work / IMITATED, plan.imitate_s, clips_named=False)
+    learn_views(plan, plan.work / IMITATED_FILE, plan.imitate_s, clips_named=False)
 
 
 def learn_views(plan: Plan, path: Path, total_s: float, *, clips_named: bool) -> None:
@@ -121,8 +121,8 @@ def learn_views(plan: Plan, path: Path, total_s: float, *, clips_named: bool) ->
     if plan.begin is not None:
         take_backbone(student, plan.begin)
     model = Imitator(student, len(names)).to(plan.device)
-    if not clips_named and (plan.work / NAMED).exists():
-        model.load_state_dict(state_weights(plan.work / NAMED))
+    if not clips_named and (plan.work / NAMED_FILE).exists():
+        model.load_state_dict(state_weights(plan.work / NAMED_FILE))
     trainee, clock, seen = Trainee(model), Clock(total_s), 0
     if path.exists():
         seen = resume(path, trainee, clock)
@@ -211,10 +211,10 @@ def head(plan: Plan) -> None:
     It is put on the mean of both students, whose features lie where those do.
     """
     footage = open_footage(plan.work, seed=plan.seed)
-    student = load_student(plan.work / IMITATED, len(footage.labels) + 1).to(plan.device)
+    student = load_student(plan.work / IMITATED_FILE, len(footage.labels) + 1).to(plan.device)
     begin_head(student, open_material(plan, footage), np.random.default_rng(plan.seed))
-    if (plan.work / NAMED).exists():
-        average(student, load_student(plan.work / NAMED, len(footage.labels) + 1))
+    if (plan.work / NAMED_FILE).exists():
+        average(student, load_student(plan.work / NAMED_FILE, len(footage.labels) + 1))
     log.info("head: %s", measure_held(copy.deepcopy(student).to(torch.bfloat16), footage))
     save_atomically(student.cpu().state_dict(), plan.work / "head.pt")
 
@@ -248,7 +248,7 @@ def tune(plan: Plan) -> None:
     path, steps = plan.work / "tune.pt", 0
     clock = Clock(plan.tune_s)
     if not path.exists():
-        model.load_state_dict(state_weights(plan.work / IMITATED))
+        model.load_state_dict(state_weights(plan.work / IMITATED_FILE))
         begin_head(student, material, rng)
         log.info("tune: begins at %s", measure_held(student, footage))
     trainee = Trainee(model, ema_decay=plan.ema)

@@ -122,19 +122,21 @@ def sure_levels(shares: Floats, right: Bools, asked: float) -> npt.NDArray[np.fl
     own = [lowest_level(shares[:, k], right[:, k], asked, OWN) for k in range(shares.shape[1])]
     alone = np.array([NEVER if level is None else level for level in own])
     voiced = [k for k, level in enumerate(own) if level is None]
-    tried = []
+    candidates = []
     while voiced:
         common = lowest_level(shares[:, voiced].ravel(), right[:, voiced].ravel(), asked, COMMON)
         spoilt = [k for k in voiced if common is not None and is_spoilt(shares[:, k] >= common, right[:, k])]
         if common is not None and not spoilt:
             levels = np.maximum(alone, common)
             levels[voiced] = common
-            tried.append(levels)
+            candidates.append(levels)
         if not spoilt:
             loudest = [shares[~right[:, k], k].max(initial=0) for k in voiced]
             spoilt = [voiced[int(np.argmax(loudest))]]
         voiced = [k for k in voiced if k not in spoilt]
-    return max(tried, key=lambda levels: int(((shares >= reachable(levels)) & right).sum()), default=alone)
+    return max(
+        candidates, key=lambda levels: int(((shares >= reachable(levels)) & right).sum()), default=alone
+    )
 
 
 def is_spoilt(passed: Bools, right: Bools) -> bool:
