@@ -13,6 +13,7 @@ from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.library.store.file_paths import content_files, displays_by_content
 from vtag.engine.library.store.label_names import annotated_spellings
+from vtag.engine.system.prompt_stat import ask_promptly
 
 _GONE = "a video that is gone"
 
@@ -254,17 +255,25 @@ def roots(reader: sqlite3.Connection) -> list[bytes]:
 def _file(reader: sqlite3.Connection, content_id: int) -> tuple[bytes | None, str]:
     """The real path of a content's file that exists below a root, or None; and its path for display."""
     files = content_files(reader, content_id)
-    real_roots = [os.path.realpath(root) for root in roots(reader)]
+    real_roots = [real for root in roots(reader) if (real := _real_path(root))]
     for file in files:
-        real = os.path.realpath(file.path)  # a link may lead out of the roots
+        real = _real_path(file.path)  # a link may lead out of the roots
         is_allowed = any(real == root or real.startswith(os.path.join(root, b"")) for root in real_roots)
         if is_allowed and _is_file(real):
             return real, file.display
     return None, files[0].display if files else _GONE
 
 
+def _real_path(path: bytes) -> bytes:
+    """`path` without links; empty if its file system does not answer."""
+    try:
+        return ask_promptly(os.path.realpath, path)
+    except TimeoutError:
+        return b""
+
+
 def _is_file(path: bytes) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        return stat.S_ISREG(ask_promptly(os.stat, path).st_mode)
     except OSError:
         return False

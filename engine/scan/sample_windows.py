@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -56,5 +55,5 @@ def library_videos(library: Path, max_videos: int) -> list[bytes]:
     with closing(open_reader(library)) as reader:
         ids = page_queries.videos_by_length(reader)
         videos = (page_queries.find_video(reader, content_id) for content_id in ids)
-        paths = (video.path for video in videos if video and video.path and os.path.isfile(video.path))
+        paths = (video.path for video in videos if video and video.path)
         return [path for path, _ in zip(paths, range(max_videos), strict=False)]

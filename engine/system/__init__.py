@@ -1,1 +1,1 @@
-"""Clock, signals, file locks, atomic writes: what rooms need of the operating system. Imports errors, paths, text."""
+"""Clock, signals, mounts, locks, atomic writes: what the rooms need of the system. Imports errors, paths, text."""

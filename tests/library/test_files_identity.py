@@ -13,10 +13,11 @@ import pytest
 from helpers.library_factory import add_video
 
 from vtag.engine.library.database import Library
-from vtag.engine.library.store import files, volumes
+from vtag.engine.library.store import files
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
 from vtag.engine.scan.discover import discover
+from vtag.engine.system.mounts import Mount, read_mounts
 
 
 def states(library: Library) -> dict[str, str]:
@@ -68,21 +69,21 @@ def test_escapes_in_the_mount_table_are_decoded(tmp_path: Path) -> None:
         b"39 36 0:43 / /mnt/\xff rw - ext4 /dev/sdb1 rw\n"
         b"what is this\n"
     )
-    listed = volumes._mounts(str(table))
+    listed = read_mounts(str(table))
     assert listed[b"/home"] == ("/@home", "btrfs", "/dev/sda1")
     assert listed[b"/mnt/a disk"] == ("/", "nfs4", "nas:/films")
     assert b"/mnt/\xff" in listed
-    assert volumes._mounts(str(tmp_path / "nothing")) == {}
+    assert read_mounts(str(tmp_path / "nothing")) == {}
 
 
 def test_the_key_of_a_volume_does_not_depend_on_the_mount_point(tmp_path: Path) -> None:
     mount = os.fsencode(tmp_path)
     lookup = Volumes()
     device = os.stat(tmp_path).st_dev
-    lookup._mounts, lookup._uuids = {mount: volumes._Mount("/", "nfs4", "nas:/films")}, {}
+    lookup._mounts, lookup._uuids = {mount: Mount("/", "nfs4", "nas:/films")}, {}
     assert lookup._key(mount) == "share:nas:/films"
     lookup._mounts, lookup._uuids = (
-        {mount: volumes._Mount("/@home", "btrfs", "/dev/sda1")},
+        {mount: Mount("/@home", "btrfs", "/dev/sda1")},
         {device: "1234-ABCD"},
     )
     assert lookup._key(mount) == "uuid:1234-ABCD/@home"

@@ -12,6 +12,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import Library, now
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
+from vtag.engine.system.prompt_stat import ask_promptly
 from vtag.engine.text import display_path
 
 _BLOCK_BYTES = 64 * 1024
@@ -278,7 +279,7 @@ def is_gone(path: bytes) -> bool:
 
 def _is_absent(read: Callable[[bytes], object], path: bytes) -> bool:
     try:
-        read(path)
+        ask_promptly(read, path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

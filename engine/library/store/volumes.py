@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import NamedTuple
 
+from vtag.engine.system.mounts import read_mounts
+from vtag.engine.system.prompt_stat import ask_promptly
 from vtag.engine.text import display_path
 
 # file systems that their source identifies on any mount point: shares by host and folder, ZFS by data set
@@ -39,12 +38,6 @@ class Volume:
         return os.path.join(self.mount, b"")
 
 
-class _Mount(NamedTuple):
-    root: str  # the part of the file system that is mounted: / but for bind mounts and subvolumes
-    kind: str
-    source: str
-
-
 class Volumes:
     """The volumes of paths; looks up each file system and each folder once."""
 
@@ -52,7 +45,7 @@ class Volumes:
         self._by_folder: dict[bytes, Volume] = {}
         self._by_mount: dict[bytes, Volume] = {}
         self._uuids = _device_uuids()
-        self._mounts = _mounts()
+        self._mounts = read_mounts()
 
     def volume_of(self, path: bytes) -> Volume:
         """The volume that holds `path` (absolute)."""
@@ -67,7 +60,8 @@ class Volumes:
     def is_mounted(self, volume: Volume) -> bool:
         """Whether `volume` is still mounted at its mount point."""
         try:
-            return os.path.isdir(volume.mount) and self.volume_of(os.path.join(volume.mount, b"x")) == volume
+            is_there = ask_promptly(os.path.isdir, volume.mount)
+            return is_there and self.volume_of(os.path.join(volume.mount, b"x")) == volume
         except OSError:
             return False
 
@@ -109,20 +103,3 @@ def _device_uuids() -> dict[int, str]:
         return {os.stat(entry.path).st_rdev: entry.name for entry in os.scandir("/dev/disk/by-uuid")}
     except OSError:
         return {}
-
-
-def _mounts(table: str = "/proc/self/mountinfo") -> dict[bytes, _Mount]:
-    """Mount points to mounts (Linux; proc(5)); of several on one folder the last, which hides the others."""
-    mounts = {}
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(table).read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-            mount_fields, source_fields = line.split(" - ", 1)
-            root, point = mount_fields.split(" ")[3:5]
-            kind, source = source_fields.split(" ")[:2]
-            mounts[_bytes(point)] = _Mount(display_path(_bytes(root)), kind, display_path(_bytes(source)))
-    return mounts
-
-
-def _bytes(field: str) -> bytes:
-    """A field of the table, with its octal escapes decoded."""
-    return re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8) & 0xFF]), os.fsencode(field))

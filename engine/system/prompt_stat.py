@@ -1,0 +1,115 @@
+"""Asks file systems about paths, and does not wait for one that has stopped answering, as a share of a lost server.
+
+What asks such a file system sleeps until it answers, and no signal but SIGKILL wakes it. So threads ask, and one that
+gets no answer in time is left alone with its question.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+from vtag.engine.system.mounts import read_mounts
+
+_Answer = TypeVar("_Answer")
+_LIMIT_S = 1.0
+
+
+def ask_promptly(function: Callable[[bytes], _Answer], path: bytes) -> _Answer:
+    """What `function`, which asks the file system of `path`, returns for it.
+
+    Raises what it raises, and TimeoutError (an OSError) if there is no answer within a second; at once while an
+    earlier question to the same file system is open. Takes 20 us longer than the function alone.
+    """
+    answer: _Answer = _ASKERS.ask(function, path)
+    return answer
+
+
+def exists_promptly(path: bytes) -> bool:
+    """Whether there is a file or folder at `path`; False, too, if its file system does not answer."""
+    try:
+        ask_promptly(os.stat, path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+class _Outcome(NamedTuple):
+    value: Any
+    error: Exception | None
+
+
+class _Asker:
+    """A thread that asks one question at a time."""
+
+    def __init__(self) -> None:
+        self.outcomes: SimpleQueue[_Outcome] = SimpleQueue()
+        self._questions: SimpleQueue[tuple[Callable[[bytes], Any], bytes] | None] = SimpleQueue()
+        threading.Thread(target=self._answer, daemon=True, name="file systems").start()
+
+    def put(self, function: Callable[[bytes], Any], path: bytes) -> None:
+        self._questions.put((function, path))
+
+    def end(self) -> None:
+        """Let the thread end as soon as its question is answered."""
+        self._questions.put(None)
+
+    def _answer(self) -> None:
+        while question := self._questions.get():
+            function, path = question
+            try:
+                self.outcomes.put(_Outcome(function(path), None))
+            except Exception as error:
+                self.outcomes.put(_Outcome(None, error))
+
+
+class _Askers:
+    """The threads of this process: those that are free, and those that wait for a file system."""
+
+    def __init__(self) -> None:
+        self._free: list[_Asker] = []
+        self._waiting: dict[bytes, _Asker] = {}  # by the mount point of the file system
+        self._mount_points: list[bytes] = []
+
+    def ask(self, function: Callable[[bytes], Any], path: bytes) -> Any:
+        if self._waiting and self._is_silent(path):
+            raise TimeoutError(f"the file system of {os.fsdecode(path)} does not answer")
+        try:
+            asker = self._free.pop()
+        except IndexError:
+            asker = _Asker()
+        asker.put(function, path)
+        try:
+            outcome = asker.outcomes.get(timeout=_LIMIT_S)
+        except Empty:
+            asker.end()
+            self._mount_points = sorted(read_mounts(), key=len, reverse=True)
+            self._waiting[self._mount_point(path)] = asker
+            raise TimeoutError(f"the file system of {os.fsdecode(path)} does not answer") from None
+        self._free.append(asker)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.value
+
+    def _is_silent(self, path: bytes) -> bool:
+        """Whether an earlier question to the file system of `path` is open."""
+        for mount_point, asker in list(self._waiting.items()):
+            if not asker.outcomes.empty():
+                self._waiting.pop(mount_point, None)
+        return self._mount_point(path) in self._waiting
+
+    def _mount_point(self, path: bytes) -> bytes:
+        """Where the file system of `path` is mounted, as far as text tells: to follow links would ask it."""
+        for mount_point in self._mount_points:  # the longest first
+            if path.startswith(os.path.join(mount_point, b"")):
+                return mount_point
+        drive, rest = os.path.splitdrive(path)  # no table: the drive, or such as /Volumes/NAME
+        return drive or b"/".join(rest.split(b"/")[:3])
+
+
+_ASKERS = _Askers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _ASKERS.__init__())  # type: ignore[misc]  # no thread survives

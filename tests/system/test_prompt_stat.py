@@ -1,0 +1,91 @@
+"""Questions to file systems, of which one has stopped answering."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vtag.engine.system.prompt_stat import ask_promptly, exists_promptly
+
+ELSEWHERE = b"/proc/self/stat"  # on another file system than temporary folders
+
+
+@pytest.fixture
+def silent_path(tmp_path: Path) -> Iterator[tuple[bytes, threading.Event]]:
+    """A path whose file system has not answered a question, which the event lets it answer."""
+    path, answer = os.fsencode(tmp_path / "video.mp4"), threading.Event()
+    with pytest.raises(TimeoutError, match="does not answer"):
+        ask_promptly(lambda _: answer.wait(60), path)
+    yield path, answer
+    answer.set()
+    wait_until_it_answers(path)
+
+
+def wait_until_it_answers(path: bytes) -> None:
+    """Wait until the file system of a path answers again."""
+    for _ in range(1000):
+        try:
+            ask_promptly(os.path.lexists, path)
+        except TimeoutError:
+            time.sleep(0.01)
+        else:
+            return
+    raise AssertionError("it stays silent")
+
+
+def test_an_answer_or_an_error_comes_back(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "a")
+    assert not exists_promptly(path)
+    with pytest.raises(FileNotFoundError):
+        ask_promptly(os.stat, path)
+    (tmp_path / "a").write_bytes(b"12")
+    assert exists_promptly(path) and ask_promptly(os.stat, path).st_size == 2
+    assert not exists_promptly(b"a\0b")
+
+
+def test_a_silent_file_system_is_waited_for_once(silent_path: tuple[bytes, threading.Event]) -> None:
+    path, answer = silent_path
+    Path(os.fsdecode(path)).write_bytes(b"")
+    start_s = time.monotonic()
+    assert not any(exists_promptly(path) for _ in range(200))
+    assert time.monotonic() - start_s < 0.9  # less than the wait for one
+    answer.set()
+    wait_until_it_answers(path)
+    assert exists_promptly(path)
+
+
+@pytest.mark.skipif(not os.path.exists(ELSEWHERE), reason="no other file system here")
+@pytest.mark.usefixtures("silent_path")
+def test_other_file_systems_answer_meanwhile() -> None:
+    assert exists_promptly(ELSEWHERE)
+
+
+def test_many_threads_ask_at_the_same_time(tmp_path: Path) -> None:
+    files = [tmp_path / str(number) for number in range(40)]
+    for file in files[::2]:
+        file.write_bytes(b"")
+    found: dict[int, list[bool]] = {}
+
+    def ask(number: int) -> None:
+        found[number] = [exists_promptly(os.fsencode(file)) for file in files]
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(found.values()) == [[True, False] * 20] * 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_asks_with_threads_of_its_own(tmp_path: Path) -> None:
+    assert exists_promptly(os.fsencode(tmp_path))
+    child = os.fork()
+    if not child:
+        os._exit(0 if exists_promptly(os.fsencode(tmp_path)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
