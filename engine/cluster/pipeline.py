@@ -204,7 +204,7 @@ class ClusterPipeline:
                 _log.warning(
                     "waiting for the first node of the cluster: it loads the model, or is busy (`ray status` tells)"
                 )
-        self._news = events
+        self._news += events
 
     def close(self) -> None:
         """End all workers."""

@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,6 @@ from vtag.engine.scan.events import (
     ScanPlanned,
     ScanProgress,
     VideoScanFailed,
-    VideoScanned,
 )
 from vtag.engine.scan.options import ScanOptions, scan_sampling
 from vtag.engine.scan.pipeline import Pipeline
@@ -45,17 +44,23 @@ def test_a_node_that_dies_in_mid_scan_changes_nothing_in_the_result(
     """Row for row what one machine says, with the videos at another path on the nodes."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(material / "videos", elsewhere)
+    raylet = second_node.all_processes["raylet"][0].process.pid
 
-    def kill_one(event: ScanEvent) -> None:
-        if isinstance(event, VideoScanned) and second_node in cluster.list_all_nodes():
+    def kill_node(worker: int) -> bool:
+        is_there = parent_of(worker) == raylet
+        if is_there:
             cluster.remove_node(second_node, allow_graceful=False)
+        return is_there
 
     path_map = ((os.fsencode(material / "videos"), os.fsencode(elsewhere)),)
     pipeline = on_cluster(cluster.address, path_map, workers=2)
-    rows, events = run_scan_of(material, tmp_path / "library.db", pipeline, kill_one)
+    with watching_readers(elsewhere, kill_node) as killed:
+        rows, events = run_scan_of(material, tmp_path / "library.db", pipeline)
+    assert len(killed) == 1
     assert rows == expected
-    # on a quick machine the scan may be over before the second node has a video
-    assert sum(isinstance(event, NodeLost) for event in events) <= 1
+    assert sum(isinstance(event, NodeJoined) for event in events) == 2
+    (lost,) = (event for event in events if isinstance(event, NodeLost) and event.has_joined)
+    assert lost.videos > 0
     done = events[-1]
     assert isinstance(done, ScanFinished) and (done.scanned, len(done.failed)) == (6, 1)
     progress = [event for event in events if isinstance(event, ScanProgress)]
@@ -94,7 +99,12 @@ def test_a_video_that_kills_two_workers_is_marked_and_the_rest_completes(
     shutil.copytree(material / "videos", folder)
     poison = make_video(folder / "poison.mp4", seconds=60, fps=8, width=64, height=48, seed=99)
     pipeline = on_cluster(cluster.address, workers=2)
-    with killing_readers_of(poison) as killed:
+
+    def kill(worker: int) -> bool:
+        os.kill(worker, signal.SIGKILL)
+        return True
+
+    with watching_readers(poison, kill) as killed:
         rows, events = run_scan_of(material, tmp_path / "library.db", pipeline, videos=folder)
     assert len(killed) == 2
     failed = {os.path.basename(e.path): e.error for e in events if isinstance(e, VideoScanFailed)}
@@ -104,27 +114,34 @@ def test_a_video_that_kills_two_workers_is_marked_and_the_rest_completes(
 
 
 @contextmanager
-def killing_readers_of(path: Path) -> Iterator[list[int]]:
-    """Within, a process that opens `path` costs its parent's life: what a video does that kills a worker."""
-    killed: list[int] = []
+def watching_readers(path: Path, act: Callable[[int], bool]) -> Iterator[list[int]]:
+    """Within, `act` is called with the parent of a process that reads a file at or below `path`: a worker.
+
+    Yields the parents for which it was True; it is not called for those again.
+    """
+    acted: list[int] = []
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.01):
+        while not done.wait(0.005):
             for process in Path("/proc").glob("[0-9]*"):
                 with suppress(OSError, ProcessLookupError):
-                    parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                    if parent == os.getpid() or parent in killed:
+                    parent = parent_of(int(process.name))
+                    if parent == os.getpid() or parent in acted:
                         continue
-                    if any(os.path.realpath(fd) == str(path) for fd in (process / "fd").iterdir()):
-                        os.kill(parent, signal.SIGKILL)
-                        killed.append(parent)
+                    files = (Path(os.path.realpath(fd)) for fd in (process / "fd").iterdir())
+                    if any(file.is_relative_to(path) for file in files) and act(parent):
+                        acted.append(parent)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    yield killed
+    yield acted
     done.set()
     thread.join()
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_a_node_that_comes_late_takes_part_and_one_of_another_version_does_not(
