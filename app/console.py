@@ -39,6 +39,15 @@ def put(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
+def put_text(text: str) -> None:
+    """Print a text of several lines on stdout in UTF-8: escaped at a terminal, as it is elsewhere."""
+    if sys.stdout.isatty():
+        text = "\n".join(map(printable, text.split("\n")))
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))  # whatever the terminal's encoding is
+    sys.stdout.buffer.flush()
+
+
 def dim(text: str) -> str:
     """`text`, in a weaker colour at a terminal that has colours."""
     plain = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")

@@ -7,17 +7,18 @@ into one folder. It cannot start a scan, name a folder, or have a video opened t
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp_types import ToolAnnotations
+from mcp_types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
 from vtag.engine import Library
@@ -28,7 +29,7 @@ from vtag.engine.library.exports.json import moment_as_json, path_as_json
 from vtag.engine.library.search.contents import require_content
 from vtag.engine.library.search.moments import everyday_terms
 from vtag.engine.library.store.runs import recent_runs
-from vtag.engine.text import display_path
+from vtag.engine.text import display_path, printable, to_json
 
 _INSTRUCTIONS = (
     "vtag knows what happens in the videos on this machine: moments, each with a label, a time range and a score "
@@ -42,8 +43,11 @@ _WRITE = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_worl
 
 Limit = Annotated[int, Field(ge=1, le=_MAX_MOMENTS, description="Maximum number of results.")]
 VideoPath = Annotated[str, Field(description="Absolute path of a video, as other tools return it.")]
+PathBytes = Annotated[
+    str | None, Field(description="`path_bytes` of the video, if other tools return it beside its path.")
+]
+Answer = dict[str, Any]
 _P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 def build_server(db: Path | None, *, allow_write: bool, clips: Path | None) -> MCPServer[Any]:
@@ -54,23 +58,40 @@ def build_server(db: Path | None, *, allow_write: bool, clips: Path | None) -> M
     )
     reading = _ReadingTools(library)
     for tool in (reading.search, reading.show, reading.similar, reading.labels, reading.scanned):
-        server.add_tool(_with_tool_errors(tool), annotations=_READ)
+        server.add_tool(_with_safe_text(tool), annotations=_READ)
     for tool in _writing_tools(library, clips) if allow_write else []:
-        server.add_tool(_with_tool_errors(tool), annotations=_WRITE)
+        server.add_tool(_with_safe_text(tool), annotations=_WRITE)
     return server
 
 
-def _with_tool_errors(tool: Callable[_P, _T]) -> Callable[_P, _T]:
-    """A tool whose VtagErrors the assistant can read; it sees no text of another exception."""
+def _with_safe_text(tool: Callable[_P, Answer]) -> Callable[_P, CallToolResult]:
+    """A tool whose answer is data and, beside it, text in which nothing steers a terminal.
 
-    @functools.wraps(tool)
-    def call(*arguments: _P.args, **options: _P.kwargs) -> _T:
+    The assistant can read its VtagErrors; it sees no text of another exception.
+    """
+
+    @functools.wraps(tool)  # the annotations, too, from which the SDK makes the schemas
+    def call(*arguments: _P.args, **options: _P.kwargs) -> CallToolResult:
         try:
-            return tool(*arguments, **options)
+            answer = tool(*arguments, **options)
         except VtagError as error:
-            raise ToolError(str(error)) from error
+            raise ToolError(printable(str(error))) from error
+        text = TextContent(type="text", text=to_json(answer, indent=2))
+        return CallToolResult(content=[text], structured_content=answer)
 
     return call
+
+
+def _exact_path(path: str, path_bytes: str | None) -> str:
+    """The path that other tools returned as these two fields. Raises VtagError if the second is no base64."""
+    if path_bytes is None:
+        return path
+    try:
+        return os.fsdecode(base64.b64decode(path_bytes, validate=True))
+    except ValueError:
+        raise VtagError(
+            "path_bytes is no base64: leave it out, or give it as other tools return it"
+        ) from None
 
 
 class _ReadingTools:
@@ -94,17 +115,18 @@ class _ReadingTools:
             Literal["none", "fill", "all"],
             Field(description="Guesses to add: none, up to ten moments in all (fill), or all."),
         ] = "fill",
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """Find moments in all videos, the sure ones first, best first."""
         moments = self._library.search(query, limit=limit, sort=sort, less_sure=less_sure)
         with closing(open_reader(self._library.path)) as reader:
             meanings = dict(everyday_terms(reader, query))
         return {"moments": [moment_as_json(moment) for moment in moments], "searched_as": meanings}
 
-    def show(self, path: VideoPath) -> dict[str, Any]:
+    def show(self, path: VideoPath, path_bytes: PathBytes = None) -> Answer:
         """The timeline of one video: all its moments by time."""
-        moments = self._library.moments(path, less_sure="fill")
-        return {"path": path, "moments": [moment_as_json(moment) for moment in moments]}
+        file = _exact_path(path, path_bytes)
+        moments = self._library.moments(file, less_sure="fill")
+        return {**path_as_json(os.fsencode(file)), "moments": [moment_as_json(moment) for moment in moments]}
 
     def similar(
         self,
@@ -113,10 +135,12 @@ class _ReadingTools:
             int | None, Field(ge=0, description="Time in the video; without it, the whole video.")
         ] = None,
         limit: Limit = 20,
-    ) -> dict[str, Any]:
+        path_bytes: PathBytes = None,
+    ) -> Answer:
         """Find moments that look like a moment of a scanned video, most similar first."""
+        file = _exact_path(path, path_bytes)
         with closing(open_reader(self._library.path)) as reader:
-            require_content(reader, os.path.abspath(os.fsencode(path)))  # else the video would be decoded
+            require_content(reader, os.path.abspath(os.fsencode(file)))  # else the video would be decoded
         return {
             "moments": [
                 {
@@ -126,19 +150,19 @@ class _ReadingTools:
                     "end_ms": moment.end_ms,
                     "similarity": round(moment.score, 4),
                 }
-                for moment in self._library.similar(path, at_ms, limit=limit)
+                for moment in self._library.similar(file, at_ms, limit=limit)
             ]
         }
 
     def labels(
         self,
         containing: Annotated[str, Field(description="Part of a label; empty: all.")] = "",
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """The labels that the library knows, with their numbers of sure moments, most first."""
         counts = self._library.labels()
         return {"labels": {name: n for name, n in counts.items() if containing.casefold() in name.casefold()}}
 
-    def scanned(self) -> dict[str, Any]:
+    def scanned(self) -> Answer:
         """What the library covers: folders, number and length of the videos, models, and what is running now."""
         with closing(open_reader(self._library.path)) as reader:
             size = page_queries.library_size(reader)
@@ -152,7 +176,7 @@ class _ReadingTools:
             }
 
 
-def _writing_tools(library: Library, clips: Path | None) -> list[Callable[..., dict[str, Any]]]:
+def _writing_tools(library: Library, clips: Path | None) -> list[Callable[..., Answer]]:
     def annotate(
         path: VideoPath,
         label: Annotated[str, Field(max_length=200)],
@@ -162,13 +186,15 @@ def _writing_tools(library: Library, clips: Path | None) -> list[Callable[..., d
         ] = "added",
         start_ms: Annotated[int | None, Field(ge=0, description="Without it, from the beginning.")] = None,
         end_ms: Annotated[int | None, Field(ge=0, description="Without it, to the end.")] = None,
-    ) -> dict[str, Any]:
+        path_bytes: PathBytes = None,
+    ) -> Answer:
         """Record what a person says of a scanned video. It overrules the model. Only on a person's word."""
+        file = _exact_path(path, path_bytes)
         with closing(open_reader(library.path)) as reader:
-            require_content(reader, os.path.abspath(os.fsencode(path)))
-        return {"is_new": library.annotate(path, label, start_ms, end_ms, verdict=verdict)}
+            require_content(reader, os.path.abspath(os.fsencode(file)))
+        return {"is_new": library.annotate(file, label, start_ms, end_ms, verdict=verdict)}
 
-    def undo() -> dict[str, Any]:
+    def undo() -> Answer:
         """Take back the latest annotation."""
         library.undo()
         return {"is_undone": True}
@@ -180,7 +206,7 @@ def _writing_tools(library: Library, clips: Path | None) -> list[Callable[..., d
         is_exact: Annotated[
             bool, Field(description="Encode again for exact ends, instead of copying from a key frame.")
         ] = False,
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """Write moments as video files into the folder that the person allowed; returns their paths."""
         assert clips is not None
         moments = library.moments_with_ids(moment_ids)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vtag.app.console import complain, put, say
+from vtag.app.console import complain, put, put_text, say
 from vtag.app.options import Db
 from vtag.app.query_options import (
     Maybe,
@@ -123,9 +122,7 @@ def _write_one(text: str, target: bytes | None, overwrite: bool) -> None:
     from vtag.engine.library.exports import files
 
     if target is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode("utf-8", "replace"))  # whatever the terminal's encoding is
-        sys.stdout.buffer.flush()
+        put_text(text)
     else:
         files.write_new(target, text, overwrite=overwrite)
         say(f"wrote {display_path(target)}")

@@ -24,6 +24,7 @@ from vtag.app.console import (
     talk_console,
 )
 from vtag.app.options import Db, Json
+from vtag.app.results import put_path
 from vtag.engine.errors import ModelError
 from vtag.engine.text import display_path, normalize_label, printable, read_text_file
 
@@ -227,7 +228,7 @@ def path(name: Name) -> None:
     """Print the folder of a model."""
     from vtag.engine.models.registry import installed_folder
 
-    put(str(installed_folder(name)))
+    put_path(os.fsencode(installed_folder(name)))
 
 
 @app.command()

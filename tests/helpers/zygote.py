@@ -15,7 +15,9 @@ import importlib
 import io
 import json
 import os
+import pty
 import random
+import select
 import signal
 import sqlite3
 import subprocess
@@ -36,6 +38,12 @@ _POINTS = frozenset(
     (*DURABLE, "execute", "executemany", "write", "unlink", "mkdir", "truncate", "open", "rmdir")
 )
 _PATIENCE_S = 300.0
+_IMPORTED = [
+    *("av", "matplotlib.figure", "torch._dynamo"),  # what a training imports late, too
+    *("vtag.app.cli", "vtag.engine.scan.scan", "vtag.trainer.network.train_recipe"),
+]
+_awaited: list[int] = []  # in a zygote: the child that it waits for
+_IMPORTS_S = 120.0  # the longest that a process imports what the last child did, on a busy machine
 
 
 class Kill(NamedTuple):
@@ -72,19 +80,38 @@ class Running(NamedTuple):
     modules: Path
 
 
+class _Terminal:
+    """A terminal that keeps what was written to it."""
+
+    def __init__(self) -> None:
+        self._screen, self._line = pty.openpty()
+        self.path = os.ttyname(self._line)
+        self._output = b""
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # so Linux says that nobody has it open any more
+            while chunk := os.read(self._screen, 1 << 16):
+                self._output += chunk
+
+    def close(self) -> str:
+        """What was written."""
+        os.close(self._line)
+        self._reading.join(30)
+        os.close(self._screen)
+        return self._output.decode("utf-8", "surrogateescape")
+
+
 class Zygote:
     """A process whose children run vtag. A context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_warm: bool = True) -> None:
+        """`is_warm` False: with nothing imported yet."""
         self._folder = folder
+        self._is_warm = is_warm
         self._started = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "helpers.zygote"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[1],
-        )
+        self._process = _start_process(is_warm)
 
     def run(
         self,
@@ -92,15 +119,21 @@ class Zygote:
         kill: Kill | None = None,
         code: str = "",
         is_counted: bool = False,
+        at_terminal: bool = False,
         timeout: float = _PATIENCE_S,
         **environment: str,
     ) -> Ran:
         """Run `vtag ARGUMENTS`, or `code` with them as sys.argv, and kill it if it gets as far as `kill` says.
 
-        With `is_counted` the calls that count are noted, which makes it slower. It has the environment of this
-        process, with the variables of `environment`, and its current folder.
+        With `is_counted` the calls that count are noted, which makes it slower. With `at_terminal` it writes to a
+        terminal, all of which is the `stdout` of the answer. It has the environment of this process, with the
+        variables of `environment`, and its current folder.
         """
         outputs = [str(self._folder / name) for name in ("stdout", "stderr", "points", "modules")]
+        terminal = _Terminal() if at_terminal else None
+        if terminal:
+            outputs[:2] = terminal.path, terminal.path
+            environment = {"TERM": "xterm-256color", "COLUMNS": "200", **environment}
         line = {
             "arguments": [*map(os.fspath, arguments)],
             "code": code,
@@ -111,9 +144,15 @@ class Zygote:
             "kill": kill,
             "outputs": outputs,
         }
-        status = self._ask(line)
-        stdout, stderr, points = (Path(path).read_text("utf-8", "replace") for path in outputs[:3])
-        return Ran(status, stdout, stderr, points.split())
+        try:
+            status = self._ask(line, timeout + _IMPORTS_S)
+        finally:
+            shown = terminal.close() if terminal else ""
+        points = Path(outputs[2]).read_text("utf-8").split()
+        if terminal:
+            return Ran(status, shown, "", points)
+        stdout, stderr = (Path(path).read_text("utf-8", "replace") for path in outputs[:2])
+        return Ran(status, stdout, stderr, points)
 
     def start(self, *arguments: str | Path, environment: dict[str, str]) -> Running:
         """Start `vtag ARGUMENTS`, and leave it running."""
@@ -132,20 +171,39 @@ class Zygote:
             "outputs": outputs,
             "is_left": True,
         }
-        return Running(self._ask(line), Path(outputs[1]), Path(outputs[3]))
+        return Running(self._ask(line, _IMPORTS_S), Path(outputs[1]), Path(outputs[3]))
 
     def wait(self, running: Running, timeout: float) -> int | None:
         """The exit status of what was started; None if it still runs after `timeout` seconds."""
-        status: int | None = self._ask(
-            {"pid": running.pid, "timeout": timeout, "modules": str(running.modules)}
-        )
+        line = {"pid": running.pid, "timeout": timeout, "modules": str(running.modules)}
+        status: int | None = self._ask(line, timeout + _IMPORTS_S)
         return status
 
-    def _ask(self, line: dict[str, Any]) -> Any:
+    def _ask(self, line: dict[str, Any], timeout: float) -> Any:
+        """The answer to a line.
+
+        If none comes in time, or if the test ends while it waits, the process is replaced: the next line would get
+        the answer to this one.
+        """
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(line) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        try:
+            self._process.stdin.write(json.dumps(line) + "\n")
+            self._process.stdin.flush()
+            if not select.select([self._process.stdout], [], [], timeout)[0]:
+                raise TimeoutError(f"no answer within {timeout:.0f} s to {line}")
+            return json.loads(self._process.stdout.readline())
+        except BaseException:  # a test's time limit, too
+            self._replace()
+            raise
+
+    def _replace(self) -> None:
+        self._process.terminate()  # it kills the child that it waits for
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = _start_process(self._is_warm)
 
     def stdout_bytes(self) -> bytes:
         """What the last child wrote to stdout."""
@@ -166,6 +224,16 @@ def shared_zygote() -> Zygote:
     folder = tempfile.TemporaryDirectory(prefix="vtag-zygote-")
     atexit.register(folder.cleanup)
     return Zygote(Path(folder.name))
+
+
+def _start_process(is_warm: bool) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "helpers.zygote", *([] if is_warm else ["cold"])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
 
 
 def choose_kills(points: list[str], wall_s: float, count: int, seed: int) -> Iterator[Kill]:
@@ -214,12 +282,14 @@ def _be_child(line: dict[str, Any]) -> None:
     status, points = 1, list[str]()
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(line["folder"])
         for name in os.environ.keys() - line["environment"].keys():
             del os.environ[name]
         os.environ.update(line["environment"])
         for number, path in ((1, line["outputs"][0]), (2, line["outputs"][1])):
-            os.dup2(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), number)
+            flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOCTTY
+            os.dup2(os.open(path, flags, 0o600), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = ["vtag", *line["arguments"]]
         if line["is_counted"] or (kill and kill.at >= 0):
@@ -258,17 +328,19 @@ def _import_all(names: list[str]) -> None:
     gc.collect()
 
 
+def _end_with_child(*_: object) -> None:
+    """At SIGTERM: end, and leave no child behind that is waited for."""
+    if _awaited:
+        os.kill(_awaited[0], signal.SIGKILL)
+    os._exit(1)
+
+
 def main() -> None:
     """Serve lines until stdin ends."""
+    signal.signal(signal.SIGTERM, _end_with_child)
     os.environ["OMP_NUM_THREADS"] = "1"
-    import av  # noqa: F401
-    import matplotlib.figure  # noqa: F401
-    import torch._dynamo  # noqa: F401  # what a training imports late
-
-    import vtag.app.cli  # noqa: F401
-    from vtag.engine.scan import scan  # noqa: F401
-    from vtag.trainer.network import train_recipe  # noqa: F401
-
+    if "cold" not in sys.argv:
+        _import_all(_IMPORTED)
     for text in sys.stdin:
         line = json.loads(text)
         if "pid" in line:  # a child that was left running
@@ -292,7 +364,10 @@ def main() -> None:
 def _wait(child: int, deadline: float) -> int | None:
     """The exit status of a child; None if it still runs at the deadline."""
     while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
+        try:
+            ended, status = os.waitpid(child, os.WNOHANG)
+        except ChildProcessError:  # a child of a process that was replaced: its status cannot be known
+            ended, status = _has_ended(child), 0
         if ended:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > deadline:
@@ -300,12 +375,21 @@ def _wait(child: int, deadline: float) -> int | None:
         time.sleep(0.002)
 
 
+def _has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def _wait_or_kill(child: int, line: dict[str, Any]) -> int:
+    _awaited.append(child)
     after_s = Kill(*line["kill"]).after_s if line["kill"] else -1.0
     status = _wait(child, time.monotonic() + (after_s if after_s >= 0 else line["timeout"]))
     if status is None:
         os.kill(child, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    _awaited.clear()
     return status
 
 

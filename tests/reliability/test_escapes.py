@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import errno
+import base64
+import csv
+import io
 import json
 import os
-import pty
 import re
-import subprocess
-import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers.assistant import Assistant
 from helpers.footage import make_video
 from helpers.zygote import Zygote
 from hypothesis import HealthCheck, Phase, given, settings
@@ -40,29 +41,6 @@ def unsafe(text: str, *, is_terminal: bool = False) -> list[str]:
     """The characters that could steer a terminal, but those that vtag itself sends."""
     rest = OWN.sub("", text) if is_terminal else text.replace("\n", "")
     return [c for c in rest if c != "\u200d" and unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
-
-
-def run_in_terminal(*arguments: str | Path) -> str:
-    """What a command writes to a terminal, with its progress."""
-    screen, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "200"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vtag.app", *map(os.fspath, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=terminal,
-        stderr=terminal,
-        env=environment,
-    )
-    os.close(terminal)
-    output = b""
-    try:
-        while chunk := os.read(screen, 1 << 16):
-            output += chunk
-    except OSError as error:  # so Linux says that the terminal is closed
-        assert error.errno == errno.EIO
-    os.close(screen)
-    process.wait(60)
-    return output.decode("utf-8", "surrogateescape")
 
 
 def encode_name(text: str, number: int) -> bytes:
@@ -118,55 +96,134 @@ def make_hostile_video(path: bytes, folder: Path, text: str, seed: int) -> None:
 
 def check_commands(model: Path, zygote: Zygote, folder: Path, texts: list[str]) -> int:
     """Scan videos with these texts, and hold what each command prints of them; how many outputs there were."""
-    clips, library, log = folder / "clips", folder / "library.db", folder / "log.jsonl"
+    library, log = folder / "library.db", folder / "log.jsonl"
+    clips = folder / os.fsdecode(encode_name("".join(ESCAPES[9:]), 0))
     clips.mkdir()
     paths = [os.path.join(os.fsencode(clips), encode_name(text, i)) for i, text in enumerate(texts)]
     for seed, (path, text) in enumerate(zip(paths, texts, strict=True)):
         make_hostile_video(path, folder, text, seed)
     broken = os.path.join(os.fsencode(clips), encode_name(texts[0], 99))
     Path(os.fsdecode(broken)).write_bytes(b"\x1aE\xdf\xa3" + os.fsencode(texts[0]) * 50)
-    outputs = [
-        run_in_terminal(
-            "scan", clips, "--model", model, "--threshold", "0.01", "--db", library, "--log-file", log
-        )
-    ]
-    assert not unsafe(outputs[0], is_terminal=True), unsafe(outputs[0], is_terminal=True)
+    outputs = 0
+
+    def check(*command: str | Path, at_terminal: bool = False) -> str:
+        nonlocal outputs
+        if "\x00" in "".join(map(str, command)):
+            return ""
+        ran = zygote.run(*command, "--db", library, at_terminal=at_terminal)
+        for output in (ran.stdout, ran.stderr):
+            steering = unsafe(output, is_terminal=at_terminal)
+            assert not steering, (command, steering, output[-2000:])
+            assert "Traceback" not in output, (command, output)
+        outputs += 1 if at_terminal else 2
+        return ran.stdout
+
+    check("scan", clips, "--model", model, "--threshold", "0.01", "--log-file", log, at_terminal=True)
+    check_data(zygote, library, set(paths))
     named = os.fsdecode(paths[-1])
     asked = "".join(texts[:3]).replace("\x00", "")
-    for command in hostile_commands(folder, model, named, asked):
-        if "\x00" in "".join(map(str, command)):
-            continue
-        ran = zygote.run(*command, "--db", library)
-        for output in (ran.stdout, ran.stderr):
-            assert not unsafe(output), (command, unsafe(output), output[-2000:])
-            assert "Traceback" not in output, (command, output)
-        outputs += [ran.stdout, ran.stderr]
-        if "--json" in command and ran.returncode == 0:
-            json.loads(ran.stdout)
+    for command in shown_commands(named):
+        check(*command, at_terminal=True)
+    outputs += check_assistant(library, paths, asked)
+    for command in hostile_commands(clips, model, named, asked):
+        printed = check(*command)
+        assert "--json" not in command or json.loads(printed)
+    os.unlink(paths[0])
+    assert "gone: " in check("clean", at_terminal=True)
+    clips.rename(folder / "elsewhere")
+    assert "gone as a whole" in check("clean", at_terminal=True)
     for line in log.read_text("utf-8").splitlines():
         assert not unsafe(line) and json.loads(line)
-    return len(outputs) + 1
+    return outputs
 
 
-def hostile_commands(folder: Path, model: Path, named: str, asked: str) -> list[list[str | Path]]:
+def check_data(zygote: Zygote, library: Path, paths: set[bytes]) -> None:
+    """What programs read has each path as it is, byte for byte where the format can say it."""
+
+    def search(*form: str) -> bytes:
+        assert zygote.run("search", QUERY, *form, "--limit", "1000", "--db", library).returncode == 0
+        return zygote.stdout_bytes()
+
+    assert set(search("--paths-only", "--print0").removesuffix(b"\0").split(b"\0")) == paths
+    assert search("--paths-only") == b"".join(path + b"\n" for path in search("--print0").split(b"\0")[:-1])
+    rows = json.loads(search("--json"))
+    assert {read_path(row) for row in rows} == paths
+    table = csv.DictReader(io.StringIO(search("--csv").decode(), newline=""))
+    assert [row["path"] for row in table] == [row["path"] for row in rows]
+
+
+def read_path(row: dict[str, str]) -> bytes:
+    """The exact path that a row of JSON names."""
+    return base64.b64decode(row["path_bytes"]) if "path_bytes" in row else row["path"].encode()
+
+
+def check_assistant(library: Path, paths: list[bytes], asked: str) -> int:
+    """Texts of `vtag mcp` steer no terminal, and its data name each video; how many answers there were."""
+    count = 0
+    asked = asked.encode("utf-8", "replace").decode()
+    with Assistant("--db", library, "--allow-write") as assistant:
+
+        def call(tool: str, **arguments: Any) -> dict[str, Any]:
+            nonlocal count
+            count += 1
+            result = assistant.call(tool, **arguments)
+            for text in strings(result["content"]):
+                assert not unsafe(text), (tool, arguments, unsafe(text), text[-2000:])
+            data: dict[str, Any] = result.get("structuredContent", {})
+            assert not data or json.loads(result["content"][0]["text"]) == data
+            return data
+
+        moments = call("search", query=QUERY, limit=200, less_sure="all")["moments"]
+        assert {read_path(moment) for moment in moments} == set(paths)
+        for moment in {moment["path"]: moment for moment in moments}.values():
+            file = {name: moment[name] for name in ("path", "path_bytes") if name in moment}
+            shown = call("show", **file)
+            assert read_path(shown) == read_path(moment) and shown["moments"]
+            assert call("similar", **file)["moments"] is not None
+            assert call("annotate", **file, label="a dog")["is_new"]
+        assert call("scanned")["videos"] == len(paths)
+        for tool in ("show", "similar"):
+            call(tool, path=asked)
+        call("annotate", path=asked, label=asked)
+        call("annotate", **file, label=asked)
+        call("show", path="x", path_bytes=asked)
+        for wrong in ({"query": asked}, {"query": f'"{asked}'}, {"sort": asked}):
+            call("search", **wrong)
+        call("labels", containing=asked)
+    assert not unsafe(assistant.messages), assistant.messages
+    return count
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All texts in a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from strings(part)
+
+
+def shown_commands(named: str) -> list[list[str | Path]]:
+    """Commands whose answer is data in a pipe, and text at a terminal."""
+    search: list[str | Path] = ["search", QUERY, "--limit", "50"]
+    return [
+        *([*search, form] for form in ("--json", "--csv", "--paths-only", "--print0", "--group=video")),
+        *(["export", QUERY, "--format", form] for form in ("csv", "json", "kdenlive", "otio")),
+        *(["show", named], ["similar", named], ["library", "backup", named]),
+    ]
+
+
+def hostile_commands(clips: Path, model: Path, named: str, asked: str) -> list[list[str | Path]]:
     """Commands that print the names of the library's videos, or `asked`, which is wrong in most places."""
     missing = f"{named}{asked}"
+    folder = clips.parent
     return [
         *(["search", QUERY, "--limit", "50"], ["search", QUERY, "--json"], ["search", asked]),
-        *(
-            ["search", f'path:"{asked}"'],
-            ["search", f"{asked}:1"],
-            ["show", named],
-            ["show", named, "--json"],
-        ),
-        *(
-            ["show", missing],
-            ["scan", missing],
-            ["scan", folder / "clips", "--model", model],
-            ["similar", named],
-        ),
+        *(["search", f'path:"{asked}"'], ["search", f"{asked}:1"], ["show", named, "--json"]),
+        *(["show", missing], ["scan", missing], ["scan", clips, "--model", model]),
         *(["labels"], ["stats"], ["library", "info"], ["library", "check"], ["doctor"], [asked], ["clean"]),
-        *(["tag", "add", named, asked], ["tag", "log"], ["labels"], ["search", asked], ["forget", named]),
+        *(["tag", "add", named, asked], ["tag", "log"], ["words", "list"], ["labels"], ["search", asked]),
         *(["cut", QUERY, "-o", folder / "cut"], ["cut", QUERY, "--reencode", "-o", folder / "cut2"]),
         *(["export", QUERY, "--format", asked], ["models", "show", asked], ["words", "import", missing]),
+        ["forget", named],
     ]
