@@ -26,6 +26,7 @@ from vtag.engine.errors import VtagError
 from vtag.engine.library import page_queries
 from vtag.engine.library.database import open_reader
 from vtag.engine.library.exports.json import moment_as_json, path_as_json
+from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.search.contents import require_content
 from vtag.engine.library.search.moments import everyday_terms
 from vtag.engine.library.store.runs import recent_runs
@@ -43,6 +44,8 @@ _WRITE = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_worl
 
 Limit = Annotated[int, Field(ge=1, le=_MAX_MOMENTS, description="Maximum number of results.")]
 VideoPath = Annotated[str, Field(description="Absolute path of a video, as other tools return it.")]
+TimeMs = Annotated[int, Field(ge=0, lt=END_OF_TIME_MS)]
+MomentId = Annotated[int, Field(ge=0, lt=1 << 53)]
 PathBytes = Annotated[
     str | None, Field(description="`path_bytes` of the video, if other tools return it beside its path.")
 ]
@@ -132,7 +135,7 @@ class _ReadingTools:
         self,
         path: VideoPath,
         at_ms: Annotated[
-            int | None, Field(ge=0, description="Time in the video; without it, the whole video.")
+            TimeMs | None, Field(description="Time in the video; without it, the whole video.")
         ] = None,
         limit: Limit = 20,
         path_bytes: PathBytes = None,
@@ -184,8 +187,8 @@ def _writing_tools(library: Library, clips: Path | None) -> list[Callable[..., A
             Literal["added", "confirmed", "rejected"],
             Field(description="added: the video shows the label; rejected: it does not."),
         ] = "added",
-        start_ms: Annotated[int | None, Field(ge=0, description="Without it, from the beginning.")] = None,
-        end_ms: Annotated[int | None, Field(ge=0, description="Without it, to the end.")] = None,
+        start_ms: Annotated[TimeMs | None, Field(description="Without it, from the beginning.")] = None,
+        end_ms: Annotated[TimeMs | None, Field(description="Without it, to the end.")] = None,
         path_bytes: PathBytes = None,
     ) -> Answer:
         """Record what a person says of a scanned video. It overrules the model. Only on a person's word."""
@@ -201,7 +204,8 @@ def _writing_tools(library: Library, clips: Path | None) -> list[Callable[..., A
 
     def cut(
         moment_ids: Annotated[
-            list[int], Field(min_length=1, max_length=_MAX_CLIPS, description="`id` of moments.")
+            list[MomentId],
+            Field(min_length=1, max_length=_MAX_CLIPS, description="`id` of moments."),
         ],
         is_exact: Annotated[
             bool, Field(description="Encode again for exact ends, instead of copying from a key frame.")

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query
-from fastapi import Path as PathParameter
 from pydantic import BaseModel, Field
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import GoneError, add_error_handlers
+from vtag.app.ui.api.row_ids import RowId
 from vtag.engine.library import page_queries
 from vtag.engine.library.search.moments import Moment, content_moments, everyday_terms
 from vtag.engine.library.search.player_times import MomentClocks, on_player_clock
@@ -38,8 +38,6 @@ _MAX_OFFSET = 100_000
 _CUT_LIMIT_S, _CUT_LIMIT_SHARE = 60.0, 30.0  # a clip may take so long, and so many times its own length
 _MEDIA_TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".mkv": "video/x-matroska",
                 ".webm": "video/webm"}  # fmt: skip
-
-Id = Annotated[int, PathParameter(ge=0, lt=1 << 53)]
 
 
 class ApiMoment(BaseModel):
@@ -106,7 +104,7 @@ def build_public_api(context: PageContext) -> FastAPI:
 
     @api.get("/videos/{video_id}", operation_id="video", responses={404: {"description": "No such video."}})
     def video(
-        video_id: Id, less_sure: Annotated[bool, Query(description="Include guesses.")] = False
+        video_id: RowId, less_sure: Annotated[bool, Query(description="Include guesses.")] = False
     ) -> ApiVideo:
         """A video with its moments."""
         return _video(context, video_id, less_sure=less_sure)
@@ -121,7 +119,7 @@ def build_public_api(context: PageContext) -> FastAPI:
         },
     )
     def clip(
-        moment_id: Id,
+        moment_id: RowId,
         exact: Annotated[
             bool, Query(description="Encode again, instead of copying from a key frame.")
         ] = False,

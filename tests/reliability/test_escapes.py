@@ -190,6 +190,16 @@ def check_assistant(library: Path, paths: list[bytes], asked: str) -> int:
         for wrong in ({"query": asked}, {"query": f'"{asked}'}, {"sort": asked}):
             call("search", **wrong)
         call("labels", containing=asked)
+        for number in (
+            -1,
+            -(2**63) - 1,
+            2**53 - 1,
+            2**63,
+            10**400,
+        ):  # an error of its own would be in `messages`
+            call("similar", **file, at_ms=number)
+            call("annotate", **file, label="a dog", start_ms=0, end_ms=number)
+            call("search", limit=number)
     assert not unsafe(assistant.messages), assistant.messages
     return count
 

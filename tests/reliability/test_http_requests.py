@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,6 +219,31 @@ def check_answer(request: Request, answer: Answer, messages: list[str]) -> None:
         ("video", "image", "application/octet", "text/javascript")
     ):
         assert not TRACES.search(answer.body.decode("utf-8", "replace")), (answer.body[:500], asked)
+
+
+def numbers_without_bounds(schema: Any, definitions: Mapping[str, Any]) -> Iterator[Any]:
+    """The parts of a schema that take whole numbers of any size; SQLite's have 64 bits."""
+    if isinstance(schema, Mapping):
+        if schema.get("type") == "integer" and sum("imum" in name.casefold() for name in schema) < 2:
+            yield schema
+        if "$ref" in schema:
+            yield from numbers_without_bounds(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        schema = list(schema.values())
+    if isinstance(schema, list):
+        for part in schema:
+            yield from numbers_without_bounds(part, definitions)
+
+
+def test_every_number_has_bounds(house: House) -> None:
+    unbounded = {
+        (each.method, each.path): found
+        for each in house.endpoints
+        if each.path.startswith(
+            ("/api/", API_PATH, PATH)
+        )  # other routes have numbers of few digits (_Number)
+        and (found := [*numbers_without_bounds([each.parameters, each.body], each.definitions)])
+    }
+    assert unbounded == {}
 
 
 def test_http_requests(

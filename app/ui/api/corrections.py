@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from vtag.app import times
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import FieldError, GoneError
+from vtag.app.ui.api.row_ids import RowId
 from vtag.app.ui.change_texts import describe_change
 from vtag.engine.errors import LibraryError, VtagError
 from vtag.engine.library import page_queries
@@ -22,13 +23,12 @@ from vtag.engine.library.database import Library
 
 _MAX_MOMENTS = 20_000  # in one request
 MAX_TIME_MS = 10**10  # about four months; no video is longer
-_Id = Field(ge=0, lt=1 << 53)
 
 
 class Moments(BaseModel):
     """Moments by their ids."""
 
-    moments: list[int] = Field(min_length=1, max_length=_MAX_MOMENTS)
+    moments: list[RowId] = Field(min_length=1, max_length=_MAX_MOMENTS)
 
 
 class RenameForm(Moments):
@@ -40,7 +40,7 @@ class RenameForm(Moments):
 class TimeRangeForm(BaseModel):
     """A range of a video in ms, as the player shows it; without start and end all of it."""
 
-    content: int = _Id
+    content: RowId
     start_ms: int | None = Field(None, ge=0, le=MAX_TIME_MS)
     end_ms: int | None = Field(None, ge=0, le=MAX_TIME_MS)
 
@@ -49,14 +49,14 @@ class Tagging(BaseModel):
     """A label for the ranges of moments, by their ids, and for ranges of videos."""
 
     label: str = Field(max_length=400)
-    moments: list[int] = Field(default_factory=list, max_length=_MAX_MOMENTS)
+    moments: list[RowId] = Field(default_factory=list, max_length=_MAX_MOMENTS)
     ranges: list[TimeRangeForm] = Field(default_factory=list, max_length=_MAX_MOMENTS)
 
 
 class TypedTag(BaseModel):
     """A tag as typed into a form: the times as text, empty for the start and the end of the video."""
 
-    content: int = _Id
+    content: RowId
     label: str = Field(max_length=400)
     start: str = Field("", max_length=40)
     end: str = Field("", max_length=40)
@@ -65,7 +65,7 @@ class TypedTag(BaseModel):
 class Move(BaseModel):
     """A moment and its new range."""
 
-    moment: int = _Id
+    moment: RowId
     start_ms: int = Field(ge=0, le=MAX_TIME_MS)
     end_ms: int = Field(ge=0, le=MAX_TIME_MS)
 
@@ -73,7 +73,7 @@ class Move(BaseModel):
 class ChangeId(BaseModel):
     """The change that the button named; None for whichever is the latest."""
 
-    change: int | None = None
+    change: RowId | None = None
 
 
 def build_router(context: PageContext) -> APIRouter:

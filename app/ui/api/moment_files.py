@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from vtag.app.sidecars import labels_by_file
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import FieldError
+from vtag.app.ui.api.row_ids import RowId
 from vtag.app.ui.api.search_form import SearchForm
 from vtag.app.ui.api.typed_paths import absolute_path
 from vtag.app.ui.long_calls import LongCall
@@ -45,8 +46,8 @@ _TOO_MANY = f"these are more than {MAX_CHOSEN:,} moments: choose fewer videos, o
 class Chosen(BaseModel):
     """Moments by their ids, else those of the videos with these ids, else all that a search finds."""
 
-    moments: list[int] = Field(default_factory=list, max_length=MAX_CHOSEN)
-    videos: list[int] = Field(default_factory=list, max_length=MAX_CHOSEN)
+    moments: list[RowId] = Field(default_factory=list, max_length=MAX_CHOSEN)
+    videos: list[RowId] = Field(default_factory=list, max_length=MAX_CHOSEN)
     search: SearchForm = SearchForm()
     maybe: bool = False  # of videos and of a search, also the moments that are less sure
     apply: bool = False

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import GoneError
 from vtag.app.ui.api.player_clocks import PlayerClocks
+from vtag.app.ui.api.row_ids import RowId
 from vtag.app.ui.api.search_form import SearchParameters
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis import similar
@@ -28,7 +29,6 @@ EXAMPLES = ("archery", '"riding a bike" OR skateboarding', "dancing -salsa", "ru
 Offset = Annotated[int, Query(ge=0, le=_MAX_OFFSET)]
 Limit = Annotated[int, Query(ge=1, le=_MAX_PAGE)]
 Sort = Literal["score", "date", "length"]
-Id = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
 def card_as_json(card: FoundMoment, clocks: PlayerClocks) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def build_router(context: PageContext) -> APIRouter:
 
     @router.get("/similar")
     def similar_moments(
-        content: Id = 0, time_ms: Id = 0, moment: Id = 0, offset: Offset = 0, limit: Limit = 60
+        content: RowId = 0, time_ms: RowId = 0, moment: RowId = 0, offset: Offset = 0, limit: Limit = 60
     ) -> dict[str, Any]:
         """Moments that look like the middle of `moment`, or like `content` at `time_ms`."""
         with context.reader() as reader:

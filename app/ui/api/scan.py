@@ -6,15 +6,16 @@ import os
 import threading
 from collections.abc import Generator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.jobs_json import is_trial, run_as_json
 from vtag.app.ui.api.moments import card_as_json
 from vtag.app.ui.api.player_clocks import PlayerClocks
+from vtag.app.ui.api.row_ids import RowId
 from vtag.app.ui.long_calls import LongCall
 from vtag.app.ui.page_sentences import page_sentence
 from vtag.app.ui.subprocess_command import run_for_json
@@ -78,7 +79,7 @@ def long_calls(context: PageContext) -> list[LongCall]:
 class JobNumber(BaseModel):
     """A waiting job."""
 
-    number: int = Field(ge=0, lt=1 << 53)
+    number: RowId
 
 
 def build_router(context: PageContext) -> APIRouter:
@@ -147,7 +148,7 @@ def build_router(context: PageContext) -> APIRouter:
             }
 
     @router.get("/jobs/moments")
-    def moments_of_scan(after: Annotated[int, Query(ge=0, lt=1 << 53)]) -> dict[str, Any]:
+    def moments_of_scan(after: RowId) -> dict[str, Any]:
         """The latest moments that a scan has found: those after the first one of its progress."""
         with context.reader() as reader:
             clocks = PlayerClocks(reader)

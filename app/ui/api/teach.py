@@ -13,6 +13,7 @@ from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.corrections import MAX_TIME_MS
 from vtag.app.ui.api.moments import card_as_json
 from vtag.app.ui.api.player_clocks import PlayerClocks
+from vtag.app.ui.api.row_ids import RowId
 from vtag.app.ui.long_calls import LongCall
 from vtag.app.ui.reports import list_reports
 from vtag.engine.errors import QueryError
@@ -45,7 +46,7 @@ class TagRenaming(Tag):
 class Verdict(Tag):
     """Whether a time range of a video shows a tag."""
 
-    content: int = Field(ge=0, lt=1 << 53)
+    content: RowId
     start_ms: int = Field(ge=0, le=MAX_TIME_MS)
     end_ms: int = Field(ge=0, le=MAX_TIME_MS)
     is_example: bool

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.moment_files import FILES_GROUP, MAX_CHOSEN
+from vtag.app.ui.api.row_ids import RowId
 from vtag.app.ui.api.typed_paths import absolute_path
 from vtag.app.ui.long_calls import LongCall
 from vtag.engine.errors import VtagError
@@ -36,7 +37,7 @@ class Forgetting(BaseModel):
     """A path, videos by their ids, or the name of a model, to forget."""
 
     path: str = Field("", max_length=4096)
-    videos: list[int] = Field(default_factory=list, max_length=MAX_CHOSEN)
+    videos: list[RowId] = Field(default_factory=list, max_length=MAX_CHOSEN)
     model: str = Field("", max_length=1024)
     with_annotations: bool = False
     apply: bool = False

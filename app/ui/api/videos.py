@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Query
 
 from vtag.app.ui.api.context import PageContext
 from vtag.app.ui.api.errors import FieldError, GoneError
 from vtag.app.ui.api.player_clocks import PlayerClocks
+from vtag.app.ui.api.row_ids import RowId
 from vtag.engine.library import page_queries
 from vtag.engine.library.analysis.curves import Curve, score_curve
 from vtag.engine.library.certainty import COUNTED_MARGIN
@@ -19,8 +20,6 @@ from vtag.engine.text import normalize_label
 from vtag.engine.video_clock import VideoClock
 
 _CURVE_POINTS = 1200  # more than a screen can show side by side
-
-ContentId = Annotated[int, Path(ge=0, lt=1 << 53)]
 
 
 def moment_as_json(moment: MomentRow, clocks: PlayerClocks, content: int) -> dict[str, Any]:
@@ -72,12 +71,12 @@ def build_router(context: PageContext) -> APIRouter:
     router = APIRouter(prefix="/api/videos")
 
     @router.get("/{content}")
-    def video(content: ContentId, less_sure: bool = False) -> dict[str, Any]:
+    def video(content: RowId, less_sure: bool = False) -> dict[str, Any]:
         """A video with its tags."""
         return read_video(context, content, less_sure=less_sure)
 
     @router.get("/{content}/curve")
-    def curve(content: ContentId, label: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:
+    def curve(content: RowId, label: Annotated[str, Query(max_length=200)]) -> dict[str, Any]:
         """The score of a label over the video."""
         label = normalize_label(label)
         with context.writer() as writer:

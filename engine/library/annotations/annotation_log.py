@@ -260,7 +260,7 @@ def _moments(library: Library, moment_ids: Iterable[int]) -> list[_AnnotatedMome
             "SELECT s.id, coalesce(wc.key, c.key), l.name, s.start_ms, s.end_ms, w.start_ms, w.end_ms, w.verdict "
             "FROM segments s JOIN contents c ON c.id = s.content_id JOIN labels l ON l.id = s.label_id "
             "LEFT JOIN words w ON w.id = s.word_id LEFT JOIN contents wc ON wc.id = w.content_id WHERE s.id = ?",
-            (min(moment_id, _HIGHEST_ID),),
+            (min(max(moment_id, -1), _HIGHEST_ID),),
         ).fetchone()
         if row is None:
             raise LibraryError(
