@@ -38,6 +38,7 @@ from vtag.app.interrupts import INTERRUPTED, is_interrupt
 from vtag.app.log_file import LOG_VARIABLE, log, open_log
 from vtag.app.query_options import QueryCommand
 from vtag.engine.errors import VtagError
+from vtag.engine.system.prompt_stat import wait_for_answer
 
 # The panels of `vtag --help`, in this order
 _PANELS = ("Look", "Find", "Correct", "Teach", "Models", "Keep tidy")
@@ -146,6 +147,9 @@ def main() -> None:
     logging.getLogger("vtag").addHandler(_MessageHandler())
     try:
         arguments = _begin_log(arguments)
+        for argument in arguments:  # Typer asks for each path, and there Ctrl-C would not end a wait
+            if os.sep in argument:
+                wait_for_answer(argument)
         app(arguments, prog_name="vtag")
     except BrokenPipeError:
         _finish_writing()

@@ -13,6 +13,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import real_path
 from vtag.engine.scan.ignore import IGNORE_FILE, IgnoreRules, PathFilter, read_rules, rules_above
+from vtag.engine.system.prompt_stat import wait_for_answer
 from vtag.engine.text import display_path
 
 EXTENSIONS = frozenset(
@@ -100,6 +101,7 @@ def discover(
     entered: set[tuple[int, int]] = set()
     candidates: set[bytes] = set()
     for path in paths:
+        wait_for_answer(os.path.abspath(path))
         root = real_path(path)
         try:
             info = os.stat(root)
@@ -132,6 +134,7 @@ def _walk(
     pending = [(root, rules_above(root))]
     while pending:
         folder, rules = pending.pop()
+        wait_for_answer(folder)
         try:
             info = os.stat(folder)
             if (info.st_dev, info.st_ino) in entered:

@@ -1,21 +1,27 @@
 """Asks file systems about paths, and does not wait for one that has stopped answering, as a share of a lost server.
 
 What asks such a file system sleeps until it answers, and no signal but SIGKILL wakes it. So threads ask, and one that
-gets no answer in time is left alone with its question.
+gets no answer in time is left alone with its question. A warning names the file system.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from vtag.engine.system.mounts import read_mounts
+from vtag.engine.text import display_path
 
 _Answer = TypeVar("_Answer")
 _LIMIT_S = 1.0
+_POLL_S = 0.2
+_SILENT = "the file system of {} does not answer"
+_log = logging.getLogger(__name__)
 
 
 def ask_promptly(function: Callable[[bytes], _Answer], path: bytes) -> _Answer:
@@ -35,6 +41,28 @@ def exists_promptly(path: bytes) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def is_silent(path: str | bytes) -> bool:
+    """Whether the file system of `path` does not answer within a second."""
+    try:
+        ask_promptly(_ask_server, os.path.abspath(os.fsencode(path)))
+    except TimeoutError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def wait_for_answer(path: str | bytes) -> None:
+    """Wait until the file system of `path` answers."""
+    while is_silent(path):
+        time.sleep(_POLL_S)
+
+
+def _ask_server(path: bytes) -> object:
+    """A question that the system does not answer from what it remembers of a share."""
+    return os.statvfs(path) if hasattr(os, "statvfs") else os.stat(path)
 
 
 class _Outcome(NamedTuple):
@@ -76,7 +104,7 @@ class _Askers:
 
     def ask(self, function: Callable[[bytes], Any], path: bytes) -> Any:
         if self._waiting and self._is_silent(path):
-            raise TimeoutError(f"the file system of {os.fsdecode(path)} does not answer")
+            raise TimeoutError(_SILENT.format(display_path(path)))
         try:
             asker = self._free.pop()
         except IndexError:
@@ -87,8 +115,10 @@ class _Askers:
         except Empty:
             asker.end()
             self._mount_points = sorted(read_mounts(), key=len, reverse=True)
-            self._waiting[self._mount_point(path)] = asker
-            raise TimeoutError(f"the file system of {os.fsdecode(path)} does not answer") from None
+            mount_point = self._mount_point(path)
+            self._waiting[mount_point] = asker
+            _log.warning("the disk or share at %s does not answer", display_path(mount_point))
+            raise TimeoutError(_SILENT.format(display_path(path))) from None
         self._free.append(asker)
         if outcome.error is not None:
             raise outcome.error
@@ -104,7 +134,7 @@ class _Askers:
     def _mount_point(self, path: bytes) -> bytes:
         """Where the file system of `path` is mounted, as far as text tells: to follow links would ask it."""
         for mount_point in self._mount_points:  # the longest first
-            if path.startswith(os.path.join(mount_point, b"")):
+            if os.path.join(path, b"").startswith(os.path.join(mount_point, b"")):
                 return mount_point
         drive, rest = os.path.splitdrive(path)  # no table: the drive, or such as /Volumes/NAME
         return drive or b"/".join(rest.split(b"/")[:3])

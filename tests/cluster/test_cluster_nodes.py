@@ -124,13 +124,13 @@ def watching_readers(path: Path, act: Callable[[int], bool]) -> Iterator[list[in
 
     def watch() -> None:
         while not done.wait(0.005):
-            for process in Path("/proc").glob("[0-9]*"):
-                with suppress(OSError, ProcessLookupError):
-                    parent = parent_of(int(process.name))
+            for pid in filter(str.isdecimal, os.listdir("/proc")):
+                with suppress(OSError):
+                    parent = parent_of(int(pid))
                     if parent == os.getpid() or parent in acted:
                         continue
-                    files = (Path(os.path.realpath(fd)) for fd in (process / "fd").iterdir())
-                    if any(file.is_relative_to(path) for file in files) and act(parent):
+                    files = (os.readlink(fd.path) for fd in os.scandir(f"/proc/{pid}/fd"))
+                    if any(file.startswith(str(path)) for file in files) and act(parent):
                         acted.append(parent)
 
     thread = threading.Thread(target=watch, daemon=True)

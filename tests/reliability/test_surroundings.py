@@ -22,6 +22,8 @@ from helpers.undisturbed import Outcome, integrity, read_outcome, start_vtag
 from helpers.zygote import Ran, Zygote
 
 from vtag.engine.library.database import Library
+from vtag.engine.video.decode.messages import ProbeRequest, VideoProbed
+from vtag.engine.video.decode.pool import DecodePool
 
 pytestmark = pytest.mark.reliability
 PART = "Surroundings"
@@ -37,6 +39,19 @@ def wait_for_rows(library: Path, sql: str) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError(f"no row in a minute: {sql}")
+
+
+def wait_until_asked(pid: int) -> None:
+    """Wait until a thread of a process waits for an answer of a FUSE server."""
+    for _ in range(1200):
+        with suppress(OSError):
+            if any(
+                task.read_text() == "request_wait_answer"
+                for task in Path(f"/proc/{pid}/task").glob("*/wchan")
+            ):
+                return
+        time.sleep(0.05)
+    raise AssertionError("it asked nothing in a minute")
 
 
 def one_line(ran: Ran, *parts: str) -> None:
@@ -171,16 +186,22 @@ def test_a_share_that_stalls(
     shutil.copytree(videos, tmp_path / "source")
     with share(tmp_path / "share", tmp_path / "source", "ro,attr_timeout=0,entry_timeout=0") as server:
         library = tmp_path / "library.db"
+        server.send_signal(signal.SIGSTOP)
         scan = start_vtag("scan", tmp_path / "share", "--model", model, *SCAN, "--db", library)
+        wait_until_asked(scan.pid)
+        time.sleep(1.5)  # it waits for an answer for a second
+        server.send_signal(signal.SIGCONT)
         wait_for_rows(library, "SELECT 1 FROM segments")
         server.send_signal(signal.SIGSTOP)
         found = zygote.run("search", "path:*", "--db", library, timeout=60)
         assert found.returncode == 0 and "not there now" in found.stdout, found
+        assert "does not answer" in found.stderr
         cleaned = zygote.run("clean", "--yes", "--db", library, timeout=60)
         assert cleaned.returncode == 0, cleaned.stderr
         server.send_signal(signal.SIGCONT)
         _, stderr = scan.communicate(timeout=240)
         assert scan.returncode == 0, stderr
+        assert f"the disk or share at {tmp_path / 'share'} does not answer" in stderr
         assert "not there now" not in zygote.run("search", "path:*", "--db", library).stdout
     features = read_outcome(library).features
     assert features.keys() == undisturbed.features.keys()
@@ -190,6 +211,23 @@ def test_a_share_that_stalls(
         1,
         "the scan waits, and goes on with it; searches go on",
     )
+
+
+def test_a_stall_is_not_the_decoders_fault(tmp_path: Path, record: Callable) -> None:
+    """A decoder that gets no bytes makes no progress, and is not given up for it."""
+    (tmp_path / "source").mkdir()
+    video = make_video(tmp_path / "source" / "a.mp4", seconds=6, fps=4, width=64, height=48, seed=1)
+    with (
+        share(tmp_path / "share", tmp_path / "source", "ro,attr_timeout=0,entry_timeout=0") as server,
+        DecodePool(1, 2 * 32 * 224 * 224 * 3, stall_s=3.0) as pool,
+    ):
+        server.send_signal(signal.SIGSTOP)
+        pool.submit(1, ProbeRequest(os.fsencode(tmp_path / "share" / video.name)))
+        assert pool.next_event(9.0) is None
+        server.send_signal(signal.SIGCONT)
+        event = pool.next_event(60.0)
+        assert isinstance(event, VideoProbed) and event.job_id == 1, event
+    record(PART, "a share that stalls for longer than a decoder may hang", 1, "its video is not given up")
 
 
 def test_a_holder_of_the_lock_that_stalls(

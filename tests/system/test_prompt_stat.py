@@ -65,6 +65,20 @@ def test_other_file_systems_answer_meanwhile() -> None:
     assert exists_promptly(ELSEWHERE)
 
 
+@pytest.mark.skipif(not os.path.exists(ELSEWHERE), reason="no table of mounts here")
+def test_the_folder_of_a_mount_is_on_what_is_mounted(caplog: pytest.LogCaptureFixture) -> None:
+    """And a warning names it."""
+    answer = threading.Event()
+    with pytest.raises(TimeoutError):
+        ask_promptly(lambda _: answer.wait(60), b"/proc")
+    assert not exists_promptly(ELSEWHERE) and exists_promptly(b"/")
+    assert [record.getMessage() for record in caplog.records] == [
+        "the disk or share at /proc does not answer"
+    ]
+    answer.set()
+    wait_until_it_answers(ELSEWHERE)
+
+
 def test_many_threads_ask_at_the_same_time(tmp_path: Path) -> None:
     files = [tmp_path / str(number) for number in range(40)]
     for file in files[::2]:

@@ -167,7 +167,7 @@ def _absent_roots(library: Library, volumes: Volumes, files: Sequence[_CheckedFi
         volume = Volume(key, mount)
         root = os.path.normpath(volume.absolute(relative))
         missing = [file.is_missing for file in files if _is_below(file.path, root)]
-        if not volumes.is_mounted(volume) or not os.path.lexists(root) or (missing and all(missing)):
+        if not volumes.is_mounted(volume) or is_gone(root) or (missing and all(missing)):
             absent_roots.append(root)
     return absent_roots
 

@@ -16,6 +16,7 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from vtag.engine.errors import VideoError
+from vtag.engine.system.prompt_stat import is_silent
 from vtag.engine.video.decode.arena import Arena
 from vtag.engine.video.decode.messages import (
     ClipReady,
@@ -377,6 +378,8 @@ class DecodePool:
         if worker.job is None or worker.is_waiting or self._closed:
             return
         worker.memory_bytes = private_bytes(worker.process.pid) or worker.memory_bytes
+        if worker.idle_s > self._stall_s / 2 and is_silent(os.fsencode(worker.job.request.path)):
+            return  # it is not the decoder that makes no progress
         worker.idle_s += passed_s
         worker.busy_s += passed_s
         if worker.memory_bytes > self._worker_memory_bytes:
