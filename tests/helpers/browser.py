@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -19,7 +19,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 PATIENCE_MS = int(os.environ.get("VTAG_PATIENCE_MS", "180000"))
 PLAYING = "() => document.querySelector('vtag-player')?.currentTime > 0"
 
+_THIRTY_FRAMES = """() => new Promise(done => {
+  let left = 30;
+  const step = () => left-- ? requestAnimationFrame(step) : done();
+  step();
+})"""
+
 OpenPage = Callable[..., "Page"]
+T = TypeVar("T")
 
 
 def require_browser() -> None:
@@ -99,6 +106,15 @@ def box_of(locator: Locator) -> FloatRect:
     box = locator.bounding_box()
     assert box is not None, "it is not visible"
     return box
+
+
+def settled(page: Page, read: Callable[[], T]) -> T:
+    """What `read` gives once it is the same over half a second of drawn frames; a slow machine draws few."""
+    value = read()
+    while True:
+        page.evaluate(_THIRTY_FRAMES)
+        if value == (value := read()):
+            return value
 
 
 def open_view(page: Page, name: str) -> None:

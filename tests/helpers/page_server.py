@@ -52,16 +52,27 @@ def serve_page(
             raise AssertionError("".join(output))
     finally:
         server.send_signal(signal.SIGINT)
-        assert server.wait(60) == (-signal.SIGKILL if is_killed else 0)
+        try:
+            assert server.wait(60) == (-signal.SIGKILL if is_killed else 0)
+        finally:
+            server.kill()
 
 
 @contextlib.contextmanager
 def serve_page_warm(
-    home: Path, *arguments: str, password: str | None = None, is_killed: bool = False
+    home: Path,
+    *arguments: str,
+    password: str | None = None,
+    is_killed: bool = False,
+    messages: list[Path] | None = None,
 ) -> Iterator[tuple[str, int]]:
     """As `serve_page`, from a process that has imported the server: it is there in half a second, not in four.
 
     Not for tests of its memory or of variables that libraries read when they are imported.
+
+    Args:
+        is_killed: the caller kills the server itself.
+        messages: gets the file into which the server prints.
     """
     zygote = shared_zygote()
     server = zygote.start(
@@ -73,6 +84,8 @@ def serve_page_warm(
             assert zygote.wait(server, 0.05) is None and time.monotonic() < deadline, (
                 server.stderr.read_text()
             )
+        if messages is not None:
+            messages.append(server.stderr)
         yield match[1], server.pid
         assert "Traceback" not in server.stderr.read_text(), server.stderr.read_text()
     finally:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from helpers.warm_process import WarmProcess
 from vtag.engine.library.database import observations_path
 
 _PATIENCE_S = 600.0
 
 
-def stop_with_videos(
-    scans: Sequence[subprocess.Popen[str]], library: Path, *, stored: int = 0
-) -> subprocess.Popen[str]:
+def stop_with_videos(scans: Sequence[WarmProcess], library: Path, *, stored: int = 0) -> WarmProcess:
     """Stop one of the scans that has claimed videos and is not writing just now, once `stored` videos are stored.
 
     Returns it. A stopped writer would make others wait for the library, not for a video.
@@ -35,13 +32,19 @@ def stop_with_videos(
     raise AssertionError("no scan had a video under way")
 
 
-def _stop(scan: subprocess.Popen[str], library: Path) -> bool:
+def _stop(scan: WarmProcess, library: Path) -> bool:
     scan.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, scan.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    while scan.poll() is None and _state(scan.pid) != "T":
+        time.sleep(0.001)
     if scan.pid in claim_holders(library) and not is_written(library):
         return True
     scan.send_signal(signal.SIGCONT)
     return False
+
+
+def _state(pid: int) -> str:
+    """One letter, as `ps` has it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def claim_holders(library: Path) -> set[int]:

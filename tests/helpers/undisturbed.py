@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from helpers.library_rows import Rows, facts
+from helpers.zygote import shared_zygote
 from vtag.engine.library.database import Library, observations_path
 
 ROUNDING = 2e-3  # features are halves, and batches of other sizes round in another way
@@ -69,7 +70,7 @@ def integrity(library: Path) -> list[str]:
 
 
 def start_vtag(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """The command line as a process that was started."""
+    """The command line as a process that was started, in a new interpreter."""
     command = [sys.executable, "-m", "vtag.app", *map(os.fspath, arguments)]
     return subprocess.Popen(
         command,
@@ -82,7 +83,6 @@ def start_vtag(*arguments: str | Path, **environment: str) -> subprocess.Popen[s
 
 
 def run_vtag(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line as a process that ended."""
-    process = start_vtag(*arguments, **environment)
-    stdout, stderr = process.communicate(timeout=600)
-    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+    """The command line as a process that ended, a child of one that has imported it."""
+    ran = shared_zygote().run(*arguments, timeout=600, **environment)
+    return subprocess.CompletedProcess(["vtag", *arguments], ran.returncode, ran.stdout, ran.stderr)

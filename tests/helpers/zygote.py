@@ -76,6 +76,7 @@ class Running(NamedTuple):
     """A child that was left running."""
 
     pid: int
+    stdout: Path
     stderr: Path  # what it said so far
     modules: Path
 
@@ -171,7 +172,8 @@ class Zygote:
             "outputs": outputs,
             "is_left": True,
         }
-        return Running(self._ask(line, _IMPORTS_S), Path(outputs[1]), Path(outputs[3]))
+        stdout, stderr, _, modules = map(Path, outputs)
+        return Running(self._ask(line, _IMPORTS_S), stdout, stderr, modules)
 
     def wait(self, running: Running, timeout: float) -> int | None:
         """The exit status of what was started; None if it still runs after `timeout` seconds."""

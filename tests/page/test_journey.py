@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from helpers.browser import PLAYING, OpenPage, box_of, open_view, play_video, require_browser, search_for
+from helpers.browser import (
+    PLAYING,
+    OpenPage,
+    box_of,
+    open_view,
+    play_video,
+    require_browser,
+    search_for,
+    settled,
+)
 from helpers.footage import make_video
 from helpers.page_server import serve_page
 from helpers.small_model import make_model
@@ -102,10 +111,7 @@ def correct_and_tag(page: Page) -> None:
     page.locator(".tag-state", has_text="yes").first.wait_for()
     page.get_by_role("button", name="No: ").last.click()
     page.locator(".tag-state", has_text="no").first.wait_for()
-    ruler, place = page.locator(".ruler"), None
-    while place != (place := ruler.bounding_box()):  # until nothing above it grows any more
-        page.wait_for_timeout(300)
-    box = box_of(ruler)
+    box = settled(page, lambda: box_of(page.locator(".ruler")))
     page.mouse.move(box["x"] + 5, box["y"] + 10)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 10, steps=5)

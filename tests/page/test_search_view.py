@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import OpenPage, box_of, open_view, require_browser, search_for
+from helpers.browser import OpenPage, box_of, open_view, require_browser, search_for, settled
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page_warm
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Page, Request, Route
 
 HOSTILE = "<img src=x onerror=alert(1)> & \"quoted\" 'name'.mp4"
 LABELS = ("archery", "riding a bike", "yoga", "skiing", "none of these")
@@ -129,8 +129,7 @@ def test_cards_are_links_and_back_returns_to_their_place_without_a_load(open_pag
     card = page.locator("[data-index='60'] a")
     card.focus()
     name = card.get_attribute("aria-label")
-    page.wait_for_timeout(300)  # until the wheel has come to rest
-    scrolled = page.evaluate("window.scrollY")
+    scrolled = settled(page, lambda: page.evaluate("window.scrollY"))  # the wheel has come to rest
     page.keyboard.press("Enter")
     page.locator(".video-name").wait_for()
     assert page.evaluate("document.activeElement.className") == "video-name"
@@ -192,6 +191,9 @@ def test_the_latest_search_stays_if_an_earlier_answer_is_late(open_page: OpenPag
     page = open_page()
     page.locator(".card").first.wait_for()
     held: list[Route] = []
+    ended: list[Request] = []
+    page.on("requestfinished", lambda request: ended.append(request))
+    page.on("requestfailed", lambda request: ended.append(request))
     page.route("**/api/moments?q=archery*", lambda route: held.append(route))
     search_for(page, "archery")
     search_for(page, "yoga")
@@ -200,8 +202,9 @@ def test_the_latest_search_stays_if_an_earlier_answer_is_late(open_page: OpenPag
         "() => [...document.querySelectorAll('.card-label')].every(e => e.innerText === 'yoga')"
     )
     held[0].continue_()
-    page.wait_for_timeout(300)
-    assert set(page.locator(".card-label").all_inner_texts()) == {"yoga"}
+    while held[0].request not in ended:
+        page.wait_for_timeout(50)
+    assert set(settled(page, page.locator(".card-label").all_inner_texts)) == {"yoga"}
 
 
 def test_a_press_counts_though_an_answer_arrives_in_the_middle_of_it(open_page: OpenPage) -> None:

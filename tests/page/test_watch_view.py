@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import PLAYING, OpenPage, box_of, play_video, require_browser, search_for
+from helpers.browser import PLAYING, OpenPage, box_of, play_video, require_browser, search_for, settled
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page_warm
@@ -48,6 +48,14 @@ LINES = """[...document.querySelectorAll('.tag-line')].map(line => [
 
 def lines(page: Page) -> list[str]:
     return page.evaluate(LINES)
+
+
+def undo_by_key(page: Page) -> None:
+    """Press u, and wait until Undo names another change."""
+    before = page.get_by_role("button", name="Undo: ").get_attribute("aria-label")
+    page.keyboard.press("u")
+    named = "[...document.querySelectorAll('button')].map(button => button.getAttribute('aria-label'))"
+    page.wait_for_function(f"before => !{named}.includes(before)", arg=before)
 
 
 def wait_for_line(page: Page, text: str) -> None:
@@ -106,11 +114,7 @@ def test_corrections_are_shown_undone_and_done_again_by_name(open_page: OpenPage
 
 def test_a_range_is_tagged_its_ends_are_moved_and_a_mistake_keeps_the_form(open_page: OpenPage) -> None:
     page = open_page("?v=3")
-    ruler = page.locator(".ruler")
-    box = None
-    while box is None or box != ruler.bounding_box():  # until nothing above it grows any more
-        box = ruler.bounding_box()
-        page.wait_for_timeout(500)
+    box = settled(page, lambda: box_of(page.locator(".ruler")))
     page.mouse.move(box["x"] + box["width"] * 0.25, box["y"] + 10)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + 10, steps=5)
@@ -141,8 +145,7 @@ def test_a_range_is_tagged_its_ends_are_moved_and_a_mistake_keeps_the_form(open_
     page.mouse.up()
     wait_for_line(page, "archery 0:01–0:04 yours")
     for _ in range(3):
-        page.keyboard.press("u")
-        page.wait_for_timeout(400)
+        undo_by_key(page)
     page.get_by_role("button", name="Undo: nothing was changed").wait_for()
 
 
@@ -258,8 +261,7 @@ def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
     wait_for_line(page, "by keyboard")
     page.keyboard.press("Escape")
     for _ in range(3):
-        page.keyboard.press("u")
-        page.wait_for_timeout(400)
+        undo_by_key(page)
     page.get_by_role("button", name="Undo: nothing was changed").wait_for()
     page.keyboard.press("Escape")
     page.wait_for_function("() => document.activeElement.matches('.search-view .card-link')")

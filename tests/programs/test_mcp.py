@@ -144,7 +144,7 @@ def test_the_first_interrupt_ends_it(home: Path) -> None:
         assert json.loads(server.stdout.readline())["result"]["serverInfo"]["name"] == "vtag"
         server.send_signal(signal.SIGINT)
         try:
-            assert server.wait(10) == 130
+            assert server.wait(60) == 130
         finally:
             server.kill()
 

@@ -13,10 +13,29 @@ from helpers.undisturbed import Outcome, read_outcome, run_vtag
 Record = Callable[..., None]
 
 
+SHORT_LIMIT_S = 600  # of a test in the short form: none hangs for ever
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Limit the tests of the short form; the one that runs for a minute begins first, so that none waits for it."""
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    if not config.getoption("--long"):
+        for item in here:
+            item.add_marker(pytest.mark.timeout(SHORT_LIMIT_S))
+    items.sort(key=lambda item: item.name != "test_checkpoints")
+
+
 @pytest.fixture
 def is_long(request: pytest.FixtureRequest) -> bool:
     """Whether the long form runs (`--long`)."""
     return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture(scope="session")
+def only_long(request: pytest.FixtureRequest) -> None:
+    """Skips a test in the short form, before a browser is started for it."""
+    if not request.config.getoption("--long"):
+        pytest.skip("takes minutes: --long")
 
 
 @pytest.fixture

@@ -37,11 +37,8 @@ def peaks_kb(*arguments: str | Path) -> tuple[int, int]:
     return own, children
 
 
-def test_an_hour_of_4k_takes_what_a_minute_takes(
-    model: Path, tmp_path: Path, is_long: bool, record: Callable
-) -> None:
-    if not is_long:
-        pytest.skip("takes minutes: --long")
+@pytest.mark.usefixtures("only_long")
+def test_an_hour_of_4k_takes_what_a_minute_takes(model: Path, tmp_path: Path, record: Callable) -> None:
     rng = np.random.default_rng(0)
     pictures = [
         rng.integers(0, 255, (68, 120, 3), np.uint8).repeat(32, 0)[:2160].repeat(32, 1) for _ in range(4)
@@ -67,10 +64,9 @@ def test_an_hour_of_4k_takes_what_a_minute_takes(
     record(PART, "an hour and a minute of 4K: peaks of the scan and of its largest decoder", 2, happened)
 
 
-def test_many_files_take_what_few_take(model: Path, tmp_path: Path, is_long: bool, record: Callable) -> None:
+@pytest.mark.usefixtures("only_long")
+def test_many_files_take_what_few_take(model: Path, tmp_path: Path, record: Callable) -> None:
     """Files that are known to be no videos; a row each."""
-    if not is_long:
-        pytest.skip("takes minutes: --long")
     taken = {}
     for count in (1_000, 100_000):
         folder = tmp_path / str(count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,9 +12,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from helpers.file_reads import ReadWatch
 from helpers.footage import make_video
 from helpers.mutants import mutate
-from helpers.undisturbed import integrity, read_outcome, start_vtag
+from helpers.undisturbed import integrity, read_outcome, run_vtag
+from helpers.warm_process import WarmProcess
 from helpers.zygote import Zygote
 
 from vtag.engine.library.database import open_reader
@@ -150,6 +152,33 @@ def test_files_that_are_no_files(model: Path, zygote: Zygote, tmp_path: Path, re
     )
 
 
+def disturb(
+    scan: WarmProcess, grown: Path, data: bytes, replaced: Path, other: Path, at_read: int
+) -> subprocess.CompletedProcess[str]:
+    """Add a part of `data` to a file after each read of it, and replace another at one of its reads."""
+    size = grown.stat().st_size
+    with ReadWatch(grown) as grown_reads, ReadWatch(replaced) as replaced_reads:
+        while scan.poll() is None:
+            if grown_reads.was_read(0.005) and grown.stat().st_size < len(data):
+                append(grown, data, size)
+            at_read -= replaced_reads.was_read(0.005)
+            if at_read == 0 and other.exists():
+                os.replace(other, replaced)
+    assert grown.stat().st_size > size and not other.exists(), (
+        "the scan was over before: it needs longer footage"
+    )
+    append(grown, data, len(data))
+    assert scan.returncode is not None
+    return subprocess.CompletedProcess("vtag", scan.returncode, *scan.communicate())
+
+
+def append(file: Path, data: bytes, size: int) -> None:
+    """Let a file have so many bytes more of `data`, which it begins with."""
+    begin = file.stat().st_size
+    with open(file, "ab") as out:
+        out.write(data[begin : begin + size])
+
+
 def test_a_file_that_grows_and_one_that_is_replaced(
     model: Path, tmp_path: Path, times: Callable, record: Callable
 ) -> None:
@@ -167,24 +196,12 @@ def test_a_file_that_grows_and_one_that_is_replaced(
         grown.write_bytes(data[: len(data) // 8])
         library = folder / "library.db"
         arguments = ("scan", folder / "v", "--model", model, *SCAN, "--stride", "0.3", "--db", library)
-        scan = start_vtag(*arguments)
-
-        def grow(grown: Path = grown, data: bytes = data) -> None:
-            for part in range(1, 8):
-                time.sleep(0.7)
-                with open(grown, "ab") as file:
-                    file.write(data[part * len(data) // 8 : (part + 1) * len(data) // 8])
-
-        writer = threading.Thread(target=grow)
-        writer.start()
-        time.sleep(3 + 0.2 * number)
-        os.replace(other, folder / "v" / "replaced.mp4")
-        _, stderr = scan.communicate(timeout=240)
-        assert scan.returncode in (0, 3) and "Traceback" not in stderr, stderr
-        writer.join()
-        last = start_vtag(*arguments, "--retry-failed")
-        _, stderr = last.communicate(timeout=240)
-        assert last.returncode == 0, stderr
+        ran = disturb(
+            WarmProcess(*arguments), grown, data, folder / "v" / "replaced.mp4", other, 1 + number % 2
+        )
+        assert ran.returncode in (0, 3) and "Traceback" not in ran.stderr, ran.stderr
+        last = run_vtag(*arguments, "--retry-failed")
+        assert last.returncode == 0, last.stderr
         rows = {row[1]: row for row in read_outcome(library).rows["files"] if row[5] == "present"}
         lengths = {row[0]: row[2] for row in read_outcome(library).rows["contents"]}
         durations = {os.path.basename(path): lengths[row[4]] for path, row in rows.items()}

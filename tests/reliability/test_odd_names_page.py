@@ -16,7 +16,7 @@ import pytest
 from helpers.browser import PLAYING, OpenPage, open_view, require_browser, search_for
 from helpers.film_library import Film, make_film_library
 from helpers.odd_names import NAMES, make_odd_video
-from helpers.page_server import serve_page
+from helpers.page_server import serve_page_warm
 
 from vtag.engine.text import display_path
 from vtag.engine.video.read.probe import probe
@@ -65,7 +65,7 @@ def home(names: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(home: Path) -> Iterator[str]:
-    with serve_page(home) as (server_address, _):
+    with serve_page_warm(home) as (server_address, _):
         yield server_address
 
 

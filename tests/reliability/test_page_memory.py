@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(0)]
 PART = "Memory"
 LABELS = ("archery", "riding a bike", "yoga", "skiing", "none of these")
-VIDEOS = 40
+MANY, FEW = 40, 8  # videos of the long form, and of the short one
 STREAM_BYTES = 20_000  # of a stream, after which its reader leaves
 GROWTH = 1.1
 
@@ -31,9 +31,14 @@ require_browser()
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video_count(request: pytest.FixtureRequest) -> int:
+    return MANY if request.config.getoption("--long") else FEW
+
+
+@pytest.fixture(scope="module")
+def home(video_count: int, tmp_path_factory: pytest.TempPathFactory) -> Path:
     films = {}
-    for number in range(VIDEOS):
+    for number in range(video_count):
         parts = [(LABELS[number % 4], 3), (LABELS[(number + 1) % 4], 3)]
         name = f"folder{number % 5}/{number:03}.{'mkv' if number % 4 == 0 else 'mp4'}"
         films[name] = Film(parts, f"20{10 + number % 15}-01-{number % 28 + 1:02}T12:00:00Z")
@@ -73,7 +78,8 @@ def memory_mb(pid: int) -> float:
 class Reader:
     """Asks the server what the page asks."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, videos: int) -> None:
+        self.videos = videos
         self.connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=60)
         self.cookie = ""
         self.get("/")
@@ -104,14 +110,14 @@ class Reader:
         found = self.get_json(f"/api/moments?{form}&sort={sort}&limit=20")["moments"]
         self.get(f"/api/moments/counts?{form}")
         self.get(f"/api/moments?{form}&offset=20&limit=20")
-        self.get(f"/api/videos?name=0{number % 40}&offset=0&tag={quote_plus(words[0])}")
+        self.get(f"/api/videos?name=0{number % self.videos:02}&offset=0&tag={quote_plus(words[0])}")
         if found and number % 5 == 0:
             self.get(f"/api/similar?moment={found[0]['id']}")
 
     def open_video(self, number: int) -> None:
         """All that the page asks of a video that a person watches for a while."""
         rng = random.Random(number)
-        content = number % VIDEOS + 1
+        content = number % self.videos + 1
         self.get(f"/api/videos/{content}?less_sure=true")
         self.get(f"/api/videos/{content}/curve?label={LABELS[number % 4].replace(' ', '+')}")
         self.get(f"/poster/{content}")
@@ -128,10 +134,12 @@ class Reader:
         self.get("/api/state")
 
 
-def test_the_servers_memory_is_where_it_was(server: tuple[str, int], is_long: bool, record: Callable) -> None:
+def test_the_servers_memory_is_where_it_was(
+    server: tuple[str, int], video_count: int, is_long: bool, record: Callable
+) -> None:
     """After 1,000 searches and 200 videos it is where it was after 100 and 20."""
     address, pid = server
-    reader = Reader(address)
+    reader = Reader(address, video_count)
     few, many = (100, 1000) if is_long else (30, 60)
     taken: dict[int, float] = {}
     for number in range(many):
@@ -193,12 +201,9 @@ class Tab:
         self.page.wait_for_load_state("networkidle")
 
 
-def test_the_tabs_memory_does_not_grow(
-    open_page: OpenPage, is_long: bool, times: Callable, record: Callable
-) -> None:
+@pytest.mark.usefixtures("only_long")
+def test_the_tabs_memory_does_not_grow(open_page: OpenPage, times: Callable, record: Callable) -> None:
     """Nodes, listeners and the heap of JavaScript after many searches and videos are those after a few."""
-    if not is_long:
-        pytest.skip("takes minutes: --long")
     tab = Tab(open_page())
     many = times(0, 1000)
     few = many // 5  # more than the ten lists that are kept for Back

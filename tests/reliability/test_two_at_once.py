@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from pathlib import Path
 import pytest
 from helpers.footage import make_video
 from helpers.stopped_scan import stop_with_videos, stored_videos
-from helpers.undisturbed import Outcome, integrity, read_outcome, run_vtag, start_vtag
+from helpers.undisturbed import Outcome, integrity, read_outcome, run_vtag
+from helpers.warm_process import WarmProcess
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations import annotation_log
@@ -45,8 +45,8 @@ def alone(footage: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) 
     return read_outcome(library)
 
 
-def finish(process: subprocess.Popen[str]) -> dict:
-    stdout, stderr = process.communicate(timeout=900)
+def finish(process: WarmProcess) -> dict:
+    stdout, stderr = process.communicate()
     assert process.returncode == 0, stderr
     assert "locked" not in stderr and "in use" not in stderr
     return json.loads(stdout)
@@ -59,7 +59,7 @@ def test_two_scans_share_the_videos(
     for number in range(rounds):
         library = tmp_path / str(number) / "library.db"
         arguments = ("scan", footage, "--model", model, *SCAN, "--db", library)
-        both = [start_vtag(*arguments) for _ in range(2)]
+        both = [WarmProcess(*arguments) for _ in range(2)]
         done = [finish(process) for process in both]
         for one in done:
             assert one["scanned"] + one["by_another_scan"] + one["skipped"] == 8
@@ -81,7 +81,7 @@ def test_a_scan_takes_over_what_a_killed_one_had(
     for number in range(rounds):
         library = tmp_path / str(number) / "library.db"
         arguments = ("scan", footage, "--model", model, *SCAN, "--db", library)
-        both = [start_vtag(*arguments) for _ in range(2)]
+        both = [WarmProcess(*arguments) for _ in range(2)]
         killed = stop_with_videos(both, library, stored=number % 4)
         both.remove(killed)
         killed.kill()
@@ -102,16 +102,10 @@ def test_a_scan_says_who_holds_what_it_waits_for(
     for number in range(rounds):
         library = tmp_path / str(number) / "library.db"
         arguments = ("scan", footage, "--model", model, *SCAN, "--db", library)
-        first = start_vtag(*arguments)
+        first = WarmProcess(*arguments)
         stop_with_videos([first], library, stored=number % 4)
-        second = start_vtag(*arguments)
-        assert second.stderr is not None
-        lines = []
-        for line in second.stderr:
-            lines.append(line)
-            if "another scan has under way" in line:
-                break
-        assert f"(process {first.pid})" in lines[-1], lines
+        second = WarmProcess(*arguments)
+        assert f"(process {first.pid})" in second.wait_for_message("another scan has under way")
         with closing(open_reader(library)) as reader:
             deadline = time.monotonic() + 300
             while str(first.pid) not in (waits := last_progress(reader)):
@@ -137,8 +131,8 @@ def last_progress(reader: sqlite3.Connection) -> str:
 def test_forced_scans_share_too(footage: Path, model: Path, alone: Outcome, tmp_path: Path) -> None:
     library = tmp_path / "library.db"
     arguments = ("scan", footage, "--model", model, *SCAN, "--db", library)
-    finish(start_vtag(*arguments))
-    both = [start_vtag(*arguments, "--force") for _ in range(2)]
+    finish(WarmProcess(*arguments))
+    both = [WarmProcess(*arguments, "--force") for _ in range(2)]
     done = [finish(process) for process in both]
     assert all(one["scanned"] + one["by_another_scan"] == 8 for one in done)
     assert alone.differences(read_outcome(library)) == []
@@ -151,7 +145,7 @@ def test_scan_clean_tags_and_readers_at_the_same_time(
     counts = {"tags": 0, "reads": 0}
     for number in range(rounds):
         library = tmp_path / str(number) / "library.db"
-        scan = start_vtag("scan", footage, "--model", model, *SCAN, "--db", library)
+        scan = WarmProcess("scan", footage, "--model", model, *SCAN, "--db", library)
         wait_for_videos(library, 1)
         stop, errors = threading.Event(), []
         workers = [

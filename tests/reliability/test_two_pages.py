@@ -68,12 +68,11 @@ def undo_button(page: Page, text: str) -> Any:
     return page.get_by_role("button", name=re.compile(f"^Undo: .*{text}"))
 
 
+@pytest.mark.usefixtures("only_long")
 @pytest.mark.parametrize("servers", [2, 1])
 def test_each_page_sees_the_other_and_nothing_is_lost(
-    open_page: OpenPage, home: Path, tmp_path: Path, servers: int, is_long: bool, record: Callable
+    open_page: OpenPage, home: Path, tmp_path: Path, servers: int, record: Callable
 ) -> None:
-    if not is_long:
-        pytest.skip("half a minute each: --long")
     more = tmp_path / "more"
     more.mkdir()
     for seed in range(3):
