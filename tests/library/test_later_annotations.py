@@ -82,6 +82,11 @@ def test_an_imported_future_annotation_is_dated_today(tagged: Library) -> None:
     later = future._replace(verdict="rejected", said_at="9000-01-01T00:00:01+00:00")
     assert merging.merge_annotations(tagged, [later, future]).id and not search(tagged.connection, TAG)
     assert not merging.merge_annotations(tagged, [later, future]).id
+    past = future._replace(label="another", said_at="2024-01-01T00:00:00.000000+00:00")
+    assert merging.merge_annotations(tagged, [past]).after == (past,)
+    assert not merging.merge_annotations(tagged, [past]).id
+    unknown = future._replace(label="a third", said_at="9100-01-01T00:00:00+00:00")  # after one that is known
+    assert [a.label for a in merging.merge_annotations(tagged, [later, unknown]).after] == ["a third"]
 
 
 def test_timestamps_of_other_formats_are_compared_as_times(tagged: Library) -> None:

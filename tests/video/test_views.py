@@ -6,6 +6,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,6 +142,67 @@ def test_pixels_that_are_not_square_become_square() -> None:
 )
 def test_display_matrices_give_rotations(matrix: tuple[int, ...], rotation: int) -> None:
     assert Orientation.from_display_matrix(tuple(65536 * v for v in matrix)).rotation == rotation
+
+
+@pytest.mark.parametrize("skew", [0, 600, -600])
+@pytest.mark.parametrize(
+    ("a", "b", "c", "d"),
+    [(x, 0, 0, y) for x in (1, -1) for y in (1, -1)] + [(0, x, y, 0) for x in (1, -1) for y in (1, -1)],
+)
+def test_a_display_matrix_shows_each_pixel_at_its_place(a: int, b: int, c: int, d: int, skew: int) -> None:
+    """Of all turns and mirrors, also of a phone that was not quite level."""
+    entries = [65536 * entry or skew for entry in (a, b, c, d)]
+    turned = Orientation.from_display_matrix((*entries[:2], 0, *entries[2:], 0, 0, 0, 1 << 30))
+    stored = np.arange(6).reshape(2, 3)
+    picture = stored.T if turned.transpose else stored
+    picture = picture[:: -1 if turned.mirror_y else 1, :: -1 if turned.mirror_x else 1]
+    places = {(a * p + c * q, b * p + d * q): stored[q, p] for q in range(2) for p in range(3)}
+    left, top = (min(place[axis] for place in places) for axis in (0, 1))
+    shown = {(x + left, y + top): picture[y, x] for y in range(len(picture)) for x in range(len(picture[0]))}
+    assert shown == places
+
+
+@pytest.mark.parametrize(
+    ("mirror_x", "mirror_y", "level", "quarter"),
+    [(False, False, 0, 90), (True, False, 0, 90), (False, True, 0, 270), (True, True, 180, 90)],
+)
+def test_a_mirrored_picture_has_a_rotation(mirror_x: bool, mirror_y: bool, level: int, quarter: int) -> None:
+    assert Orientation(False, mirror_x, mirror_y).rotation == level
+    assert Orientation(True, mirror_x, mirror_y).rotation == quarter
+
+
+def test_sizes_are_rounded_to_the_nearest() -> None:
+    assert upright_size(5, 4, Fraction(4, 3), UPRIGHT) == (7, 4)
+    assert upright_size(4, 5, Fraction(3, 4), UPRIGHT) == (4, 7)
+    assert upright_size(1, 1, SQUARE, UPRIGHT) == upright_size(1, 1, Fraction(8, 9), UPRIGHT) == (1, 1)
+    g = compute_geometry(320, 240, SQUARE, UPRIGHT, Sampling.create(32, 15.0, view="three"))
+    assert (g.scaled_width, g.scaled_height) == (299, 224)  # 298.67
+    assert g.crops == ((0, 0), (75, 0), (37, 0))
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side", "rows_columns"),
+    [
+        ((1000, 500), 256, (256, 512)),
+        ((500, 1000), 256, (512, 256)),
+        ((5, 5), 112, (112, 112)),  # a square keeps its shape; 128 is as near
+        ((1000, 500), 92, (92, 160)),  # 192 would be nearer to 184, and wider than 2:1
+    ],
+)
+def test_the_long_side_of_full_is_not_beyond_two_to_one(
+    size: tuple[int, int], short_side: int, rows_columns: tuple[int, int]
+) -> None:
+    sampling = Sampling.create(32, 15.0, view="full", short_side=short_side, crop=64)
+    assert clip_size(size, sampling) == rows_columns
+
+
+@pytest.mark.parametrize(
+    ("width", "region"), [(3, (0, 3)), (7, (2, 3)), (8, (2, 4)), (1, (0, 1)), (2, (0, 2))]
+)
+def test_a_region_has_a_pixel_at_least(width: int, region: tuple[int, int]) -> None:
+    """Of a picture so wide on the screen that its middle square is less than a stored pixel; even margins."""
+    g = compute_geometry(width, 1, Fraction(600), UPRIGHT, Sampling.create(32, 15.0))
+    assert (g.x, g.width) == region and type(g.x) is int
 
 
 @pytest.mark.parametrize("row", TABLES["geometry_table"], ids=lambda r: f"{r['width']}x{r['height']}")
