@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vtag.engine.backends.onnx_cache import require_exporter
 from vtag.engine.checkpoints.model_folder import ONNX_FILE
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store.heads import library_model_source
 from vtag.engine.models.registry import STARTER, load_model
 from vtag.engine.paths import library_path
@@ -82,5 +82,5 @@ def _library_model(path: Path) -> str | None:
     """The name or path of the model that a library uses; None if there is no library yet."""
     if not path.is_file():
         return None
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         return library_model_source(library)

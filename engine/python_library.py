@@ -286,10 +286,10 @@ class Library:
             except sqlite3.Error as error:
                 raise library_error(self.path, error) from error
 
-    def _writer(self) -> database.Library:
+    def _writer(self) -> database.LibraryWriter:
         from vtag.engine.library import database
 
-        return database.Library.open(self.path)
+        return database.LibraryWriter.open(self.path)
 
 
 def _absolute(path: AnyPath) -> bytes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from helpers.zygote import Zygote
     from playwright.sync_api import Browser
 
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
 
 # Tests run side by side, one a core: threads of their own beside that only wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -78,11 +78,11 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Iterator[Library]:
+def library(tmp_path: Path) -> Iterator[LibraryWriter]:
     """An open, empty library in a folder of its own."""
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
 
-    with Library.open(tmp_path / "home" / "library.db") as opened:
+    with LibraryWriter.open(tmp_path / "home" / "library.db") as opened:
         yield opened
 
 

@@ -19,7 +19,7 @@ from helpers.page_server import serve_page
 from helpers.scenes import SCENES, make_film
 
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -42,7 +42,7 @@ def make_library(folder: Path) -> Path:
     home = make_film_library(
         folder, FILMS, LABELS, lambda path, film, _: make_film(path, list(film.parts), recorded=film.recorded)
     )
-    with Library.open(home / "library.db") as library:
+    with LibraryWriter.open(home / "library.db") as library:
         annotation_log.add(library, 1, "sunset", 2_000, 9_000)
         first = library.connection.execute(
             "SELECT id FROM segments WHERE content_id = 1 ORDER BY id"

@@ -21,7 +21,7 @@ from vtag.engine.text import display_path, pluralize, printable, text_lines
 
 if TYPE_CHECKING:
     from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
 
 tag = typer.Typer(help="Add, confirm, reject or rename tags.", no_args_is_help=True)
 words = typer.Typer(help="List, export and import your annotations.", invoke_without_command=True)
@@ -255,7 +255,7 @@ def remove_words(label: AnnotatedLabel, db: Db = None) -> None:
         _say_taught(library, label)
 
 
-def _say_taught(library: Library, label: str) -> None:
+def _say_taught(library: LibraryWriter, label: str) -> None:
     """A model that learned a label before goes on finding it under that name: that is not left unsaid."""
     from vtag.engine.library.store import heads
 
@@ -265,15 +265,15 @@ def _say_taught(library: Library, label: str) -> None:
 
 
 @contextmanager
-def open_library(db: Path | None, *, new: bool = False) -> Iterator[Library]:
+def open_library(db: Path | None, *, new: bool = False) -> Iterator[LibraryWriter]:
     """The library, open for writing. Raises LibraryError where there is none, unless a `new` one may be made."""
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
     from vtag.engine.paths import library_path
 
     path = library_path(db)
     if not new and not path.is_file():
         raise LibraryError(f"there is no library at {display_path(path)} yet: `vtag scan FOLDER` makes one")
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         yield library
 
 
@@ -286,11 +286,11 @@ def _write(file: Path, lines: Iterable[str]) -> None:
         raise LibraryError(f"{display_path(file)} cannot be written: {error.strerror or error}") from error
 
 
-def _say_change(library: Library, change: AnnotationChange) -> None:
+def _say_change(library: LibraryWriter, change: AnnotationChange) -> None:
     say(_player_line(library, change) if change.id else "that was said already: nothing changed")
 
 
-def _player_line(library: Library, change: AnnotationChange) -> str:
+def _player_line(library: LibraryWriter, change: AnnotationChange) -> str:
     """`_line` with the times of the player."""
     from vtag.engine.library.annotations.player_times import change_on_player_clock
 

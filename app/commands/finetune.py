@@ -17,7 +17,7 @@ from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.analysis.head_preview import PreviewRow
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
     from vtag.trainer.evaluation.head_metrics import FinetuneResult
     from vtag.trainer.heads.finetune import FinetuneBase, FinetuneEvent
 
@@ -87,7 +87,7 @@ def finetune(
     `vtag retag --model NAME` then finds them in every scanned video.
     """
     from vtag.engine.library.analysis.head_preview import preview_model
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
     from vtag.engine.models.registry import load_model
     from vtag.engine.paths import library_path, models_dir
     from vtag.trainer.data.dataset import Dataset, read_dataset
@@ -120,7 +120,7 @@ def finetune(
         complain(remark)
     folder = out or models_dir() / _name_of(data or Path(_FROM_LIBRARY))
     settings = FinetuneSettings(per_hour=per_hour, seed=seed, device=device, network=network, resume=resume)
-    with Library.open(library_path(db)) as library:
+    with LibraryWriter.open(library_path(db)) as library:
         steps = teach(
             dataset, _base(library, base, seed), folder, settings, library=library, from_library=from_library
         )
@@ -166,7 +166,7 @@ def _part(train: str) -> Any:
     raise typer.BadParameter(f"{train!r} is not head, stages=N or all", param_hint="--train")
 
 
-def _base(library: Library, base: str | None, seed: int) -> FinetuneBase:
+def _base(library: LibraryWriter, base: str | None, seed: int) -> FinetuneBase:
     """What to stand on: the model that was asked for, the library's, or random weights of its sizes."""
     from vtag.engine.models.registry import backbone_source
     from vtag.engine.scan.model_selection import choose_model
@@ -252,7 +252,7 @@ def _print_result(result: FinetuneResult) -> None:
         )
 
 
-def _preview_sentences(library: Library, folder: Path, result: FinetuneResult) -> list[str]:
+def _preview_sentences(library: LibraryWriter, folder: Path, result: FinetuneResult) -> list[str]:
     """What each tag would find in the library with its line."""
     from vtag.engine.library.analysis.tag_preview import preview_tag, score_tag
     from vtag.engine.library.page_queries import label_annotations

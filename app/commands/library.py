@@ -156,7 +156,7 @@ def merge(
 
     The same content is one video. Annotations come along; of two the later counts. Merging again changes nothing.
     """
-    from vtag.engine.library.database import Library, open_unmigrated
+    from vtag.engine.library.database import LibraryWriter, open_unmigrated
     from vtag.engine.library.maintenance.backup import back_up_before
     from vtag.engine.library.merge.merge import merge as run_merge
     from vtag.engine.paths import library_path
@@ -167,7 +167,7 @@ def merge(
     for path in others:
         open_unmigrated(path).close()  # raises, before anything is written
     reports = []
-    with Library.open(target) as library:
+    with LibraryWriter.open(target) as library:
         if not is_new:
             say(f"{display_path(back_up_before(target, 'merge'))} keeps the library as it was")
         for path in others:

@@ -19,7 +19,7 @@ from vtag.engine.text import display_path, printable
 
 if TYPE_CHECKING:
     from vtag.engine.checkpoints.load import Checkpoint
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
     from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, WatchStatus
     from vtag.engine.scan.options import ScanOptions
     from vtag.engine.scan.pipeline import OpenPipeline
@@ -121,7 +121,7 @@ def scan(
 
     A second scan opens only new and changed files. Ctrl-C keeps what is finished.
     """
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
     from vtag.engine.library.page_queries import latest_moment_id
     from vtag.engine.paths import library_path
     from vtag.engine.scan.model_selection import choose_model, register_model
@@ -158,7 +158,7 @@ def scan(
         nice=is_terminal() if nice is None else nice,
         shard=part,
     )
-    with Library.open(library_file) as library, catch_interrupts():
+    with LibraryWriter.open(library_file) as library, catch_interrupts():
         last_moment = latest_moment_id(library.connection)
         try:
             note = _starter_note(library, model, device, ask=not dry_run)
@@ -218,7 +218,7 @@ def _parse_shard(text: str | None) -> Shard | None:
         raise typer.BadParameter(str(error), param_hint="--shard") from error
 
 
-def _report_best(library: Library, last_moment: int) -> None:
+def _report_best(library: LibraryWriter, last_moment: int) -> None:
     """Print the best moment of each label that the scan found, and how to play the first."""
     from vtag.engine.library.search.moments import search
     from vtag.engine.library.search.player_times import MomentClocks
@@ -230,7 +230,7 @@ def _report_best(library: Library, last_moment: int) -> None:
         say(f"play the first: vtag search {shlex.quote(best[0].label)} --open")
 
 
-def _starter_note(library: Library, model: str | None, device: str, *, ask: bool) -> str:
+def _starter_note(library: LibraryWriter, model: str | None, device: str, *, ask: bool) -> str:
     """Offer a new library the best model for it. Returns a line about the starter if it is used instead."""
     from vtag.app.commands.models import fetch_shown
     from vtag.engine.scan.model_selection import recommended_download
@@ -250,7 +250,7 @@ def _starter_note(library: Library, model: str | None, device: str, *, ask: bool
 
 
 def _follow(
-    library: Library,
+    library: LibraryWriter,
     folders: list[bytes],
     checkpoint: Checkpoint,
     options: ScanOptions,

@@ -22,7 +22,7 @@ from vtag.app.ui.routes import media_routes
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.jobs.model_downloads import ModelDownloads
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.system.allocator import limit_arenas
 from vtag.engine.video.write.picture_cache import PictureCache
 from vtag.engine.video.write.render_pool import RenderPool
@@ -94,7 +94,7 @@ def serve(
             "VTAG_UI_PASSWORD"
         )
     limit_arenas(_HEAPS)  # before there are threads
-    Library.open(library).close()  # creates or migrates it before the first reader
+    LibraryWriter.open(library).close()  # creates or migrates it before the first reader
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -17,7 +17,7 @@ from vtag.engine.library.analysis.tag_preview import TagMoment, TagPreview, prev
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
 from vtag.engine.library.annotations.validation import resolve_label
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.page_queries import AnnotationRow
 from vtag.engine.library.search.labels import set_label_threshold
@@ -57,7 +57,7 @@ def verdict_on(content: int, start_ms: int, end_ms: int, annotations: list[Annot
 
 
 def record_example(
-    writer: Library, tag: str, content: int, start_ms: int, end_ms: int, *, is_example: bool
+    writer: LibraryWriter, tag: str, content: int, start_ms: int, end_ms: int, *, is_example: bool
 ) -> str:
     """Save that a time range shows the tag, or does not; returns the change as a sentence. Raises VtagError."""
     verdict = "added" if is_example else "rejected"
@@ -71,7 +71,7 @@ def try_tag(library: Path, tag: str) -> Trial:
     try:
         metrics = _train_head(library, folder)
     finally:
-        with Library.open(library) as writer:
+        with LibraryWriter.open(library) as writer:
             runs.remove_finished(writer, "finetune", str(folder))
     try:
         return _preview(library, tag, metrics, None)
@@ -98,7 +98,7 @@ def keep_tags(library: Path, queue: JobQueue, tag: str = "", trial: tuple[float,
     if trial is not None and tag.strip():
         line, preset = trial
         is_moved = abs(line - preset) > _SAME_LINE
-        with Library.open(library) as writer:
+        with LibraryWriter.open(library) as writer:
             set_label_threshold(writer, resolve_label(writer, tag.strip()), line if is_moved else None)
     queue.submit("retag", "all scanned videos", ["retag", "--db", str(library), "--model", MODEL_NAME])
     names = ", ".join(metrics.get("labels", ()))
@@ -125,9 +125,9 @@ def trial_folder(library: Path) -> Path:
     return library.parent / "cache" / TRIAL_FOLDER
 
 
-def _change_tag(library: Path, change: Callable[[Library], object]) -> None:
+def _change_tag(library: Path, change: Callable[[LibraryWriter], object]) -> None:
     """Apply `change`, and remove the saved model if no tag is left."""
-    with Library.open(library) as writer:
+    with LibraryWriter.open(library) as writer:
         change(writer)
         has_tags = bool(page_queries.annotated_labels(writer.connection))
         model = heads.find_model(writer, MODEL_NAME)
@@ -139,7 +139,7 @@ def _change_tag(library: Path, change: Callable[[Library], object]) -> None:
 
 def _preview(library: Path, tag: str, metrics: Mapping[str, Any], line: float | None) -> Trial:
     """What the trial's head finds. Raises VtagError, and ValueError if the head lacks the tag."""
-    with Library.open(library) as writer:
+    with LibraryWriter.open(library) as writer:
         label = resolve_label(writer, tag)
         scores = score_tag(writer, trial_folder(library), label)
         judged = page_queries.label_annotations(writer.connection, label)

@@ -89,7 +89,7 @@ def _open(
 
 
 @dataclass
-class _Worker:
+class _NodeWorker:
     """An actor, and the call that is under way."""
 
     node: str  # Ray's id of it
@@ -132,7 +132,7 @@ class ClusterPipeline:
         self._made_by: dict[int, Provenance] = {}  # by job id
         self._shares: Counter[str] = Counter()  # windows by host
         self._nodes: dict[str, _Node] = {}
-        self._workers: dict[str, _Worker] = {}
+        self._workers: dict[str, _NodeWorker] = {}
         self._dispatcher = Dispatcher()
         self._next_look = 0.0
         self._names = itertools.count(1)
@@ -238,10 +238,10 @@ class ClusterPipeline:
         actor = self._cluster.start_actor(
             ScanWorker, node_id, cpus=node.cpus, gpus=gpus, arguments=(node.cpus,)
         )
-        worker = _Worker(node_id, node.host, actor, self._cluster.call(actor, "open", *self._arguments))
+        worker = _NodeWorker(node_id, node.host, actor, self._cluster.call(actor, "open", *self._arguments))
         self._workers[f"{node.host} {next(self._names)}"] = worker
 
-    def _call(self, name: str, worker: _Worker) -> None:
+    def _call(self, name: str, worker: _NodeWorker) -> None:
         """Begin the next step of a worker."""
         videos = [self._requests[job_id] for job_id in self._dispatcher.next_videos(name)]
         decisions, worker.decisions = worker.decisions, []
@@ -259,13 +259,13 @@ class ClusterPipeline:
             return self._join(name, worker, result)
         return [e for event in result for e in self._handle(worker, event)]
 
-    def _join(self, name: str, worker: _Worker, report: WorkerReport) -> list[PipelineEvent]:
+    def _join(self, name: str, worker: _NodeWorker, report: WorkerReport) -> list[PipelineEvent]:
         """A worker has loaded the model, and takes videos from now on."""
         worker.report = report
         self._dispatcher.add_worker(name, worker.node, _VIDEOS_PER_PROCESS * self._nodes[worker.node].cpus)
         return [NodeJoined(worker.host, report.backend, report.device, report.precision)]
 
-    def _lose(self, name: str, worker: _Worker, reason: str, *, is_death: bool) -> list[PipelineEvent]:
+    def _lose(self, name: str, worker: _NodeWorker, reason: str, *, is_death: bool) -> list[PipelineEvent]:
         """A worker died, or its model failed: its videos go to others."""
         del self._workers[name]
         self._cluster.kill(worker.actor)  # it may be cut off and alive
@@ -298,7 +298,7 @@ class ClusterPipeline:
         if (name := self._dispatcher.worker_of(job_id)) is not None:
             self._workers[name].decisions.append((job_id, is_decoded))
 
-    def _handle(self, worker: _Worker, event: PipelineEvent) -> Iterator[PipelineEvent]:
+    def _handle(self, worker: _NodeWorker, event: PipelineEvent) -> Iterator[PipelineEvent]:
         """What the scan gets of a worker's event."""
         if isinstance(event, WindowFeatures):
             self._shares[worker.host] += 1

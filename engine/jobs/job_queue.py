@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtag.engine.errors import VtagError
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.store.runs import Run, recent_runs
 from vtag.engine.library.store.settings import read_setting, save_setting
 from vtag.engine.paths import make_private_dir
@@ -70,7 +70,7 @@ class JobQueue:
 
         With `needs_previous` it runs only if the job that was submitted before it succeeds.
         """
-        with self._lock, Library.open(self._library) as library, library.transaction():
+        with self._lock, LibraryWriter.open(self._library) as library, library.transaction():
             waiting = _read_waiting(library.connection)
             if len(waiting) >= _MAX_WAITING:
                 raise VtagError(f"{len(waiting)} jobs wait already: let some end first")
@@ -88,7 +88,7 @@ class JobQueue:
             with closing(open_reader(self._library)) as reader:
                 if self._current or not _read_waiting(reader) or active_runs(reader):
                     return
-            with Library.open(self._library) as library, library.transaction():
+            with LibraryWriter.open(self._library) as library, library.transaction():
                 if not (waiting := _read_waiting(library.connection)):
                     return  # another server has started it meanwhile
                 first, *remaining = waiting
@@ -104,7 +104,7 @@ class JobQueue:
 
     def cancel(self, number: int) -> None:
         """Remove a waiting job from the queue, and those that need it."""
-        with self._lock, Library.open(self._library) as library, library.transaction():
+        with self._lock, LibraryWriter.open(self._library) as library, library.transaction():
             waiting = _read_waiting(library.connection)
             earlier = [*itertools.takewhile(lambda job: job.number != number, waiting)]
             _write_waiting(library, earlier + _without_dependents(waiting[len(earlier) + 1 :]))
@@ -166,7 +166,7 @@ class JobQueue:
             self.failure = "" if code in _NO_FAILURE else (self.last_message() or "it ended at once")
             self.last_job, self._current = self._current[0], None
             if code not in _DONE:
-                with Library.open(self._library) as library, library.transaction():
+                with LibraryWriter.open(self._library) as library, library.transaction():
                     _write_waiting(library, _without_dependents(_read_waiting(library.connection)))
 
 
@@ -226,7 +226,7 @@ def _read_waiting(connection: sqlite3.Connection) -> list[QueuedJob]:
     ]
 
 
-def _write_waiting(library: Library, waiting: Sequence[QueuedJob]) -> None:
+def _write_waiting(library: LibraryWriter, waiting: Sequence[QueuedJob]) -> None:
     save_setting(library, _SETTING, json.dumps(waiting))
 
 

@@ -51,7 +51,7 @@ _create_lock = threading.Lock()
 _BUSY_S = 30.0  # longest wait for another process's transaction
 
 
-class Library:
+class LibraryWriter:
     """An open library for writing: `connection` on its tables, `observations` on the features in a second file."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, observations: sqlite3.Connection) -> None:
@@ -60,7 +60,7 @@ class Library:
         self.observations = observations
 
     @classmethod
-    def open(cls, path: Path) -> Library:
+    def open(cls, path: Path) -> LibraryWriter:
         """Open or create the library at `path`; an older one is backed up and migrated.
 
         Raises LibraryError if it cannot be opened, is no library, or was made by a newer vtag.
@@ -92,7 +92,7 @@ class Library:
         self.connection.close()
         self.observations.close()
 
-    def __enter__(self) -> Library:
+    def __enter__(self) -> LibraryWriter:
         return self
 
     def __exit__(
@@ -135,7 +135,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
         _refuse_foreign(connection, path, applied, SCHEMA)
         if set(SCHEMA.steps) - set(applied):
             connection.close()
-            Library.open(path).close()  # migrates it, or raises
+            LibraryWriter.open(path).close()  # migrates it, or raises
             connection = _open_for_reading(path)
         return connection
     except (sqlite3.Error, LibraryError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.copies import locate_content
 from vtag.engine.library.store.clocks import contents_without_clock, save_clock
 from vtag.engine.scan.events import ClocksPlanned
@@ -17,7 +17,7 @@ _POLL_S = 1.0  # how soon an interrupt that Python swallowed is noticed
 _POOL_BYTES = 1 << 20  # no clip is decoded
 
 
-def read_missing_clocks(library: Library, content_ids: Collection[int]) -> Iterator[ClocksPlanned]:
+def read_missing_clocks(library: LibraryWriter, content_ids: Collection[int]) -> Iterator[ClocksPlanned]:
     """Store the clocks of those of the contents that have none. Yields an event before it begins, if there are any.
 
     A video that cannot be read is tried again by the next scan.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from vtag.engine.errors import VideoError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import files
 from vtag.engine.library.store.clocks import find_clock
 from vtag.engine.video.read.probe import VideoInfo, probe
@@ -18,7 +18,7 @@ def video_columns(info: VideoInfo) -> dict[str, object]:
     return {**{name: getattr(info, name) for name in _COLUMNS}, "clock": info.clock.to_json()}
 
 
-def register_video(library: Library, path: bytes) -> int:
+def register_video(library: LibraryWriter, path: bytes) -> int:
     """The content id of the file at `path`, after adding it to the library with its length and clock if it is new.
 
     A file that is no video is added without them. Raises LibraryError if the file cannot be read.

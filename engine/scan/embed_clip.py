@@ -10,7 +10,7 @@ import numpy as np
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.errors import VideoError
 from vtag.engine.library.analysis.similar import SimilarityQuery, prototype
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import heads
 from vtag.engine.library.store.feature_cache import normalised
 from vtag.engine.models.registry import load_model
@@ -23,7 +23,9 @@ from vtag.engine.video.read.sampling import Window, plan_windows
 _MAX_WINDOWS = 16  # of a whole clip; of a longer clip they are evenly spread
 
 
-def embed_clip(library: Library, file: Path, at_ms: int | None, *, device: str = "auto") -> SimilarityQuery:
+def embed_clip(
+    library: LibraryWriter, file: Path, at_ms: int | None, *, device: str = "auto"
+) -> SimilarityQuery:
     """The feature that the library's model computes for `file` at `at_ms`; None: one feature for the whole clip.
 
     Raises VideoError if there is no picture, ModelError if the model's files are gone.

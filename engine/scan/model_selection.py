@@ -8,14 +8,14 @@ from pathlib import Path
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.checkpoints.model_folder import read_spec
 from vtag.engine.errors import ModelError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import heads
 from vtag.engine.models.catalog import CatalogEntry, read_catalog
 from vtag.engine.models.registry import STARTER, is_installed, load_model, locate_model
 from vtag.engine.system.signals import delay_interrupts
 
 
-def choose_model(library: Library, model: str | None, device: str = "auto") -> tuple[Checkpoint, str]:
+def choose_model(library: LibraryWriter, model: str | None, device: str = "auto") -> tuple[Checkpoint, str]:
     """The checkpoint of `model`, else of the library's model, else of the best installed one; and its source.
 
     The best model of a new library is the first choice for the device if it is installed, else the starter that
@@ -27,7 +27,7 @@ def choose_model(library: Library, model: str | None, device: str = "auto") -> t
     return load_model(name), model_source(name)
 
 
-def recommended_download(library: Library, model: str | None, device: str) -> CatalogEntry | None:
+def recommended_download(library: LibraryWriter, model: str | None, device: str) -> CatalogEntry | None:
     """The published model to offer for a new library; None if one was chosen or a good one is installed."""
     if model or heads.library_model_source(library) is not None:
         return None
@@ -51,7 +51,7 @@ def _has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def register_model(library: Library, checkpoint: Checkpoint, source: str) -> int:
+def register_model(library: LibraryWriter, checkpoint: Checkpoint, source: str) -> int:
     """Store a model's head in the library; returns its id there."""
     spec = checkpoint.spec
     return heads.save_model(
@@ -72,7 +72,7 @@ def model_source(model: str) -> str:
     return str(path.absolute()) if path.exists() else model
 
 
-def resolve_model_id(library: Library, model: str | None) -> int:
+def resolve_model_id(library: LibraryWriter, model: str | None) -> int:
     """The id of a model in the library. A model that changed on disk is registered anew.
 
     If the model's files are gone, its stored head is used. Raises ModelError if there is neither.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import coverage, files, observations
 from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.discover import DiscoveredFile, Discovery
@@ -44,7 +44,7 @@ class _FileContent(NamedTuple):
 
 
 def make_plan(
-    library: Library,
+    library: LibraryWriter,
     discovery: Discovery,
     *,
     backbone_hash: str,
@@ -83,7 +83,7 @@ def make_plan(
 class _ContentLookup:
     """Finds the content of files: from their rows if they are unchanged, else by hashing them."""
 
-    def __init__(self, library: Library, volumes: Volumes, *, record: bool) -> None:
+    def __init__(self, library: LibraryWriter, volumes: Volumes, *, record: bool) -> None:
         self._library = library
         self._volumes = volumes
         self._record = record

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library, now
+from vtag.engine.library.database import LibraryWriter, now
 from vtag.engine.library.page_queries import latest_moment_id
 from vtag.engine.library.store import files, heads, runs
 from vtag.engine.library.store.duplicates import packets_keys
@@ -60,7 +60,7 @@ class ScanRunner:
 
     def __init__(
         self,
-        library: Library,
+        library: LibraryWriter,
         checkpoint: Checkpoint,
         head: heads.Head,
         options: ScanOptions,

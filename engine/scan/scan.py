@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vtag.engine.backends.batch_size import batch_size
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import heads, runs
 from vtag.engine.scan.discover import Discovery, discover
 from vtag.engine.scan.estimate import VideoLengths, measure_speed, speed_key
@@ -29,7 +29,7 @@ from vtag.engine.video.decode.pool import DecodePool
 
 
 def scan(
-    library: Library,
+    library: LibraryWriter,
     paths: list[bytes],
     checkpoint: Checkpoint,
     options: ScanOptions,
@@ -77,7 +77,7 @@ def scan(
     yield runner.summary()  # after the row is finished, since the caller may stop iterating here
 
 
-def _use_head(library: Library, checkpoint: Checkpoint, options: ScanOptions) -> heads.Head:
+def _use_head(library: LibraryWriter, checkpoint: Checkpoint, options: ScanOptions) -> heads.Head:
     """Make the model the library's own, with the threshold of `options`; returns its head.
 
     Raises LibraryError if the model is not registered.
@@ -94,7 +94,7 @@ def _use_head(library: Library, checkpoint: Checkpoint, options: ScanOptions) ->
 
 
 def _estimate(
-    library: Library, plan: ScanPlan, discovery: Discovery, checkpoint: Checkpoint, options: ScanOptions
+    library: LibraryWriter, plan: ScanPlan, discovery: Discovery, checkpoint: Checkpoint, options: ScanOptions
 ) -> ScanPlanned:
     """The plan of a dry run. If the model's speed is unknown, it is timed on blank clips."""
     lengths, speed = VideoLengths(plan.tasks), None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vtag.engine.errors import VideoError, VtagError
 from vtag.engine.library.analysis.similar import SimilarityQuery, query_from_content
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.search.contents import find_content
 from vtag.engine.library.store.clocks import find_clock
 from vtag.engine.text import display_path
@@ -45,7 +45,7 @@ def similarity_query(
     from vtag.engine.scan.embed_clip import embed_clip
 
     on_embed()
-    with Library.open(library) as writer:
+    with LibraryWriter.open(library) as writer:
         return embed_clip(writer, Path(os.fsdecode(path)), library_ms, device=device)
 
 

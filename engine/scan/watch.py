@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vtag.engine.checkpoints.load import Checkpoint
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.scan.discover import EXTENSIONS, DiscoveredFile
 from vtag.engine.scan.events import ScanEvent, ScanFinished, ScanPlanned, WatchStatus
 from vtag.engine.scan.ignore import IGNORE_FILE
@@ -30,7 +30,7 @@ _MAX_INTERVAL_S = 3600.0  # between two walks if the system reports changes, sin
 
 
 def watch(
-    library: Library,
+    library: LibraryWriter,
     paths: list[bytes],
     checkpoint: Checkpoint,
     options: ScanOptions,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.database import Library, now
+from vtag.engine.library.database import LibraryWriter, now
 from vtag.engine.library.store import coverage, files, heads, observations
 from vtag.engine.library.store.duplicates import find_duplicate
 from vtag.engine.library.store.observations import Provenance
@@ -34,7 +34,7 @@ class StoredVideo:
 class ScanWriter:
     """The library as one scan writes to it: with one head, one sampling, and the volumes of its plan."""
 
-    def __init__(self, library: Library, head: heads.Head, sampling_key: str, volumes: Volumes) -> None:
+    def __init__(self, library: LibraryWriter, head: heads.Head, sampling_key: str, volumes: Volumes) -> None:
         self._library = library
         self._backbone_hash = head.backbone_hash
         self._sampling_key = sampling_key

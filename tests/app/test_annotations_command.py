@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations import annotation_file, annotation_log, merging, undo_redo
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
 
@@ -28,7 +28,7 @@ Vtag = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def videos(tmp_path: Path, vtag_home: Path) -> Path:
     """Two videos of 8 s, seen by a model; the library is at home."""
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         heads.use_model(library, fill_library(library, tmp_path / "v", 2))
     return tmp_path / "v"
 
@@ -133,7 +133,7 @@ def test_words_travel_in_a_file_of_their_own(vtag: Vtag, videos: Path, tmp_path:
     first = ran(vtag("words", "import", file, "--db", new)).stderr
     assert first == "read 3 words: 3 taken, 0 known already\n3 words wait for a scan to find the video\n"
     assert len(ran(vtag("words", "--homeless", "--db", new)).stdout.splitlines()) == 3
-    with Library.open(new) as library:  # the video comes home
+    with LibraryWriter.open(new) as library:  # the video comes home
         add_video(library, tmp_path / "elsewhere" / "0.mp4", seed=0, is_scanned=False)
     assert "elsewhere/0.mp4" in ran(vtag("search", "grandma", "--db", new)).stdout
     ran(vtag("tag", "undo", "--db", new))
@@ -180,7 +180,7 @@ GOOD = {
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_taken(
-    library: Library, line: str | dict[str, object], said: str
+    library: LibraryWriter, line: str | dict[str, object], said: str
 ) -> None:
     wrong = line if isinstance(line, str) else json.dumps({**GOOD, **line})
     lines = [json.dumps(GOOD).encode(), b"", wrong.encode()]
@@ -204,11 +204,11 @@ def test_a_file_that_a_shell_rewrote_is_read(
     )
     with file.open("rb") as stdin:
         ran(vtag("words", "import", "-" if from_stdin else file, stdin=stdin))
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         assert [a.label for a in annotation_log.list_annotations(library.connection)] == ["K\u00fcche"]
 
 
-def test_of_two_words_on_a_place_the_later_counts_whatever_its_zone(library: Library) -> None:
+def test_of_two_words_on_a_place_the_later_counts_whatever_its_zone(library: LibraryWriter) -> None:
     def take(verdict: str, said_at: str) -> int:
         line = json.dumps({**GOOD, "verdict": verdict, "said_at": said_at}).encode()
         return len(annotation_file.import_lines(library, [line], "f")[0].after)
@@ -246,7 +246,7 @@ def test_a_merge_is_the_same_twice_and_loses_no_place(
         ]
 
     folder = tmp_path_factory.mktemp("merge")
-    with Library.open(folder / "a.db") as one, Library.open(folder / "b" / "b.db") as other:
+    with LibraryWriter.open(folder / "a.db") as one, LibraryWriter.open(folder / "b" / "b.db") as other:
         merging.merge_annotations(one, as_words(here))
         merging.merge_annotations(other, as_words(there))
         before = annotation_log.list_annotations(one.connection)
@@ -265,7 +265,7 @@ def test_a_merge_is_the_same_twice_and_loses_no_place(
         assert set(annotation_log.list_annotations(one.connection)) == set(before)
 
 
-def test_a_path_that_is_no_text_is_exported_whole(library: Library, tmp_path: Path) -> None:
+def test_a_path_that_is_no_text_is_exported_whole(library: LibraryWriter, tmp_path: Path) -> None:
     name = os.fsdecode(b"na\xefve.mp4")
     annotation_log.add(library, add_video(library, tmp_path / name, is_scanned=False), "yoga")
     (line,) = annotation_file.export_lines(library.connection)

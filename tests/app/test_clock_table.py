@@ -24,7 +24,7 @@ from helpers import clock_footage as footage
 
 from vtag.app.video_clocks import read_clock
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.exports import exported_moments, format_writer
 from vtag.engine.library.exports.exported_moments import ExportedMoment
 from vtag.engine.library.search.moments import Moment, search
@@ -194,7 +194,7 @@ def check(make: Callable[[Path], Path], folder: Path, library: Path) -> None:
 
 def tag(case: Case, library: Path) -> tuple[ExportedMoment, Moment]:
     """The moment as exported, and as the library has it, after a person tagged it at the player's times."""
-    with Library.open(library) as writer:
+    with LibraryWriter.open(library) as writer:
         content = register_video(writer, os.fsencode(case.path))
         add_roots(writer, [os.fsencode(case.path.parent)])
         clock = content_clock(writer.connection, content)
@@ -236,7 +236,7 @@ def check_page(case: Case, moment: Moment, clock: VideoClock) -> None:
 
 def test_an_older_library_takes_the_clocks_when_files_are_opened(tmp_path: Path, vtag_home: Path) -> None:
     path = os.fsencode(footage.late_picture(tmp_path))
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         content = register_video(library, path)
         annotation_log.add(library, content, "mark", 1000, 2000)
         library.connection.execute("UPDATE contents SET clock = NULL")

@@ -12,7 +12,7 @@ import pytest
 from helpers.library_factory import add_model, add_video
 
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 VTAG = [sys.executable, "-m", "vtag.app"]
@@ -21,7 +21,7 @@ VTAG = [sys.executable, "-m", "vtag.app"]
 @pytest.fixture
 def shelf(vtag_home: Path, tmp_path: Path) -> Path:
     """A library with many moments."""
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         model = add_model(library)
         for number in range(60):
             add_video(library, tmp_path / f"{number}.mp4", seed=number, windows=60)

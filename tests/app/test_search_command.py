@@ -17,7 +17,7 @@ import pytest
 from helpers.library_factory import add_model, add_video, fill_library
 
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import heads
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -26,7 +26,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def videos(vtag_home: Path, tmp_path: Path) -> Path:
     """Three tagged videos in the library at home."""
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         fill_library(library, tmp_path / "v", 3, threshold=0.3)
     return tmp_path / "v"
 
@@ -74,7 +74,7 @@ def test_a_query_that_is_no_text_is_answered(vtag: Run, videos: Path) -> None:
 
 
 def test_nothing_found_is_no_error_and_says_why(vtag: Run, videos: Path, vtag_home: Path) -> None:
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         add_model(library, seed=1, name="unused")
     unknown = ran(vtag("search", "archry"))
     assert (unknown.stdout, unknown.stderr) == ("", "vtag: no label fits 'archry'; near to it: archery\n")
@@ -90,7 +90,7 @@ def test_a_path_that_is_no_text_is_shown_escaped_and_told_exactly(
         Path(os.fsdecode(path)).touch()
     except OSError:
         pytest.skip("this file system takes text alone")
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         model_id = add_model(library)
         add_video(library, Path(os.fsdecode(path)))
         heads.set_model_threshold(library, model_id, 0.1)
@@ -148,7 +148,7 @@ def test_labels_are_listed_with_how_often_they_were_seen(vtag: Run, videos: Path
 def test_forgetting_asks_and_never_takes_a_word_with_it_untold(
     vtag: Run, videos: Path, vtag_home: Path
 ) -> None:
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         library.connection.execute(
             "INSERT INTO words (content_id, label, verdict, said_at) VALUES (1, 'yoga', 'added', '')"
         )
@@ -163,7 +163,7 @@ def test_forgetting_asks_and_never_takes_a_word_with_it_untold(
 def test_each_order_holds_and_shows_the_same_moments(vtag: Run, videos: Path, sort: str) -> None:
     for age, file in enumerate(sorted(videos.iterdir())):
         os.utime(file, (10**9 + age, 10**9 + age))
-    with Library.open(Path(os.environ["VTAG_HOME"]) / "library.db") as library:
+    with LibraryWriter.open(Path(os.environ["VTAG_HOME"]) / "library.db") as library:
         library.connection.execute("UPDATE files SET mtime_ns = id * 1000000000")
     every = json.loads(ran(vtag("search", "yoga OR bike", "--limit", "999", "--json")).stdout)
     found = json.loads(ran(vtag("search", "yoga OR bike", "--limit", "999", "--json", "--sort", sort)).stdout)
@@ -226,7 +226,7 @@ def test_the_player_gets_an_argument_list_at_the_moment(
     vtag: Run, videos: Path, tmp_path: Path, name: str
 ) -> None:
     odd = videos / "-x; touch oops #1.mp4"
-    with Library.open(Path(os.environ["VTAG_HOME"]) / "library.db") as library:
+    with LibraryWriter.open(Path(os.environ["VTAG_HOME"]) / "library.db") as library:
         add_video(library, odd, seed=9)
         list(derive.retag(library, 1))
     player = tmp_path / "bin" / name
@@ -259,7 +259,7 @@ def test_a_limit_above_every_number_leaves_all(vtag: Run, videos: Path, command:
 
 
 def test_labels_are_drawn_over_time(vtag: Run, videos: Path, vtag_home: Path) -> None:
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         for content, recorded in ((1, "2012-03-01"), (2, "2012-09-01T10:00:00Z"), (3, "2020-01-01")):
             library.connection.execute(
                 "UPDATE contents SET recorded_at = ? WHERE id = ?", (recorded, content)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vtag.assets import kinetics400_labels
 from vtag.engine.library.analysis.segments import margins
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 BACKBONE, SAMPLING = "backbone", "sampling"
 _CHUNK = 1000  # videos a transaction
@@ -24,7 +24,7 @@ def build(path: Path, *, videos: int, segments: int, less_sure: int, features: i
     Labels follow Zipf's law, and a video has a theme: six labels of its own and some from anywhere.
     """
     labels = kinetics400_labels()
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         db = library.connection
         with library.transaction():
             _models_and_labels(db, labels)

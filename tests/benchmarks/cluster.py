@@ -29,7 +29,7 @@ from ray.cluster_utils import Cluster
 
 from vtag.engine.cluster.options import ClusterOptions
 from vtag.engine.cluster.pipeline import cluster_pipeline
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.models.registry import load_model
 from vtag.engine.scan.events import ScanPlanned, VideoScanned
 from vtag.engine.scan.model_selection import register_model
@@ -50,7 +50,7 @@ class Timing:
 def time_scan(videos: Path, model: str, open_pipeline: OpenPipeline) -> Timing:
     """Scan all videos of a folder into a new library."""
     checkpoint = load_model(model)
-    with tempfile.TemporaryDirectory() as folder, Library.open(Path(folder) / "library.db") as library:
+    with tempfile.TemporaryDirectory() as folder, LibraryWriter.open(Path(folder) / "library.db") as library:
         register_model(library, checkpoint, model)
         begun = time.perf_counter()
         planned = done = begun

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.errors import VtagError
 from vtag.engine.library.analysis.segments import probabilities
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.contents import content_at_path
 from vtag.engine.library.search.moments import content_moments
 from vtag.engine.library.store import heads, observations
@@ -79,7 +79,7 @@ def find_clips(
 ) -> tuple[RankingMetrics, float]:
     """What a library finds in the clips, and the hours of footage in those that show none of the model's labels."""
     names = model_labels(model)
-    with tempfile.TemporaryDirectory() as folder, Library.open(Path(folder) / "library.db") as library:
+    with tempfile.TemporaryDirectory() as folder, LibraryWriter.open(Path(folder) / "library.db") as library:
         head = heads.load_head(library, register_model(library, model, source))
         _scan(library, clips, model, device)
         rows = [_clip_row(library, clip, head, names) for clip in clips]
@@ -93,7 +93,7 @@ def find_clips(
     return metrics, float(hours[truth < 0].sum())
 
 
-def _scan(library: Library, clips: Sequence[LabelledClip], model: Checkpoint, device: str) -> None:
+def _scan(library: LibraryWriter, clips: Sequence[LabelledClip], model: Checkpoint, device: str) -> None:
     paths = [os.fsencode(clip.path) for clip in clips]
     for event in scan(library, paths, model, ScanOptions(device=device)):
         if isinstance(event, ScanProgress) and sys.stderr.isatty():
@@ -101,7 +101,7 @@ def _scan(library: Library, clips: Sequence[LabelledClip], model: Checkpoint, de
 
 
 def _clip_row(
-    library: Library, clip: LabelledClip, head: heads.Head, names: dict[str, str]
+    library: LibraryWriter, clip: LabelledClip, head: heads.Head, names: dict[str, str]
 ) -> tuple[int, NDArray[np.float64], NDArray[np.bool_], float] | None:
     """A clip's label (-1: none that the model knows), best scores [K], sure labels [K], and hours."""
     key = content_key(os.fsencode(clip.path))

@@ -24,7 +24,7 @@ from helpers.small_model import make_model
 
 from vtag.engine.checkpoints.load import Checkpoint, load_checkpoint
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import files, heads
 from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.discover import discover
@@ -42,7 +42,7 @@ def make_tree(folder: Path, count: int) -> None:
             (below / f"video {j:06}.mp4").write_bytes(b"%d" % j)
 
 
-def fill(library: Library, folder: Path, checkpoint: Checkpoint, sampling: str) -> None:
+def fill(library: LibraryWriter, folder: Path, checkpoint: Checkpoint, sampling: str) -> None:
     """What a first scan would have left."""
     spec = checkpoint.spec
     model_id = register_model(library, checkpoint, spec.name)
@@ -90,7 +90,7 @@ def main() -> None:
         make_tree(tree, asked.files)
         checkpoint = load_checkpoint(make_model(Path(name) / "model"))
         options = ScanOptions()
-        with Library.open(Path(name) / "home" / "library.db") as library:
+        with LibraryWriter.open(Path(name) / "home" / "library.db") as library:
             fill(library, tree, checkpoint, scan_sampling(checkpoint.spec, options).key())
             finds, scans = [], []
             for _ in range(asked.rounds):

@@ -25,7 +25,7 @@ import numpy as np
 from machine import facts
 
 from vtag.assets import kinetics400_labels
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import heads
 from vtag.engine.library.store.observations import Provenance, to_halves
 from vtag.engine.library.store.volumes import Volumes
@@ -50,7 +50,7 @@ def send_videos(pipe: Connection, scanner: int, count: int) -> None:
     pipe.close()
 
 
-def add_model(library: Library) -> heads.Head:
+def add_model(library: LibraryWriter) -> heads.Head:
     rng = np.random.default_rng(0)
     labels = kinetics400_labels()
     model_id = heads.save_model(
@@ -80,7 +80,7 @@ def store(writer: ScanWriter, name: str, windows: list[tuple[int, int]], feature
 
 def measure(scanners: int, videos: int) -> tuple[float, float, float, int]:
     """Windows a second, and a second of the writer's processor; moments a second; bytes for an hour of video."""
-    with tempfile.TemporaryDirectory() as folder, Library.open(Path(folder) / "library.db") as library:
+    with tempfile.TemporaryDirectory() as folder, LibraryWriter.open(Path(folder) / "library.db") as library:
         writer = ScanWriter(library, add_model(library), "sampling", Volumes())
         context = multiprocessing.get_context("spawn")
         pipes, processes = [], []

@@ -25,14 +25,14 @@ from helpers.small_model import make_model
 from vtag.engine.checkpoints.checkpoint import Checkpoint, OnnxGraph
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.cluster.worker import ModelParcel
-from vtag.engine.library.database import Library, observations_path
+from vtag.engine.library.database import LibraryWriter, observations_path
 
 Vtag = Callable[..., subprocess.CompletedProcess[str]]
 OPTIONS = ("--threshold", str(THRESHOLD), "--stride", str(STRIDE_S))
 
 
 def rows_of(db: Path) -> Rows:
-    with Library.open(db) as library:
+    with LibraryWriter.open(db) as library:
         return facts(library)
 
 

@@ -16,7 +16,7 @@ from helpers.small_model import make_model
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.cluster.options import ClusterOptions, PathMap
 from vtag.engine.cluster.pipeline import ClusterPipeline, cluster_pipeline
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.scan.events import ScanEvent
 from vtag.engine.scan.model_selection import register_model
 from vtag.engine.scan.options import ScanOptions
@@ -52,7 +52,7 @@ def run_scan_of(
     folders = [os.fsencode(videos or material / "videos")]
     options = ScanOptions(threshold=THRESHOLD, stride_s=STRIDE_S)
     events = []
-    with Library.open(db) as library:
+    with LibraryWriter.open(db) as library:
         register_model(library, checkpoint, str(material / "model"))
         for event in scan(library, folders, checkpoint, options, open_pipeline):
             events.append(event)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import files, heads, observations
 from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.content_facts import video_columns
@@ -41,7 +41,7 @@ def make_film_library(
 ) -> Path:
     """The home of a library of `films` by their file names; `make_file(path, film, seed)` makes each file."""
     home, clips = folder / "home", folder / "Videos"
-    with Library.open(home / "library.db") as library:
+    with LibraryWriter.open(home / "library.db") as library:
         head = _add_model(library, labels)
         for seed, (name, film) in enumerate(films.items()):
             path = clips / name
@@ -52,7 +52,7 @@ def make_film_library(
     return home
 
 
-def _add_model(library: Library, labels: Sequence[str]) -> heads.Head:
+def _add_model(library: LibraryWriter, labels: Sequence[str]) -> heads.Head:
     """A model whose features are the shares of the labels in a window."""
     model = heads.save_model(
         library,
@@ -68,7 +68,7 @@ def _add_model(library: Library, labels: Sequence[str]) -> heads.Head:
     return heads.load_head(library, model)
 
 
-def _add_film(library: Library, head: heads.Head, path: Path, film: Film, seed: int) -> None:
+def _add_film(library: LibraryWriter, head: heads.Head, path: Path, film: Film, seed: int) -> None:
     file_path = os.fsencode(path)
     info = probe(file_path)
     facts = {**video_columns(info), "recorded_at": info.recorded_at or film.recorded}

@@ -17,7 +17,7 @@ import av
 from helpers.old_libraries import QUERY
 from helpers.undisturbed import Outcome, integrity, read_outcome
 from vtag.engine.library.annotations.annotation_log import list_annotations
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.search.moments import search
 from vtag.engine.models.registry import load_model
 
@@ -78,7 +78,7 @@ def lost_windows(folder: Path, whole: Outcome) -> list[str]:
 
 def annotations(folder: Path) -> list[tuple[Any, ...]]:
     """The annotations of a folder's library."""
-    with Library.open(folder / LIBRARY) as library:
+    with LibraryWriter.open(folder / LIBRARY) as library:
         return sorted(
             (a.content, a.label, a.start_ms, a.end_ms, a.verdict, a.said_at)
             for a in list_annotations(library.connection)

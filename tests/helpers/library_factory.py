@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import files, heads, observations
 from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.discover import discover
@@ -18,7 +18,7 @@ MADE_BY = observations.Provenance("torch", "cpu", "fp32")
 SAMPLING = "sampling"
 
 
-def add_model(library: Library, *, seed: int = 0, backbone: str = "backbone", name: str = "m") -> int:
+def add_model(library: LibraryWriter, *, seed: int = 0, backbone: str = "backbone", name: str = "m") -> int:
     rng = np.random.default_rng(seed)
     return heads.save_model(
         library,
@@ -33,7 +33,7 @@ def add_model(library: Library, *, seed: int = 0, backbone: str = "backbone", na
 
 
 def add_video(
-    library: Library, path: Path, *, seed: int = 0, windows: int = 8, is_scanned: bool = True
+    library: LibraryWriter, path: Path, *, seed: int = 0, windows: int = 8, is_scanned: bool = True
 ) -> int:
     """Add a file of random bytes as a scan does, with random features for its windows if `is_scanned`."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def add_video(
     return content_id
 
 
-def fill_library(library: Library, folder: Path, videos: int, *, threshold: float = 0.4) -> int:
+def fill_library(library: LibraryWriter, folder: Path, videos: int, *, threshold: float = 0.4) -> int:
     """A model, and videos `0.mp4`, `1.mp4` … of 8 s with moments of its labels; returns the model's id."""
     model_id = add_model(library)
     for i in range(videos):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
@@ -29,7 +29,7 @@ _FACTS = {
 }
 
 
-def facts(library: Library) -> Rows:
+def facts(library: LibraryWriter) -> Rows:
     """All rows of a library, sorted, without ids and dates."""
     rows = {name: sorted(library.connection.execute(query), key=str) for name, query in _FACTS.items()}
     rows["observations"] = sorted(

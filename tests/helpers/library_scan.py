@@ -8,14 +8,14 @@ from pathlib import Path
 import av
 
 from vtag.engine.checkpoints.load import load_checkpoint
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.scan.events import ScanFinished
 from vtag.engine.scan.model_selection import register_model
 from vtag.engine.scan.options import ScanOptions
 from vtag.engine.scan.scan import scan
 
 
-def run_scan(library: Library, model: Path, *paths: Path) -> ScanFinished:
+def run_scan(library: LibraryWriter, model: Path, *paths: Path) -> ScanFinished:
     checkpoint = load_checkpoint(model)
     register_model(library, checkpoint, str(model))
     events = list(scan(library, [os.fsencode(p) for p in paths], checkpoint, ScanOptions(threshold=0.05)))

@@ -15,7 +15,7 @@ import numpy as np
 
 from helpers.library_rows import Rows, facts
 from helpers.zygote import shared_zygote
-from vtag.engine.library.database import Library, observations_path
+from vtag.engine.library.database import LibraryWriter, observations_path
 
 ROUNDING = 2e-3  # features are halves, and batches of other sizes round in another way
 _ROUNDED = {"segments": (5, 6)}  # columns that follow from features
@@ -51,7 +51,7 @@ def _same(name: str, mine: Sequence[tuple], others: Sequence[tuple]) -> bool:
 
 def read_outcome(library: Path) -> Outcome:
     """What the library at `library` has."""
-    with Library.open(library) as opened:
+    with LibraryWriter.open(library) as opened:
         rows = facts(opened)
     observed = rows.pop("observations")
     rows["windows"] = [row[:-1] for row in observed]

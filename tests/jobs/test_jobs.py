@@ -17,7 +17,7 @@ from helpers.small_model import LONG_SCAN_OPTIONS, make_long_videos, make_model
 from vtag.engine.errors import VtagError
 from vtag.engine.jobs import job_queue as engine_jobs
 from vtag.engine.jobs.job_queue import JobQueue, active_runs, scan_arguments
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.store import runs
 from vtag.engine.library.store.runs import Run, recent_runs
 
@@ -26,7 +26,7 @@ from vtag.engine.library.store.runs import Run, recent_runs
 def library_file(vtag_home: Path) -> Path:
     """The path of an empty library."""
     path = vtag_home / "library.db"
-    Library.open(path).close()
+    LibraryWriter.open(path).close()
     return path
 
 
@@ -131,7 +131,7 @@ def test_a_job_that_was_killed_does_not_seem_to_run(library_file: Path, tmp_path
 def test_a_job_that_another_server_started_meanwhile_is_not_started_again(
     library_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Library.open(library_file) as library:
+    with LibraryWriter.open(library_file) as library:
         row = runs.start(library, "scan", "x")  # by this process, which runs: the job has to wait
         queue, second_queue = JobQueue(library_file), JobQueue(library_file)
         queue.submit("scan", "it", ["--version"])

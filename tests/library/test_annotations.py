@@ -15,7 +15,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_log, apply, undo_redo
 from vtag.engine.library.annotations.validation import resolve_label
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance import forget
 from vtag.engine.library.search.moments import Moment, content_moments, search
 from vtag.engine.library.store import heads
@@ -24,24 +24,24 @@ EVERYTHING = 'archery OR "riding a bike" OR yoga'
 
 
 @pytest.fixture
-def tagged(library: Library, tmp_path: Path) -> Library:
+def tagged(library: LibraryWriter, tmp_path: Path) -> LibraryWriter:
     """Three videos of 8 s with moments of a model's three labels."""
     fill_library(library, tmp_path / "v", 3)
     return library
 
 
-def moments(library: Library) -> list[Moment]:
+def moments(library: LibraryWriter) -> list[Moment]:
     return search(library.connection, EVERYTHING, limit=1000)
 
 
-def annotation_rows(library: Library) -> set[tuple[object, ...]]:
+def annotation_rows(library: LibraryWriter) -> set[tuple[object, ...]]:
     return {
         (w.content, w.label, w.start_ms, w.end_ms, w.verdict)
         for w in annotation_log.list_annotations(library.connection)
     }
 
 
-def segment_rows(library: Library) -> list[tuple[object, ...]]:
+def segment_rows(library: LibraryWriter) -> list[tuple[object, ...]]:
     """All segments without their ids, which change with each derivation."""
     return sorted(
         library.connection.execute(
@@ -51,7 +51,9 @@ def segment_rows(library: Library) -> list[tuple[object, ...]]:
     )
 
 
-def test_a_label_is_renamed_and_removed_with_all_its_annotations(library: Library, tmp_path: Path) -> None:
+def test_a_label_is_renamed_and_removed_with_all_its_annotations(
+    library: LibraryWriter, tmp_path: Path
+) -> None:
     """Each is one change and one undo. Of two annotations on the same range, the later counts."""
     first, second = (add_video(library, tmp_path / f"{n}.mp4", seed=n) for n in range(2))
     annotation_log.add(library, first, "wave", 0, 1000)
@@ -81,7 +83,7 @@ def test_a_label_is_renamed_and_removed_with_all_its_annotations(library: Librar
     assert annotation_log.list_annotations(library.connection) == state
 
 
-def test_a_rejected_moment_is_hidden_also_after_a_retag(tagged: Library) -> None:
+def test_a_rejected_moment_is_hidden_also_after_a_retag(tagged: LibraryWriter) -> None:
     first = moments(tagged)[0]
     annotation_log.reject(tagged, [first.id])
     for _ in range(2):
@@ -91,7 +93,7 @@ def test_a_rejected_moment_is_hidden_also_after_a_retag(tagged: Library) -> None
         list(derive.retag(tagged, 1))
 
 
-def test_a_confirmed_moment_stays_if_no_model_finds_it_any_more(tagged: Library) -> None:
+def test_a_confirmed_moment_stays_if_no_model_finds_it_any_more(tagged: LibraryWriter) -> None:
     first = moments(tagged)[-1]
     annotation_log.confirm(tagged, [first.id])
     assert [m for m in moments(tagged) if m.id == first.id] == [first]  # still the model's moment
@@ -110,7 +112,7 @@ def test_a_confirmed_moment_stays_if_no_model_finds_it_any_more(tagged: Library)
     assert {m.source for m in moments(tagged)} == {"model"}  # found again: one moment, not two
 
 
-def test_an_added_annotation_is_a_moment_with_any_label(tagged: Library) -> None:
+def test_an_added_annotation_is_a_moment_with_any_label(tagged: LibraryWriter) -> None:
     change = annotation_log.add(tagged, 1, "  grandma   dances ", 1500, 2500)
     assert change.after[0].label == "grandma dances"
     (own_moment,) = search(tagged.connection, "grandma")
@@ -136,20 +138,20 @@ def test_an_added_annotation_is_a_moment_with_any_label(tagged: Library) -> None
         (-1, 5, "end after"),
     ],
 )
-def test_an_invalid_range_is_refused(tagged: Library, start: int, end: int, message: str) -> None:
+def test_an_invalid_range_is_refused(tagged: LibraryWriter, start: int, end: int, message: str) -> None:
     with pytest.raises(LibraryError, match=message):
         annotation_log.add(tagged, 1, "yoga", start, end)
     assert annotation_log.add(tagged, 1, "yoga", 7000, 99999).after[0].end_ms == 8000
 
 
 @pytest.mark.parametrize("label", ["", "...", "x" * 300, "a\x1b[31mb", "none of these"])
-def test_an_invalid_label_is_refused(tagged: Library, label: str) -> None:
+def test_an_invalid_label_is_refused(tagged: LibraryWriter, label: str) -> None:
     with pytest.raises(LibraryError, match="cannot be a label"):
         annotation_log.add(tagged, 1, label)
 
 
 def test_a_rename_to_another_case_is_undone_to_one_annotation_of_each_range(
-    library: Library, tmp_path: Path
+    library: LibraryWriter, tmp_path: Path
 ) -> None:
     content = add_video(library, tmp_path / "a.mp4")
     for label in ("Foo", "foo"):  # as older libraries may hold them
@@ -165,7 +167,7 @@ def test_a_rename_to_another_case_is_undone_to_one_annotation_of_each_range(
     assert annotation_log.list_annotations(library.connection) == before
 
 
-def test_a_renamed_moment_loses_its_old_label(tagged: Library) -> None:
+def test_a_renamed_moment_loses_its_old_label(tagged: LibraryWriter) -> None:
     first = moments(tagged)[0]
     annotation_log.rename(tagged, [first.id], "unicycle")
     (own_moment,) = search(tagged.connection, "unicycle")
@@ -182,7 +184,7 @@ def test_a_renamed_moment_loses_its_old_label(tagged: Library) -> None:
         annotation_log.rename(tagged, [search(tagged.connection, "tricycle")[0].id], "tricycle")
 
 
-def test_an_own_moment_can_be_rejected(tagged: Library) -> None:
+def test_an_own_moment_can_be_rejected(tagged: LibraryWriter) -> None:
     annotation_log.add(tagged, 1, "grandma", 0, 4000)
     (own_moment,) = search(tagged.connection, "grandma")
     assert annotation_log.confirm(tagged, [own_moment.id]).after == ()  # it is confirmed already
@@ -192,7 +194,7 @@ def test_an_own_moment_can_be_rejected(tagged: Library) -> None:
     assert len(search(tagged.connection, "grandma")) == 1
 
 
-def test_an_unknown_moment_is_an_error_and_nothing_changes(tagged: Library) -> None:
+def test_an_unknown_moment_is_an_error_and_nothing_changes(tagged: LibraryWriter) -> None:
     for wrong in (10**6, 2**70, -5):
         with pytest.raises(LibraryError, match="no moment"):
             annotation_log.reject(tagged, [moments(tagged)[0].id, wrong])
@@ -203,7 +205,7 @@ def test_an_unknown_moment_is_an_error_and_nothing_changes(tagged: Library) -> N
     )
 
 
-def test_every_change_can_be_undone_also_after_a_restart(tagged: Library) -> None:
+def test_every_change_can_be_undone_also_after_a_restart(tagged: LibraryWriter) -> None:
     states = [(annotation_rows(tagged), segment_rows(tagged))]
     path = tagged.path
     actions = [
@@ -218,7 +220,7 @@ def test_every_change_can_be_undone_also_after_a_restart(tagged: Library) -> Non
         assert act(tagged).id
         states.append((annotation_rows(tagged), segment_rows(tagged)))
     for state in reversed(states[:-1]):
-        with Library.open(path) as reopened:
+        with LibraryWriter.open(path) as reopened:
             undo_redo.undo(reopened)
             assert (annotation_rows(reopened), segment_rows(reopened)) == state
     with pytest.raises(LibraryError, match="nothing to undo"):
@@ -228,7 +230,7 @@ def test_every_change_can_be_undone_also_after_a_restart(tagged: Library) -> Non
     assert all(c.undone_at for c in changes)
 
 
-def test_undo_skips_changes_that_were_undone(tagged: Library) -> None:
+def test_undo_skips_changes_that_were_undone(tagged: LibraryWriter) -> None:
     annotation_log.add(tagged, 1, "one")
     annotation_log.add(tagged, 1, "two")
     undo_redo.undo(tagged)
@@ -236,7 +238,7 @@ def test_undo_skips_changes_that_were_undone(tagged: Library) -> None:
     assert [undo_redo.undo(tagged).after[0].label for _ in range(2)] == ["three", "one"]
 
 
-def test_a_verdict_applies_to_moments_of_other_models(tagged: Library) -> None:
+def test_a_verdict_applies_to_moments_of_other_models(tagged: LibraryWriter) -> None:
     first = moments(tagged)[0]
     annotation_log.reject(tagged, [first.id])
     other_model = add_model(tagged, seed=7, name="other")
@@ -255,7 +257,7 @@ def test_a_verdict_applies_to_moments_of_other_models(tagged: Library) -> None:
         assert moment.model == "m" and overlap_ms < (moment.end_ms - moment.start_ms) / 2
 
 
-def test_forgetting_annotations_is_logged_and_can_be_undone(tagged: Library, tmp_path: Path) -> None:
+def test_forgetting_annotations_is_logged_and_can_be_undone(tagged: LibraryWriter, tmp_path: Path) -> None:
     annotation_log.add(tagged, 1, "grandma", 0, 3000)
     annotations = annotation_log.list_annotations(tagged.connection)
     plan = forget.plan_forget(tagged, os.fsencode(tmp_path / "v"))
@@ -295,26 +297,26 @@ def test_the_latest_annotations_that_cover_half_count(
         assert covers(*later)  # only later annotations overrule it
 
 
-def test_a_label_takes_the_spelling_of_the_model(tagged: Library) -> None:
+def test_a_label_takes_the_spelling_of_the_model(tagged: LibraryWriter) -> None:
     assert resolve_label(tagged, "YOGA") == LABELS[2]
 
 
 @pytest.fixture
-def remuxed(library: Library, tmp_path: Path) -> tuple[int, int]:
+def remuxed(library: LibraryWriter, tmp_path: Path) -> tuple[int, int]:
     """Two contents of 8 s that show the same: a video and its copy in another container, which is 20 ms longer."""
     contents = tuple(add_video(library, tmp_path / f"{n}.mp4", seed=n, is_scanned=False) for n in range(2))
     library.connection.execute("UPDATE contents SET packets_key = 'same', duration_ms = 7980 + 20 * id")
     return contents[0], contents[1]
 
 
-def own_moments(library: Library, label: str = "wave") -> list[tuple[str, int, int]]:
+def own_moments(library: LibraryWriter, label: str = "wave") -> list[tuple[str, int, int]]:
     found = search(library.connection, label, limit=None)
     return sorted((os.path.basename(m.path).decode(), m.start_ms, m.end_ms) for m in found)
 
 
 @pytest.mark.parametrize("span", [(3000, 5000), (None, None), (3000, None), (None, 2000)])
 def test_the_same_said_of_a_video_and_of_its_remuxed_copy_is_one_moment_a_file(
-    library: Library, remuxed: tuple[int, int], span: tuple[int | None, int | None]
+    library: LibraryWriter, remuxed: tuple[int, int], span: tuple[int | None, int | None]
 ) -> None:
     for content in remuxed:
         annotation_log.add(library, content, "wave", *span)
@@ -332,7 +334,7 @@ def test_the_same_said_of_a_video_and_of_its_remuxed_copy_is_one_moment_a_file(
 
 
 def test_a_range_that_rounding_moved_is_the_same_and_another_range_is_not(
-    library: Library, remuxed: tuple[int, int]
+    library: LibraryWriter, remuxed: tuple[int, int]
 ) -> None:
     annotation_log.add(library, remuxed[0], "wave", 3000, 5000)
     annotation_log.add(library, remuxed[1], "wave", 3021, 5010)
@@ -342,7 +344,7 @@ def test_a_range_that_rounding_moved_is_the_same_and_another_range_is_not(
 
 
 def test_a_range_lasts_as_long_as_was_said_in_a_video_of_unknown_length(
-    library: Library, tmp_path: Path
+    library: LibraryWriter, tmp_path: Path
 ) -> None:
     content = add_video(library, tmp_path / "0.mp4", is_scanned=False)
     library.connection.execute("UPDATE contents SET duration_ms = NULL")

@@ -23,7 +23,7 @@ from vtag.engine.library.analysis.segments import (
 )
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.certainty import min_margin_of
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import FILLED_TO, content_moments, label_counts, search, search_videos
 from vtag.engine.library.store import heads
 from vtag.engine.library.store.settings import save_setting
@@ -33,13 +33,13 @@ MANY_LABELS = tuple(f"label {number}" for number in range(60))
 
 
 @pytest.fixture
-def strict(library: Library, tmp_path: Path) -> Library:
+def strict(library: LibraryWriter, tmp_path: Path) -> LibraryWriter:
     """Six videos with a threshold that few windows reach."""
     fill_library(library, tmp_path / "v", 6, threshold=0.9995)
     return library
 
 
-def add_many_labels(library: Library) -> int:
+def add_many_labels(library: LibraryWriter) -> int:
     rng = np.random.default_rng(0)
     model_id = heads.save_model(
         library,
@@ -133,7 +133,7 @@ def test_less_sure_segments_are_the_best_below_the_threshold(
 # --- in a library
 
 
-def test_every_label_has_a_row_however_many_labels_there_are(library: Library, tmp_path: Path) -> None:
+def test_every_label_has_a_row_however_many_labels_there_are(library: LibraryWriter, tmp_path: Path) -> None:
     for seed in range(12):
         add_video(library, tmp_path / "v" / f"{seed}.mp4", seed=seed, windows=2)
     model_id = add_many_labels(library)
@@ -149,7 +149,7 @@ def test_every_label_has_a_row_however_many_labels_there_are(library: Library, t
 
 
 def test_the_best_of_a_label_do_not_depend_on_the_order_of_the_videos(
-    library: Library, tmp_path: Path
+    library: LibraryWriter, tmp_path: Path
 ) -> None:
     ids = [add_video(library, tmp_path / "v" / f"{seed}.mp4", seed=seed, windows=1) for seed in range(25)]
     model = heads.load_head(library, add_many_labels(library))
@@ -168,7 +168,7 @@ def test_the_best_of_a_label_do_not_depend_on_the_order_of_the_videos(
     assert rows[0] == rows[1]
 
 
-def test_a_search_gives_sure_moments_first_then_less_sure_ones_up_to_ten(strict: Library) -> None:
+def test_a_search_gives_sure_moments_first_then_less_sure_ones_up_to_ten(strict: LibraryWriter) -> None:
     reader = strict.connection
     sure = search(reader, EVERYTHING)
     assert all(m.sure and m.score >= 0.9995 for m in sure) and 0 < len(sure) < FILLED_TO
@@ -182,7 +182,7 @@ def test_a_search_gives_sure_moments_first_then_less_sure_ones_up_to_ten(strict:
     assert search(reader, EVERYTHING, less_sure="fill", limit=3) == filled[:3]
 
 
-def test_one_dial_moves_all_labels(strict: Library) -> None:
+def test_one_dial_moves_all_labels(strict: LibraryWriter) -> None:
     reader = strict.connection
     found = {
         name: {m.id for m in search(reader, EVERYTHING, limit=None, min_margin=min_margin_of(name))}
@@ -194,7 +194,7 @@ def test_one_dial_moves_all_labels(strict: Library) -> None:
     assert sum(count for _, count in label_counts(reader)) == len(found["high"])
 
 
-def test_sequences_conjunctions_and_groups_know_both(strict: Library) -> None:
+def test_sequences_conjunctions_and_groups_know_both(strict: LibraryWriter) -> None:
     reader = strict.connection
     for query in ('archery THEN "riding a bike"', "archery AND yoga", "yoga shorter:1h", "-archery yoga"):
         sure = search(reader, query, limit=None)
@@ -207,7 +207,7 @@ def test_sequences_conjunctions_and_groups_know_both(strict: Library) -> None:
     }
 
 
-def test_only_a_sure_moment_excludes_a_video(strict: Library) -> None:
+def test_only_a_sure_moment_excludes_a_video(strict: LibraryWriter) -> None:
     with_archery = {m.path for m in search(strict.connection, "archery", limit=None)}
     remaining = search(strict.connection, "yoga -archery", limit=None, less_sure="all")
     assert remaining and not with_archery & {m.path for m in remaining}
@@ -216,7 +216,7 @@ def test_only_a_sure_moment_excludes_a_video(strict: Library) -> None:
     }
 
 
-def test_without_words_a_search_shows_the_best_of_each_label(strict: Library) -> None:
+def test_without_words_a_search_shows_the_best_of_each_label(strict: LibraryWriter) -> None:
     best = search(strict.connection, "", less_sure="fill")
     assert Counter(m.label for m in best) == Counter(LABELS[:3])
     for moment in best:
@@ -225,7 +225,7 @@ def test_without_words_a_search_shows_the_best_of_each_label(strict: Library) ->
     assert all(m.id > newest for m in search(strict.connection, "", less_sure="all", newer_than=newest))
 
 
-def test_what_a_person_says_of_a_less_sure_moment_holds(strict: Library) -> None:
+def test_what_a_person_says_of_a_less_sure_moment_holds(strict: LibraryWriter) -> None:
     reader = strict.connection
     first, second = [m for m in search(reader, "yoga", less_sure="all") if not m.sure][:2]
     annotation_log.confirm(strict, [first.id])
@@ -241,7 +241,7 @@ def test_what_a_person_says_of_a_less_sure_moment_holds(strict: Library) -> None
     )
 
 
-def test_counts_and_charts_are_of_sure_moments(strict: Library) -> None:
+def test_counts_and_charts_are_of_sure_moments(strict: LibraryWriter) -> None:
     reader = strict.connection
     sure = search(reader, "yoga", limit=None)
     assert dict(label_counts(reader))["yoga"] == len(sure)
@@ -254,7 +254,7 @@ def test_counts_and_charts_are_of_sure_moments(strict: Library) -> None:
     assert not all(m.sure for m in content_moments(reader, content_id, less_sure="fill"))
 
 
-def test_an_older_library_gets_them_by_a_retag(strict: Library) -> None:
+def test_an_older_library_gets_them_by_a_retag(strict: LibraryWriter) -> None:
     """Before m007 only sure segments were kept, by rules that said nothing of others."""
     db = strict.connection
     db.execute("DELETE FROM segments WHERE margin < 0")

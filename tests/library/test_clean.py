@@ -15,7 +15,7 @@ from helpers.library_factory import add_model, add_video
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_file, annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance import clean, forget
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import files, heads
@@ -26,7 +26,7 @@ Vtag = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def tagged(library: Library, tmp_path: Path) -> Library:
+def tagged(library: LibraryWriter, tmp_path: Path) -> LibraryWriter:
     """Three videos below each of two roots, `a` and `b`."""
     model_id = add_model(library)
     for i in range(6):
@@ -38,11 +38,11 @@ def tagged(library: Library, tmp_path: Path) -> Library:
     return library
 
 
-def names(library: Library) -> set[str]:
+def names(library: LibraryWriter) -> set[str]:
     return {Path(os.fsdecode(m.path)).name for m in search(library.connection, EVERYTHING, limit=999)}
 
 
-def counts(library: Library) -> tuple[int, int, int]:
+def counts(library: LibraryWriter) -> tuple[int, int, int]:
     tables = [
         (library.connection, "files"),
         (library.connection, "contents"),
@@ -51,7 +51,7 @@ def counts(library: Library) -> tuple[int, int, int]:
     return tuple(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for db, table in tables)
 
 
-def test_a_missing_file_is_removed_and_its_annotations_stay(tagged: Library, tmp_path: Path) -> None:
+def test_a_missing_file_is_removed_and_its_annotations_stay(tagged: LibraryWriter, tmp_path: Path) -> None:
     annotation_log.add(tagged, files.register_file(tagged, os.fsencode(tmp_path / "a" / "0.mp4")), "grandma")
     for name in ("a/0.mp4", "b/1.mp4"):
         (tmp_path / name).unlink()
@@ -70,7 +70,7 @@ def test_a_missing_file_is_removed_and_its_annotations_stay(tagged: Library, tmp
 
 
 @pytest.mark.parametrize("state", ["gone", "empty"])
-def test_an_absent_root_keeps_its_files(tagged: Library, tmp_path: Path, state: str) -> None:
+def test_an_absent_root_keeps_its_files(tagged: LibraryWriter, tmp_path: Path, state: str) -> None:
     shutil.rmtree(tmp_path / "a")
     if state == "empty":
         (tmp_path / "a").mkdir()
@@ -81,7 +81,7 @@ def test_an_absent_root_keeps_its_files(tagged: Library, tmp_path: Path, state: 
     assert counts(tagged) == (6, 6, 6)
 
 
-def test_the_old_files_of_a_renamed_root_are_removed(tagged: Library, tmp_path: Path) -> None:
+def test_the_old_files_of_a_renamed_root_are_removed(tagged: LibraryWriter, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "c")
     for i in (0, 2, 4):
         add_video(tagged, tmp_path / "c" / f"{i}.mp4", seed=i, is_scanned=False)
@@ -91,7 +91,7 @@ def test_the_old_files_of_a_renamed_root_are_removed(tagged: Library, tmp_path: 
     assert counts(tagged) == (6, 6, 6)
 
 
-def test_a_replaced_content_is_removed(tagged: Library, tmp_path: Path) -> None:
+def test_a_replaced_content_is_removed(tagged: LibraryWriter, tmp_path: Path) -> None:
     add_video(tagged, tmp_path / "a" / "0.mp4", seed=77)
     plan = clean.plan_clean(tagged)
     assert not plan.files and len(plan.contents) == 1
@@ -99,7 +99,7 @@ def test_a_replaced_content_is_removed(tagged: Library, tmp_path: Path) -> None:
     assert counts(tagged) == (6, 6, 6)
 
 
-def test_forgetting_a_model_keeps_observations_and_annotations(tagged: Library) -> None:
+def test_forgetting_a_model_keeps_observations_and_annotations(tagged: LibraryWriter) -> None:
     list(derive.retag(tagged, add_model(tagged, seed=3, name="other")))
     first = search(tagged.connection, EVERYTHING, model="m")[0]
     annotation_log.confirm(tagged, [first.id])
@@ -115,7 +115,7 @@ def test_forgetting_a_model_keeps_observations_and_annotations(tagged: Library) 
     assert clean.plan_clean(tagged).stale_observations == 6
 
 
-def test_a_disk_mounted_elsewhere_can_be_relocated(tagged: Library, tmp_path: Path) -> None:
+def test_a_disk_mounted_elsewhere_can_be_relocated(tagged: LibraryWriter, tmp_path: Path) -> None:
     names_before = names(tagged)
     (tmp_path / "a").rename(tmp_path / "new")
     assert {m.present for m in search(tagged.connection, EVERYTHING, limit=999)} == {True, False}
@@ -132,14 +132,16 @@ def test_a_disk_mounted_elsewhere_can_be_relocated(tagged: Library, tmp_path: Pa
         clean.relocate(tagged, os.fsencode(tmp_path / "b"), os.fsencode(tmp_path / "none"))
 
 
-def test_relocating_keeps_the_newer_row_at_the_new_path(tagged: Library, tmp_path: Path) -> None:
+def test_relocating_keeps_the_newer_row_at_the_new_path(tagged: LibraryWriter, tmp_path: Path) -> None:
     (tmp_path / "a").rename(tmp_path / "new")
     add_video(tagged, tmp_path / "new" / "0.mp4", seed=0, is_scanned=False)
     assert clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new")) == (3, 3)
     assert counts(tagged)[0] == 6
 
 
-def test_a_volume_with_an_id_is_followed_to_its_new_mount_point(tagged: Library, tmp_path: Path) -> None:
+def test_a_volume_with_an_id_is_followed_to_its_new_mount_point(
+    tagged: LibraryWriter, tmp_path: Path
+) -> None:
     volume = Volumes().volume_of(os.fsencode(tmp_path / "a" / "0.mp4"))
     tagged.connection.execute("UPDATE volumes SET mount = x'2f6f6c64', display = '/old'")  # /old
     files.update_mount(tagged, volume)
@@ -149,7 +151,7 @@ def test_a_volume_with_an_id_is_followed_to_its_new_mount_point(tagged: Library,
 
 
 def test_the_commands_list_ask_and_report(vtag: Vtag, tmp_path: Path, vtag_home: Path) -> None:
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         model_id = add_model(library)
         for i in range(3):
             add_video(library, tmp_path / "a" / f"{i}.mp4", seed=i)
@@ -180,7 +182,7 @@ def test_the_commands_list_ask_and_report(vtag: Vtag, tmp_path: Path, vtag_home:
     assert vtag("forget").returncode == 2
 
 
-def test_what_came_back_after_the_plan_stays(tagged: Library, tmp_path: Path) -> None:
+def test_what_came_back_after_the_plan_stays(tagged: LibraryWriter, tmp_path: Path) -> None:
     """A person reads the plan for minutes, and a scan finds the files again."""
     (tmp_path / "a" / "0.mp4").rename(tmp_path / "away.mp4")
     (tmp_path / "a" / "2.mp4").unlink()
@@ -191,9 +193,11 @@ def test_what_came_back_after_the_plan_stays(tagged: Library, tmp_path: Path) ->
     assert counts(tagged) == (5, 5, 5)
 
 
-def test_a_video_that_a_scan_stores_meanwhile_keeps_its_features(tagged: Library, tmp_path: Path) -> None:
+def test_a_video_that_a_scan_stores_meanwhile_keeps_its_features(
+    tagged: LibraryWriter, tmp_path: Path
+) -> None:
     """The scan stores it between two looks of `clean`."""
-    with Library.open(tagged.path) as scan:
+    with LibraryWriter.open(tagged.path) as scan:
 
         def store(statement: str) -> None:
             if statement.endswith("FROM models"):  # `clean` has read one of the two tables

@@ -11,7 +11,7 @@ from helpers.library_factory import add_video
 
 from vtag.engine.library import page_queries
 from vtag.engine.library.annotations import annotation_file, annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import search, search_videos
 from vtag.engine.library.store import files
 from vtag.engine.library.store.file_paths import content_files
@@ -22,7 +22,7 @@ from vtag.engine.library.views.video_table import VideoFilter
 
 
 @pytest.fixture
-def copied(library: Library, tmp_path: Path) -> Path:
+def copied(library: LibraryWriter, tmp_path: Path) -> Path:
     """Three copies of a video with two labels, and another video beside each; returns the folder."""
     for folder in ("backup", "photos", "photos/raw"):
         content = add_video(library, tmp_path / folder / "x.avi", seed=0, is_scanned=False)
@@ -57,7 +57,7 @@ def copied(library: Library, tmp_path: Path) -> Path:
     ],
 )
 def test_of_several_copies_one_that_the_query_fits_is_shown(
-    library: Library, copied: Path, text: str, expected: set[str]
+    library: LibraryWriter, copied: Path, text: str, expected: set[str]
 ) -> None:
     for found in (
         search(library.connection, text),
@@ -67,7 +67,9 @@ def test_of_several_copies_one_that_the_query_fits_is_shown(
         assert all(m.copies[0] == m.path for m in found)
 
 
-def test_a_copy_that_fits_and_exists_comes_before_one_that_is_gone(library: Library, copied: Path) -> None:
+def test_a_copy_that_fits_and_exists_comes_before_one_that_is_gone(
+    library: LibraryWriter, copied: Path
+) -> None:
     (copied / "photos" / "x.avi").unlink()
     (moment,) = search(library.connection, "wave path:photos path:x.avi")
     assert moment.path == os.fsencode(copied / "photos" / "raw" / "x.avi") and moment.present
@@ -75,7 +77,9 @@ def test_a_copy_that_fits_and_exists_comes_before_one_that_is_gone(library: Libr
     assert moment.path == os.fsencode(copied / "photos" / "x.avi") and not moment.present
 
 
-def test_folders_are_counted_once_for_each_copy_that_the_query_fits(library: Library, copied: Path) -> None:
+def test_folders_are_counted_once_for_each_copy_that_the_query_fits(
+    library: LibraryWriter, copied: Path
+) -> None:
     def counted(query: str) -> dict[str, int]:
         return {
             os.path.relpath(folder, copied): number
@@ -98,7 +102,7 @@ def test_folders_are_counted_once_for_each_copy_that_the_query_fits(library: Lib
     ],
 )
 def test_the_list_shows_the_copy_that_was_chosen(
-    library: Library, copied: Path, chosen: dict[str, str], expected: list[str], folders: dict[str, int]
+    library: LibraryWriter, copied: Path, chosen: dict[str, str], expected: list[str], folders: dict[str, int]
 ) -> None:
     if "folder" in chosen:
         chosen = {**chosen, "folder": f"{copied}/{chosen['folder']}"}
@@ -112,7 +116,7 @@ def test_the_list_shows_the_copy_that_was_chosen(
     )
 
 
-def test_without_a_query_a_copy_that_is_there_stands_for_all(library: Library, copied: Path) -> None:
+def test_without_a_query_a_copy_that_is_there_stands_for_all(library: LibraryWriter, copied: Path) -> None:
     files.add_roots(library, [os.fsencode(copied)])
     reader = library.connection
     content, key = reader.execute("SELECT id, key FROM contents ORDER BY id").fetchone()
@@ -132,7 +136,7 @@ def test_without_a_query_a_copy_that_is_there_stands_for_all(library: Library, c
         assert search(reader, "yoga")[0].path == os.fsencode(path)
 
 
-def test_a_link_to_a_video_that_is_gone_is_not_there(library: Library, copied: Path) -> None:
+def test_a_link_to_a_video_that_is_gone_is_not_there(library: LibraryWriter, copied: Path) -> None:
     link = copied / "backup" / "x.avi"
     link.unlink()
     link.symlink_to(copied / "elsewhere.avi")  # on a disk that is not connected

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.certainty import SENSITIVITIES, SENSITIVITY_SETTING, Sensitivity
 from vtag.engine.library.data_views import VIEW_NAMES, create_views, drop_views
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.search.player_times import MomentClocks
 from vtag.engine.library.store.clocks import save_clock
@@ -39,7 +39,7 @@ LATE = VideoClock((ClockStretch(0, 3_000_000), ClockStretch(2_500_000, 4_000_000
 def filled(vtag_home: Path, tmp_path: Path) -> Path:
     """A library of four videos. One is not scanned, one has a late picture; some tags are a person's."""
     path = vtag_home / "library.db"
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         fill_library(library, tmp_path / "holiday", 3)
         add_video(library, tmp_path / "it's \udcff.mp4", seed=9, is_scanned=False)
         db = library.connection
@@ -60,7 +60,7 @@ def rows(path: Path, sql: str) -> list[dict[str, object]]:
 
 
 def test_the_moments_are_those_of_a_search(filled: Path) -> None:
-    with Library.open(filled) as library:
+    with LibraryWriter.open(filled) as library:
         db = library.connection
         found = MomentClocks(db).to_player(search(db, "score>=0", limit=None, less_sure="all"))
     expected = {

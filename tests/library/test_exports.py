@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from vtag.engine.errors import VtagError
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.exports import FORMATS, exported_moments, format_writer, xmp
 from vtag.engine.library.exports.exported_moments import ExportedMoment
 from vtag.engine.library.search.moments import Moment, search
@@ -40,7 +40,7 @@ LABELS = ("archery", ODD, "=1+1", "two\nlines\n\n3\n00:00:01,000 --> 00:00:02,00
 @pytest.fixture
 def video_folder(vtag_home: Path, tmp_path: Path) -> Path:
     """Two videos, of 30 and 24 frames a second, whose labels contain the formats' special characters."""
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         db = library.connection
         db.executemany("INSERT INTO labels (name) VALUES (?)", [(label,) for label in LABELS])
         for number, (name, rate) in enumerate([("a #1 %20; é.mp4", 30.0), ("b.mov", 24.0)]):
@@ -59,7 +59,7 @@ def video_folder(vtag_home: Path, tmp_path: Path) -> Path:
 
 
 def exported(home: Path, query: str = "score>0") -> list[ExportedMoment]:
-    with Library.open(home / "library.db") as library:
+    with LibraryWriter.open(home / "library.db") as library:
         return exported_moments.with_video_details(
             library.connection, search(library.connection, query, limit=None)
         )
@@ -343,7 +343,7 @@ def read_rdf(sidecar: bytes) -> dict[str, list[str]]:
 
 
 def test_sidecars_go_to_every_copy_that_the_query_fits(vtag_home: Path, vtag: Run, tmp_path: Path) -> None:
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         for folder in ("backup", "photos", "gone"):
             content = add_video(library, tmp_path / folder / "x.avi", is_scanned=False)
         annotation_log.add(library, content, "wave", 1000, 2000)

@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from vtag.app.ui.routes import media_routes
 from vtag.engine.library.analysis.history import history
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import files
 from vtag.engine.library.store.file_stat import date_of, file_stat
@@ -51,7 +51,7 @@ def in_memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-def dated_video(library: Library, folder: Path, seconds: int) -> int:
+def dated_video(library: LibraryWriter, folder: Path, seconds: int) -> int:
     """A library of one video of this date, with moments; the video's content id."""
     fill_library(library, folder, 1)
     dated(folder / "0.mp4", seconds)
@@ -72,7 +72,7 @@ def test_a_file_of_any_date_is_scanned_beside_others(vtag: Vtag, in_memory: Path
 
 @pytest.mark.parametrize("seconds", DATES)
 def test_a_video_of_any_date_is_searched_and_drawn_over_time(
-    library: Library, in_memory: Path, seconds: int
+    library: LibraryWriter, in_memory: Path, seconds: int
 ) -> None:
     content = dated_video(library, in_memory, seconds)
     assert files.register_file(library, os.fsencode(in_memory / "0.mp4")) == content
@@ -86,7 +86,9 @@ def test_a_video_of_any_date_is_searched_and_drawn_over_time(
 
 
 @pytest.mark.parametrize("seconds", DATES)
-def test_a_video_of_any_date_is_played_by_the_page(library: Library, in_memory: Path, seconds: int) -> None:
+def test_a_video_of_any_date_is_played_by_the_page(
+    library: LibraryWriter, in_memory: Path, seconds: int
+) -> None:
     content = dated_video(library, in_memory, seconds)
     files.add_roots(library, [os.fsencode(in_memory)])
     app = Starlette(routes=media_routes(library.path, PictureCache(in_memory / "cache", RenderPool(1))))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.library_factory import add_video
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import files
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
@@ -20,7 +20,7 @@ from vtag.engine.scan.discover import discover
 from vtag.engine.system.mounts import Mount, read_mounts
 
 
-def states(library: Library) -> dict[str, str]:
+def states(library: LibraryWriter) -> dict[str, str]:
     rows = library.connection.execute(
         "SELECT v.mount, f.path, f.state FROM files f JOIN volumes v ON v.id = volume_id"
     )
@@ -42,7 +42,7 @@ def test_relative_and_absolute_are_inverse_for_any_mount_point(mount: bytes) -> 
     assert volume.absolute(b"x\xff/y.mp4") == path
 
 
-def test_a_linked_folder_is_the_same_folder(tmp_path: Path, library: Library) -> None:
+def test_a_linked_folder_is_the_same_folder(tmp_path: Path, library: LibraryWriter) -> None:
     add_video(library, tmp_path / "real" / "a.mp4")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     (linked_file,) = discover([os.fsencode(tmp_path / "link")]).files
@@ -93,7 +93,7 @@ def test_the_key_of_a_volume_does_not_depend_on_the_mount_point(tmp_path: Path) 
 
 def test_missing_files_are_marked_and_returned_files_are_present(
     tmp_path: Path,
-    library: Library,
+    library: LibraryWriter,
 ) -> None:
     for name in ("kept", "gone", "elsewhere"):
         add_video(library, tmp_path / ("v" if name != "elsewhere" else "w") / f"{name}.mp4", seed=len(name))
@@ -109,7 +109,7 @@ def test_missing_files_are_marked_and_returned_files_are_present(
 
 def test_a_folder_whose_name_begins_like_a_root_is_not_below_it(
     tmp_path: Path,
-    library: Library,
+    library: LibraryWriter,
 ) -> None:
     add_video(library, tmp_path / "films 2" / "a.mp4")
     (tmp_path / "films").mkdir()
@@ -118,7 +118,7 @@ def test_a_folder_whose_name_begins_like_a_root_is_not_below_it(
 
 
 @pytest.mark.parametrize("inode", [0, 2**63 - 1, 2**63, 2**64 - 1, 2**100 + 7])
-def test_any_inode_can_be_stored(tmp_path: Path, library: Library, inode: int) -> None:
+def test_any_inode_can_be_stored(tmp_path: Path, library: LibraryWriter, inode: int) -> None:
     content = add_video(library, tmp_path / "a.mp4")
     listed = discover([os.fsencode(tmp_path / "a.mp4")]).files[0]
     info = os.stat(listed.path)
@@ -140,7 +140,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", point], capture_output=True)
 
 
-def test_an_unplugged_disk_marks_no_file_missing(disk: Path, library: Library) -> None:
+def test_an_unplugged_disk_marks_no_file_missing(disk: Path, library: LibraryWriter) -> None:
     add_video(library, disk / "films" / "a.mp4")
     volume = Volumes().volume_of(os.fsencode(disk / "films" / "a.mp4"))
     assert volume.mount == os.fsencode(disk)
@@ -154,7 +154,7 @@ def test_an_unplugged_disk_marks_no_file_missing(disk: Path, library: Library) -
 
 def test_a_missing_file_on_a_disk_below_the_root_is_marked(
     disk: Path,
-    library: Library,
+    library: LibraryWriter,
 ) -> None:
     add_video(library, disk / "a.mp4")
     (disk / "a.mp4").unlink()
@@ -162,7 +162,7 @@ def test_a_missing_file_on_a_disk_below_the_root_is_marked(
 
 
 def test_a_folder_that_disappears_during_the_search_loses_no_file(
-    tmp_path: Path, library: Library, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, library: LibraryWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A network share may go offline at any time."""
     share = tmp_path / "share"

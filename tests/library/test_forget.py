@@ -10,18 +10,18 @@ from helpers.library_factory import add_model, add_video
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance.forget import THUMBNAIL_FOLDER, forget, plan_forget
 from vtag.engine.library.store import files, observations
 from vtag.engine.scan.discover import discover
 
 
-def count(library: Library, table: str) -> int:
+def count(library: LibraryWriter, table: str) -> int:
     return library.connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
 
 @pytest.fixture
-def tagged(library: Library, tmp_path: Path) -> Library:
+def tagged(library: LibraryWriter, tmp_path: Path) -> LibraryWriter:
     """Two videos in `v`, one in `v 2`, all observed and with segments."""
     model_id = add_model(library)
     for i, name in enumerate(("v/a.mp4", "v/b.mp4", "v 2/c.mp4")):
@@ -31,7 +31,9 @@ def tagged(library: Library, tmp_path: Path) -> Library:
     return library
 
 
-def test_a_file_is_forgotten_with_its_observations_and_segments(tagged: Library, tmp_path: Path) -> None:
+def test_a_file_is_forgotten_with_its_observations_and_segments(
+    tagged: LibraryWriter, tmp_path: Path
+) -> None:
     forget(tagged, plan_forget(tagged, os.fsencode(tmp_path / "v" / "a.mp4")))
     assert [count(tagged, t) for t in ("files", "contents", "derivations", "roots")] == [2, 2, 2, 2]
     orphans = tagged.connection.execute(
@@ -41,7 +43,7 @@ def test_a_file_is_forgotten_with_its_observations_and_segments(tagged: Library,
     assert tagged.observations.execute("SELECT count(*) FROM observations").fetchone() == (2,)
 
 
-def test_a_deleted_folder_is_forgotten_with_its_root(tagged: Library, tmp_path: Path) -> None:
+def test_a_deleted_folder_is_forgotten_with_its_root(tagged: LibraryWriter, tmp_path: Path) -> None:
     for file in (tmp_path / "v").iterdir():
         file.unlink()
     (tmp_path / "v").rmdir()
@@ -51,14 +53,14 @@ def test_a_deleted_folder_is_forgotten_with_its_root(tagged: Library, tmp_path: 
     assert [count(tagged, t) for t in ("files", "contents", "roots")] == [1, 1, 1]
 
 
-def test_forgetting_through_a_link_forgets_the_same(tagged: Library, tmp_path: Path) -> None:
+def test_forgetting_through_a_link_forgets_the_same(tagged: LibraryWriter, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "v")
     assert plan_forget(tagged, os.fsencode(tmp_path / "link")) == plan_forget(
         tagged, os.fsencode(tmp_path / "v")
     )
 
 
-def test_annotations_are_removed_only_on_request(tagged: Library, tmp_path: Path) -> None:
+def test_annotations_are_removed_only_on_request(tagged: LibraryWriter, tmp_path: Path) -> None:
     tagged.connection.execute(
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
         "((SELECT content_id FROM files WHERE display LIKE '%/a.mp4'), 'archery', 'added', '')"
@@ -72,7 +74,9 @@ def test_annotations_are_removed_only_on_request(tagged: Library, tmp_path: Path
     assert [count(tagged, t) for t in ("files", "words")] == [1, 0]
 
 
-def test_a_copy_elsewhere_keeps_the_content_and_its_annotations(tagged: Library, tmp_path: Path) -> None:
+def test_a_copy_elsewhere_keeps_the_content_and_its_annotations(
+    tagged: LibraryWriter, tmp_path: Path
+) -> None:
     add_video(tagged, tmp_path / "elsewhere" / "copy.mp4", seed=0, is_scanned=False)
     tagged.connection.execute(
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES "
@@ -82,7 +86,7 @@ def test_a_copy_elsewhere_keeps_the_content_and_its_annotations(tagged: Library,
     assert [count(tagged, t) for t in ("files", "contents", "words")] == [3, 3, 1]
 
 
-def test_thumbnails_are_removed_with_their_content(tagged: Library, tmp_path: Path) -> None:
+def test_thumbnails_are_removed_with_their_content(tagged: LibraryWriter, tmp_path: Path) -> None:
     folder = tagged.path.parent / THUMBNAIL_FOLDER
     folder.mkdir()
     keys = [files.content_key(os.fsencode(tmp_path / "v" / name)) for name in ("a.mp4", "b.mp4")]
@@ -93,7 +97,7 @@ def test_thumbnails_are_removed_with_their_content(tagged: Library, tmp_path: Pa
     assert {f.name for f in folder.iterdir()} == {f"{keys[1]}_1000.jpg", f"{keys[1]}.webp"}
 
 
-def test_a_forgotten_file_can_be_scanned_again(tagged: Library, tmp_path: Path) -> None:
+def test_a_forgotten_file_can_be_scanned_again(tagged: LibraryWriter, tmp_path: Path) -> None:
     path = tmp_path / "v" / "a.mp4"
     forget(tagged, plan_forget(tagged, os.fsencode(path)))
     assert len(discover([os.fsencode(path)]).files) == 1

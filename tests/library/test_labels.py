@@ -20,7 +20,7 @@ from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.annotation_file import import_lines
 from vtag.engine.library.annotations.annotation_log import list_annotations, rename_label
 from vtag.engine.library.annotations.validation import resolve_label
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.search import labels
 from vtag.engine.library.search.evaluate import label_ids_of_term
 from vtag.engine.library.search.moments import label_counts
@@ -40,7 +40,7 @@ def shipped() -> set[str]:
 def reader(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
     """A library with the labels of Kinetics-400 and of the starter."""
     path = tmp_path_factory.mktemp("labels") / "library.db"
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         library.connection.executemany(
             "INSERT INTO labels (name) VALUES (?)", [(n,) for n in sorted(shipped())]
         )
@@ -160,7 +160,7 @@ def test_a_file_that_is_not_text_is_an_error(reader: sqlite3.Connection, vtag_ho
     "written",
     ["Cafe\u0301 au  lait", " Caf\u00e9 au\u00a0lait\n", "\ufeffCaf\u00e9 au lait\u200b"],
 )
-def test_a_label_has_one_form_at_every_door(library: Library, vtag_home: Path, written: str) -> None:
+def test_a_label_has_one_form_at_every_door(library: LibraryWriter, vtag_home: Path, written: str) -> None:
     composed = "Caf\u00e9 au lait"
     assert resolve_label(library, written) == normalize_label(written) == composed
     assert label_from_name(written.replace(" ", "_")) == composed
@@ -178,7 +178,7 @@ def test_a_label_has_one_form_at_every_door(library: Library, vtag_home: Path, w
     assert rename_label(library, written, "tea").after
 
 
-def test_another_case_of_a_label_is_the_label_at_every_door(library: Library, tmp_path: Path) -> None:
+def test_another_case_of_a_label_is_the_label_at_every_door(library: LibraryWriter, tmp_path: Path) -> None:
     content = add_video(library, tmp_path / "a.mp4")
     reader = library.connection
     key = reader.execute("SELECT key FROM contents").fetchone()[0]

@@ -19,20 +19,20 @@ from vtag.app.times import parse_time
 from vtag.app.ui import teaching
 from vtag.engine.library import timestamps
 from vtag.engine.library.annotations import annotation_log, merging
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import search
 
 TAG = "wave"
 
 
 @pytest.fixture
-def tagged(library: Library, tmp_path: Path) -> Library:
+def tagged(library: LibraryWriter, tmp_path: Path) -> LibraryWriter:
     """Two videos of 8 s with a model's moments in them."""
     fill_library(library, tmp_path / "v", 2)
     return library
 
 
-def answer_in_teach(library: Library, *answers: bool) -> str:
+def answer_in_teach(library: LibraryWriter, *answers: bool) -> str:
     """The verdict after presses of Yes and No in Teach, one directly after the other."""
     for is_it in answers:
         teaching.record_example(library, TAG, 1, 1000, 3000, is_example=is_it)
@@ -41,18 +41,18 @@ def answer_in_teach(library: Library, *answers: bool) -> str:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 7])
-def test_the_last_answer_in_teach_counts(tagged: Library, count: int) -> None:
+def test_the_last_answer_in_teach_counts(tagged: LibraryWriter, count: int) -> None:
     assert (
         answer_in_teach(tagged, *(number % 2 == 0 for number in range(count)))
         == ("rejected", "added")[count % 2]
     )
 
 
-def test_a_yes_after_a_no_counts(tagged: Library) -> None:
+def test_a_yes_after_a_no_counts(tagged: LibraryWriter) -> None:
     assert answer_in_teach(tagged, False, True) == "added"
 
 
-def test_a_no_to_almost_the_same_range_counts(tagged: Library) -> None:
+def test_a_no_to_almost_the_same_range_counts(tagged: LibraryWriter) -> None:
     """A whole video and its range from beginning to end are two slots, but mean the same to a person."""
     annotation_log.add(tagged, 1, TAG)
     teaching.record_example(tagged, TAG, 1, 0, 8000, is_example=False)
@@ -61,7 +61,7 @@ def test_a_no_to_almost_the_same_range_counts(tagged: Library) -> None:
     assert [(m.start_ms, m.end_ms) for m in search(tagged.connection, TAG)] == [(0, 8000)]
 
 
-def test_a_repeated_annotation_counts_as_a_new_one(tagged: Library) -> None:
+def test_a_repeated_annotation_counts_as_a_new_one(tagged: LibraryWriter) -> None:
     annotation_log.add(tagged, 1, TAG, 1000, 3000)
     annotation_log.record_verdict(tagged, 1, TAG, "rejected", 0, 8000)
     assert annotation_log.add(tagged, 1, TAG, 1000, 3000).id
@@ -69,7 +69,7 @@ def test_a_repeated_annotation_counts_as_a_new_one(tagged: Library) -> None:
     assert not annotation_log.add(tagged, 1, TAG, 1000, 3000).id
 
 
-def test_an_imported_future_annotation_is_dated_today(tagged: Library) -> None:
+def test_an_imported_future_annotation_is_dated_today(tagged: LibraryWriter) -> None:
     """Also if the same annotation was overruled before. Importing the same file again changes nothing."""
     annotation_log.add(tagged, 1, TAG, 1000, 3000)
     annotation_log.record_verdict(tagged, 1, TAG, "rejected", 0, 8000)
@@ -89,7 +89,7 @@ def test_an_imported_future_annotation_is_dated_today(tagged: Library) -> None:
     assert [a.label for a in merging.merge_annotations(tagged, [later, unknown]).after] == ["a third"]
 
 
-def test_timestamps_of_other_formats_are_compared_as_times(tagged: Library) -> None:
+def test_timestamps_of_other_formats_are_compared_as_times(tagged: LibraryWriter) -> None:
     annotation_log.add(tagged, 1, TAG, 1000, 3000)
     (word,) = annotation_log.list_annotations(tagged.connection)
     second = word.said_at.split(".")[0]
@@ -195,7 +195,7 @@ class Person:
         return doors[step.door](step) if step.door in doors else self.judge_moment(step)
 
     def teach(self, step: Step) -> tuple[int, int]:
-        with Library.open(self.library) as writer:
+        with LibraryWriter.open(self.library) as writer:
             teaching.record_example(writer, step.tag, 1, *step.span, is_example=step.is_it)
         return step.span
 
@@ -203,7 +203,7 @@ class Person:
         if not step.is_it:
             return None
         start_ms, end_ms = (parse_time(f"{ms / 1000:g}") for ms in step.span)
-        with Library.open(self.library) as writer:
+        with LibraryWriter.open(self.library) as writer:
             annotation_log.add(writer, 1, step.tag, start_ms, end_ms)
         return step.span
 
@@ -223,7 +223,7 @@ class Person:
         else:
             return None
         if step.door == "moment in watch":
-            with Library.open(self.library) as writer:
+            with LibraryWriter.open(self.library) as writer:
                 (annotation_log.confirm if step.is_it else annotation_log.reject)(writer, [moment[0]])
         else:
             (terminal.confirm if step.is_it else terminal.reject)([moment[0]], db=self.library)
@@ -231,7 +231,7 @@ class Person:
 
     def import_file(self, step: Step) -> tuple[int, int]:
         """Import an annotation of another machine, dated a little later, in whole seconds and with a zone."""
-        with Library.open(self.library) as library:
+        with LibraryWriter.open(self.library) as library:
             annotations = annotation_log.list_annotations(library.connection)
             (key,) = library.connection.execute("SELECT key FROM contents WHERE id = 1").fetchone()
         latest = max([datetime.fromisoformat(word.said_at) for word in annotations], default=_clock_reads[0])
@@ -245,7 +245,7 @@ class Person:
 
     def moments(self, tag: str, *, rejected: bool = False) -> list[tuple[int, int, int]]:
         """Id, start and end of the tag's moments in the video; with rejected ones on request."""
-        with Library.open(self.library) as library:
+        with LibraryWriter.open(self.library) as library:
             rows = library.connection.execute(
                 "SELECT s.id, s.start_ms, s.end_ms FROM segments s JOIN labels l ON l.id = s.label_id "
                 "WHERE s.content_id = 1 AND l.name = ? AND (? OR s.verdict IS NOT 'rejected')",
@@ -273,7 +273,7 @@ def test_the_last_verdict_on_a_range_counts(
     is_one_process: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("person")
-    with Library.open(folder / "library.db") as library:
+    with LibraryWriter.open(folder / "library.db") as library:
         fill_library(library, folder / "v", 2)
     person = Person(folder / "library.db", folder / "v" / "0.mp4")
     _clock_reads[0] = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -286,7 +286,7 @@ def test_the_last_verdict_on_a_range_counts(
         if judged_range := person.say(step):
             moments = [moment for moment in person.moments(step.tag) if _is_half_in(moment, judged_range)]
             assert bool(moments) == step.is_it, step
-    with Library.open(person.library) as library:
+    with LibraryWriter.open(person.library) as library:
         said_at = [word.said_at for word in annotation_log.list_annotations(library.connection)]
         changed_at = [change.at for change in annotation_log.list_changes(library.connection)]
     assert len(set(said_at)) == len(said_at)

@@ -21,7 +21,7 @@ from vtag.engine.errors import LibraryError, QueryError
 from vtag.engine.library import migrations
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.analysis.segments import Hysteresis, Segment, find_segments, probabilities
-from vtag.engine.library.database import OBSERVATIONS_SCHEMA, SCHEMA, Library, open_reader
+from vtag.engine.library.database import OBSERVATIONS_SCHEMA, SCHEMA, LibraryWriter, open_reader
 from vtag.engine.library.maintenance import forget
 from vtag.engine.library.search.evaluate import label_ids_of_term
 from vtag.engine.library.search.labels import nearest_labels
@@ -30,7 +30,7 @@ from vtag.engine.library.search.query import parse, terms_of
 from vtag.engine.library.store import files, heads, observations, runs
 
 
-def segment_rows(library: Library) -> list[tuple[object, ...]]:
+def segment_rows(library: LibraryWriter) -> list[tuple[object, ...]]:
     return library.connection.execute(
         "SELECT content_id, label_id, model_id, start_ms, end_ms, score, verdict FROM segments ORDER BY 1, 2, 3, 4"
     ).fetchall()
@@ -47,7 +47,7 @@ def test_the_schema_lists_the_steps_of_the_migrations() -> None:
         assert tuple(step.name for step in steps.pending(Database(memory=True))) == schema.steps
 
 
-def test_the_files_are_private(library: Library, tmp_path: Path) -> None:
+def test_the_files_are_private(library: LibraryWriter, tmp_path: Path) -> None:
     add_model(library)
     for file in (tmp_path / "home").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
@@ -55,13 +55,13 @@ def test_the_files_are_private(library: Library, tmp_path: Path) -> None:
 
 def test_a_library_of_a_newer_vtag_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "library.db"
-    Library.open(path).close()
+    LibraryWriter.open(path).close()
     with sqlite3.connect(path) as db:
         db.execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('vtag', 'm999_x', '')"
         )
     with pytest.raises(LibraryError, match="newer vtag"):
-        Library.open(path)
+        LibraryWriter.open(path)
     with pytest.raises(LibraryError, match="newer vtag"):
         open_reader(path)
 
@@ -71,7 +71,7 @@ def test_a_library_of_a_newer_vtag_is_refused(tmp_path: Path) -> None:
 )
 def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "library.db").write_bytes(content)
-    for attempt in (Library.open, open_reader):
+    for attempt in (LibraryWriter.open, open_reader):
         with pytest.raises(LibraryError, match=r"library\.db"):
             attempt(tmp_path / "library.db")
     assert (tmp_path / "library.db").read_bytes() == content
@@ -81,7 +81,7 @@ def test_a_database_of_another_program_is_not_written_to(tmp_path: Path) -> None
     with sqlite3.connect(tmp_path / "library.db") as db:
         db.execute("CREATE TABLE theirs (x)")
     with pytest.raises(LibraryError, match="another program"):
-        Library.open(tmp_path / "library.db")
+        LibraryWriter.open(tmp_path / "library.db")
 
 
 def test_reading_a_missing_library_says_how_to_make_one(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_content_key_depends_on_the_bytes_and_not_on_the_name(
         assert files.content_key(os.fsencode(folder / "a")) != key
 
 
-def test_stored_windows_are_kept_and_missing_ones_added(library: Library) -> None:
+def test_stored_windows_are_kept_and_missing_ones_added(library: LibraryWriter) -> None:
     first = np.array([[0, 10], [20, 30]])
     observations.add(library, "k", "b", "s", first, np.ones((2, 1, 3), np.float32), MADE_BY)
     more = np.array([[10, 20], [20, 30]])
@@ -119,7 +119,7 @@ def test_stored_windows_are_kept_and_missing_ones_added(library: Library) -> Non
     assert observations.observed_keys(library, "b", "s") == {"k"}
 
 
-def test_of_several_samplings_the_one_with_the_most_windows_counts(library: Library) -> None:
+def test_of_several_samplings_the_one_with_the_most_windows_counts(library: LibraryWriter) -> None:
     """Of equally many, the latest, whichever function is asked."""
     for value, (sampling, windows) in enumerate((("first", 2), ("second", 2), ("fewest", 1))):
         ranges = np.array([(i * 10, i * 10 + 10) for i in range(windows)])
@@ -132,7 +132,7 @@ def test_of_several_samplings_the_one_with_the_most_windows_counts(library: Libr
     assert [sampling for _, sampling in observations.list_samplings(library, "b")][-1] == "second"
 
 
-def test_features_beyond_float16_stay_finite(library: Library) -> None:
+def test_features_beyond_float16_stay_finite(library: LibraryWriter) -> None:
     observation = observations.add(
         library, "k", "b", "s", np.array([[0, 1]]), np.full((1, 1, 2), 1e9, np.float32), MADE_BY
     )
@@ -187,7 +187,7 @@ def test_probabilities_are_averaged_over_views_in_any_batch() -> None:
     )
 
 
-def test_retag_gives_the_same_segments_as_a_new_derivation(library: Library, tmp_path: Path) -> None:
+def test_retag_gives_the_same_segments_as_a_new_derivation(library: LibraryWriter, tmp_path: Path) -> None:
     first, second = add_model(library), add_model(library, seed=1, name="other")
     contents = [add_video(library, tmp_path / f"{i}.mp4", seed=i) for i in range(3)]
     for content in contents:
@@ -205,7 +205,7 @@ def test_retag_gives_the_same_segments_as_a_new_derivation(library: Library, tmp
     assert [row for row in segment_rows(library) if row[2] == first] == fresh
 
 
-def test_none_of_these_is_never_a_moment(library: Library, tmp_path: Path) -> None:
+def test_none_of_these_is_never_a_moment(library: LibraryWriter, tmp_path: Path) -> None:
     model_id = add_model(library)
     add_video(library, tmp_path / "a.mp4")
     heads.set_model_threshold(library, model_id, 0.0)
@@ -219,7 +219,7 @@ def test_none_of_these_is_never_a_moment(library: Library, tmp_path: Path) -> No
     assert names == set(LABELS) - {"none of these"}
 
 
-def test_a_rejection_survives_retag(library: Library, tmp_path: Path) -> None:
+def test_a_rejection_survives_retag(library: LibraryWriter, tmp_path: Path) -> None:
     model_id = add_model(library)
     content = add_video(library, tmp_path / "a.mp4")
     heads.set_model_threshold(library, model_id, 0.0)
@@ -233,7 +233,7 @@ def test_a_rejection_survives_retag(library: Library, tmp_path: Path) -> None:
         assert search(library.connection, "yoga")
 
 
-def test_an_annotated_content_cannot_be_deleted(library: Library, tmp_path: Path) -> None:
+def test_an_annotated_content_cannot_be_deleted(library: LibraryWriter, tmp_path: Path) -> None:
     content = add_video(library, tmp_path / "a.mp4")
     library.connection.execute(
         "INSERT INTO words (content_id, label, verdict, said_at) VALUES (?, 'x', 'added', '')", (content,)
@@ -242,7 +242,7 @@ def test_an_annotated_content_cannot_be_deleted(library: Library, tmp_path: Path
         library.connection.execute("DELETE FROM contents WHERE id = ?", (content,))
 
 
-def test_terms_match_by_stem_and_phrases_by_order(library: Library) -> None:
+def test_terms_match_by_stem_and_phrases_by_order(library: LibraryWriter) -> None:
     add_model(library)
     names = dict(library.connection.execute("SELECT id, name FROM labels"))
 
@@ -282,7 +282,7 @@ def _reader_of_labels() -> sqlite3.Connection:
 
 
 def test_a_moment_that_two_models_found_is_listed_once_with_the_better_score(
-    library: Library, tmp_path: Path
+    library: LibraryWriter, tmp_path: Path
 ) -> None:
     add_video(library, tmp_path / "a.mp4")
     for seed in (0, 1):
@@ -294,7 +294,7 @@ def test_a_moment_that_two_models_found_is_listed_once_with_the_better_score(
     assert len(merged) == 1 and merged[0].score == max(moments[0].score for moments in by_model)
 
 
-def test_a_missing_file_is_marked_and_a_copy_is_shown_instead(library: Library, tmp_path: Path) -> None:
+def test_a_missing_file_is_marked_and_a_copy_is_shown_instead(library: LibraryWriter, tmp_path: Path) -> None:
     model_id = add_model(library)
     add_video(library, tmp_path / "v" / "a.mp4")
     heads.set_model_threshold(library, model_id, 0.0)
@@ -307,13 +307,13 @@ def test_a_missing_file_is_marked_and_a_copy_is_shown_instead(library: Library, 
     assert moment.present and moment.path.endswith(b"b.mp4")
 
 
-def test_a_missing_root_marks_no_file_missing(library: Library, tmp_path: Path) -> None:
+def test_a_missing_root_marks_no_file_missing(library: LibraryWriter, tmp_path: Path) -> None:
     add_video(library, tmp_path / "disk" / "a.mp4")
     shutil.rmtree(tmp_path / "disk")
     assert files.mark_missing(library, [os.fsencode(tmp_path / "disk")], set()) == 0
 
 
-def test_forgetting_a_folder_keeps_copies_elsewhere(library: Library, tmp_path: Path) -> None:
+def test_forgetting_a_folder_keeps_copies_elsewhere(library: LibraryWriter, tmp_path: Path) -> None:
     model_id = add_model(library)
     for name in ("gone/a.mp4", "kept/a.mp4"):
         add_video(library, tmp_path / name, seed=1)
@@ -332,12 +332,12 @@ def test_forgetting_a_folder_keeps_copies_elsewhere(library: Library, tmp_path: 
 
 
 def test_a_run_that_ends_during_a_query_is_not_interrupted(
-    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: LibraryWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = runs.start(library, "scan", "/videos")
 
     def has_just_ended(pid: int) -> bool:
-        with Library.open(tmp_path / "home" / "library.db") as other_connection:
+        with LibraryWriter.open(tmp_path / "home" / "library.db") as other_connection:
             runs.report(other_connection, run_id, {"videos": 2})
             runs.finish(other_connection, run_id, "done")
         return False
@@ -348,7 +348,7 @@ def test_a_run_that_ends_during_a_query_is_not_interrupted(
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="has no such processes")
-def test_a_zombie_process_does_not_count_as_running(library: Library) -> None:
+def test_a_zombie_process_does_not_count_as_running(library: LibraryWriter) -> None:
     """In a container whose first process does not wait for others, a zombie keeps its id for ever."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         run_id = runs.start(library, "scan", "/videos")

@@ -17,7 +17,7 @@ from sqlite_utils import Database, Migrations
 from vtag.engine.errors import LibraryError
 from vtag.engine.library import database, database_copy, migrations
 from vtag.engine.library.annotations import annotation_log, undo_redo
-from vtag.engine.library.database import Library, Schema, open_reader
+from vtag.engine.library.database import LibraryWriter, Schema, open_reader
 from vtag.engine.library.journal_mode import set_journal_mode
 from vtag.engine.library.search.moments import search
 
@@ -56,13 +56,13 @@ def _first_steps(count: int) -> Migrations:
 def first_schema(tmp_path: Path) -> Path:
     """A library with a row, which is older than `with_another_step`."""
     path = tmp_path / "library.db"
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         library.connection.execute("INSERT INTO labels (name) VALUES ('archery')")
     return path
 
 
 def test_a_new_library_has_its_tables_and_foreign_keys_hold(tmp_path: Path) -> None:
-    with Library.open(tmp_path / "library.db") as library:
+    with LibraryWriter.open(tmp_path / "library.db") as library:
         names = {
             r[0] for r in library.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }
@@ -77,8 +77,8 @@ def test_a_new_library_has_its_tables_and_foreign_keys_hold(tmp_path: Path) -> N
 def test_opening_an_up_to_date_library_does_not_load_sqlite_utils(first_schema: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from vtag.engine.library.database import Library\n"
-        "with Library.open(Path(sys.argv[1])): pass\n"
+        "from vtag.engine.library.database import LibraryWriter\n"
+        "with LibraryWriter.open(Path(sys.argv[1])): pass\n"
         "assert 'sqlite_utils' not in sys.modules and 'numpy' not in sys.modules"
     )
     run = subprocess.run([sys.executable, "-c", code, str(first_schema)], capture_output=True, text=True)
@@ -88,7 +88,7 @@ def test_opening_an_up_to_date_library_does_not_load_sqlite_utils(first_schema: 
 def test_an_older_library_is_backed_up_and_migrated(
     first_schema: Path, with_another_step: dict[str, bool]
 ) -> None:
-    with Library.open(first_schema) as library:
+    with LibraryWriter.open(first_schema) as library:
         assert library.connection.execute("SELECT name, colour FROM labels").fetchall() == [("archery", None)]
         fits = library.connection.execute("SELECT rowid FROM labels_fts WHERE labels_fts MATCH 'archery'")
         assert len(fits.fetchall()) == 1
@@ -112,7 +112,7 @@ def test_rows_of_the_first_schema_survive_all_migrations(
     with monkeypatch.context() as context:
         context.setattr(migrations, "library_migrations", _first_steps(1))
         context.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:1]))
-        with Library.open(path) as library:
+        with LibraryWriter.open(path) as library:
             for statement in (
                 "INSERT INTO volumes VALUES (1, 'v', x'2f', '/')",
                 "INSERT INTO contents (id, key, size_bytes, added_at) VALUES (1, 'k', 1, '')",
@@ -124,7 +124,7 @@ def test_rows_of_the_first_schema_survive_all_migrations(
             ):
                 library.connection.execute(statement)
             rows = set(library.connection.iterdump())
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         after = [line for line in library.connection.iterdump() if line.startswith('INSERT INTO "segments"')]
         before = [line.rstrip(");") for line in rows if line.startswith('INSERT INTO "segments"')]
         assert before and all(any(new.startswith(old) for new in after) for old in before)
@@ -152,7 +152,7 @@ def test_annotations_dated_in_whole_seconds_take_the_time_of_their_change(
     with monkeypatch.context() as context:
         context.setattr(migrations, "library_migrations", _first_steps(4))
         context.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:4]))
-        with Library.open(path) as library:
+        with LibraryWriter.open(path) as library:
             db = library.connection
             db.execute("INSERT INTO volumes VALUES (1, 'v', x'2f', '/')")
             db.execute(
@@ -180,7 +180,7 @@ def test_annotations_dated_in_whole_seconds_take_the_time_of_their_change(
                     ),
                 ],
             )
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         annotations = [
             (annotation.label, annotation.verdict, annotation.said_at)
             for annotation in annotation_log.list_annotations(library.connection)
@@ -218,7 +218,7 @@ def write_library_of_two_forms(
     with monkeypatch.context() as context:
         context.setattr(migrations, "library_migrations", _first_steps(5))
         context.setattr(database, "SCHEMA", Schema("vtag", database.SCHEMA.steps[:5]))
-        with Library.open(path) as library:
+        with LibraryWriter.open(path) as library:
             db = library.connection
             db.execute("INSERT INTO volumes VALUES (1, 'v', x'2f', '/')")
             db.execute(
@@ -242,7 +242,7 @@ def write_library_of_two_forms(
             db.executemany("INSERT INTO word_log (at, action, before, after) VALUES (?, ?, ?, ?)", log)
 
 
-def ends_of_label(library: Library) -> list[int]:
+def ends_of_label(library: LibraryWriter) -> list[int]:
     return sorted(m.end_ms for m in search(library.connection, f"label:{DECOMPOSED}"))
 
 
@@ -258,7 +258,7 @@ def test_labels_that_differ_only_in_their_form_become_one(
     ]
     log = [log_row(str(a["said_at"]), "added", a) for a in annotations]
     write_library_of_two_forms(path, monkeypatch, annotations, log)
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         rows = library.connection.execute("SELECT name, threshold FROM labels ORDER BY id").fetchall()
         assert rows == [(COMPOSED, 0.7), ("yoga", 0.3)]
         assert {a.label for a in annotation_log.list_annotations(library.connection)} == {COMPOSED}
@@ -288,7 +288,7 @@ def test_changes_of_two_forms_are_undone_to_one_annotation_of_a_range(
         log_row(times[3], "added", last),
     ]
     write_library_of_two_forms(path, monkeypatch, [first, last], log)
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         states = [ends_of_label(library)]
         for _ in log:
             undo_redo.undo(library)
@@ -302,11 +302,11 @@ def test_a_failing_step_leaves_the_library_unchanged(
 ) -> None:
     with_another_step["fail"] = True
     with pytest.raises(LibraryError, match="disk I/O"):
-        Library.open(first_schema)
+        LibraryWriter.open(first_schema)
     with sqlite3.connect(first_schema) as db:
         assert [r[1] for r in db.execute("PRAGMA table_info(labels)")] == ["id", "name", "threshold"]
     with_another_step["fail"] = False
-    Library.open(first_schema).close()
+    LibraryWriter.open(first_schema).close()
 
 
 def test_a_lack_of_disk_space_for_the_backup_is_an_error_before_any_change(
@@ -315,15 +315,15 @@ def test_a_lack_of_disk_space_for_the_backup_is_an_error_before_any_change(
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(database_copy.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(LibraryError, match="lacks room"):
-        Library.open(first_schema)
+        LibraryWriter.open(first_schema)
     assert not list(first_schema.parent.glob("*.before*"))
 
 
 def test_several_processes_may_create_the_library_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from vtag.engine.library.database import Library\n"
-        "with Library.open(Path(sys.argv[1])) as library:\n"
+        "from vtag.engine.library.database import LibraryWriter\n"
+        "with LibraryWriter.open(Path(sys.argv[1])) as library:\n"
         "    with library.transaction() as db:\n"
         "        db.execute('INSERT INTO labels (name) VALUES (?)', (sys.argv[2],))"
     )
@@ -356,7 +356,7 @@ def test_all_files_of_an_open_library_are_private(
     previous = os.umask(0)
     try:
         (tmp_path / "library.db").touch(mode=0o644)
-        with Library.open(tmp_path / "library.db") as library:
+        with LibraryWriter.open(tmp_path / "library.db") as library:
             library.connection.execute("INSERT INTO labels (name) VALUES ('x')")
             modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()}
     finally:
@@ -366,7 +366,7 @@ def test_all_files_of_an_open_library_are_private(
 
 
 def test_a_nested_transaction_is_rolled_back_with_the_outer_one(tmp_path: Path) -> None:
-    with Library.open(tmp_path / "library.db") as library:
+    with LibraryWriter.open(tmp_path / "library.db") as library:
         with pytest.raises(RuntimeError), library.transaction() as db:
             with library.transaction():
                 db.execute("INSERT INTO labels (name) VALUES ('x')")
@@ -375,7 +375,7 @@ def test_a_nested_transaction_is_rolled_back_with_the_outer_one(tmp_path: Path) 
 
 
 def test_a_library_can_be_read_during_a_write(first_schema: Path) -> None:
-    with Library.open(first_schema) as library, library.transaction() as db:
+    with LibraryWriter.open(first_schema) as library, library.transaction() as db:
         db.execute("INSERT INTO labels (name) VALUES ('x')")
         reader = open_reader(first_schema)
         assert reader.execute("SELECT count(*) FROM labels").fetchone() == (1,)
@@ -390,7 +390,7 @@ def test_a_locked_library_is_an_error(first_schema: Path, monkeypatch: pytest.Mo
     writer.execute("BEGIN IMMEDIATE")
     with (
         pytest.raises(LibraryError, match="in use by another program"),
-        Library.open(first_schema) as library,
+        LibraryWriter.open(first_schema) as library,
         library.transaction(),
     ):
         pass
@@ -399,13 +399,13 @@ def test_a_locked_library_is_an_error(first_schema: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_is_no_library(tmp_path: Path) -> None:
     (tmp_path / "library.db").mkdir()
-    for attempt in (Library.open, open_reader):
+    for attempt in (LibraryWriter.open, open_reader):
         with pytest.raises(LibraryError, match="is a folder"):
             attempt(tmp_path / "library.db")
 
 
 def test_the_observations_are_no_library(first_schema: Path) -> None:
-    for attempt in (Library.open, open_reader):
+    for attempt in (LibraryWriter.open, open_reader):
         with pytest.raises(LibraryError, match="another program"):
             attempt(first_schema.with_name("observations.db"))
 
@@ -416,25 +416,25 @@ def test_broken_observations_may_be_removed_and_do_not_block_readers(
     broken = first_schema.with_name("observations.db")
     broken.write_bytes(b"noise" * 1000)
     with pytest.raises(LibraryError, match="remove it"):
-        Library.open(first_schema)
+        LibraryWriter.open(first_schema)
     open_reader(first_schema).close()
     broken.unlink()
-    Library.open(first_schema).close()
+    LibraryWriter.open(first_schema).close()
 
 
 def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LibraryError, match="cannot be opened as a library"):
-        Library.open(tmp_path / "file" / "library.db")
+        LibraryWriter.open(tmp_path / "file" / "library.db")
 
 
 def test_a_library_in_a_folder_with_an_odd_name_is_read(tmp_path: Path) -> None:
     path = tmp_path / "100% #1 ? ünï" / "library.db"
-    Library.open(path).close()
+    LibraryWriter.open(path).close()
     open_reader(path).close()
 
 
-def test_removing_a_row_reads_no_table_that_refers_to_it(library: Library) -> None:
+def test_removing_a_row_reads_no_table_that_refers_to_it(library: LibraryWriter) -> None:
     """A foreign key without an index reads all of its table for each row that goes: minutes for an Undo of many."""
     rarely_removed = {"volumes", "labels", "models"}  # few rows each
     db = library.connection

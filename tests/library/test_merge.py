@@ -24,7 +24,7 @@ from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_log, merging, undo_redo
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance.check import check
 from vtag.engine.library.merge.histories import AnnotationHistory, merge_histories
 from vtag.engine.library.merge.merge import MERGED_TABLES, OWN_TABLES, merge
@@ -38,25 +38,28 @@ from vtag.engine.swin.config import FINETUNED_PREFIX
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def dump(library: Library) -> list[str]:
+def dump(library: LibraryWriter) -> list[str]:
     return [*library.connection.iterdump(), *library.observations.iterdump()]
 
 
 @pytest.fixture
-def libraries(tmp_path: Path) -> Iterator[tuple[Library, Library]]:
-    with Library.open(tmp_path / "a" / "library.db") as a, Library.open(tmp_path / "b" / "library.db") as b:
+def libraries(tmp_path: Path) -> Iterator[tuple[LibraryWriter, LibraryWriter]]:
+    with (
+        LibraryWriter.open(tmp_path / "a" / "library.db") as a,
+        LibraryWriter.open(tmp_path / "b" / "library.db") as b,
+    ):
         yield a, b
 
 
-def test_every_table_is_merged_or_meant_to_stay(library: Library) -> None:
+def test_every_table_is_merged_or_meant_to_stay(library: LibraryWriter) -> None:
     """Who adds a table says what a merge does with it."""
     rows = library.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     names = {name for (name,) in rows if not name.startswith(("sqlite_", "_sqlite", "labels_fts"))}
     assert names == MERGED_TABLES | OWN_TABLES
 
 
-def test_two_halves_equal_the_whole(libraries: tuple[Library, Library], tmp_path: Path) -> None:
-    with Library.open(tmp_path / "whole.db") as whole:
+def test_two_halves_equal_the_whole(libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path) -> None:
+    with LibraryWriter.open(tmp_path / "whole.db") as whole:
         fill_library(whole, tmp_path / "v", 4)
         for library, seeds in zip(libraries, ((0, 1, 2), (1, 2, 3)), strict=True):  # they overlap
             model_id = add_model(library)
@@ -78,7 +81,7 @@ def test_two_halves_equal_the_whole(libraries: tuple[Library, Library], tmp_path
 
 
 def test_merging_twice_changes_nothing_and_leaves_the_other_alone(
-    libraries: tuple[Library, Library], tmp_path: Path
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
 ) -> None:
     a, b = libraries
     for number, library in enumerate(libraries):
@@ -95,7 +98,9 @@ def test_merging_twice_changes_nothing_and_leaves_the_other_alone(
         merge(a, a.path)
 
 
-def test_what_one_side_lacks_comes_from_the_other(libraries: tuple[Library, Library], tmp_path: Path) -> None:
+def test_what_one_side_lacks_comes_from_the_other(
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
+) -> None:
     """Models, thresholds, the library's model, files of unknown contents, errors that the other did not have."""
     a, b = libraries
     fill_library(b, tmp_path / "v", 1)
@@ -117,7 +122,7 @@ def test_what_one_side_lacks_comes_from_the_other(libraries: tuple[Library, Libr
 
 
 def test_a_taught_head_finds_its_tag_in_all_videos(
-    libraries: tuple[Library, Library], tmp_path: Path
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
 ) -> None:
     a, b = libraries
     fill_library(a, tmp_path / "a", 2)
@@ -143,7 +148,7 @@ def test_a_taught_head_finds_its_tag_in_all_videos(
 
 
 def test_of_a_model_that_is_being_taught_again_the_later_version_is_merged(
-    libraries: tuple[Library, Library], tmp_path: Path
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
 ) -> None:
     """Until all moments are derived again, a library has both versions, and uses the earlier."""
     a, b = libraries
@@ -167,7 +172,7 @@ def test_of_a_model_that_is_being_taught_again_the_later_version_is_merged(
 @pytest.mark.parametrize("own", [None, "first", "last", "whole"])
 @pytest.mark.parametrize("other", ["first", "last", "whole"])
 def test_videos_that_are_scanned_in_part_are_joined(
-    libraries: tuple[Library, Library], tmp_path: Path, own: str | None, other: str
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path, own: str | None, other: str
 ) -> None:
     spans = np.array([(i * 1000, i * 1000 + 1000) for i in range(8)])
     parts = {"first": slice(0, 4), "last": slice(4, 6), "whole": slice(0, 8)}
@@ -193,7 +198,7 @@ def test_videos_that_are_scanned_in_part_are_joined(
 
 
 def test_moments_whose_features_are_gone_are_copied(
-    libraries: tuple[Library, Library], tmp_path: Path
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
 ) -> None:
     a, b = libraries
     fill_library(b, tmp_path / "v", 2)
@@ -204,7 +209,7 @@ def test_moments_whose_features_are_gone_are_copied(
 
 
 def test_a_path_has_the_content_that_was_seen_there_last(
-    libraries: tuple[Library, Library], tmp_path: Path
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
 ) -> None:
     a, b = libraries
     add_video(a, tmp_path / "v.mp4", seed=1)
@@ -219,12 +224,12 @@ def test_a_path_has_the_content_that_was_seen_there_last(
 # --- annotations ----------------------------------------------------------------------------------------------
 
 
-def verdicts(library: Library) -> dict[annotation_log.Slot, str]:
+def verdicts(library: LibraryWriter) -> dict[annotation_log.Slot, str]:
     return {a.slot: a.verdict for a in annotation_log.list_annotations(library.connection)}
 
 
 def test_the_later_verdict_counts_and_contradictions_are_listed(
-    libraries: tuple[Library, Library], tmp_path: Path
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
 ) -> None:
     a, b = libraries
     for library in libraries:
@@ -250,7 +255,9 @@ def test_the_later_verdict_counts_and_contradictions_are_listed(
         assert sorted(verdicts(a).values()) == expected
 
 
-def test_what_was_undone_on_one_side_is_undone(libraries: tuple[Library, Library], tmp_path: Path) -> None:
+def test_what_was_undone_on_one_side_is_undone(
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
+) -> None:
     a, b = libraries
     add_video(a, tmp_path / "v.mp4")
     annotation_log.add(a, 1, "kept", 0, 1000)
@@ -277,7 +284,7 @@ _ACTIONS = st.lists(
 )
 
 
-def act(library: Library, other: Library, action: str, video: int, label: str, span: Any) -> None:
+def act(library: LibraryWriter, other: LibraryWriter, action: str, video: int, label: str, span: Any) -> None:
     """One thing that a person does in a library; what is refused changes nothing."""
     try:
         if action == "undo":
@@ -312,7 +319,7 @@ def test_corrections_on_both_sides_are_joined_in_whatever_order(
     """After merges in both directions both libraries say the same; again changes nothing; undo takes all back."""
     folder = tmp_path_factory.mktemp("both")
     with ExitStack() as stack:
-        a, b = (stack.enter_context(Library.open(folder / name / "library.db")) for name in "ab")
+        a, b = (stack.enter_context(LibraryWriter.open(folder / name / "library.db")) for name in "ab")
         for library in (a, b):
             fill_library(library, folder / "v", 2)
         for side, action, *rest in actions:
@@ -343,7 +350,9 @@ def test_corrections_on_both_sides_are_joined_in_whatever_order(
         assert annotation_log.list_annotations(a.connection) == []
 
 
-def test_labels_that_differ_by_case_are_one(libraries: tuple[Library, Library], tmp_path: Path) -> None:
+def test_labels_that_differ_by_case_are_one(
+    libraries: tuple[LibraryWriter, LibraryWriter], tmp_path: Path
+) -> None:
     """Of annotations, of undone changes, of moments whose features are gone, and again without any change."""
     a, b = libraries
     for library, spelling in ((a, "Café Run"), (b, "CAFÉ RUN")):
@@ -373,14 +382,14 @@ def latest_verdicts(*histories: AnnotationHistory) -> dict[annotation_log.Slot, 
     return {annotation.slot: annotation.verdict for annotation in annotations}
 
 
-def history(library: Library) -> AnnotationHistory:
+def history(library: LibraryWriter) -> AnnotationHistory:
     changes = annotation_log.list_changes(library.connection)
     return AnnotationHistory(
         tuple(annotation_log.list_annotations(library.connection)), tuple(reversed(changes))
     )
 
 
-def log_rows(library: Library) -> list[tuple[Any, ...]]:
+def log_rows(library: LibraryWriter) -> list[tuple[Any, ...]]:
     """The log without ids."""
     return [
         (c.at, c.action, set(c.before), set(c.after), c.undone_at)
@@ -404,10 +413,10 @@ def test_scanned_shards_merge_to_one_scan(tmp_path: Path) -> None:
     paths = []
     for part in (None, *(Shard(number, 3) for number in (1, 2, 3))):
         paths.append(shard_library(tmp_path / "all.db", part) if part else tmp_path / "one.db")
-        with Library.open(paths[-1]) as library:
+        with LibraryWriter.open(paths[-1]) as library:
             register_model(library, checkpoint, str(model))
             list(scan(library, [os.fsencode(folder)], checkpoint, ScanOptions(threshold=0.05, shard=part)))
-    with Library.open(tmp_path / "all.db") as merged, Library.open(paths[0]) as one:
+    with LibraryWriter.open(tmp_path / "all.db") as merged, LibraryWriter.open(paths[0]) as one:
         for path in paths[1:]:
             merge(merged, path)
         assert facts(merged) == facts(one)
@@ -423,14 +432,17 @@ def test_scanned_shards_of_real_videos_merge_to_one_scan(vtag: Run, tmp_path: Pa
     assert len(shards) == 3 and not (tmp_path / "all.db").exists()
     assert vtag("library", "merge", *shards, "--db", tmp_path / "all.db").returncode == 0
     vtag("scan", shared / "clips", "--model", "starter", "--db", tmp_path / "one.db", timeout=1200)
-    with Library.open(tmp_path / "all.db") as all_shards, Library.open(tmp_path / "one.db") as one:
+    with (
+        LibraryWriter.open(tmp_path / "all.db") as all_shards,
+        LibraryWriter.open(tmp_path / "one.db") as one,
+    ):
         assert facts(all_shards) == facts(one)
         assert facts(one)["segments"]
 
 
 def test_the_command_keeps_a_backup_and_names_what_is_missing(vtag: Run, tmp_path: Path) -> None:
     for name in ("a.db", "b.db"):
-        with Library.open(tmp_path / name) as library:
+        with LibraryWriter.open(tmp_path / name) as library:
             fill_library(library, tmp_path / "v", 1)
             annotation_log.record_verdict(library, 1, "yoga", "added" if name == "a.db" else "rejected")
     run = vtag("library", "merge", tmp_path / "b.db", "--db", tmp_path / "a.db")

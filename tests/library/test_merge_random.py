@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance.check import check
 from vtag.engine.library.maintenance.forget import forget, forget_replaced_models, plan_forget
 from vtag.engine.library.merge.merge import merge
@@ -37,7 +37,7 @@ _ACTIONS = st.lists(
 
 
 def act(
-    library: Library, other: Library, action: str, video: int, label: str, folder: Path, step: int
+    library: LibraryWriter, other: LibraryWriter, action: str, video: int, label: str, folder: Path, step: int
 ) -> None:
     """What a person or a machine does in a library; what is refused changes nothing."""
     path = folder / f"{video}.mp4"
@@ -66,11 +66,11 @@ def act(
         pass
 
 
-def model_ids(library: Library) -> list[int]:
+def model_ids(library: LibraryWriter) -> list[int]:
     return [row[0] for row in library.connection.execute("SELECT id FROM models ORDER BY id")]
 
 
-def teach(library: Library, *, seed: int, date: str) -> None:
+def teach(library: LibraryWriter, *, seed: int, date: str) -> None:
     """Replace the model that a person taught here, as a training does."""
     model_id = add_model(library, seed=seed, name="mine")
     spec = json.dumps({"labels": list(LABELS), "source": f"{FINETUNED_PREFIX}m"})
@@ -81,7 +81,7 @@ def teach(library: Library, *, seed: int, date: str) -> None:
     forget_replaced_models(library, model_id)
 
 
-def dump(library: Library) -> list[str]:
+def dump(library: LibraryWriter) -> list[str]:
     return [*library.connection.iterdump(), *library.observations.iterdump()]
 
 
@@ -92,7 +92,7 @@ def test_all_that_two_sides_did_is_in_both_after_merges_in_both_directions(
 ) -> None:
     folder = tmp_path_factory.mktemp("both")
     with ExitStack() as stack:
-        a, b = (stack.enter_context(Library.open(folder / name / "library.db")) for name in "ab")
+        a, b = (stack.enter_context(LibraryWriter.open(folder / name / "library.db")) for name in "ab")
         for library in (a, b):
             heads.set_model_threshold(library, add_model(library), 0.4)
         for step, (side, action, *rest) in enumerate(actions):

@@ -10,7 +10,7 @@ from helpers.kill_stories import found
 from helpers.old_libraries import NAMES, found_then, unpack
 
 from vtag.engine.library.annotations import annotation_log, undo_redo
-from vtag.engine.library.database import SCHEMA, Library, open_unmigrated, schema_steps
+from vtag.engine.library.database import SCHEMA, LibraryWriter, open_unmigrated, schema_steps
 from vtag.engine.library.maintenance.backup import list_backups, restore
 from vtag.engine.library.maintenance.check import check
 
@@ -41,7 +41,7 @@ def test_an_old_library_finds_what_it_found_and_can_go_back(name: str, tmp_path:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name >= "m003"])
 def test_what_was_said_in_an_old_library_can_be_undone(name: str, tmp_path: Path) -> None:
-    with Library.open(unpack(name, tmp_path)) as library:
+    with LibraryWriter.open(unpack(name, tmp_path)) as library:
         for left in (2, 1, 0):
             undo_redo.undo(library)
             assert len(annotation_log.list_annotations(library.connection)) == left

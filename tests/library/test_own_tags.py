@@ -13,7 +13,7 @@ from helpers.small_model import make_model
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.analysis import derive
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance.forget import forget_model, forget_replaced_models
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import heads
@@ -42,12 +42,12 @@ def base(tmp_path: Path) -> Checkpoint:
     return load_model(make_model(tmp_path / "base", seed=3))
 
 
-def scan_folder(library: Library, base: Checkpoint, folder: Path) -> None:
+def scan_folder(library: LibraryWriter, base: Checkpoint, folder: Path) -> None:
     register_model(library, base, "base")
     list(scan(library, [os.fsencode(folder)], base, ScanOptions(device="cpu")))
 
 
-def teach(library: Library, base: Checkpoint, data: Path, out: Path) -> None:
+def teach(library: LibraryWriter, base: Checkpoint, data: Path, out: Path) -> None:
     """As `vtag finetune` and `vtag retag --model` do."""
     *_, _ = finetune(
         read_dataset(data),
@@ -61,11 +61,11 @@ def teach(library: Library, base: Checkpoint, data: Path, out: Path) -> None:
     forget_replaced_models(library, model)
 
 
-def files_with(library: Library, label: str) -> set[str]:
+def files_with(library: LibraryWriter, label: str) -> set[str]:
     return {Path(os.fsdecode(moment.path)).name for moment in search(library.connection, f'label:"{label}"')}
 
 
-def test_own_tags_are_found_in_later_scans(library: Library, base: Checkpoint, tmp_path: Path) -> None:
+def test_own_tags_are_found_in_later_scans(library: LibraryWriter, base: Checkpoint, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(4):
         noise = np.repeat(rng.integers(60, 200, (48, 64, 1), np.uint8), 3, axis=2)
@@ -95,7 +95,7 @@ def test_own_tags_are_found_in_later_scans(library: Library, base: Checkpoint, t
 
 
 def test_the_library_uses_the_new_version_of_its_own_model(
-    library: Library, base: Checkpoint, tmp_path: Path
+    library: LibraryWriter, base: Checkpoint, tmp_path: Path
 ) -> None:
     for number in range(3):
         clip(tmp_path / "data" / "stripes" / f"{number}.mp4", striped_frame(6 + number))

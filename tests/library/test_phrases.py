@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from vtag.assets import asset, kinetics400_labels
 from vtag.engine.checkpoints.load import load_checkpoint
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.evaluate import QueryEvaluator
 from vtag.engine.library.search.moments import everyday_terms, match_terms
 from vtag.engine.library.search.phrases import LANGUAGES, LIMIT, _stem, find_meanings
@@ -103,7 +103,7 @@ def test_any_text_is_a_query(text: str) -> None:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> sqlite3.Connection:
-    with Library.open(tmp_path / "library.db") as library:
+    with LibraryWriter.open(tmp_path / "library.db") as library:
         model = make_model(tmp_path / "model", labels=("dunking basketball", "archery", "yoga"))
         register_model(library, load_checkpoint(model), str(model))
     return sqlite3.connect(tmp_path / "library.db")

@@ -15,7 +15,7 @@ from vtag.engine.library.annotations.player_times import (
     change_on_player_clock,
     range_on_library_clock,
 )
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import Moment, search
 from vtag.engine.library.search.player_times import MomentClocks, on_library_clock, on_player_clock
 from vtag.engine.library.store.clocks import save_clock
@@ -28,14 +28,14 @@ EVERYTHING = 'archery OR "riding a bike" OR yoga'
 
 
 @pytest.fixture
-def two_videos(library: Library, tmp_path: Path) -> Library:
+def two_videos(library: LibraryWriter, tmp_path: Path) -> LibraryWriter:
     """The first video's picture begins late; the second was scanned when no clock was stored."""
     fill_library(library, tmp_path, 2)
     save_clock(library, 1, LATE)
     return library
 
 
-def moments_of(library: Library, name: str) -> list[Moment]:
+def moments_of(library: LibraryWriter, name: str) -> list[Moment]:
     return search(library.connection, f"path:{name} AND ({EVERYTHING})", limit=None)
 
 
@@ -43,7 +43,7 @@ def spans(moments: list[Moment]) -> list[tuple[int, int]]:
     return [(moment.start_ms, moment.end_ms) for moment in moments]
 
 
-def test_each_moment_has_the_times_of_its_own_video(two_videos: Library) -> None:
+def test_each_moment_has_the_times_of_its_own_video(two_videos: LibraryWriter) -> None:
     late, plain = moments_of(two_videos, "0.mp4"), moments_of(two_videos, "1.mp4")
     clocks = MomentClocks(two_videos.connection)
     shown = clocks.to_player([*late, *plain])
@@ -53,14 +53,14 @@ def test_each_moment_has_the_times_of_its_own_video(two_videos: Library) -> None
     assert [clocks.content_id(moment) for moment in (late[0], plain[0])] == [1, 2]
 
 
-def test_a_moment_that_is_gone_keeps_its_times(two_videos: Library) -> None:
+def test_a_moment_that_is_gone_keeps_its_times(two_videos: LibraryWriter) -> None:
     gone = moments_of(two_videos, "0.mp4")[0]._replace(id=999)
     clocks = MomentClocks(two_videos.connection)
     assert clocks.content_id(gone) == 0
     assert clocks.to_player([gone]) == [gone]
 
 
-def test_only_a_file_without_a_stored_clock_is_opened_and_once(two_videos: Library) -> None:
+def test_only_a_file_without_a_stored_clock_is_opened_and_once(two_videos: LibraryWriter) -> None:
     opened: list[bytes] = []
 
     def read_clock(path: bytes) -> VideoClock | None:
@@ -74,7 +74,7 @@ def test_only_a_file_without_a_stored_clock_is_opened_and_once(two_videos: Libra
     assert opened == [b"b", b"d"]
 
 
-def test_a_moment_in_a_pause_has_a_length(two_videos: Library) -> None:
+def test_a_moment_in_a_pause_has_a_length(two_videos: LibraryWriter) -> None:
     moment = moments_of(two_videos, "0.mp4")[0]._replace(start_ms=50_000, end_ms=60_000)
     assert spans([on_player_clock(moment, PAUSED)]) == [(5000, 5001)]
     shown = moment._replace(start_ms=1000, end_ms=2000)  # both before the picture begins
@@ -97,20 +97,20 @@ def test_a_moment_in_a_pause_has_a_length(two_videos: Library) -> None:
     ],
 )
 def test_a_range_that_a_person_says_is_the_librarys(
-    two_videos: Library, said: tuple[int | None, int | None], kept: tuple[int | None, int | None]
+    two_videos: LibraryWriter, said: tuple[int | None, int | None], kept: tuple[int | None, int | None]
 ) -> None:
     assert range_on_library_clock(two_videos.connection, 1, *said) == kept
 
 
 @pytest.mark.parametrize("said", [(None, 3000), (0, 3000), (1000, 2000), (None, 1)])
 def test_a_range_before_the_picture_is_refused(
-    two_videos: Library, said: tuple[int | None, int | None]
+    two_videos: LibraryWriter, said: tuple[int | None, int | None]
 ) -> None:
     with pytest.raises(LibraryError, match=r"begins at 3\.0 s, after that moment ends"):
         range_on_library_clock(two_videos.connection, 1, *said)
 
 
-def test_annotations_and_changes_have_the_times_of_their_videos(two_videos: Library) -> None:
+def test_annotations_and_changes_have_the_times_of_their_videos(two_videos: LibraryWriter) -> None:
     for content_id in (1, 2):
         annotation_log.add(two_videos, content_id, "a dog", 1000, 2000)
     annotation_log.add(two_videos, 1, "all of it", None, None)
@@ -134,7 +134,7 @@ def test_annotations_and_changes_have_the_times_of_their_videos(two_videos: Libr
     assert (told.id, told.action, told.at) == (change.id, change.action, change.at)
 
 
-def key_of(library: Library, content_id: int) -> str:
+def key_of(library: LibraryWriter, content_id: int) -> str:
     return str(
         library.connection.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
     )

@@ -18,7 +18,7 @@ from helpers.small_model import make_model
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.analysis.similar import SimilarityQuery, find_similar, query_from_content
 from vtag.engine.library.analysis.similar import _scores as scores_of
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance import forget
 from vtag.engine.library.store import feature_cache, heads, observations
 
@@ -27,7 +27,7 @@ D = 6
 
 
 @pytest.fixture
-def observed_library(library: Library, tmp_path: Path) -> Library:
+def observed_library(library: LibraryWriter, tmp_path: Path) -> LibraryWriter:
     """Six videos of eight windows with random features."""
     heads.use_model(library, add_model(library))
     for i in range(6):
@@ -35,7 +35,7 @@ def observed_library(library: Library, tmp_path: Path) -> Library:
     return library
 
 
-def every_window(library: Library) -> list[tuple[str, int, int, np.ndarray]]:
+def every_window(library: LibraryWriter) -> list[tuple[str, int, int, np.ndarray]]:
     """Content key, start, end and features float64 [V, D] of each window, read from observations.db."""
     rows = library.observations.execute("SELECT content_key, views, dim, windows, features FROM observations")
     window_rows = []
@@ -55,7 +55,7 @@ def cosine(feature: np.ndarray, query_feature: np.ndarray) -> float:
     return float((feature @ (query_feature / np.linalg.norm(query_feature))).max())
 
 
-def brute_force(library: Library, query: SimilarityQuery) -> list[tuple[str, float]]:
+def brute_force(library: LibraryWriter, query: SimilarityQuery) -> list[tuple[str, float]]:
     """Content key and cosine of each window outside the query, best first."""
     query_feature = query.features[0].astype(float)
     scored = [
@@ -66,11 +66,11 @@ def brute_force(library: Library, query: SimilarityQuery) -> list[tuple[str, flo
     return sorted(scored, key=lambda row: -row[1])
 
 
-def keys(library: Library) -> dict[int, str]:
+def keys(library: LibraryWriter) -> dict[int, str]:
     return dict(library.connection.execute("SELECT id, key FROM contents"))
 
 
-def assert_ranking(library: Library) -> None:
+def assert_ranking(library: LibraryWriter) -> None:
     """Assert that the moments agree with the windows of the brute force, best first."""
     query = query_from_content(library.path, 1, 3500)
     assert query is not None and (query.start_ms, query.end_ms) == (3000, 4000)
@@ -98,13 +98,13 @@ def assert_ranking(library: Library) -> None:
     )
 
 
-def cache_files(library: Library) -> list[Path]:
+def cache_files(library: LibraryWriter) -> list[Path]:
     return sorted(
         p for p in feature_cache.cache_folder(library.path).iterdir() if p.suffix in (".f16", ".rows")
     )
 
 
-def test_moments_are_ranked_by_their_exact_cosine(observed_library: Library) -> None:
+def test_moments_are_ranked_by_their_exact_cosine(observed_library: LibraryWriter) -> None:
     assert_ranking(observed_library)
     assert_ranking(observed_library)  # from the cache
     assert [f.suffix for f in cache_files(observed_library)] == [".f16", ".rows"]
@@ -114,7 +114,7 @@ def test_moments_are_ranked_by_their_exact_cosine(observed_library: Library) -> 
     assert np.abs(np.linalg.norm(stored, axis=1) - 1).max() < 2e-3
 
 
-def test_every_float16_value_is_converted_exactly(library: Library, tmp_path: Path) -> None:
+def test_every_float16_value_is_converted_exactly(library: LibraryWriter, tmp_path: Path) -> None:
     """Also the smallest, denormal and negative values."""
     heads.use_model(library, add_model(library))
     bits = np.arange(0, 0x3C00, 7, dtype=np.uint16)  # 0 up to 1
@@ -129,7 +129,9 @@ def test_every_float16_value_is_converted_exactly(library: Library, tmp_path: Pa
     assert np.abs(scores_of(table, query) - exact).max() < 1e-6
 
 
-def test_the_cache_adds_new_and_drops_deleted_observations(observed_library: Library, tmp_path: Path) -> None:
+def test_the_cache_adds_new_and_drops_deleted_observations(
+    observed_library: LibraryWriter, tmp_path: Path
+) -> None:
     assert_ranking(observed_library)
     features_bytes = cache_files(observed_library)[0].read_bytes()
     add_video(observed_library, tmp_path / "v" / "new.mp4", seed=77)
@@ -157,7 +159,7 @@ def test_the_cache_adds_new_and_drops_deleted_observations(observed_library: Lib
 @pytest.mark.parametrize(
     "damage", ["features cut", "features more", "rows cut", "rows torn", "rows gone", "noise"]
 )
-def test_a_damaged_cache_is_rebuilt(observed_library: Library, damage: str) -> None:
+def test_a_damaged_cache_is_rebuilt(observed_library: LibraryWriter, damage: str) -> None:
     assert_ranking(observed_library)
     features, rows = cache_files(observed_library)
     data = {features: features.read_bytes(), rows: rows.read_bytes()}
@@ -176,7 +178,7 @@ def test_a_damaged_cache_is_rebuilt(observed_library: Library, damage: str) -> N
     assert_ranking(observed_library)
 
 
-def test_of_several_views_the_most_similar_counts(library: Library, tmp_path: Path) -> None:
+def test_of_several_views_the_most_similar_counts(library: LibraryWriter, tmp_path: Path) -> None:
     heads.use_model(library, add_model(library))
     rng = np.random.default_rng(5)
     for i in range(3):
@@ -190,7 +192,7 @@ def test_of_several_views_the_most_similar_counts(library: Library, tmp_path: Pa
     assert moments[0].score == pytest.approx(brute_force(library, query)[0][1], abs=2e-3)
 
 
-def test_forgetting_a_video_empties_the_cache_too(observed_library: Library, tmp_path: Path) -> None:
+def test_forgetting_a_video_empties_the_cache_too(observed_library: LibraryWriter, tmp_path: Path) -> None:
     assert_ranking(observed_library)
     forget.forget(
         observed_library, forget.plan_forget(observed_library, os.fsencode(tmp_path / "v" / "3.mp4"))
@@ -199,7 +201,7 @@ def test_forgetting_a_video_empties_the_cache_too(observed_library: Library, tmp
     assert_ranking(observed_library)
 
 
-def test_a_cache_that_cannot_be_written_is_an_error(observed_library: Library) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(observed_library: LibraryWriter) -> None:
     (observed_library.path.parent / "cache").write_text("no folder")
     query = query_from_content(observed_library.path, 1, 0)
     assert query is not None

@@ -15,7 +15,7 @@ from helpers.library_factory import MADE_BY, SAMPLING, fill_library
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import SCHEMA, Library, observations_path
+from vtag.engine.library.database import SCHEMA, LibraryWriter, observations_path
 from vtag.engine.library.maintenance.backup import back_up, list_backups, restore, vacuum
 from vtag.engine.library.maintenance.check import check
 from vtag.engine.library.maintenance.info import read_info
@@ -28,7 +28,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def filled(tmp_path: Path) -> Path:
     """A library of three videos with moments and two annotations, closed."""
     path = tmp_path / "home" / "library.db"
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         fill_library(library, tmp_path / "videos", 3)
         annotation_log.add(library, 1, "juggling", 0, 2000)
         annotation_log.record_verdict(library, 2, "yoga", "rejected")
@@ -98,7 +98,7 @@ def test_a_backup_is_a_library_and_restoring_it_brings_everything_back(filled: P
     made = back_up(filled)
     copied = dump(made.path)
     assert copied == before and dump(observations_path(made.path)) == dump(observations_path(filled))
-    with Library.open(filled) as library:
+    with LibraryWriter.open(filled) as library:
         annotation_log.add(library, 3, "later", 0, 1000)
         key = library.connection.execute("SELECT key FROM contents WHERE id = 3").fetchone()[0]
         later = np.array([[90_000, 91_000]])
@@ -119,7 +119,7 @@ def test_a_damaged_library_is_put_aside_and_a_damaged_backup_refused(filled: Pat
     content = dump(filled)
     filled.write_bytes(b"no database at all, but long enough to look at" * 100)
     with pytest.raises(LibraryError, match="vtag library restore"):
-        Library.open(filled)
+        LibraryWriter.open(filled)
     with pytest.raises(LibraryError):
         back_up(filled)
     former = restore(filled, made.path)
@@ -148,7 +148,7 @@ def test_a_library_of_an_earlier_vtag_is_restored_as_it_was(filled: Path) -> Non
 
 def test_nothing_is_restored_under_a_running_scan(filled: Path) -> None:
     made = back_up(filled)
-    with Library.open(filled) as library:
+    with LibraryWriter.open(filled) as library:
         run_id = runs.start(library, "scan", "videos")
         with pytest.raises(LibraryError, match="a scan uses the library"):
             restore(filled, made.path)
@@ -172,7 +172,7 @@ def test_a_file_is_replaced_only_if_it_is_a_library_and_that_is_said(filled: Pat
 
 
 def test_vacuum_makes_the_files_smaller_and_keeps_every_row(filled: Path) -> None:
-    with Library.open(filled) as library:
+    with LibraryWriter.open(filled) as library:
         library.connection.execute("CREATE TABLE ballast (data BLOB)")
         library.connection.execute("INSERT INTO ballast VALUES (zeroblob(1000000))")
         library.connection.execute("DROP TABLE ballast")
@@ -187,7 +187,7 @@ def test_vacuum_makes_the_files_smaller_and_keeps_every_row(filled: Path) -> Non
 def test_two_libraries_in_one_folder_keep_their_features_apart(tmp_path: Path) -> None:
     first, second = tmp_path / "library.db", tmp_path / "shard-2.db"
     for path in (first, second):
-        with Library.open(path) as library:
+        with LibraryWriter.open(path) as library:
             fill_library(library, tmp_path / path.stem, 1)
     assert observations_path(first) != observations_path(second)
     assert [read_info(path).windows for path in (first, second)] == [8, 8]
@@ -196,7 +196,7 @@ def test_two_libraries_in_one_folder_keep_their_features_apart(tmp_path: Path) -
 def test_a_library_of_an_earlier_vtag_keeps_the_features_that_it_shared(tmp_path: Path) -> None:
     """Up to 0.1 every library of a folder had its features in observations.db."""
     path = tmp_path / "mine.db"
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         fill_library(library, tmp_path / "videos", 1)
     observations_path(path).rename(tmp_path / "observations.db")
     assert read_info(path).windows == 8

@@ -11,7 +11,7 @@ import pytest
 from helpers.library_factory import add_video, fill_library
 
 from vtag.engine.library.annotations import annotation_log, merging
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance import clean, forget
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.search.video_columns import video_version
@@ -23,7 +23,7 @@ _NOON_S = datetime(2021, 5, 6, 12).timestamp()
 
 
 @pytest.fixture
-def videos(library: Library, tmp_path: Path) -> Path:
+def videos(library: LibraryWriter, tmp_path: Path) -> Path:
     """Six videos in the folder `lake`, and one in `hill` that has no moment; recorded in 2021 and on."""
     fill_library(library, tmp_path / "lake", 6)
     add_video(library, tmp_path / "hill" / "z.mp4", seed=9, is_scanned=False)
@@ -36,14 +36,14 @@ def videos(library: Library, tmp_path: Path) -> Path:
 
 
 def listed(
-    lists: VideoLists, library: Library, chosen: VideoFilter = VideoFilter(), **order: str
+    lists: VideoLists, library: LibraryWriter, chosen: VideoFilter = VideoFilter(), **order: str
 ) -> list[str]:
     page = lists.page(library.connection, chosen, **order)  # type: ignore[arg-type]
     assert page.total == len(page.videos)
     return [os.path.basename(video.display) for video in page.videos]
 
 
-def test_videos_are_sorted_filtered_and_counted(library: Library, videos: Path) -> None:
+def test_videos_are_sorted_filtered_and_counted(library: LibraryWriter, videos: Path) -> None:
     lists = VideoLists()
     assert listed(lists, library) == ["z.mp4", "5.mp4", "4.mp4", "3.mp4", "2.mp4", "1.mp4", "0.mp4"]
     assert listed(lists, library, sort="name") == ["z.mp4", *(f"{i}.mp4" for i in range(6))]
@@ -60,7 +60,7 @@ def test_videos_are_sorted_filtered_and_counted(library: Library, videos: Path) 
     assert by_folder.sections == [(str(videos / "hill"), 1)]
 
 
-def test_a_tag_is_noticed_and_a_rejected_moment_is_none(library: Library, videos: Path) -> None:
+def test_a_tag_is_noticed_and_a_rejected_moment_is_none(library: LibraryWriter, videos: Path) -> None:
     lists, untagged = VideoLists(), VideoFilter(state="untagged")
     assert listed(lists, library, untagged) == ["z.mp4"]
     annotation_log.add(library, 7, "a swan", 0, 1000)
@@ -73,7 +73,7 @@ def test_a_tag_is_noticed_and_a_rejected_moment_is_none(library: Library, videos
     assert first.moments == 0
 
 
-def test_a_forgotten_model_and_merged_changes_are_noticed(library: Library, videos: Path) -> None:
+def test_a_forgotten_model_and_merged_changes_are_noticed(library: LibraryWriter, videos: Path) -> None:
     """Both leave the latest moment and the time of the latest change as they were."""
     lists, untagged = VideoLists(), VideoFilter(state="untagged")
     annotation_log.add(library, 7, "a swan", 0, 1000)
@@ -92,31 +92,31 @@ def test_a_forgotten_model_and_merged_changes_are_noticed(library: Library, vide
     assert listed(lists, library, VideoFilter(tag="a swan")) == []
 
 
-def _move_all(library: Library, folder: Path) -> None:
+def _move_all(library: LibraryWriter, folder: Path) -> None:
     (folder / "lake").rename(folder / "sea")
     clean.relocate(library, os.fsencode(folder / "lake"), os.fsencode(folder / "sea"))
 
 
-def _lose_one(library: Library, folder: Path) -> None:
+def _lose_one(library: LibraryWriter, folder: Path) -> None:
     (folder / "lake" / "0.mp4").unlink()
     files.mark_missing(library, [os.fsencode(folder)], set())
 
 
-def _forget_one(library: Library, folder: Path) -> None:
+def _forget_one(library: LibraryWriter, folder: Path) -> None:
     forget.forget(library, forget.plan_forget(library, os.fsencode(folder / "lake" / "0.mp4")))
 
 
-def _add_one(library: Library, folder: Path) -> None:
+def _add_one(library: LibraryWriter, folder: Path) -> None:
     add_video(library, folder / "lake" / "new.mp4", seed=20)
 
 
-def _date_one(library: Library, _: Path) -> None:
+def _date_one(library: LibraryWriter, _: Path) -> None:
     library.connection.execute("UPDATE contents SET recorded_at = '1999-01-01T00:00:00' WHERE id = 1")
 
 
 @pytest.mark.parametrize("change", [_move_all, _lose_one, _forget_one, _add_one, _date_one])
 def test_every_change_of_the_videos_is_noticed(
-    library: Library, videos: Path, change: Callable[[Library, Path], None]
+    library: LibraryWriter, videos: Path, change: Callable[[LibraryWriter, Path], None]
 ) -> None:
     def seen(lists: VideoLists) -> tuple[list[ListedVideo], list[list[tuple[int, bytes]]]]:
         queries = ("path:lake", "path:sea", "after:2000", "before:2000", "NOT path:hill")

@@ -18,7 +18,7 @@ from helpers.page_server import scan_into, serve_page
 from helpers.small_model import make_model
 
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.search.contents import content_at_path
 from vtag.engine.library.store.runs import recent_runs
 
@@ -121,7 +121,9 @@ def test_five_yes_and_three_no_find_the_other_segways(
     environment = {**os.environ, "VTAG_HOME": str(home)}
     scan = [sys.executable, "-m", "vtag.app", "scan", str(clips), "--model", "starter"]
     subprocess.run(scan, env=environment, check=True, capture_output=True)
-    with Library.open(home / "library.db") as library:  # two of the five; the page says Yes to whole videos
+    with LibraryWriter.open(
+        home / "library.db"
+    ) as library:  # two of the five; the page says Yes to whole videos
         for name in _SEGWAYS[:2]:
             content = content_at_path(library.connection, os.fsencode(clips / name))
             assert content is not None

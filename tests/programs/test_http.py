@@ -37,7 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     films = {"a.mp4": Film([("archery", 4), ("yoga", 4)]), "b.mp4": Film([("yoga", 6)])}
     home = make_film_library(tmp_path_factory.mktemp("http"), films, LABELS, make_file)
-    with database.Library.open(home / "library.db") as library:
+    with database.LibraryWriter.open(home / "library.db") as library:
         content = require_content(library.connection, os.fsencode(home.parent / "Videos" / "b.mp4"))
         save_clock(library, content.id, VideoClock((ClockStretch(0, 3_000_000),)))
     return home

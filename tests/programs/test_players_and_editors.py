@@ -18,7 +18,7 @@ from helpers.programs import require_program, run_program
 
 from vtag.app.video_clocks import read_has_sound
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.exports import exported_moments, format_writer
 from vtag.engine.library.exports.exported_moments import ExportedMoment
 from vtag.engine.library.exports.xml_text import xml_document, xml_path
@@ -41,7 +41,7 @@ def tagged(
 ) -> list[ExportedMoment]:
     """The moments of a video with a person's tags in these ranges."""
     path = make(folder)
-    with Library.open(folder / "home" / "library.db") as library:
+    with LibraryWriter.open(folder / "home" / "library.db") as library:
         content = register_video(library, os.fsencode(path))
         add_roots(library, [os.fsencode(folder)])
         clock = content_clock(library.connection, content)

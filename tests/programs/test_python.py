@@ -50,7 +50,7 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (videos / "broken.mp4").write_bytes(b"no video" * 1000)
     library = Library.open(folder / "home" / "library.db")
     list(library.scan(videos, model=str(model), options=ScanOptions(threshold=0.1)))
-    with database.Library.open(library.path) as writer:
+    with database.LibraryWriter.open(library.path) as writer:
         content = require_content(writer.connection, os.fsencode(videos / "1.mp4"))
         save_clock(writer, content.id, VideoClock((ClockStretch(0, 3_000_000),)))
     return folder

@@ -15,7 +15,7 @@ from helpers.programs import run_program
 
 from vtag.engine.errors import VtagError
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.exports import nfo, xmp
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -25,7 +25,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def video(vtag_home: Path, tmp_path: Path) -> Path:
     """A video with two tags."""
     path = tmp_path / "a video.mp4"
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         content = add_video(library, path, is_scanned=False)
         annotation_log.add(library, content, "riding a bike", 1000, 2000)
         annotation_log.add(library, content, "yoga & <more>", 3000, 4000)

@@ -33,7 +33,7 @@ from vtag.app.ui.public_api import API_PATH, build_public_api
 from vtag.app.ui.server import build_application
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.jobs.model_downloads import ModelDownloads
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.models.catalog import read_catalog
 from vtag.engine.video.write.render_pool import RenderPool
 
@@ -321,5 +321,5 @@ def check_health(house: House, visitor: Visitor) -> None:
     assert (
         visitor.client.send(Request("GET", f"/media/{content}".encode(), own, b"")).body == file.read_bytes()
     )
-    with Library.open(house.home / "library.db") as library:
+    with LibraryWriter.open(house.home / "library.db") as library:
         assert library.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

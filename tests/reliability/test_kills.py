@@ -20,7 +20,7 @@ from helpers.zygote import Kill, Zygote, choose_kills
 
 from vtag.engine.jobs.job_queue import JobQueue, active_runs
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.maintenance.check import check
 from vtag.engine.library.search.moments import search
 
@@ -36,7 +36,7 @@ def filled(videos: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("filled")
     library = folder / LIBRARY
     assert run_vtag("scan", videos, "--model", model, *SCAN, "--db", library).returncode == 0
-    with Library.open(library) as opened:
+    with LibraryWriter.open(library) as opened:
         for moment in search(opened.connection, EVERYTHING, limit=40):
             annotation_log.confirm(opened, [moment.id])
     assert run_vtag("words", "export", folder / "words.jsonl", "--db", library).returncode == 0
@@ -123,7 +123,7 @@ def test_words_import(
         outcome=kill_stories.annotations,
         half_written=kill_stories.some_annotations,
     )
-    Library.open(told.template / LIBRARY).close()
+    LibraryWriter.open(told.template / LIBRARY).close()
     count = times(CI, LONG)
     record("Killed", told.name, count, tell(told, zygote, count))
 
@@ -191,7 +191,7 @@ def test_retag_restore_and_merge(
         else:
             for path in told.template.iterdir():
                 path.unlink()
-            Library.open(told.template / LIBRARY).close()
+            LibraryWriter.open(told.template / LIBRARY).close()
         record("Killed", told.name, count, tell(told, zygote, count))
 
 
@@ -293,7 +293,7 @@ def test_the_queue_of_the_page(
         export = f"export|archery|--format|json|--overwrite|--db|{filled / LIBRARY}"
         return [f"{export}|-o|{out}/{number}.json" for number in range(2)]
 
-    Library.open(library).close()
+    LibraryWriter.open(library).close()
     whole = zygote.run(library, *jobs(tmp_path), code=QUEUE, is_counted=True)
     assert whole.status == 0, whole.stderr
     lost = killed = 0

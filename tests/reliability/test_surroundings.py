@@ -21,7 +21,7 @@ from helpers.footage import make_video
 from helpers.undisturbed import Outcome, integrity, read_outcome, start_vtag
 from helpers.zygote import Ran, Zygote
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.video.decode.messages import ProbeRequest, VideoProbed
 from vtag.engine.video.decode.pool import DecodePool
 
@@ -386,9 +386,9 @@ def test_permissions_that_lack(model: Path, zygote: Zygote, tmp_path: Path, reco
 def test_a_second_connection_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
     """A process that closes any descriptor of a file loses its locks on it; SQLite's locks guard the log."""
     library = tmp_path / "library.db"
-    with Library.open(library) as first:
+    with LibraryWriter.open(library) as first:
         first.connection.execute("SELECT count(*) FROM files").fetchone()
-        Library.open(library).close()
+        LibraryWriter.open(library).close()
         shared = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0x40000002, 510, 0)
         code = "import fcntl, struct, sys; file = open(sys.argv[1], 'r+b'); "
         code += f"print(struct.unpack('hhqqi', fcntl.fcntl(file, fcntl.F_GETLK, {shared!r}))[4])"

@@ -20,7 +20,7 @@ from helpers.warm_process import WarmProcess
 
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.search.moments import search
 
 pytestmark = [pytest.mark.reliability, pytest.mark.timeout(0)]
@@ -169,7 +169,7 @@ def test_scan_clean_tags_and_readers_at_the_same_time(
         outcome = read_outcome(library)
         assert outcome.differences(alone) in ([], ["words", "segments"])
         assert integrity(library) == ["ok", "ok"]
-        with Library.open(library) as opened:
+        with LibraryWriter.open(library) as opened:
             said = len(annotation_log.list_annotations(opened.connection))
         assert said == len({row[:4] for row in outcome.rows["words"]}) > 0
     record(
@@ -198,7 +198,7 @@ def read(library: Path, counts: dict[str, int]) -> None:
 
 def confirm(library: Path, counts: dict[str, int]) -> None:
     """Confirm a moment as the page does, and hold that it is there."""
-    with Library.open(library) as opened:
+    with LibraryWriter.open(library) as opened:
         moments = search(opened.connection, 'archery OR "riding a bike" OR yoga', limit=3)
         for moment in moments:
             try:

@@ -16,7 +16,7 @@ from helpers.footage import make_video
 from helpers.page_server import make_library, serve_page
 
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -86,11 +86,11 @@ def test_each_page_sees_the_other_and_nothing_is_lost(
         )  # fmt: skip
         said, renamed = say_much(one, other)
         assert scan.wait(300) == 0
-        with Library.open(home / "library.db") as library:
+        with LibraryWriter.open(home / "library.db") as library:
             kept = len(annotation_log.list_annotations(library.connection))
         assert kept == said + renamed  # a new label is one annotation more, beside a No to the old one
         undone = undo_all(one, other)
-        with Library.open(home / "library.db") as library:
+        with LibraryWriter.open(home / "library.db") as library:
             assert annotation_log.list_annotations(library.connection) == []
             assert library.connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         one.locator(".search-view .card-link").nth(1).wait_for()

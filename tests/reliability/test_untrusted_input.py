@@ -19,7 +19,7 @@ from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import VtagError
 from vtag.engine.library.annotations import annotation_log
 from vtag.engine.library.annotations.annotation_file import export_lines, import_lines
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.exports import xmp
 from vtag.engine.library.search.labels import _parse_tables
 from vtag.engine.library.search.query import parse
@@ -84,7 +84,7 @@ def test_texts(tmp_path: Path, times: Callable, record: Callable) -> None:
     bomb = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c SYSTEM "file:///etc/passwd">]><a>&b;&c;</a>'
     rules = tmp_path / ".vtagignore"
     clips = tmp_path / "list.txt"
-    library = Library.open(tmp_path / "library.db")
+    library = LibraryWriter.open(tmp_path / "library.db")
     fill_library(library, tmp_path / "v", 2)
     annotation_log.add(library, 1, "Grandma's cat", 0, 2000)
     words = "".join(f"{line}\n" for line in export_lines(library.connection)).encode()

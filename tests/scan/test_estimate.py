@@ -14,7 +14,7 @@ import pytest
 from helpers.footage import make_video
 from helpers.small_model import make_model
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import runs
 from vtag.engine.models.registry import load_model
 from vtag.engine.scan.discover import DiscoveredFile
@@ -69,14 +69,14 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def events_of(library: Library, videos: Path, model: Path, **options: bool) -> list[ScanEvent]:
+def events_of(library: LibraryWriter, videos: Path, model: Path, **options: bool) -> list[ScanEvent]:
     checkpoint = load_model(model)
     register_model(library, checkpoint, str(model))
     return list(scan(library, [os.fsencode(videos)], checkpoint, ScanOptions(**options)))
 
 
 def test_a_scan_says_how_much_there_is_and_ends_at_exactly_that(
-    library: Library, videos: Path, model: Path
+    library: LibraryWriter, videos: Path, model: Path
 ) -> None:
     events = events_of(library, videos, model)
     planned = next(e for e in events if isinstance(e, ScanPlanned))
@@ -89,7 +89,7 @@ def test_a_scan_says_how_much_there_is_and_ends_at_exactly_that(
 
 
 def test_a_video_that_cannot_be_read_counts_as_done_also_where_it_is_the_last(
-    library: Library, tmp_path: Path, model: Path
+    library: LibraryWriter, tmp_path: Path, model: Path
 ) -> None:
     (tmp_path / "broken.mp4").write_bytes(os.urandom(3000))
     events = events_of(library, tmp_path, model)
@@ -98,7 +98,7 @@ def test_a_video_that_cannot_be_read_counts_as_done_also_where_it_is_the_last(
 
 
 def test_videos_that_go_away_during_a_scan_are_scanned_when_they_are_back(
-    library: Library, tmp_path: Path, model: Path
+    library: LibraryWriter, tmp_path: Path, model: Path
 ) -> None:
     folder = tmp_path / "share"
     folder.mkdir()
@@ -117,7 +117,7 @@ def test_videos_that_go_away_during_a_scan_are_scanned_when_they_are_back(
 
 
 def test_a_length_that_could_not_be_told_before_is_known_once_the_video_is_open(
-    library: Library, tmp_path: Path, model: Path
+    library: LibraryWriter, tmp_path: Path, model: Path
 ) -> None:
     blank = np.zeros((48, 64, 3), np.uint8)  # so little data that no container is believed
     make_video(tmp_path / "blank.mp4", seconds=60, fps=1, width=64, height=48, draw=lambda _: blank)
@@ -126,14 +126,16 @@ def test_a_length_that_could_not_be_told_before_is_known_once_the_video_is_open(
     assert next(e for e in events if isinstance(e, ScanProgress)).video_ms == 60_000
 
 
-def test_lengths_that_were_read_before_are_believed(library: Library, videos: Path, model: Path) -> None:
+def test_lengths_that_were_read_before_are_believed(
+    library: LibraryWriter, videos: Path, model: Path
+) -> None:
     events_of(library, videos, model)
     again = next(e for e in events_of(library, videos, model, force=True, dry_run=True))
     assert isinstance(again, ScanPlanned)
     assert again.video_ms == pytest.approx(8_000, rel=0.2)
 
 
-def test_the_speed_of_a_long_scan_is_remembered(library: Library, tmp_path: Path, model: Path) -> None:
+def test_the_speed_of_a_long_scan_is_remembered(library: LibraryWriter, tmp_path: Path, model: Path) -> None:
     make_video(tmp_path / "long.mp4", seconds=40, width=64, height=48, fps=8)
     estimated = events_of(library, tmp_path, model, dry_run=True)[0]
     assert isinstance(estimated, ScanPlanned) and estimated.estimate_s  # timed: nothing is remembered yet

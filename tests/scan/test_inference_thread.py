@@ -26,7 +26,7 @@ from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.errors import ModelError
 from vtag.engine.jobs import job_queue
 from vtag.engine.library import database, migrations
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import coverage, runs
 from vtag.engine.scan.inference_thread import InferenceThread
 from vtag.engine.scan.options import ScanOptions, scan_sampling
@@ -202,11 +202,11 @@ def test_an_older_library_learns_what_is_unfinished(tmp_path: Path, monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(migrations, "library_migrations", older)
         patch.setattr(database, "SCHEMA", database.Schema("vtag", steps))
-        with Library.open(path) as library:
+        with LibraryWriter.open(path) as library:
             library.connection.execute(
                 "INSERT INTO contents (key, size_bytes, added_at) VALUES ('1-a', 1, '')"
             )
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         assert coverage.partial_coverage(library.connection) is None
         coverage.mark_partial(library, 1, "b", "s", 1, 2)
         assert coverage.partial_contents(library, "b", "s") == {1}

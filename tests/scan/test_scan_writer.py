@@ -8,11 +8,11 @@ from helpers.footage import make_video
 from helpers.library_scan import rewrite_metadata, run_scan
 from helpers.small_model import make_model
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 
 def test_a_content_is_known_and_unfinished_before_its_features_are_stored(
-    library: Library, tmp_path: Path
+    library: LibraryWriter, tmp_path: Path
 ) -> None:
     """`clean` removes features of unknown contents, and a killed scan's features are not all that there is."""
     file = tmp_path / "videos" / "one.mp4"

@@ -20,7 +20,7 @@ from helpers.small_model import make_model
 
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import runs
 from vtag.engine.scan import watch as engine_watch
 from vtag.engine.scan.events import ScanEvent, ScanFinished, WatchStatus
@@ -47,7 +47,7 @@ class Watched:
         self._thread.start()
 
     def _run(self, path: Path, model: Path, folder: Path, poll: bool) -> None:
-        with Library.open(path) as library:
+        with LibraryWriter.open(path) as library:
             checkpoint = load_checkpoint(model)
             register_model(library, checkpoint, str(model))
             options = ScanOptions(threshold=0.05)
@@ -97,7 +97,7 @@ def test_what_is_added_is_looked_at_once_it_rests(tmp_path: Path, model: Path, p
         assert watched.until(lambda event: isinstance(event, ScanFinished) and event.scanned == 1)
         return
     assert watched.scanned() == 1  # one whole video: none that failed, none twice
-    with Library.open(tmp_path / "home" / "library.db") as library:
+    with LibraryWriter.open(tmp_path / "home" / "library.db") as library:
         assert library.connection.execute("SELECT count(*) FROM contents").fetchone() == (2,)
         assert len(runs.recent_runs(library.connection)) == 2  # walks that found nothing to do leave no trace
 
@@ -108,7 +108,7 @@ def test_a_share_that_goes_away_is_waited_for_and_nothing_is_deleted(tmp_path: P
     make_video(share / "a.mp4", seconds=1)
     watched = Watched(tmp_path / "home" / "library.db", model, share, poll=True)
     assert watched.scanned() == 1
-    with Library.open(tmp_path / "home" / "library.db") as library:
+    with LibraryWriter.open(tmp_path / "home" / "library.db") as library:
         annotation_log.add(library, 1, "grandma")
         share.rename(tmp_path / "offline")
         gone = watched.until(lambda event: isinstance(event, WatchStatus) and bool(event.absent))

@@ -16,7 +16,7 @@ from helpers.small_model import make_model
 
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_file, annotation_log, undo_redo
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import Moment, search
 from vtag.engine.library.store import files, heads
 from vtag.engine.video.decode.pool import DecodePool
@@ -24,14 +24,14 @@ from vtag.engine.video.decode.pool import DecodePool
 QUERY = 'archery OR "riding a bike" OR yoga OR grandma'
 
 
-def all_annotations(library: Library) -> set[tuple[str, str, int | None, int | None, str]]:
+def all_annotations(library: LibraryWriter) -> set[tuple[str, str, int | None, int | None, str]]:
     return {
         (w.content, w.label, w.start_ms, w.end_ms, w.verdict)
         for w in annotation_log.list_annotations(library.connection)
     }
 
 
-def moments_in(library: Library, name: str, query: str = QUERY) -> list[Moment]:
+def moments_in(library: LibraryWriter, name: str, query: str = QUERY) -> list[Moment]:
     return [
         m for m in search(library.connection, query, limit=1000) if Path(os.fsdecode(m.path)).name == name
     ]
@@ -61,7 +61,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_video_with_rewritten_metadata_keeps_its_annotations_and_is_not_scanned_again(
-    library: Library, models: tuple[Path, Path], tmp_path: Path
+    library: LibraryWriter, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "v").mkdir()
     video = make_video(tmp_path / "v" / "a.mp4", seconds=3)
@@ -83,7 +83,7 @@ def test_a_video_with_rewritten_metadata_keeps_its_annotations_and_is_not_scanne
 
 
 def test_a_decoder_that_dies_on_a_recognised_video_does_not_end_the_scan(
-    library: Library, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    library: LibraryWriter, models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scan needs nothing more from that video."""
     (tmp_path / "v").mkdir()
@@ -104,7 +104,7 @@ def test_a_decoder_that_dies_on_a_recognised_video_does_not_end_the_scan(
 
 
 def test_the_story_of_a_library(
-    library: Library, models: tuple[Path, Path], disk: Path, tmp_path: Path
+    library: LibraryWriter, models: tuple[Path, Path], disk: Path, tmp_path: Path
 ) -> None:
     home = tmp_path / "home videos"
     home.mkdir()

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations import annotation_file, annotation_log, undo_redo
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance import clean
 from vtag.engine.library.search.moments import search
 from vtag.engine.library.store import files, heads
@@ -43,7 +43,7 @@ class Years(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.home = Path(tempfile.mkdtemp(dir=self.material))
-        self.library = Library.open(self.home / "library" / "library.db")
+        self.library = LibraryWriter.open(self.home / "library" / "library.db")
         self.files: dict[str, int] = {}  # path below the root to the number of the video
         # after each change, without those undone
         self.annotations: list[set[annotation_log.Annotation]] = [set()]
@@ -164,7 +164,7 @@ class Years(RuleBasedStateMachine):
     def restart(self) -> None:
         path = self.library.path
         self.library.close()
-        self.library = Library.open(path)
+        self.library = LibraryWriter.open(path)
 
     def record_change(self, change: annotation_log.AnnotationChange) -> None:
         if change.id:
@@ -187,7 +187,7 @@ class Years(RuleBasedStateMachine):
                 assert not half or verdict == "rejected" or _has_duplicates(self.library, key)
 
 
-def _has_duplicates(library: Library, key: str) -> bool:
+def _has_duplicates(library: LibraryWriter, key: str) -> bool:
     """Whether another content shows the same, whose annotations count here, too, and may be later."""
     row: Any = library.connection.execute(
         "SELECT count(*) FROM contents a JOIN contents b ON b.packets_key = a.packets_key WHERE a.key = ?",

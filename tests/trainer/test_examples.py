@@ -15,7 +15,7 @@ from vtag.engine.library.analysis.head_preview import preview_model
 from vtag.engine.library.analysis.tag_line import LIKELY
 from vtag.engine.library.analysis.tag_preview import preview_tag, score_tag
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.page_queries import label_annotations
 from vtag.engine.library.search.labels import set_label_threshold
 from vtag.engine.library.store import observations
@@ -35,7 +35,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return load_model(make_model(tmp_path_factory.mktemp("words") / "base", seed=3))
 
 
-def see(library: Library, base: Checkpoint, folder: Path, number: int, directions: dict[int, int]) -> int:
+def see(
+    library: LibraryWriter, base: Checkpoint, folder: Path, number: int, directions: dict[int, int]
+) -> int:
     """A video that shows a thing in some windows (window -> direction); the content's id."""
     content_id = add_video(library, folder / f"{number}.mp4", seed=number, is_scanned=False, windows=WINDOWS)
     key = library.connection.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()[0]
@@ -49,7 +51,7 @@ def see(library: Library, base: Checkpoint, folder: Path, number: int, direction
 
 
 @pytest.fixture
-def annotated(library: Library, base: Checkpoint, tmp_path: Path) -> Iterator[Library]:
+def annotated(library: LibraryWriter, base: Checkpoint, tmp_path: Path) -> Iterator[LibraryWriter]:
     """Four videos with a dive and four with a jump that a person named; sixty that nobody looked into."""
     for number in range(4):
         annotation_log.add(library, see(library, base, tmp_path / "v", number, {2: DIVE}), "dive", 2100, 2900)
@@ -60,7 +62,7 @@ def annotated(library: Library, base: Checkpoint, tmp_path: Path) -> Iterator[Li
     yield library
 
 
-def teach(library: Library, base: Checkpoint, out: Path) -> FinetuneResult:
+def teach(library: LibraryWriter, base: Checkpoint, out: Path) -> FinetuneResult:
     *_, taught = finetune(
         Dataset((), ()),
         FinetuneBase(base, "base"),
@@ -73,7 +75,7 @@ def teach(library: Library, base: Checkpoint, out: Path) -> FinetuneResult:
     return taught
 
 
-def test_words_become_examples_by_what_they_cover(annotated: Library, base: Checkpoint) -> None:
+def test_words_become_examples_by_what_they_cover(annotated: LibraryWriter, base: Checkpoint) -> None:
     examples = examples_from_annotations(annotated, base)
     assert sorted(clip.label for clip in examples.clips) == ["dive"] * 4 + ["jump"] * 4
     starts = {examples.clips[n].label: set() for n in range(8)}
@@ -85,7 +87,7 @@ def test_words_become_examples_by_what_they_cover(annotated: Library, base: Chec
 
 
 def test_what_was_named_is_found_elsewhere_and_the_rest_is_silent(
-    annotated: Library, base: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    annotated: LibraryWriter, base: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vtag.engine.models.registry.locate_model", lambda model: tmp_path / "nowhere")
     taught = teach(annotated, base, tmp_path / "model")
@@ -106,7 +108,7 @@ def _with_head(base: Checkpoint, folder: Path) -> Checkpoint:
     return read_head_folder(folder, base)
 
 
-def test_what_was_rejected_is_unlearned(annotated: Library, base: Checkpoint, tmp_path: Path) -> None:
+def test_what_was_rejected_is_unlearned(annotated: LibraryWriter, base: Checkpoint, tmp_path: Path) -> None:
     decoy = see(annotated, base, tmp_path / "v", 90, {3: DIVE})
     key = annotated.connection.execute("SELECT key FROM contents WHERE id = ?", (decoy,)).fetchone()[0]
     observation = observations.get(annotated, key, base.spec.backbone_hash, SAMPLING)
@@ -143,7 +145,7 @@ def test_what_was_rejected_is_unlearned(annotated: Library, base: Checkpoint, tm
 
 @pytest.mark.parametrize("tags", [1, 3])
 def test_what_is_unlike_all_examples_is_not_sure(
-    library: Library, base: Checkpoint, tmp_path: Path, tags: int
+    library: LibraryWriter, base: Checkpoint, tmp_path: Path, tags: int
 ) -> None:
     """A library that holds the examples alone; then videos of other directions come."""
     for tag in range(tags):
@@ -166,7 +168,7 @@ def test_what_is_unlike_all_examples_is_not_sure(
 
 
 def test_a_tag_is_previewed_with_its_line_which_can_be_moved(
-    annotated: Library, base: Checkpoint, tmp_path: Path
+    annotated: LibraryWriter, base: Checkpoint, tmp_path: Path
 ) -> None:
     content = see(annotated, base, tmp_path / "v", 90, {3: DIVE})
     annotation_log.record_verdict(annotated, content, "dive", "rejected", 3000, 4000)
@@ -188,7 +190,9 @@ def test_a_tag_is_previewed_with_its_line_which_can_be_moved(
     assert score_tag(annotated, tmp_path / "model", "dive").line == 0.4
 
 
-def test_what_was_rejected_since_is_no_example(annotated: Library, base: Checkpoint, tmp_path: Path) -> None:
+def test_what_was_rejected_since_is_no_example(
+    annotated: LibraryWriter, base: Checkpoint, tmp_path: Path
+) -> None:
     """Also where the range is not quite the same: a whole video, and all of it from its beginning to its end."""
     content = see(annotated, base, tmp_path / "v", 90, {3: DIVE})
     annotation_log.add(annotated, content, "dive")
@@ -201,7 +205,7 @@ def test_what_was_rejected_since_is_no_example(annotated: Library, base: Checkpo
 
 
 def test_what_was_said_of_a_video_and_its_rewritten_copy_is_one_example(
-    annotated: Library, base: Checkpoint, tmp_path: Path
+    annotated: LibraryWriter, base: Checkpoint, tmp_path: Path
 ) -> None:
     """Of the two files of one video, none may be trained on while the other is measured on."""
     files = [see(annotated, base, tmp_path / "v", number, {3: DIVE}) for number in (90, 91)]
@@ -216,7 +220,7 @@ def test_what_was_said_of_a_video_and_its_rewritten_copy_is_one_example(
 
 
 def test_words_on_what_was_not_seen_are_counted_and_left_out(
-    annotated: Library, base: Checkpoint, tmp_path: Path
+    annotated: LibraryWriter, base: Checkpoint, tmp_path: Path
 ) -> None:
     annotation_log.add(
         annotated, add_video(annotated, tmp_path / "v" / "unseen.mp4", seed=99, is_scanned=False), "dive"
@@ -227,7 +231,7 @@ def test_words_on_what_was_not_seen_are_counted_and_left_out(
 
 
 def test_without_words_there_is_nothing_to_learn_from(
-    library: Library, base: Checkpoint, tmp_path: Path
+    library: LibraryWriter, base: Checkpoint, tmp_path: Path
 ) -> None:
     with pytest.raises(DatasetError, match="no word of yours"):
         teach(library, base, tmp_path / "model")

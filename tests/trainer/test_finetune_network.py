@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from vtag.app.cli import app
 from vtag.engine.errors import ModelError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store.runs import recent_runs
 from vtag.engine.models.registry import load_model
 from vtag.engine.scan.model_selection import register_model
@@ -51,21 +51,21 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_clips(folder / "labelled" / "green stripes", "green", 4, seconds=1)
     make_clips(folder / "videos", "noise", 3, seconds=8)
     base = load_model(folder / "base")
-    with Library.open(folder / "library" / "library.db") as library:
+    with LibraryWriter.open(folder / "library" / "library.db") as library:
         register_model(library, base, str(folder / "base"))
         list(scan(library, [os.fsencode(folder / "videos")], base, ScanOptions(device="cpu")))
     return folder
 
 
 @pytest.fixture
-def scanned(material: Path) -> Iterator[Library]:
-    with Library.open(material / "library" / "library.db") as library:
+def scanned(material: Path) -> Iterator[LibraryWriter]:
+    with LibraryWriter.open(material / "library" / "library.db") as library:
         yield library
 
 
 def begin(
     material: Path,
-    library: Library,
+    library: LibraryWriter,
     out: Path,
     settings: FinetuneSettings = SETTINGS,
     base: FinetuneBase | None = None,
@@ -85,7 +85,7 @@ def history(folder: Path) -> bytes:
 
 
 def test_a_trained_network_is_a_whole_model_that_knows_what_was_measured(
-    material: Path, scanned: Library, tmp_path: Path
+    material: Path, scanned: LibraryWriter, tmp_path: Path
 ) -> None:
     taught = teach(material, scanned, tmp_path / "model")
     assert set(taught.labels) == {"red stripes", "green stripes"}
@@ -115,7 +115,7 @@ def test_a_trained_network_is_a_whole_model_that_knows_what_was_measured(
 
 @pytest.mark.parametrize("leave_after", [1, 4])
 def test_left_and_resumed_it_ends_as_if_nothing_had_happened(
-    material: Path, scanned: Library, tmp_path: Path, leave_after: int
+    material: Path, scanned: LibraryWriter, tmp_path: Path, leave_after: int
 ) -> None:
     teach(material, scanned, tmp_path / "whole")
     steps, count = begin(material, scanned, tmp_path / "part"), 0
@@ -187,7 +187,9 @@ def start(material: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     raise AssertionError("".join(lines))
 
 
-def test_a_full_disk_ends_it_with_one_sentence(material: Path, scanned: Library, tmp_path: Path) -> None:
+def test_a_full_disk_ends_it_with_one_sentence(
+    material: Path, scanned: LibraryWriter, tmp_path: Path
+) -> None:
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)]
@@ -202,7 +204,7 @@ def test_a_full_disk_ends_it_with_one_sentence(material: Path, scanned: Library,
         subprocess.run(["umount", str(small)], check=True)
 
 
-def test_random_weights_can_be_stood_on(material: Path, scanned: Library, tmp_path: Path) -> None:
+def test_random_weights_can_be_stood_on(material: Path, scanned: LibraryWriter, tmp_path: Path) -> None:
     base = FinetuneBase(random_checkpoint(load_model(material / "base").spec, seed=1), None)
     taught = teach(material, scanned, tmp_path / "model", FinetuneSettings(device="cpu"), base=base)
     assert taught.negative_hours > 0  # the library's videos were decoded for it
@@ -211,7 +213,9 @@ def test_random_weights_can_be_stood_on(material: Path, scanned: Library, tmp_pa
     assert random_checkpoint(spec, seed=1).spec.backbone_hash == spec.backbone_hash
 
 
-def test_too_few_sources_for_a_validation_are_said(material: Path, scanned: Library, tmp_path: Path) -> None:
+def test_too_few_sources_for_a_validation_are_said(
+    material: Path, scanned: LibraryWriter, tmp_path: Path
+) -> None:
     make_clips(tmp_path / "few" / "red", "red", 2, seconds=1)
     base = FinetuneBase(load_model(material / "base"), str(material / "base"))
     settings = replace(SETTINGS, network=replace(NETWORK, epochs=1))
@@ -223,7 +227,7 @@ def test_too_few_sources_for_a_validation_are_said(material: Path, scanned: Libr
     assert [e.row.val_loss for e in events if isinstance(e, EpochDone)] == [None]
 
 
-def test_there_is_no_such_stage(material: Path, scanned: Library, tmp_path: Path) -> None:
+def test_there_is_no_such_stage(material: Path, scanned: LibraryWriter, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="2 stages"):
         teach(material, scanned, tmp_path / "m", replace(SETTINGS, network=replace(NETWORK, part=9)))
 

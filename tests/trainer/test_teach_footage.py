@@ -14,7 +14,7 @@ from vtag.engine.checkpoints.model_folder import read_head_folder
 from vtag.engine.library.analysis.derive import retag
 from vtag.engine.library.analysis.tag_preview import preview_tag, score_tag
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.page_queries import label_annotations
 from vtag.engine.library.search.contents import content_at_path
 from vtag.engine.library.search.moments import content_moments
@@ -45,17 +45,19 @@ def starter() -> Checkpoint:
 @pytest.fixture(scope="module")
 def clips(
     shared: Path, starter: Checkpoint, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Library, Path]]:
+) -> Iterator[tuple[LibraryWriter, Path]]:
     """A library of the shared clips, scanned with the starter."""
     folder = shared / "clips"
-    with Library.open(tmp_path_factory.mktemp("footage") / "library.db") as library:
+    with LibraryWriter.open(tmp_path_factory.mktemp("footage") / "library.db") as library:
         register_model(library, starter, STARTER)
         for _ in scan(library, [os.fsencode(folder)], starter, ScanOptions(device="cpu")):
             pass
         yield library, folder
 
 
-def teach(library: Library, base: Checkpoint, data: Dataset, out: Path, **options: bool) -> FinetuneResult:
+def teach(
+    library: LibraryWriter, base: Checkpoint, data: Dataset, out: Path, **options: bool
+) -> FinetuneResult:
     settings = FinetuneSettings(device="cpu")
     *_, taught = finetune(data, FinetuneBase(base, STARTER), out, settings, library=library, **options)
     assert isinstance(taught, FinetuneResult)
@@ -63,7 +65,7 @@ def teach(library: Library, base: Checkpoint, data: Dataset, out: Path, **option
 
 
 def test_five_yes_and_three_no_find_the_other_segways(
-    clips: tuple[Library, Path], starter: Checkpoint, tmp_path: Path
+    clips: tuple[LibraryWriter, Path], starter: Checkpoint, tmp_path: Path
 ) -> None:
     library, folder = clips
 
@@ -88,13 +90,17 @@ def test_five_yes_and_three_no_find_the_other_segways(
 
 @pytest.mark.parametrize("tags", _CHOICES)
 def test_few_clips_on_an_empty_library_are_humble(
-    clips: tuple[Library, Path], shared: Path, starter: Checkpoint, tmp_path: Path, tags: tuple[str, ...]
+    clips: tuple[LibraryWriter, Path],
+    shared: Path,
+    starter: Checkpoint,
+    tmp_path: Path,
+    tags: tuple[str, ...],
 ) -> None:
     data = Dataset(
         tuple(clip for tag in tags for clip in _one_of_each_source(shared / "train" / tag, 8)),
         tuple(sorted(map(label_from_name, tags))),
     )
-    with Library.open(tmp_path / "empty" / "library.db") as empty:
+    with LibraryWriter.open(tmp_path / "empty" / "library.db") as empty:
         teach(empty, starter, data, tmp_path / "model")
     library, folder = clips
     model = register_model(library, read_head_folder(tmp_path / "model", starter), str(tmp_path / "model"))

@@ -20,7 +20,7 @@ from helpers.footage import make_video
 
 from vtag.engine.errors import VideoError
 from vtag.engine.library.annotations import annotation_log
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.scan.content_facts import register_video
 from vtag.engine.video.read.probe import probe_stream
 from vtag.engine.video.write.cut import CutClip, cut
@@ -349,7 +349,7 @@ def test_the_transparency_of_webm_is_copied_or_said_to_be_lost(tmp_path: Path) -
 def test_the_command_says_in_one_line_what_is_not_kept(
     vtag: Run, vtag_home: Path, material: Path, tmp_path: Path
 ) -> None:
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         for name in ("words.mkv", "turned.mp4"):
             ffmpeg(material, f"{SOURCES[name]} {tmp_path / name}")
             annotation_log.add(

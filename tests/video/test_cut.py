@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtag.engine.errors import VideoError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import files
 from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.video.read.probe import probe
@@ -205,7 +205,7 @@ def tagged(vtag_home: Path, tmp_path: Path) -> Path:
     """A numbered video with three moments, two of which would have the same name."""
     (tmp_path / "v").mkdir()
     video = make_numbered(tmp_path / "v" / "holiday; #1.mp4", seconds=6, fps=FPS, options=GROUP)
-    with Library.open(vtag_home / "library.db") as library:
+    with LibraryWriter.open(vtag_home / "library.db") as library:
         from vtag.engine.scan.discover import discover
 
         file = discover([os.fsencode(video)]).files[0]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import observations
 from vtag.engine.library.store.files import content_key
 from vtag.engine.paths import home
@@ -33,7 +33,7 @@ def scan_clips(
 ) -> Iterator[ScanEvent]:
     """Scan the clips into the library at `library_path`; yields the scan's events."""
     paths = [os.fsencode(clip.path) for clip in clips]
-    with Library.open(library_path) as library:
+    with LibraryWriter.open(library_path) as library:
         register_model(library, base, base.spec.name)
         yield from scan(library, paths, base, _scan_options(base, device))
 
@@ -49,7 +49,7 @@ def load_clip_features(
     clips: list[LabelledClip] = []
     features = FeatureCollector()
     sources: dict[str, str] = {}  # content key -> source
-    with Library.open(library_path) as library:
+    with LibraryWriter.open(library_path) as library:
         for clip in dataset.clips:
             try:
                 key = content_key(os.fsencode(clip.path))

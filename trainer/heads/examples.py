@@ -14,7 +14,7 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.annotations.annotation_log import Annotation
 from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
 from vtag.engine.library.annotations.by_video import annotations_by_video
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.page_queries import find_video
 from vtag.engine.library.ranges import COVERED_SHARE
 from vtag.engine.library.store import observations
@@ -37,7 +37,7 @@ class AnnotationExamples:
     remarks: tuple[str, ...]
 
 
-def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationExamples:
+def examples_from_annotations(library: LibraryWriter, base: Checkpoint) -> AnnotationExamples:
     """The annotations of a library as examples, with the stored features of `base`'s backbone; decodes nothing."""
     clips: list[LabelledClip] = []
     features, rejected = FeatureCollector(), FeatureCollector()
@@ -76,7 +76,7 @@ def examples_from_annotations(library: Library, base: Checkpoint) -> AnnotationE
 
 
 def _densest_observation(
-    library: Library, keys: Iterable[str], backbone_hash: str
+    library: LibraryWriter, keys: Iterable[str], backbone_hash: str
 ) -> observations.Observation | None:
     """That of the first of several contents that show the same, and that a scan with this backbone has seen."""
     found = (observations.densest(library.observations, key, backbone_hash) for key in keys)
@@ -115,7 +115,7 @@ def _is_rejected_later(
     return verdict_for_range(*range_of(annotation), ranges) == "rejected"
 
 
-def _labelled_clip(library: Library, annotation: Annotation, source: str) -> LabelledClip:
+def _labelled_clip(library: LibraryWriter, annotation: Annotation, source: str) -> LabelledClip:
     content = find_content(library, annotation.content)
     video = find_video(library.connection, content.id) if content else None
     path = Path(os.fsdecode(video.path)) if video and video.path else Path(annotation.content)

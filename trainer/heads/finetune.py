@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.model_folder import save_head_folder, save_model_folder
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import runs
 from vtag.engine.library.store.files import content_key
 from vtag.engine.scan.events import ScanEvent
@@ -107,7 +107,7 @@ def finetune(
     folder: Path,
     settings: FinetuneSettings,
     *,
-    library: Library,
+    library: LibraryWriter,
     from_library: bool = False,
 ) -> Generator[FinetuneEvent, None, None]:
     """Teach `base` the labels of `dataset` and write the model to `folder`.
@@ -156,7 +156,7 @@ def _teach(
     base: FinetuneBase,
     folder: Path,
     settings: FinetuneSettings,
-    library: Library,
+    library: LibraryWriter,
     from_library: bool,
 ) -> _Steps:
     annotated = examples_from_annotations(library, base.checkpoint) if from_library else None
@@ -198,7 +198,7 @@ def _collect(
     dataset: Dataset,
     base: Checkpoint,
     settings: FinetuneSettings,
-    library: Library,
+    library: LibraryWriter,
     annotated: AnnotationExamples | None,
 ) -> Generator[ScanEvent | WindowsDone, None, _TrainingData]:
     """The readable clips with their features, and footage of other things."""

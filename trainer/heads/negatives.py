@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.annotations.apply import unrejected_ranges
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.page_queries import find_video
 from vtag.engine.library.store import observations
 from vtag.engine.library.store.files import find_content
@@ -21,7 +21,7 @@ from vtag.trainer.heads.window_features import OwnedWindow
 
 
 def stored_negatives(
-    library: Library,
+    library: LibraryWriter,
     base: Checkpoint,
     labels: Sequence[str],
     clip_keys: Collection[str],
@@ -50,7 +50,7 @@ def stored_negatives(
 
 
 def label_overlaps(
-    library: Library, key: str, labels: Sequence[str], windows: NDArray[np.int64]
+    library: LibraryWriter, key: str, labels: Sequence[str], windows: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
     """Which windows [W, 2] of a content overlap a known moment of one of the labels."""
     overlaps = np.zeros(len(windows), bool)
@@ -60,7 +60,7 @@ def label_overlaps(
 
 
 def windows_to_decode(
-    library: Library, labels: Sequence[str], clip_keys: Collection[str], *, limit: int, seed: int
+    library: LibraryWriter, labels: Sequence[str], clip_keys: Collection[str], *, limit: int, seed: int
 ) -> list[OwnedWindow]:
     """Windows as those of `stored_negatives`, but single ones at random, and observed by any backbone.
 

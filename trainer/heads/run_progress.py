@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import runs
 from vtag.engine.scan.events import ScanEvent, ScanPlanned, ScanProgress
 from vtag.engine.system.clock import active_seconds
@@ -23,7 +23,7 @@ class RunProgress:
     The keys of the progress are read by the page.
     """
 
-    def __init__(self, library: Library, run_id: int) -> None:
+    def __init__(self, library: LibraryWriter, run_id: int) -> None:
         self._library, self._run_id = library, run_id
         self._progress: dict[str, object] = {}
         self._history: list[EpochMetrics] = []

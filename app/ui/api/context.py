@@ -11,7 +11,7 @@ from pathlib import Path
 from vtag.app.ui.activities import Activities
 from vtag.engine.jobs.job_queue import JobQueue
 from vtag.engine.jobs.model_downloads import ModelDownloads
-from vtag.engine.library.database import Library, open_reader
+from vtag.engine.library.database import LibraryWriter, open_reader
 from vtag.engine.library.views.video_list import VideoLists
 from vtag.engine.video.write.render_pool import RenderPool
 
@@ -34,6 +34,6 @@ class PageContext:
         with closing(open_reader(self.library)) as reader:
             yield reader
 
-    def writer(self) -> Library:
+    def writer(self) -> LibraryWriter:
         """The library, open for writing; a context manager. Raises LibraryError."""
-        return Library.open(self.library)
+        return LibraryWriter.open(self.library)

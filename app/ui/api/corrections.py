@@ -19,7 +19,7 @@ from vtag.engine.library import page_queries
 from vtag.engine.library.annotations import annotation_log, undo_redo
 from vtag.engine.library.annotations.annotation_log import AnnotationChange
 from vtag.engine.library.annotations.player_times import range_on_library_clock
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 _MAX_MOMENTS = 20_000  # in one request
 MAX_TIME_MS = 10**10  # about four months; no video is longer
@@ -80,7 +80,7 @@ def build_router(context: PageContext) -> APIRouter:
     """The routes below `api/annotations/`. Each answers with the change as a sentence."""
     router = APIRouter(prefix="/api/annotations")
 
-    def change(act: Callable[[Library], AnnotationChange], prefix: str = "") -> dict[str, Any]:
+    def change(act: Callable[[LibraryWriter], AnnotationChange], prefix: str = "") -> dict[str, Any]:
         with context.writer() as writer:
             made = act(writer)
             return {"id": made.id, "message": prefix + describe_change(writer.connection, made)}
@@ -105,7 +105,7 @@ def build_router(context: PageContext) -> APIRouter:
     def tag(body: Tagging) -> dict[str, Any]:
         """Add a label to the ranges of moments and to ranges of videos."""
 
-        def act(writer: Library) -> AnnotationChange:
+        def act(writer: LibraryWriter) -> AnnotationChange:
             db = writer.connection
             ranges = [
                 (each.content, *range_on_library_clock(db, each.content, each.start_ms, each.end_ms))
@@ -126,7 +126,7 @@ def build_router(context: PageContext) -> APIRouter:
         if start_ms is not None and end_ms is not None and end_ms <= start_ms:
             raise FieldError("end", "the tag has to end after it begins")
 
-        def act(writer: Library) -> AnnotationChange:
+        def act(writer: LibraryWriter) -> AnnotationChange:
             times_ms = range_on_library_clock(writer.connection, body.content, start_ms, end_ms)
             return annotation_log.add(writer, body.content, body.label, *times_ms)
 
@@ -137,7 +137,7 @@ def build_router(context: PageContext) -> APIRouter:
     def move(body: Move) -> dict[str, Any]:
         """Change a moment's ends."""
 
-        def act(writer: Library) -> AnnotationChange:
+        def act(writer: LibraryWriter) -> AnnotationChange:
             moment_range = page_queries.moment_range(writer.connection, body.moment)
             content = moment_range[0] if moment_range else 0
             start_ms, end_ms = range_on_library_clock(writer.connection, content, body.start_ms, body.end_ms)

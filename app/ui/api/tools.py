@@ -15,7 +15,7 @@ from vtag.app.ui.api.row_ids import RowId
 from vtag.app.ui.api.typed_paths import absolute_path
 from vtag.app.ui.long_calls import LongCall
 from vtag.engine.errors import VtagError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance import clean as cleaning
 from vtag.engine.library.maintenance import forget as forgetting
 from vtag.engine.library.store import heads
@@ -115,7 +115,7 @@ def _forget(context: PageContext, body: Forgetting) -> Generator[dict[str, Any],
         yield _forget_model(writer, body) if body.model.strip() else _forget_videos(writer, body)
 
 
-def _forget_model(writer: Library, body: Forgetting) -> dict[str, Any]:
+def _forget_model(writer: LibraryWriter, body: Forgetting) -> dict[str, Any]:
     model_id = heads.require_model(writer, body.model.strip())
     name = heads.load_head(writer, model_id).name
     if not body.apply:
@@ -126,7 +126,7 @@ def _forget_model(writer: Library, body: Forgetting) -> dict[str, Any]:
     return {"sentence": f"{name} and its {pluralize(number, 'moment')} are forgotten.", "is_done": True}
 
 
-def _forget_videos(writer: Library, body: Forgetting) -> dict[str, Any]:
+def _forget_videos(writer: LibraryWriter, body: Forgetting) -> dict[str, Any]:
     if body.videos:
         plan = forgetting.plan_forget_contents(writer, body.videos)
     else:

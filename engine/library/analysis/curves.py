@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.analysis.segments import probabilities
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import heads, observations
 
 
@@ -23,7 +23,7 @@ class Curve:
     threshold: float  # the score at which a moment starts
 
 
-def score_curve(library: Library, content_id: int, label: str) -> Curve:
+def score_curve(library: LibraryWriter, content_id: int, label: str) -> Curve:
     """The scores of `label` in a content, by the library's model or else the latest model that has the label."""
     row = library.connection.execute("SELECT key FROM contents WHERE id = ?", (content_id,)).fetchone()
     for model_id in _model_ids(library) if row else ():
@@ -39,7 +39,7 @@ def score_curve(library: Library, content_id: int, label: str) -> Curve:
     return Curve(label, np.zeros((0, 2), np.int64), np.zeros(0), 1.0)
 
 
-def _model_ids(library: Library) -> list[int]:
+def _model_ids(library: LibraryWriter) -> list[int]:
     """Ids of all models, the library's own first, then the latest."""
     rows = library.connection.execute(
         "SELECT id FROM models ORDER BY id = ? DESC, id DESC", (heads.library_model(library),)

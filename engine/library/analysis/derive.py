@@ -22,7 +22,7 @@ from vtag.engine.library.analysis.segments import (
 )
 from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.certainty import COUNTED_MARGIN
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.search.labels import library_thresholds
 from vtag.engine.library.store import heads, observations
@@ -50,7 +50,7 @@ class DerivationRules:
     key: str
 
 
-def derivation_rules(library: Library, model: heads.Head) -> DerivationRules:
+def derivation_rules(library: LibraryWriter, model: heads.Head) -> DerivationRules:
     """The rules for a model's segments in this library.
 
     A threshold comes, in this order, from the last scan or retag with `--threshold`, the label's threshold in the
@@ -69,7 +69,7 @@ def derivation_rules(library: Library, model: heads.Head) -> DerivationRules:
 
 
 def derive_segments(
-    library: Library,
+    library: LibraryWriter,
     content_id: int,
     model: heads.Head,
     rules: DerivationRules,
@@ -188,7 +188,7 @@ class ActiveHeads:
     The trained heads are looked up for every video, since another process may train or forget one during a scan.
     """
 
-    def __init__(self, library: Library, model: heads.Head) -> None:
+    def __init__(self, library: LibraryWriter, model: heads.Head) -> None:
         self._library, self._model = library, model
         self._rules = derivation_rules(library, model)
         self._trained: dict[int, tuple[heads.Head, DerivationRules]] = {}
@@ -221,7 +221,7 @@ class ActiveHeads:
 
 
 def up_to_date_contents(
-    library: Library, model: heads.Head, rules: DerivationRules, sampling: str
+    library: LibraryWriter, model: heads.Head, rules: DerivationRules, sampling: str
 ) -> set[int]:
     """Ids of the contents whose segments of a model were derived by these rules and this sampling."""
     rows = library.connection.execute(
@@ -231,7 +231,7 @@ def up_to_date_contents(
     return {row[0] for row in rows}
 
 
-def retag(library: Library, model_id: int) -> Iterator[tuple[int, MomentCounts]]:
+def retag(library: LibraryWriter, model_id: int) -> Iterator[tuple[int, MomentCounts]]:
     """Derive all contents that this model's backbone observed; yields content ids and numbers of segments.
 
     Opens no video. Of several samplings of a content, the last that segments were derived from is used, else the one
@@ -248,7 +248,7 @@ def retag(library: Library, model_id: int) -> Iterator[tuple[int, MomentCounts]]
         yield content_id, derive_segments(library, content_id, model, rules, sampling, force=True)
 
 
-def _samplings(library: Library, model: heads.Head) -> dict[int, str]:
+def _samplings(library: LibraryWriter, model: heads.Head) -> dict[int, str]:
     """Content ids to the sampling that a model's segments are to be derived from."""
     rows = observations.list_samplings(library, model.backbone_hash)
     observed = set(rows)
@@ -264,7 +264,7 @@ def _samplings(library: Library, model: heads.Head) -> dict[int, str]:
     return {ids[key]: sampling for key, sampling in samplings.items() if key in ids}
 
 
-def _count_segments(library: Library, content_id: int, model_id: int) -> MomentCounts:
+def _count_segments(library: LibraryWriter, content_id: int, model_id: int) -> MomentCounts:
     row = library.connection.execute(
         "SELECT coalesce(sum(margin >= 0), 0), coalesce(sum(margin >= ? AND margin < 0), 0) FROM segments "
         "WHERE content_id = ? AND model_id = ?",

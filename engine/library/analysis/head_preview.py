@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.library.analysis.segments import Hysteresis, find_segments, label_thresholds, probabilities
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store import observations
 from vtag.engine.library.store.file_paths import displays_by_content
@@ -31,7 +31,7 @@ class ObservedVideo(NamedTuple):
     observation: observations.Observation
 
 
-def preview_model(library: Library, model: Checkpoint) -> list[PreviewRow]:
+def preview_model(library: LibraryWriter, model: Checkpoint) -> list[PreviewRow]:
     """One row for each video and label with moments that the model would find, the highest score first."""
     spec = model.spec
     thresholds = label_thresholds(spec.labels, spec.label_thresholds, spec.threshold)
@@ -46,7 +46,7 @@ def preview_model(library: Library, model: Checkpoint) -> list[PreviewRow]:
     return sorted(rows, key=lambda row: (-row.best_score, row.display))
 
 
-def observed_videos(library: Library, backbone_hash: str) -> Iterator[ObservedVideo]:
+def observed_videos(library: LibraryWriter, backbone_hash: str) -> Iterator[ObservedVideo]:
     """Each video that has a file and an observation of this backbone, in its sampling with the most windows."""
     videos = _videos_with_files(library)
     for key, sampling in observations.densest_samplings(library, backbone_hash).items():
@@ -55,7 +55,7 @@ def observed_videos(library: Library, backbone_hash: str) -> Iterator[ObservedVi
             yield ObservedVideo(*videos[key], observation)
 
 
-def _videos_with_files(library: Library) -> Mapping[str, tuple[int, str, int]]:
+def _videos_with_files(library: LibraryWriter) -> Mapping[str, tuple[int, str, int]]:
     """Content keys to id, display path and end in milliseconds, of the contents that have a file."""
     displays = displays_by_content(library.connection)
     rows = library.connection.execute(

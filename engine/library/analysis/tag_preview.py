@@ -20,7 +20,7 @@ from vtag.engine.library.analysis.head_preview import observed_videos
 from vtag.engine.library.analysis.segments import Hysteresis, find_segments, label_thresholds, probabilities
 from vtag.engine.library.analysis.tag_line import LinePreview, preview_line
 from vtag.engine.library.annotations.apply import AnnotatedRange, verdict_for_range
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.labels import library_thresholds
 
 
@@ -82,7 +82,7 @@ class TagPreview(NamedTuple):
     line: LinePreview
 
 
-def score_tag(library: Library, folder: Path, tag: str) -> TagScores:
+def score_tag(library: LibraryWriter, folder: Path, tag: str) -> TagScores:
     """The scores of a tag by the head in a model's `folder`, in every video that its backbone observed.
 
     Raises ModelError if the folder holds no sound head, ValueError if the head lacks the tag.

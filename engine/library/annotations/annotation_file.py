@@ -14,7 +14,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations import annotation_log, merging
 from vtag.engine.library.annotations.annotation_log import Annotation, AnnotationChange
 from vtag.engine.library.annotations.validation import is_valid_label
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store.file_paths import content_files
 from vtag.engine.library.timestamps import format_timestamp
@@ -53,7 +53,7 @@ def export_lines(reader: sqlite3.Connection) -> Iterator[str]:
         yield to_json(entry)
 
 
-def import_lines(library: Library, lines: Iterable[bytes], name: str) -> tuple[AnnotationChange, int]:
+def import_lines(library: LibraryWriter, lines: Iterable[bytes], name: str) -> tuple[AnnotationChange, int]:
     """Merge the annotations in `lines` into the library; returns the change and how many were read.
 
     All or nothing. An annotation of an unknown content waits for a scan to find the content. Raises LibraryError,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations.apply import apply_annotations
 from vtag.engine.library.annotations.validation import checked_range, resolve_label
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store.clocks import content_clock
 from vtag.engine.library.store.duplicates import is_same_range, with_duplicates
@@ -76,7 +76,7 @@ Slot = tuple[str, str, int | None, int | None]  # content key, label, start_ms, 
 
 
 def record_verdict(
-    library: Library,
+    library: LibraryWriter,
     content_id: int,
     label: str,
     verdict: str,
@@ -92,26 +92,30 @@ def record_verdict(
 
 
 def add(
-    library: Library, content_id: int, label: str, start_ms: int | None = None, end_ms: int | None = None
+    library: LibraryWriter,
+    content_id: int,
+    label: str,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
 ) -> AnnotationChange:
     """Add `label` to a content or to a range of it. Raises LibraryError if the label or the range is invalid."""
     return record_verdict(library, content_id, label, "added", start_ms, end_ms)
 
 
-def confirm(library: Library, moment_ids: Iterable[int]) -> AnnotationChange:
+def confirm(library: LibraryWriter, moment_ids: Iterable[int]) -> AnnotationChange:
     """Confirm the labels of moments. Raises LibraryError if there is no such moment."""
     moments = _moments(library, moment_ids)
     return _record_verdicts(library, "confirmed", {m.slot: m.own_verdict or "confirmed" for m in moments})
 
 
-def reject(library: Library, moment_ids: Iterable[int]) -> AnnotationChange:
+def reject(library: LibraryWriter, moment_ids: Iterable[int]) -> AnnotationChange:
     """Reject the labels of moments. Raises LibraryError if there is no such moment."""
     moments = _moments(library, moment_ids)
     return _record_verdicts(library, "rejected", {moment.slot: "rejected" for moment in moments})
 
 
 def add_ranges(
-    library: Library, ranges: Iterable[tuple[int, int | None, int | None]], label: str
+    library: LibraryWriter, ranges: Iterable[tuple[int, int | None, int | None]], label: str
 ) -> AnnotationChange:
     """Add `label` to ranges (content id, start_ms, end_ms) as one change.
 
@@ -122,7 +126,7 @@ def add_ranges(
     return _record_verdicts(library, "added", dict.fromkeys(slots, "added"))
 
 
-def move(library: Library, moment_id: int, start_ms: int, end_ms: int) -> AnnotationChange:
+def move(library: LibraryWriter, moment_id: int, start_ms: int, end_ms: int) -> AnnotationChange:
     """Give a moment another range. A model's moment is rejected, and its label added to the new range.
 
     Raises LibraryError if there is no such moment, or if the range is invalid.
@@ -136,7 +140,7 @@ def move(library: Library, moment_id: int, start_ms: int, end_ms: int) -> Annota
     return _record_verdicts(library, "moved", verdicts | {new: "added"})
 
 
-def rename(library: Library, moment_ids: Iterable[int], label: str) -> AnnotationChange:
+def rename(library: LibraryWriter, moment_ids: Iterable[int], label: str) -> AnnotationChange:
     """Reject the labels of moments and add `label` instead.
 
     Raises LibraryError if there is no such moment, or if it has this label already.
@@ -153,7 +157,7 @@ def rename(library: Library, moment_ids: Iterable[int], label: str) -> Annotatio
     return _record_verdicts(library, "renamed", verdicts)
 
 
-def remove_annotations(library: Library, content_ids: Iterable[int]) -> AnnotationChange:
+def remove_annotations(library: LibraryWriter, content_ids: Iterable[int]) -> AnnotationChange:
     """Remove all annotations of contents, as a person asked; `undo` brings them back."""
     with library.transaction() as db:
         removed = []
@@ -163,7 +167,7 @@ def remove_annotations(library: Library, content_ids: Iterable[int]) -> Annotati
         return record_change(library, "forgotten", removed, [])
 
 
-def rename_label(library: Library, label: str, name: str) -> AnnotationChange:
+def rename_label(library: LibraryWriter, label: str, name: str) -> AnnotationChange:
     """Give the annotations of `label` the label `name`; of two on the same range the later one counts.
 
     Raises LibraryError if `label` has no annotation, or if `name` is no valid label.
@@ -182,7 +186,7 @@ def rename_label(library: Library, label: str, name: str) -> AnnotationChange:
         return record_change(library, "renamed", old, list(new.values()))
 
 
-def remove_label(library: Library, label: str) -> AnnotationChange:
+def remove_label(library: LibraryWriter, label: str) -> AnnotationChange:
     """Remove all annotations of a label; `undo` brings them back. Raises LibraryError if there is none."""
     with library.transaction() as db:
         return record_change(library, "forgotten", _of_label(db, label), [])
@@ -218,7 +222,9 @@ def _of_label(db: sqlite3.Connection, label: str) -> list[Annotation]:
     return annotations
 
 
-def _slot(library: Library, content_id: int, label: str, start_ms: int | None, end_ms: int | None) -> Slot:
+def _slot(
+    library: LibraryWriter, content_id: int, label: str, start_ms: int | None, end_ms: int | None
+) -> Slot:
     """The slot of a label in a content. Raises LibraryError if the range is invalid."""
     row = library.connection.execute(
         "SELECT key, duration_ms FROM contents WHERE id = ?", (content_id,)
@@ -249,7 +255,7 @@ class _AnnotatedMoment(NamedTuple):
         return self.content, self.label, self.start_ms, self.end_ms
 
 
-def _moments(library: Library, moment_ids: Iterable[int]) -> list[_AnnotatedMoment]:
+def _moments(library: LibraryWriter, moment_ids: Iterable[int]) -> list[_AnnotatedMoment]:
     """The moments with these ids; a person's own have the range of their annotation.
 
     Raises LibraryError if there is no such moment.
@@ -271,7 +277,7 @@ def _moments(library: Library, moment_ids: Iterable[int]) -> list[_AnnotatedMome
     return moments
 
 
-def _slots_on_duplicates(library: Library, moment: _AnnotatedMoment) -> list[Slot]:
+def _slots_on_duplicates(library: LibraryWriter, moment: _AnnotatedMoment) -> list[Slot]:
     """The slots that add a moment's label to the same range of its content's duplicates."""
     content_ids = with_duplicates(library.connection, _content_id(library.connection, moment.content))
     rows = library.connection.execute(
@@ -293,7 +299,9 @@ def _change(row: tuple[int, str, str, str | None, str | None, str | None]) -> An
 # --- writing --------------------------------------------------------------------------------------------------
 
 
-def _record_verdicts(library: Library, action: str, verdicts: Mapping[Slot, str | None]) -> AnnotationChange:
+def _record_verdicts(
+    library: LibraryWriter, action: str, verdicts: Mapping[Slot, str | None]
+) -> AnnotationChange:
     """Write a verdict for each slot, as one entry of the log; None removes the annotation there."""
     with library.transaction() as db:
         said_at = next_time(db)
@@ -308,7 +316,7 @@ def _record_verdicts(library: Library, action: str, verdicts: Mapping[Slot, str 
 
 
 def record_change(
-    library: Library, action: str, old: Sequence[Annotation], new: Sequence[Annotation]
+    library: LibraryWriter, action: str, old: Sequence[Annotation], new: Sequence[Annotation]
 ) -> AnnotationChange:
     """Replace `old` annotations with `new` ones and log it; nothing to replace is no change, with the id 0."""
     with library.transaction() as db:
@@ -323,7 +331,9 @@ def record_change(
         return AnnotationChange(int(cursor.lastrowid or 0), changed_at, action, tuple(old), tuple(new), None)
 
 
-def replace_annotations(library: Library, *, old: Iterable[Annotation], new: Iterable[Annotation]) -> None:
+def replace_annotations(
+    library: LibraryWriter, *, old: Iterable[Annotation], new: Iterable[Annotation]
+) -> None:
     """Remove annotations and write others, and apply them to every content that they concern.
 
     A slot has one annotation: what is written replaces what another process left there.

@@ -12,7 +12,7 @@ from vtag.engine.library.ranges import COVERED_SHARE, END_OF_TIME_MS, covers
 from vtag.engine.library.store.duplicates import is_same_range, with_duplicates
 
 if TYPE_CHECKING:
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
 
 _SHOWN_MS = 1000  # length of the segment of an annotation on a whole video whose length is not known yet
 
@@ -36,7 +36,7 @@ class _LabelledSegment(NamedTuple):
     is_sure: bool  # at its label's threshold
 
 
-def apply_annotations(library: Library, content_id: int) -> None:
+def apply_annotations(library: LibraryWriter, content_id: int) -> None:
     """Update the segments of a content by the annotations on it and on its duplicates.
 
     Each derived segment takes the latest verdict that covers at least half of it; a less sure one only a rejection.

@@ -18,13 +18,13 @@ from vtag.engine.library.annotations.annotation_log import (
     record_change,
     replace_annotations,
 )
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store.label_names import label_spellings
 from vtag.engine.library.timestamps import now_after
 
 
 def merge_annotations(
-    library: Library, annotations: Iterable[Annotation], action: str = "imported"
+    library: LibraryWriter, annotations: Iterable[Annotation], action: str = "imported"
 ) -> AnnotationChange:
     """Add annotations from elsewhere, in any order; of two with the same slot the later one counts.
 
@@ -60,7 +60,7 @@ def _spelled(db: sqlite3.Connection, annotations: Iterable[Annotation]) -> list[
 
 
 def write_history(
-    library: Library, annotations: Mapping[Slot, Annotation], changes: Sequence[AnnotationChange]
+    library: LibraryWriter, annotations: Mapping[Slot, Annotation], changes: Sequence[AnnotationChange]
 ) -> None:
     """Make the annotations and their log what a merge of two libraries found, the earliest change first.
 

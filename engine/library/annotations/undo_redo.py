@@ -11,10 +11,10 @@ from vtag.engine.library.annotations.annotation_log import (
     read_changes,
     replace_annotations,
 )
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 
-def undo(library: Library, change_id: int | None = None) -> AnnotationChange:
+def undo(library: LibraryWriter, change_id: int | None = None) -> AnnotationChange:
     """Undo the latest change that was not undone yet.
 
     Raises LibraryError if there is none, or if it is not `change_id`: another person or program changed something.
@@ -26,7 +26,7 @@ def undo(library: Library, change_id: int | None = None) -> AnnotationChange:
     return change
 
 
-def redo(library: Library, change_id: int | None = None) -> AnnotationChange:
+def redo(library: LibraryWriter, change_id: int | None = None) -> AnnotationChange:
     """Make the change again that was undone last. Raises LibraryError as `undo` does."""
     with library.transaction() as db:
         change = _expected_change(redoable_change(db), change_id, "redo")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.ranges import END_OF_TIME_MS
 from vtag.engine.library.store.label_names import label_spellings
 from vtag.engine.swin.config import NONE_OF_THESE
@@ -23,7 +23,7 @@ def is_valid_label(text: str) -> bool:
     )
 
 
-def resolve_label(library: Library, label: str) -> str:
+def resolve_label(library: LibraryWriter, label: str) -> str:
     """`label` as the library spells it, or as a new label. Raises LibraryError if it is invalid."""
     label = normalize_label(label)
     if not is_valid_label(label):

@@ -12,7 +12,7 @@ from pathlib import Path
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import (
     OBSERVATIONS_SUFFIX,
-    Library,
+    LibraryWriter,
     library_error,
     observations_path,
     open_observations,
@@ -119,7 +119,7 @@ def restore(library: Path, backup: Path) -> Path | None:
     return former if former.exists() else None
 
 
-def vacuum(library: Library) -> list[VacuumedFile]:
+def vacuum(library: LibraryWriter) -> list[VacuumedFile]:
     """Rewrite both files without unused space. Raises LibraryError if the disk lacks room for a copy of a file."""
     vacuumed = []
     for connection, path in (

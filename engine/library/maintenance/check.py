@@ -16,7 +16,7 @@ from vtag.engine.library.annotations.apply import apply_all_annotations
 from vtag.engine.library.annotations.validation import is_valid_label
 from vtag.engine.library.database import (
     SCHEMA,
-    Library,
+    LibraryWriter,
     observations_path,
     open_observations,
     open_unmigrated,
@@ -62,7 +62,7 @@ def check(path: Path) -> Iterator[LibraryFinding]:
         yield LibraryFinding("schema", "note", message)
         return
     yield LibraryFinding("schema", "ok", applied[-1])
-    with Library.open(path) as library:
+    with LibraryWriter.open(path) as library:
         yield from _check_content(library)
 
 
@@ -123,9 +123,9 @@ def _is_observation(views: int, dim: int, count: int, windows: bytes, features: 
     return is_ordered and bool(np.isfinite(np.frombuffer(features, "<f2")).all())
 
 
-def _check_content(library: Library) -> Iterator[LibraryFinding]:
+def _check_content(library: LibraryWriter) -> Iterator[LibraryFinding]:
     """Findings on what vtag relies on; a check that fails by itself is a finding, too."""
-    checks: dict[str, Callable[[Library], Iterator[LibraryFinding]]] = {
+    checks: dict[str, Callable[[LibraryWriter], Iterator[LibraryFinding]]] = {
         "models": _check_models,
         "labels": _check_labels,
         "moments": _check_moments,
@@ -141,7 +141,7 @@ def _check_content(library: Library) -> Iterator[LibraryFinding]:
         yield from (finding for finding in findings if not (is_wrong and finding.state == "ok"))
 
 
-def _check_models(library: Library) -> Iterator[LibraryFinding]:
+def _check_models(library: LibraryWriter) -> Iterator[LibraryFinding]:
     """Whether each head has a row of weights for each label, and the library's model exists."""
     rows = library.connection.execute(
         "SELECT id, name, spec, length(weight), length(bias) FROM models"
@@ -157,7 +157,7 @@ def _check_models(library: Library) -> Iterator[LibraryFinding]:
     yield LibraryFinding("models", "ok", pluralize(len(rows), "model"))
 
 
-def _check_labels(library: Library) -> Iterator[LibraryFinding]:
+def _check_labels(library: LibraryWriter) -> Iterator[LibraryFinding]:
     """Whether the labels are in their normal form, and the search index has each of them."""
     names = [row[0] for row in library.connection.execute("SELECT name FROM labels ORDER BY id")]
     invalid = [name for name in names if not is_valid_label(name)]
@@ -173,7 +173,7 @@ def _check_labels(library: Library) -> Iterator[LibraryFinding]:
     yield LibraryFinding("labels", "ok", pluralize(len(names), "label"))
 
 
-def _check_moments(library: Library) -> Iterator[LibraryFinding]:
+def _check_moments(library: LibraryWriter) -> Iterator[LibraryFinding]:
     """Whether moments have a range and a score, and can be derived again from the features."""
     db = library.connection
     (total,) = db.execute("SELECT count(*) FROM segments").fetchone()
@@ -213,7 +213,7 @@ def _check_moments(library: Library) -> Iterator[LibraryFinding]:
     yield LibraryFinding("moments", "ok", pluralize(total, "moment"))
 
 
-def _check_annotations(library: Library) -> Iterator[LibraryFinding]:
+def _check_annotations(library: LibraryWriter) -> Iterator[LibraryFinding]:
     """Whether annotations are valid, and the moments follow from them."""
     rows = library.connection.execute("SELECT label, start_ms, end_ms, said_at FROM words").fetchall()
     invalid = sum(
@@ -245,7 +245,7 @@ def _judged_segments(db: sqlite3.Connection) -> set[tuple[object, ...]]:
     )
 
 
-def _check_log(library: Library) -> Iterator[LibraryFinding]:
+def _check_log(library: LibraryWriter) -> Iterator[LibraryFinding]:
     """Whether the log of changes can be read, so that they can be undone."""
     rows = library.connection.execute("SELECT before, after FROM word_log").fetchall()
     for texts in rows:
@@ -257,7 +257,7 @@ def _check_log(library: Library) -> Iterator[LibraryFinding]:
 
 
 @contextlib.contextmanager
-def _undone(library: Library) -> Iterator[sqlite3.Connection]:
+def _undone(library: LibraryWriter) -> Iterator[sqlite3.Connection]:
     """A transaction that is rolled back."""
     library.connection.execute("BEGIN IMMEDIATE")
     try:

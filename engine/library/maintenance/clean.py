@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance.forget import remove_contents
 from vtag.engine.library.store.files import is_gone
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
@@ -35,7 +35,7 @@ class _CheckedFile:
     is_missing: bool
 
 
-def plan_clean(library: Library) -> CleanPlan:
+def plan_clean(library: LibraryWriter) -> CleanPlan:
     """Plan to remove the files that are certainly gone: on a mounted volume, below a root that is not absent.
 
     A root is absent if it is gone or has lost all of its files at once: its disk may be unplugged.
@@ -64,7 +64,7 @@ def plan_clean(library: Library) -> CleanPlan:
     )
 
 
-def clean(library: Library, plan: CleanPlan) -> None:
+def clean(library: LibraryWriter, plan: CleanPlan) -> None:
     """Remove what `plan_clean` found and what is still so; annotations stay.
 
     A person may take minutes to confirm the plan, and a file may come back and be scanned meanwhile.
@@ -87,7 +87,7 @@ class RelocatePlan(NamedTuple):
     present: int
 
 
-def plan_relocate(library: Library, old: bytes, new: bytes) -> RelocatePlan:
+def plan_relocate(library: LibraryWriter, old: bytes, new: bytes) -> RelocatePlan:
     """Plan to move the rows of files below the folder `old` to `new`. Raises LibraryError as `relocate` does."""
     old, new = os.path.abspath(old), real_path(new)
     if not os.path.isdir(new):
@@ -106,7 +106,7 @@ def plan_relocate(library: Library, old: bytes, new: bytes) -> RelocatePlan:
     return RelocatePlan(tuple(moves), present_count)
 
 
-def relocate(library: Library, old: bytes, new: bytes) -> tuple[int, int]:
+def relocate(library: LibraryWriter, old: bytes, new: bytes) -> tuple[int, int]:
     """Move the rows of files below the folder `old` to `new`; returns how many, and how many files exist there.
 
     For a disk that came back under another name. Raises LibraryError if there are no rows below `old`, or none of
@@ -122,7 +122,7 @@ def relocate(library: Library, old: bytes, new: bytes) -> tuple[int, int]:
     return len(plan.moves), plan.present
 
 
-def _stored_files(library: Library, volumes: Volumes) -> list[_CheckedFile]:
+def _stored_files(library: LibraryWriter, volumes: Volumes) -> list[_CheckedFile]:
     """All stored files; one on an unmounted volume is not missing."""
     rows = library.connection.execute(
         "SELECT f.id, f.content_id, v.key, v.mount, f.path, f.display FROM files f "
@@ -157,7 +157,7 @@ def _split_missing(
     return removed, left_counts
 
 
-def _absent_roots(library: Library, volumes: Volumes, files: Sequence[_CheckedFile]) -> list[bytes]:
+def _absent_roots(library: LibraryWriter, volumes: Volumes, files: Sequence[_CheckedFile]) -> list[bytes]:
     """Roots that do not exist, that are on an unmounted volume, or all of whose files are missing."""
     absent_roots = []
     rows = library.connection.execute(
@@ -172,7 +172,7 @@ def _absent_roots(library: Library, volumes: Volumes, files: Sequence[_CheckedFi
     return absent_roots
 
 
-def _has_derivation(library: Library, content_id: int) -> bool:
+def _has_derivation(library: LibraryWriter, content_id: int) -> bool:
     """Whether a model's segments of a content are stored."""
     row = library.connection.execute(
         "SELECT EXISTS (SELECT 1 FROM derivations WHERE content_id = ?)", (content_id,)
@@ -180,7 +180,7 @@ def _has_derivation(library: Library, content_id: int) -> bool:
     return bool(row[0])
 
 
-def _stale_observations(library: Library) -> list[int]:
+def _stale_observations(library: LibraryWriter) -> list[int]:
     """Ids of the observations of unknown contents, and of backbones without a model.
 
     The observations are read first: a scan stores a content before its features.
@@ -191,14 +191,16 @@ def _stale_observations(library: Library) -> list[int]:
     return [row[0] for row in rows if row[1] not in keys or row[2] not in backbones]
 
 
-def _rows_below(library: Library, table: str, columns: str, folder: bytes) -> list[tuple[int, bytes, int]]:
+def _rows_below(
+    library: LibraryWriter, table: str, columns: str, folder: bytes
+) -> list[tuple[int, bytes, int]]:
     """Id, absolute path and last column of each row of `table` whose path is `folder` or below it."""
     rows = library.connection.execute(f"SELECT {columns} FROM {table} f JOIN volumes v ON v.id = f.volume_id")
     paths = [(row[0], os.path.normpath(os.path.join(row[1], row[2])), row[3]) for row in rows]
     return [row for row in paths if _is_below(row[1], folder)]
 
 
-def _move(library: Library, table: str, row_id: int, target: bytes, volumes: Volumes) -> None:
+def _move(library: LibraryWriter, table: str, row_id: int, target: bytes, volumes: Volumes) -> None:
     """Give a row a new path; if there is a row with that path, it is newer, and the old row is deleted."""
     volume = volumes.volume_of(target)
     db = library.connection

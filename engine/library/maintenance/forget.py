@@ -13,7 +13,7 @@ from pathlib import Path
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations.annotation_log import remove_annotations
 from vtag.engine.library.annotations.apply import apply_annotations
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import feature_cache, heads
 from vtag.engine.library.store.duplicates import with_duplicates
 from vtag.engine.library.store.volumes import real_path
@@ -33,7 +33,7 @@ class ForgetPlan:
     annotations: int
 
 
-def plan_forget(library: Library, path: bytes) -> ForgetPlan:
+def plan_forget(library: LibraryWriter, path: bytes) -> ForgetPlan:
     """Plan to forget the files at or below `path`, which need not exist. Raises LibraryError if there are no rows."""
     paths = {real_path(path), os.path.realpath(path)}
     db = library.connection
@@ -48,7 +48,7 @@ def plan_forget(library: Library, path: bytes) -> ForgetPlan:
     return _plan(db, files, roots)
 
 
-def plan_forget_contents(library: Library, content_ids: Collection[int]) -> ForgetPlan:
+def plan_forget_contents(library: LibraryWriter, content_ids: Collection[int]) -> ForgetPlan:
     """Plan to forget contents with all their files. Raises LibraryError if there are none."""
     db = library.connection
     files = tuple(
@@ -76,7 +76,7 @@ def _plan(db: sqlite3.Connection, files: tuple[int, ...], roots: tuple[int, ...]
     return ForgetPlan(files, contents, roots, annotation_count)
 
 
-def forget(library: Library, plan: ForgetPlan, *, with_annotations: bool = False) -> None:
+def forget(library: LibraryWriter, plan: ForgetPlan, *, with_annotations: bool = False) -> None:
     """Remove the planned files and contents with their segments, observations and thumbnails.
 
     Raises LibraryError if annotations would be lost, unless `with_annotations`.
@@ -90,7 +90,7 @@ def forget(library: Library, plan: ForgetPlan, *, with_annotations: bool = False
     remove_contents(library, plan.contents)
 
 
-def forget_model(library: Library, model_id: int) -> int:
+def forget_model(library: LibraryWriter, model_id: int) -> int:
     """Remove a model and its segments, and return how many; observations and annotations stay."""
     with library.transaction() as db:
         segment_count = db.execute(
@@ -104,7 +104,7 @@ def forget_model(library: Library, model_id: int) -> int:
     return int(segment_count)
 
 
-def forget_replaced_models(library: Library, model_id: int) -> None:
+def forget_replaced_models(library: LibraryWriter, model_id: int) -> None:
     """Remove the earlier versions of a model that a person taught again; it becomes the library's if they were."""
     with library.transaction():
         used_id = heads.library_model(library)
@@ -114,7 +114,7 @@ def forget_replaced_models(library: Library, model_id: int) -> None:
                 heads.use_model(library, model_id)
 
 
-def remove_contents(library: Library, contents: Sequence[int]) -> None:
+def remove_contents(library: LibraryWriter, contents: Sequence[int]) -> None:
     """Remove contents with their segments and observations; an annotated content keeps its row.
 
     One that a scan has found in a file meanwhile stays.

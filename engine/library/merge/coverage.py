@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import observations
 
 
@@ -34,7 +34,7 @@ class CoverageState(NamedTuple):
 
 
 def read_state(
-    library: Library, source: sqlite3.Connection, features: sqlite3.Connection | None
+    library: LibraryWriter, source: sqlite3.Connection, features: sqlite3.Connection | None
 ) -> CoverageState:
     """What both libraries have scanned."""
     own_partial, other_partial = _partial(library.connection), _partial(source)
@@ -42,7 +42,7 @@ def read_state(
     return CoverageState(own - own_partial.keys(), other - other_partial.keys(), own_partial, other_partial)
 
 
-def add_partial(library: Library, state: CoverageState) -> None:
+def add_partial(library: LibraryWriter, state: CoverageState) -> None:
     """Add the rows of what only the other library has, and only in part; in the caller's transaction."""
     ids = dict(library.connection.execute("SELECT key, id FROM contents").fetchall())
     library.connection.executemany(
@@ -56,7 +56,7 @@ def add_partial(library: Library, state: CoverageState) -> None:
     )
 
 
-def update_partial(library: Library, state: CoverageState) -> None:
+def update_partial(library: LibraryWriter, state: CoverageState) -> None:
     """After the features came: remove the rows of what is complete now, and correct those of others."""
     with library.transaction() as db:
         for scanned, (seen_ms, length_ms) in _partial(db).items():
@@ -84,7 +84,7 @@ def _observed(features: sqlite3.Connection) -> frozenset[Scanned]:
     return frozenset(Scanned(*row) for row in rows)
 
 
-def _covered_ms(library: Library, scanned: Scanned) -> int:
+def _covered_ms(library: LibraryWriter, scanned: Scanned) -> int:
     """The length of the union of the observed windows."""
     observation = observations.get(library, *scanned)
     if observation is None:

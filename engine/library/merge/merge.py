@@ -15,7 +15,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.annotations.annotation_log import list_annotations, list_changes
 from vtag.engine.library.annotations.apply import apply_all_annotations
 from vtag.engine.library.annotations.merging import write_history
-from vtag.engine.library.database import Library, observations_path, open_observations, open_reader
+from vtag.engine.library.database import LibraryWriter, observations_path, open_observations, open_reader
 from vtag.engine.library.maintenance.forget import forget_model
 from vtag.engine.library.merge import coverage, moments, tables
 from vtag.engine.library.merge.histories import AnnotationConflict, AnnotationHistory, merge_histories
@@ -44,7 +44,7 @@ class MergeReport:
     conflicts: list[TableConflict] = field(default_factory=list)
 
 
-def merge(library: Library, path: Path) -> MergeReport:
+def merge(library: LibraryWriter, path: Path) -> MergeReport:
     """Merge the library at `path` into `library`; the other one is only read.
 
     The same content is one video, and the later of two annotations counts. Merging it again changes nothing. Raises
@@ -73,7 +73,7 @@ def merge(library: Library, path: Path) -> MergeReport:
 
 
 @contextlib.contextmanager
-def _features(path: Path, library: Library) -> Iterator[sqlite3.Connection | None]:
+def _features(path: Path, library: LibraryWriter) -> Iterator[sqlite3.Connection | None]:
     """The features of the other library, for reading; None if it has none, or none of its own."""
     file = observations_path(path)
     if not file.is_file() or file.samefile(observations_path(library.path)):
@@ -85,7 +85,7 @@ def _features(path: Path, library: Library) -> Iterator[sqlite3.Connection | Non
 
 
 def _merge_tables(
-    library: Library, source: sqlite3.Connection, spell: Callable[[str], str], report: MergeReport
+    library: LibraryWriter, source: sqlite3.Connection, spell: Callable[[str], str], report: MergeReport
 ) -> tuple[dict[int, int], dict[int, int]]:
     """Merge all that is no annotation and no moment; returns ids of contents and of models, the source's to ours."""
     db = library.connection
@@ -103,7 +103,7 @@ def _merge_tables(
     return content_ids, model_ids
 
 
-def _forget_replaced(library: Library, replaced: dict[int, int]) -> None:
+def _forget_replaced(library: LibraryWriter, replaced: dict[int, int]) -> None:
     """Remove the earlier versions of taught models; the later becomes the library's if they were."""
     for old_id, new_id in replaced.items():
         is_used = heads.library_model(library) == old_id
@@ -113,7 +113,7 @@ def _forget_replaced(library: Library, replaced: dict[int, int]) -> None:
 
 
 def _merge_annotations(
-    library: Library, source: sqlite3.Connection, spell: Callable[[str], str], report: MergeReport
+    library: LibraryWriter, source: sqlite3.Connection, spell: Callable[[str], str], report: MergeReport
 ) -> None:
     own, other = _history(library.connection), _history(source).with_spelling(spell)
     merged = merge_histories(own, other)

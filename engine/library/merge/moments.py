@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.annotations.apply import apply_annotations
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.merge.tables import columns
 from vtag.engine.library.store import heads
 
@@ -24,7 +24,7 @@ class _Derivation(NamedTuple):
 
 
 def derive_merged(
-    library: Library,
+    library: LibraryWriter,
     source: sqlite3.Connection,
     content_ids: Mapping[int, int],
     model_ids: Mapping[int, int],
@@ -72,7 +72,7 @@ def _samplings(
 class _Heads:
     """Heads with their rules, and their taught siblings; looked up once."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: LibraryWriter) -> None:
         self._library = library
         self._heads: dict[int, tuple[heads.Head, derive.DerivationRules]] = {}
         self._siblings: dict[int, list[int]] = {}
@@ -94,7 +94,7 @@ def _derivations(db: sqlite3.Connection) -> dict[_Pair, _Derivation]:
     return {(row[0], row[1]): _Derivation(*row[2:]) for row in rows}
 
 
-def _window_counts(library: Library) -> dict[tuple[str, str, str], int]:
+def _window_counts(library: LibraryWriter) -> dict[tuple[str, str, str], int]:
     """The number of windows of each observation: by content key, backbone hash and sampling."""
     rows = library.observations.execute(
         "SELECT content_key, backbone_hash, sampling, window_count FROM observations"
@@ -103,7 +103,7 @@ def _window_counts(library: Library) -> dict[tuple[str, str, str], int]:
 
 
 def _copy(
-    library: Library,
+    library: LibraryWriter,
     source: sqlite3.Connection,
     spell: Callable[[str], str],
     pair: _Pair,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vtag.assets import asset
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.phrases import find_meanings
 from vtag.engine.paths import home
 from vtag.engine.text import display_path, has_letters, normalize_label, printable, read_text_file
@@ -89,7 +89,7 @@ def library_thresholds(reader: sqlite3.Connection) -> dict[str, float]:
     return dict(reader.execute("SELECT name, threshold FROM labels WHERE threshold IS NOT NULL").fetchall())
 
 
-def set_label_threshold(library: Library, label: str, threshold: float | None) -> bool:
+def set_label_threshold(library: LibraryWriter, label: str, threshold: float | None) -> bool:
     """Set a label's threshold in this library, or remove it (None); return whether the label exists."""
     with library.transaction() as db:
         cursor = db.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.video_clock import VideoClock
 
 
@@ -38,7 +38,7 @@ def contents_without_clock(reader: sqlite3.Connection, content_ids: Iterable[int
     return [content_id for content_id in dict.fromkeys(content_ids) if content_id in missing]
 
 
-def save_clock(library: Library, content_id: int, clock: VideoClock) -> None:
+def save_clock(library: LibraryWriter, content_id: int, clock: VideoClock) -> None:
     """Store the clock of a content."""
     with library.transaction() as db:
         db.execute("UPDATE contents SET clock = ? WHERE id = ?", (clock.to_json(), content_id))

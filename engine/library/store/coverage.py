@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 
 class Coverage(NamedTuple):
@@ -17,7 +17,7 @@ class Coverage(NamedTuple):
 
 
 def mark_partial(
-    library: Library, content_id: int, backbone_hash: str, sampling: str, seen_ms: int, length_ms: int
+    library: LibraryWriter, content_id: int, backbone_hash: str, sampling: str, seen_ms: int, length_ms: int
 ) -> None:
     """Record that a scan has covered `seen_ms` of the `length_ms` of a content."""
     with library.transaction() as db:
@@ -28,7 +28,7 @@ def mark_partial(
         )
 
 
-def mark_complete(library: Library, content_id: int, backbone_hash: str, sampling: str) -> None:
+def mark_complete(library: LibraryWriter, content_id: int, backbone_hash: str, sampling: str) -> None:
     """Record that a scan has covered all of a content."""
     with library.transaction() as db:
         db.execute(
@@ -37,7 +37,7 @@ def mark_complete(library: Library, content_id: int, backbone_hash: str, samplin
         )
 
 
-def partial_contents(library: Library, backbone_hash: str, sampling: str) -> set[int]:
+def partial_contents(library: LibraryWriter, backbone_hash: str, sampling: str) -> set[int]:
     """Ids of the contents that are covered only in part with this backbone and sampling."""
     rows = library.connection.execute(
         "SELECT content_id FROM unfinished WHERE backbone_hash = ? AND sampling = ?",
@@ -46,7 +46,7 @@ def partial_contents(library: Library, backbone_hash: str, sampling: str) -> set
     return {content_id for (content_id,) in rows}
 
 
-def is_partial(library: Library, content_id: int, backbone_hash: str, sampling: str) -> bool:
+def is_partial(library: LibraryWriter, content_id: int, backbone_hash: str, sampling: str) -> bool:
     """Whether a content is covered only in part with this backbone and sampling."""
     row = library.connection.execute(
         "SELECT EXISTS (SELECT 1 FROM unfinished WHERE content_id = ? AND backbone_hash = ? AND sampling = ?)",
@@ -55,7 +55,7 @@ def is_partial(library: Library, content_id: int, backbone_hash: str, sampling: 
     return bool(row[0])
 
 
-def copy_partial(library: Library, content_id: int, to_id: int) -> None:
+def copy_partial(library: LibraryWriter, content_id: int, to_id: int) -> None:
     """Record that a content with copied observations is covered in part where the other is."""
     with library.transaction() as db:
         db.execute(

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from vtag.engine.library.store import observations
 
 if TYPE_CHECKING:
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
 
 _LENGTH_TOLERANCE_MS = 100  # containers round times differently
 
 
-def packets_keys(library: Library) -> set[str]:
+def packets_keys(library: LibraryWriter) -> set[str]:
     """The packets keys of all contents that have one."""
     rows = library.connection.execute("SELECT packets_key FROM contents WHERE packets_key IS NOT NULL")
     return {row[0] for row in rows}
 
 
 def find_duplicate(
-    library: Library, packets: str, shown_as: str, duration_ms: int, backbone_hash: str, sampling: str
+    library: LibraryWriter, packets: str, shown_as: str, duration_ms: int, backbone_hash: str, sampling: str
 ) -> str | None:
     """The key of an observed content with the same packets, shown the same way and as long; None without one."""
     rows = library.connection.execute(

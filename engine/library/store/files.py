@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library, now
+from vtag.engine.library.database import LibraryWriter, now
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
 from vtag.engine.system.prompt_stat import ask_promptly
@@ -80,7 +80,7 @@ class _PathStat(NamedTuple):
     inode: int
 
 
-def register_file(library: Library, path: bytes) -> int:
+def register_file(library: LibraryWriter, path: bytes) -> int:
     """The content id of the file at `path`, after adding the file to the library if it is new or has changed.
 
     Raises LibraryError if there is no such file or it cannot be read.
@@ -108,7 +108,7 @@ def register_file(library: Library, path: bytes) -> int:
     return content_id
 
 
-def stored_files(library: Library, volume: Volume) -> dict[bytes, StoredFile]:
+def stored_files(library: LibraryWriter, volume: Volume) -> dict[bytes, StoredFile]:
     """All stored files of a volume, by their path below its mount point."""
     rows = library.connection.execute(
         """
@@ -120,7 +120,7 @@ def stored_files(library: Library, volume: Volume) -> dict[bytes, StoredFile]:
     return {row[0]: StoredFile(*row[1:]) for row in rows}
 
 
-def find_content(library: Library, key: str) -> StoredContent | None:
+def find_content(library: LibraryWriter, key: str) -> StoredContent | None:
     """The content with this key, or None."""
     row = library.connection.execute(
         "SELECT id, error, error_at, duration_ms, key FROM contents WHERE key = ?", (key,)
@@ -128,7 +128,7 @@ def find_content(library: Library, key: str) -> StoredContent | None:
     return StoredContent(*row) if row else None
 
 
-def get_content(library: Library, content_id: int) -> StoredContent:
+def get_content(library: LibraryWriter, content_id: int) -> StoredContent:
     """The content with this id, which exists."""
     row = library.connection.execute(
         "SELECT id, error, error_at, duration_ms, key FROM contents WHERE id = ?", (content_id,)
@@ -136,7 +136,7 @@ def get_content(library: Library, content_id: int) -> StoredContent:
     return StoredContent(*row)
 
 
-def save_content(library: Library, key: str, columns: dict[str, object]) -> int:
+def save_content(library: LibraryWriter, key: str, columns: dict[str, object]) -> int:
     """Store a content with the given values of columns, and return its id; other columns of an old row stay."""
     size = int(key.split("-")[0])
     with library.transaction() as db:
@@ -150,7 +150,7 @@ def save_content(library: Library, key: str, columns: dict[str, object]) -> int:
         return int(db.execute("SELECT id FROM contents WHERE key = ?", (key,)).fetchone()[0])
 
 
-def update_mount(library: Library, volume: Volume) -> None:
+def update_mount(library: LibraryWriter, volume: Volume) -> None:
     """Store where a volume is mounted now, and update the displayed paths of its files and roots."""
     db = library.connection
     row = db.execute("SELECT id, mount FROM volumes WHERE key = ?", (volume.key,)).fetchone()
@@ -169,7 +169,7 @@ def update_mount(library: Library, volume: Volume) -> None:
             )
 
 
-def save_file(library: Library, volume: Volume, file: FileStat, content_id: int) -> None:
+def save_file(library: LibraryWriter, volume: Volume, file: FileStat, content_id: int) -> None:
     """Store that a path has a content. The content that it had before stays in the library."""
     with library.transaction() as db:
         db.execute(
@@ -198,7 +198,7 @@ def save_file(library: Library, volume: Volume, file: FileStat, content_id: int)
         )
 
 
-def add_roots(library: Library, roots: Iterable[bytes]) -> None:
+def add_roots(library: LibraryWriter, roots: Iterable[bytes]) -> None:
     """Store the folders and files that a scan was given."""
     volumes = Volumes()
     with library.transaction() as db:
@@ -215,7 +215,7 @@ def add_roots(library: Library, roots: Iterable[bytes]) -> None:
             )
 
 
-def mark_missing(library: Library, roots: Iterable[bytes], existing_paths: set[bytes]) -> int:
+def mark_missing(library: LibraryWriter, roots: Iterable[bytes], existing_paths: set[bytes]) -> int:
     """Mark stored files below `roots` as missing if they are gone; returns how many.
 
     `existing_paths` (absolute) are not looked up again. Nothing below a missing root or on an unmounted volume is
@@ -250,7 +250,7 @@ def mark_missing(library: Library, roots: Iterable[bytes], existing_paths: set[b
     return len(missing_ids)
 
 
-def mark_moved(library: Library, contents: Iterable[int], volumes: Volumes) -> None:
+def mark_moved(library: LibraryWriter, contents: Iterable[int], volumes: Volumes) -> None:
     """Mark the old files of contents as missing that a scan just found at new paths, if the old files are gone."""
     gone_ids = []
     for content_id in contents:

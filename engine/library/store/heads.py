@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtag.engine.errors import LibraryError
-from vtag.engine.library.database import Library, now
+from vtag.engine.library.database import LibraryWriter, now
 from vtag.engine.library.store.label_names import spell_labels
 from vtag.engine.library.store.settings import read_setting, save_setting
 from vtag.engine.swin.config import FINETUNED_PREFIX, NONE_OF_THESE
@@ -36,7 +36,7 @@ class Head:
 
 
 def save_model(
-    library: Library,
+    library: LibraryWriter,
     *,
     name: str,
     source: str,
@@ -74,7 +74,7 @@ def save_model(
         return int(row.fetchone()[0])
 
 
-def load_head(library: Library, model_id: int) -> Head:
+def load_head(library: LibraryWriter, model_id: int) -> Head:
     """The head of a model."""
     name, backbone, spec_text, weight, bias, requested_threshold = library.connection.execute(
         "SELECT name, backbone_hash, spec, weight, bias, threshold FROM models WHERE id = ?", (model_id,)
@@ -95,7 +95,7 @@ def load_head(library: Library, model_id: int) -> Head:
     )
 
 
-def find_model(library: Library, name: str) -> int | None:
+def find_model(library: LibraryWriter, name: str) -> int | None:
     """The id of the latest model with this name or source, or None."""
     row = library.connection.execute(
         "SELECT id FROM models WHERE name = ?1 OR source = ?1 ORDER BY id DESC LIMIT 1", (name,)
@@ -103,7 +103,7 @@ def find_model(library: Library, name: str) -> int | None:
     return int(row[0]) if row else None
 
 
-def find_model_by_hashes(library: Library, backbone_hash: str, head_hash: str) -> int | None:
+def find_model_by_hashes(library: LibraryWriter, backbone_hash: str, head_hash: str) -> int | None:
     """The id of the model with these hashes, or None."""
     row = library.connection.execute(
         "SELECT id FROM models WHERE backbone_hash = ? AND head_hash = ?", (backbone_hash, head_hash)
@@ -111,7 +111,7 @@ def find_model_by_hashes(library: Library, backbone_hash: str, head_hash: str) -
     return int(row[0]) if row else None
 
 
-def taught_siblings(library: Library, model_id: int) -> list[int]:
+def taught_siblings(library: LibraryWriter, model_id: int) -> list[int]:
     """The ids of the other heads that a person taught on a model's backbone, without earlier versions of itself."""
     rows = library.connection.execute(
         "SELECT t.id FROM models t JOIN models m ON m.backbone_hash = t.backbone_hash AND m.source <> t.source "
@@ -121,7 +121,7 @@ def taught_siblings(library: Library, model_id: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-def replaced_models(library: Library, model_id: int) -> list[int]:
+def replaced_models(library: LibraryWriter, model_id: int) -> list[int]:
     """The ids of the earlier versions of a model that a person taught again."""
     rows = library.connection.execute(
         "SELECT old.id FROM models old JOIN models m ON m.source = old.source AND m.id <> old.id WHERE m.id = ?1 "
@@ -132,13 +132,13 @@ def replaced_models(library: Library, model_id: int) -> list[int]:
     return [row[0] for row in rows]
 
 
-def library_model(library: Library) -> int | None:
+def library_model(library: LibraryWriter) -> int | None:
     """The id of the model that the library uses; None in a new library."""
     model_id = read_setting(library.connection, _MODEL)
     return int(model_id) if model_id is not None else None
 
 
-def library_model_source(library: Library) -> str | None:
+def library_model_source(library: LibraryWriter) -> str | None:
     """The path or name from which the library's model was loaded."""
     model_id = library_model(library)
     if model_id is None:
@@ -147,18 +147,18 @@ def library_model_source(library: Library) -> str | None:
     return str(row[0])
 
 
-def use_model(library: Library, model_id: int) -> None:
+def use_model(library: LibraryWriter, model_id: int) -> None:
     """Make a model the one that the library uses."""
     save_setting(library, _MODEL, str(model_id))
 
 
-def set_model_threshold(library: Library, model_id: int, threshold: float | None) -> None:
+def set_model_threshold(library: LibraryWriter, model_id: int, threshold: float | None) -> None:
     """Store the threshold that a scan or retag was given, so that later scans use it, too."""
     with library.transaction() as db:
         db.execute("UPDATE models SET threshold = ? WHERE id = ?", (threshold, model_id))
 
 
-def models_with_label(library: Library, label: str) -> list[int]:
+def models_with_label(library: LibraryWriter, label: str) -> list[int]:
     """The ids of the models that have a label and of which there are derived segments."""
     rows = library.connection.execute(
         "SELECT DISTINCT m.id, m.spec FROM models m JOIN derivations d ON d.model_id = m.id ORDER BY m.id"
@@ -167,7 +167,7 @@ def models_with_label(library: Library, label: str) -> list[int]:
     return [row[0] for row in rows if label in map(normalize_label, json.loads(row[1])["labels"])]
 
 
-def require_model(library: Library, model: str | None) -> int:
+def require_model(library: LibraryWriter, model: str | None) -> int:
     """The id of the model called `model`, or else of the library's. Raises LibraryError if there is none."""
     model_id = find_model(library, model) if model else library_model(library)
     if model_id is None:

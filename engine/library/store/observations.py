@@ -13,7 +13,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.timestamps import now
 
 if TYPE_CHECKING:
-    from vtag.engine.library.database import Library
+    from vtag.engine.library.database import LibraryWriter
 
 _FLOAT16_MAX = 65504.0
 _MAX_BLOB_BYTES = 900 * 2**20  # SQLite's own limit for a value is 1,000,000,000 bytes
@@ -44,7 +44,7 @@ class Provenance:
     precision: str
 
 
-def observed_keys(library: Library, backbone_hash: str, sampling: str) -> set[str]:
+def observed_keys(library: LibraryWriter, backbone_hash: str, sampling: str) -> set[str]:
     """Keys of the contents that have an observation of this backbone and sampling; reads only an index."""
     rows = library.observations.execute(
         "SELECT content_key FROM observations WHERE backbone_hash = ? AND sampling = ?",
@@ -53,7 +53,7 @@ def observed_keys(library: Library, backbone_hash: str, sampling: str) -> set[st
     return {row[0] for row in rows}
 
 
-def list_samplings(library: Library, backbone_hash: str) -> list[tuple[str, str]]:
+def list_samplings(library: LibraryWriter, backbone_hash: str) -> list[tuple[str, str]]:
     """Content key and sampling of each observation of a backbone, the one with the most windows last."""
     return library.observations.execute(
         f"SELECT content_key, sampling FROM observations WHERE backbone_hash = ? {_DENSEST_LAST}",
@@ -61,12 +61,12 @@ def list_samplings(library: Library, backbone_hash: str) -> list[tuple[str, str]
     ).fetchall()
 
 
-def densest_samplings(library: Library, backbone_hash: str) -> dict[str, str]:
+def densest_samplings(library: LibraryWriter, backbone_hash: str) -> dict[str, str]:
     """Content keys to the sampling with the most windows, of the observations of one backbone."""
     return dict(list_samplings(library, backbone_hash))
 
 
-def densest_of_any_backbone(library: Library) -> dict[str, tuple[str, str]]:
+def densest_of_any_backbone(library: LibraryWriter) -> dict[str, tuple[str, str]]:
     """Content keys to the backbone hash and the sampling of the observation with the most windows."""
     rows = library.observations.execute(
         f"SELECT content_key, backbone_hash, sampling FROM observations {_DENSEST_LAST}"
@@ -84,7 +84,7 @@ def densest(reader: sqlite3.Connection, content_key: str, backbone_hash: str) ->
     return _observation(*row) if row else None
 
 
-def get(library: Library, content_key: str, backbone_hash: str, sampling: str) -> Observation | None:
+def get(library: LibraryWriter, content_key: str, backbone_hash: str, sampling: str) -> Observation | None:
     """The observation of a content by a backbone and a sampling, or None."""
     return _get(library.observations, content_key, backbone_hash, sampling)
 
@@ -100,7 +100,9 @@ def _get(
     return _observation(*row) if row else None
 
 
-def window_starts(library: Library, content_key: str, backbone_hash: str, sampling: str) -> frozenset[int]:
+def window_starts(
+    library: LibraryWriter, content_key: str, backbone_hash: str, sampling: str
+) -> frozenset[int]:
     """The start of each observed window of a content, in ms."""
     row = library.observations.execute(
         "SELECT windows FROM observations WHERE backbone_hash = ? AND sampling = ? AND content_key = ?",
@@ -109,7 +111,7 @@ def window_starts(library: Library, content_key: str, backbone_hash: str, sampli
     return frozenset(np.frombuffer(row[0], "<i8")[::2].tolist()) if row else frozenset()
 
 
-def made_at(library: Library, content_key: str, backbone_hash: str, sampling: str) -> str:
+def made_at(library: LibraryWriter, content_key: str, backbone_hash: str, sampling: str) -> str:
     """When the latest windows of an observation were stored; "" if there is none. Reads past its features."""
     row = library.observations.execute(
         "SELECT made_at FROM observations WHERE backbone_hash = ? AND sampling = ? AND content_key = ?",
@@ -119,7 +121,7 @@ def made_at(library: Library, content_key: str, backbone_hash: str, sampling: st
 
 
 def add(
-    library: Library,
+    library: LibraryWriter,
     content_key: str,
     backbone_hash: str,
     sampling: str,
@@ -156,7 +158,7 @@ def to_halves(features: NDArray[np.float32] | NDArray[np.float16]) -> NDArray[np
     return np.clip(features, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16)
 
 
-def copy(library: Library, content_key: str, to_key: str) -> None:
+def copy(library: LibraryWriter, content_key: str, to_key: str) -> None:
     """Give a content with the same video the observations of another, of every backbone and sampling."""
     library.observations.execute("BEGIN IMMEDIATE")
     library.observations.execute(

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vtag.engine.library.database import Library, now
+from vtag.engine.library.database import LibraryWriter, now
 from vtag.engine.library.store.settings import save_setting
 
 _COLUMNS = "id, kind, command, pid, host, state, started_at, updated_at, progress"
@@ -61,7 +61,7 @@ def estimate_run(run: Run) -> RunEstimate:
     return RunEstimate(done_ms / 1000 / worked_s, left_s)
 
 
-def start(library: Library, kind: str, command: str) -> int:
+def start(library: LibraryWriter, kind: str, command: str) -> int:
     """Record a run of this process; returns its id."""
     with library.transaction() as db:
         cursor = db.execute(
@@ -72,7 +72,7 @@ def start(library: Library, kind: str, command: str) -> int:
         return int(cursor.lastrowid or 0)
 
 
-def report(library: Library, run_id: int, progress: dict[str, object]) -> None:
+def report(library: LibraryWriter, run_id: int, progress: dict[str, object]) -> None:
     """Record the progress of a run."""
     with library.transaction() as db:
         db.execute(
@@ -80,7 +80,7 @@ def report(library: Library, run_id: int, progress: dict[str, object]) -> None:
         )
 
 
-def finish(library: Library, run_id: int, state: str) -> None:
+def finish(library: LibraryWriter, run_id: int, state: str) -> None:
     """Record that a run ended: `state` is done, failed or interrupted."""
     with library.transaction() as db:
         db.execute(
@@ -89,18 +89,18 @@ def finish(library: Library, run_id: int, state: str) -> None:
         )
 
 
-def remove_finished(library: Library, kind: str, command: str) -> None:
+def remove_finished(library: LibraryWriter, kind: str, command: str) -> None:
     """Remove the rows of runs that have ended and left nothing that a person looks for, such as trials."""
     with library.transaction() as db:
         db.execute("DELETE FROM runs WHERE kind = ? AND command = ? AND state <> 'running'", (kind, command))
 
 
-def save_speed(library: Library, speed_key: str, speed: float) -> None:
+def save_speed(library: LibraryWriter, speed_key: str, speed: float) -> None:
     """Save the speed of a scan in seconds of video per second; `speed_key` names the model, device and settings."""
     save_setting(library, SPEED_PREFIX + speed_key, f"{speed:.4g}")
 
 
-def last_speed(library: Library, speed_key: str) -> float | None:
+def last_speed(library: LibraryWriter, speed_key: str) -> float | None:
     """The speed of the last scan whose key begins with `speed_key`; None if there was none."""
     row = library.connection.execute(
         "SELECT value FROM settings WHERE substr(key, 1, length(?1)) = ?1 ORDER BY rowid DESC LIMIT 1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 
 
 def read_setting(reader: sqlite3.Connection, name: str) -> str | None:
@@ -13,7 +13,7 @@ def read_setting(reader: sqlite3.Connection, name: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def save_setting(library: Library, name: str, value: str) -> None:
+def save_setting(library: LibraryWriter, name: str, value: str) -> None:
     """Save a setting, in place of an earlier value."""
     with library.transaction() as db:
         db.execute("INSERT OR REPLACE INTO settings (key, value) VALUES (?, ?)", (name, value))

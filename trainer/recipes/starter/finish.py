@@ -18,7 +18,7 @@ from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.load import load_checkpoint, save_model_folder
 from vtag.engine.checkpoints.model_folder import require_place
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search import moments as search
 from vtag.engine.library.search.contents import content_at_path
 from vtag.engine.scan.model_selection import register_model
@@ -196,7 +196,7 @@ def check_footage(plan: Plan, shown: Sequence[tuple[Path, str]]) -> dict[str, An
     known = right = videos = milliseconds = 0
     database = plan.work / "check.db"
     database.unlink(missing_ok=True)
-    with Library.open(database) as library:
+    with LibraryWriter.open(database) as library:
         register_model(library, checkpoint, str(plan.out))
         for _ in scan(library, [os.fsencode(path) for path, _ in shown], checkpoint, ScanOptions()):
             pass
