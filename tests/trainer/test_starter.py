@@ -16,7 +16,7 @@ from PIL import Image
 
 from vtag.engine.checkpoints.load import load_checkpoint
 from vtag.engine.swin.config import NONE_OF_THESE, SwinSizes
-from vtag.trainer.recipes.starter import finish, fusion, gelu, pipeline
+from vtag.trainer.recipes.starter import finish, fusion, gelu, pipeline, stage_one, states
 from vtag.trainer.recipes.starter.__main__ import main
 from vtag.trainer.recipes.starter.action_head import merge_head
 from vtag.trainer.recipes.starter.clips import barred, camera_move, lit_rows, test_views, training_clip
@@ -360,7 +360,7 @@ def test_one_command_makes_a_model_and_goes_on_where_it_was_broken(
     monkeypatch.setattr(pipeline, "load_teacher", lambda device: Eye().eval())
     monkeypatch.setattr(fusion, "_trees", no_trees)
     monkeypatch.setattr(shutil, "which", lambda name: None)  # nothing is compiled
-    for module in (pipeline, finish):
+    for module in (stage_one, states, pipeline, finish):
         monkeypatch.setattr(module, "student_sizes", sizes)
     work, out = material / "work", material / "starter"
     work.mkdir()
@@ -378,7 +378,8 @@ def test_one_command_makes_a_model_and_goes_on_where_it_was_broken(
         "--threads",
         "1",
     ]
-    command += ["--name-minutes", "0.02", "--imitate-minutes", "0.02", "--tune-minutes", "0.02"]
+    for stage in ("name", "imitate", "look", "tune"):
+        command += [f"--{stage}-minutes", "0.02"]
     main(["views", "name", "imitate", "pack", *command])
     lent = material / "lent"  # a machine that has the packed file alone
     lent.mkdir()

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import torch
 
-from vtag.trainer.recipes.starter import pipeline
+from vtag.trainer.recipes.starter import pipeline, stage_one
 from vtag.trainer.recipes.starter.pack import pack, unpack
+from vtag.trainer.recipes.starter.states import Plan
 
 
-def finish(stage: str) -> Callable[[pipeline.Plan], None]:
+def finish(stage: str) -> Callable[[Plan], None]:
     """A stage of the module `finish`, which is imported late: it scans, and a machine with a card alone cannot."""
 
-    def run(plan: pipeline.Plan) -> None:
+    def run(plan: Plan) -> None:
         getattr(import_module("vtag.trainer.recipes.starter.finish"), stage)(plan)
 
     return run
@@ -27,8 +28,9 @@ def finish(stage: str) -> Callable[[pipeline.Plan], None]:
 STAGES = {
     "views": pipeline.views,
     "teach": pipeline.teach,
-    "name": pipeline.name,
-    "imitate": pipeline.imitate,
+    "name": stage_one.name,
+    "imitate": stage_one.imitate,
+    "look": stage_one.look,
     "head": pipeline.head,
     "release": finish("release"),
 }
@@ -62,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: as torch finds right")
     parser.add_argument("--name-minutes", type=float, default=90.0)
     parser.add_argument("--imitate-minutes", type=float, default=60.0)
+    parser.add_argument("--look-minutes", type=float, default=70.0)
     parser.add_argument("--tune-minutes", type=float, default=96.0)
     parser.add_argument("--tuned", action="store_true", help="release what stage `tune` made, not `head`")
     parser.add_argument("--scale", type=int, default=1, help="batches this many times as large (8 on a GPU)")
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(given.threads)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if given.device == "auto" else given.device
     given.work.mkdir(parents=True, exist_ok=True)
-    plan = pipeline.Plan(
+    plan = Plan(
         shared=given.shared,
         work=given.work,
         out=given.out,
@@ -84,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seed=given.seed,
         name_s=60 * given.name_minutes,
         imitate_s=60 * given.imitate_minutes,
+        look_s=60 * given.look_minutes,
         tune_s=60 * given.tune_minutes,
         tuned=given.tuned,
     )

@@ -31,8 +31,8 @@ from vtag.trainer.recipes.starter.action_head import Shipped, ship_head
 from vtag.trainer.recipes.starter.clips import FRAMES
 from vtag.trainer.recipes.starter.material import Footage, open_footage
 from vtag.trainer.recipes.starter.measure import held_clips, held_numbers, measure_held, measure_pictures
-from vtag.trainer.recipes.starter.pipeline import Plan, load_student
 from vtag.trainer.recipes.starter.scan_windows import RATE
+from vtag.trainer.recipes.starter.states import Plan, load_student
 from vtag.trainer.recipes.starter.student import CROP, Student, student_sizes
 from vtag.trainer.recipes.starter.sure import Sure, calibrate, classes_of, score_held
 

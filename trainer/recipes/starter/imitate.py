@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vtag.trainer.recipes.starter.looks import Looks
 from vtag.trainer.recipes.starter.optim import Trainee, learning_rate
 from vtag.trainer.recipes.starter.student import Seen, Student
 from vtag.trainer.recipes.starter.views import AXES, Joined
@@ -23,6 +24,7 @@ SHAKEN = 0.5  # share of the pictures that a moving camera films: the second fra
 SHAKE = 0.12  # how far, in halves of a view
 OF_FILE = 5  # views of a file in one pass at most: the frames of a clip are alike
 BLURRED = 0.3  # share of the views that are as blurred as a small video
+LOOKS = 0.5  # what it counts to say what a view looks like
 GREY = 0.1  # share of the clips without colours: old films have none
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -43,12 +45,13 @@ class Views:
     follow: Tensor  # int64 [N]
     joints: Tensor  # float32 [N, JOINTS, 2]
     files: Tensor  # int64 [N], views of one file have one number
+    looks: Looks | None = None  # stage `look` learns them
 
 
 class Imitator(nn.Module):
     """A student with the heads that only its training needs."""
 
-    def __init__(self, student: Student, labels: int) -> None:
+    def __init__(self, student: Student, labels: int, actions: int) -> None:
         super().__init__()
         self.student = student
         feature_dim = student.swin.sizes.feature_dim
@@ -57,6 +60,7 @@ class Imitator(nn.Module):
         self.to_pooled = nn.Linear(feature_dim, TARGET_AXES)
         self.to_change = nn.Linear(feature_dim, TARGET_AXES)
         self.to_label = nn.Linear(feature_dim, labels)
+        self.to_action = nn.Linear(feature_dim, actions)
 
 
 @dataclass
@@ -72,6 +76,7 @@ class ViewBatch:
     moves: Tensor  # bool [B], whether the second frame is another one
     labels: Tensor  # int64 [B]
     places: Tensor  # [B, JOINTS, 49], where the joints are; zeros where nobody knows
+    actions: Tensor | None = None  # [B, K], what they look like
 
 
 def imitation_loss(model: Imitator, batch: ViewBatch, seen: Seen) -> Tensor:
@@ -87,7 +92,10 @@ def imitation_loss(model: Imitator, batch: ViewBatch, seen: Seen) -> Tensor:
     ) / len(batch.labels)
     where = model.to_joints(middle).float().flatten(1, 2).log_softmax(1).transpose(1, 2)
     lost = -(where * batch.places).sum() / batch.places.sum().clamp(min=1)
-    return cast(Tensor, 0.5 * in_place + whole + 0.5 * moved + 0.3 * named + 0.1 * lost)
+    loss = 0.5 * in_place + whole + 0.5 * moved + 0.3 * named + 0.1 * lost
+    if batch.actions is not None:
+        loss = loss + LOOKS * F.cross_entropy(model.to_action(seen.features).float(), batch.actions)
+    return cast(Tensor, loss)
 
 
 def batches(
@@ -100,6 +108,7 @@ def batches(
     while True:
         order = chosen[torch.randperm(len(chosen), generator=generator)]
         order = order[count_earlier(views.files[order]) < OF_FILE]
+        order = order[torch.randperm(len(order), generator=generator)]  # files of many views came early
         for start in range(0, max(1, len(order) - size + 1), size):
             yield make_batch(views, order[start : start + size], generator, crop=crop, device=device)
 
@@ -134,14 +143,16 @@ def make_batch(
     places = joint_places(views.joints[chosen], parts)
     whole = paste(first, second, generator)
     places[~whole] = 0  # a joint may be behind the part of another view
+    pooled = second.mean((1, 2, 3))
     return ViewBatch(
         normalise(first, generator),
         second.mean(1)[..., :MAP_AXES] / views.map_scale,
-        second.mean((1, 2, 3)),
+        pooled,
         (second[:, 1] - second[:, 0]).mean((1, 2)) / views.change_scale,
         moves.to(device),
         views.labels[chosen].to(device),
         places.to(device),
+        None if views.looks is None else views.looks.shares(pooled, chosen, whole),
     )
 
 

@@ -24,6 +24,7 @@ from vtag.trainer.recipes.starter.data import (
 )
 from vtag.trainer.recipes.starter.imitate import JOINTS, MAP_AXES, Views
 from vtag.trainer.recipes.starter.labels import RELATED_PICTURES, all_labels, picture_label
+from vtag.trainer.recipes.starter.looks import Looks
 from vtag.trainer.recipes.starter.store import PixelStore, write_store
 from vtag.trainer.recipes.starter.views import CLIP_FRAMES, Joined, View, ViewSet
 
@@ -133,6 +134,7 @@ def stage_one_views(
     joints: npt.NDArray[np.float32],
     *,
     clips_named: bool = False,
+    looks: Looks | None = None,
 ) -> tuple[Views, Tensor, Tensor, list[str]]:
     """The targets of stage 1, which views to learn from, which to watch, and the names of the views' labels.
 
@@ -167,7 +169,7 @@ def stage_one_views(
     files = [(view.kind, view.item) for view in views]
     number = {file: k for k, file in enumerate(dict.fromkeys(files))}
     one_file = torch.tensor([number[file] for file in files])
-    kept = Views(pixels, maps, scale, spread, labels, follow, at, one_file)
+    kept = Views(pixels, maps, scale, spread, labels, follow, at, one_file, looks)
     return kept, torch.nonzero(~held).flatten(), torch.nonzero(held).flatten(), known
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 from vtag.engine.system.atomic_write import atomic_path
 from vtag.trainer.recipes.starter.data import Item, Pixels
 from vtag.trainer.recipes.starter.material import JOINTS_FILE, KINDS, known_joints, open_footage
-from vtag.trainer.recipes.starter.pipeline import Plan
+from vtag.trainer.recipes.starter.states import Plan
 from vtag.trainer.recipes.starter.store import write_store
 
 log = logging.getLogger(__name__)
