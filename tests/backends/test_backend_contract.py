@@ -259,12 +259,13 @@ def test_the_best_class_of_real_windows_is_the_same(
     windows = sample_windows([os.fsencode(shared / "clips")], checkpoint.spec, MAX_WINDOWS)
     assert len(windows) == MAX_WINDOWS
     options = ExportOptions(precision)
-    if name != "starter" and precision == "int8":
-        # an export may be refused: the best two of 400 random classes may be too close for int8
-        assert agreement(checkpoint, write_onnx(checkpoint, tmp_path, options), windows) >= 0.9
+    if precision == "int8":
+        # an export may be refused: the best two of random classes, or of what a clip does not show, may be too close
+        least = 0.95 if name == "starter" else 0.9
+        assert agreement(checkpoint, write_onnx(checkpoint, tmp_path, options), windows) >= least
         return
     compared = export_onnx(checkpoint, tmp_path / "out", options, windows)
-    assert compared.top1 >= (MIN_AGREEMENT if precision == "int8" else 0.98)
+    assert compared.top1 >= 0.98
     assert precision != "fp32" or compared.logits < 1e-4
 
 
