@@ -15,11 +15,13 @@ from vtag.app.options import Backend, Device, ExactPrecision, Json, Model, Proto
 from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
+    from rich.table import Column, Table
+
     from vtag.trainer.data.dataset import Dataset
-    from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation, EvaluationProgress
+    from vtag.trainer.evaluation.evaluate import ClipFailed, Evaluation, EvaluationProgress, LabelResult
 
 _PLAIN_EVERY_S = 10.0
-_MAX_COLUMNS = 30  # of a confusion matrix in a terminal
+_WIDEST = 10_000  # columns of text: wider than any terminal
 _VIEWS = {"clip": "one clip from the middle, centre crop", "test": "4 clips x 3 crops, averaged"}
 
 
@@ -73,7 +75,7 @@ def evaluate(
     if json:
         put_json({**_as_json(result), **conditions})
     else:
-        _put(result)
+        put_confusions(result)
         among = " among the data's labels" if among_classes else ""
         put(
             f"top-1 {_percent(result.top1)}, top-5 {_percent(result.top5)}, mean over labels "
@@ -153,36 +155,53 @@ class _Progress:
             say(message)
 
 
-def _put(result: Evaluation) -> None:
-    """One row a label: how many were right, and the row of the confusion matrix, as wide as it may be."""
-    from rich.table import Table
-
+def put_confusions(result: Evaluation) -> None:
+    """One row a label: how many were right, and what else was said, as a confusion matrix where that has room."""
+    console = out_console()
     columns = sorted({name for row in result.labels.values() for name in row.predictions})
-    fits_table = len(columns) <= _MAX_COLUMNS
-    table = Table("label", "clips", "right", box=None, pad_edge=False)
-    if fits_table:
-        for number in range(1, len(columns) + 1):
-            table.add_column(str(number), justify="right")
-    else:
-        table.add_column("taken for")
-    for label, row in result.labels.items():
-        name = printable(label)
-        if fits_table and label in columns:
-            name = f"{columns.index(label) + 1} {name}"
-        cells = [_taken_for(label, row.predictions)]
-        if fits_table:
-            cells = [str(row.predictions.get(column, "·")) for column in columns]
-        table.add_row(name, str(row.clips), _percent(row.right / row.clips), *cells)
-    out_console().print(table)
-    other_labels = [
-        f"{i} {printable(name)}" for i, name in enumerate(columns, 1) if name not in result.labels
-    ]
-    if fits_table and other_labels:
+    matrix = _matrix(result, columns)
+    unlimited = console.options.update(max_width=_WIDEST)
+    if console.measure(matrix, options=unlimited).maximum > console.width:
+        console.print(_list(result))
+        return
+    console.print(matrix)
+    rows = {row.known_as for row in result.labels.values()}
+    other_labels = [f"{i} {printable(name)}" for i, name in enumerate(columns, 1) if name not in rows]
+    if other_labels:
         put(f"columns without a row: {', '.join(other_labels)}")
 
 
-def _taken_for(label: str, predictions: Any) -> str:
-    other_labels = [(name, count) for name, count in predictions.items() if name != label]
+def _matrix(result: Evaluation, columns: list[str]) -> Table:
+    """The confusion matrix: a column for each label that was said, with the number that its rows have."""
+    from rich.table import Column
+
+    table = _table(*(Column(str(number), justify="right") for number in range(1, len(columns) + 1)))
+    for label, row in result.labels.items():
+        number = f"{columns.index(row.known_as) + 1} " if row.known_as in columns else ""
+        said = [str(row.predictions.get(column, "·")) for column in columns]
+        table.add_row(f"{number}{printable(label)}", str(row.clips), _percent(row.right / row.clips), *said)
+    return table
+
+
+def _list(result: Evaluation) -> Table:
+    """The labels with what each was taken for most often."""
+    from rich.table import Column
+
+    table = _table(Column("taken for"))
+    for label, row in result.labels.items():
+        table.add_row(printable(label), str(row.clips), _percent(row.right / row.clips), _taken_for(row))
+    return table
+
+
+def _table(*columns: Column) -> Table:
+    from rich.table import Column, Table
+
+    right = [Column(name, justify="right", no_wrap=True) for name in ("clips", "right")]
+    return Table("label", *right, *columns, box=None, pad_edge=False)
+
+
+def _taken_for(row: LabelResult) -> str:
+    other_labels = [(name, count) for name, count in row.predictions.items() if name != row.known_as]
     return ", ".join(f"{printable(name)} {count}" for name, count in other_labels[:4])
 
 
@@ -207,7 +226,7 @@ def _as_json(result: Evaluation) -> dict[str, Any]:
             label: {
                 "clips": row.clips,
                 "right": row.right,
-                "known": row.is_known,
+                "known": row.known_as is not None,
                 "said": dict(row.predictions),
             }
             for label, row in result.labels.items()

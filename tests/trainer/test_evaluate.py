@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from helpers.small_model import make_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vtag.app.commands.evaluate import put_confusions
 from vtag.engine.backends.factory import open_backend
 from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.models.registry import load_model
@@ -25,6 +27,7 @@ from vtag.trainer.evaluation.evaluate import (
     ClipFailed,
     Evaluation,
     EvaluationProgress,
+    LabelResult,
     evaluate,
     label_indices,
 )
@@ -109,6 +112,32 @@ def test_the_command_prints_one_document_and_counts_failures(vtag: Run, material
     assert "of 8 clips" in text.stdout
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_confusions_are_a_matrix_where_that_has_room_else_a_list(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A merged label has the number of its column, and is not taken for itself."""
+    rows = {name: LabelResult(2, 1, name, {name: 1, "sit or stand": 1}) for name in string.ascii_lowercase}
+    rows["stand"] = LabelResult(5, 3, "sit or stand", {"sit or stand": 3, "b": 2})
+    rows["juggling"] = LabelResult(1, 0, None, {"a": 1})
+    monkeypatch.setenv("COLUMNS", str(width))
+    put_confusions(Evaluation(0.5, 0.5, 0.5, 58, (), rows))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    columns = sorted({*string.ascii_lowercase, "sit or stand"})
+    number = columns.index("sit or stand") + 1
+    if width == 200:
+        assert lines[0] == ["label", "clips", "right", *map(str, range(1, 28))]
+        (line,) = (line for line in lines if "stand" in line)
+        assert line[:2] == [str(number), "stand"]
+        assert line[5:] == ["2" if c == "b" else "3" if c == "sit or stand" else "·" for c in columns]
+        assert next(line for line in lines if "juggling" in line)[:4] == ["juggling", "1", "0.0", "%"]
+    else:
+        assert lines[0] == ["label", "clips", "right", "taken", "for"]
+        assert ["stand", "5", "60.0", "%", "b", "2"] in lines
+        assert ["b", "2", "50.0", "%", "sit", "or", "stand", "1"] in lines
+        assert ["juggling", "1", "0.0", "%", "a", "1"] in lines
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -159,5 +188,5 @@ def test_a_merged_label_counts_through_the_model_folder(material: Path, tmp_path
     dataset = read_dataset(material / "data")
     *_, evaluation = evaluate(dataset, backend)
     assert isinstance(evaluation, Evaluation)
-    assert evaluation.labels["juggling"].is_known
+    assert evaluation.labels["juggling"].known_as == LABELS[0]
     assert evaluation.top5 == 1.0

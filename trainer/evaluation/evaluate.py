@@ -48,7 +48,7 @@ class LabelResult:
 
     clips: int
     right: int
-    is_known: bool  # whether the model has the label
+    known_as: str | None  # the model's name of the label; None if it does not have it
     predictions: Mapping[str, int]  # the model's label -> number of clips
 
 
@@ -180,7 +180,12 @@ def _sum_up(
         right[label] += best[:1] == [indices[label]]
         in_top5 += indices[label] in best
     labels = {
-        label: LabelResult(count.total(), right[label], indices[label] is not None, dict(count.most_common()))
+        label: LabelResult(
+            count.total(),
+            right[label],
+            None if (index := indices[label]) is None else spec.labels[index],
+            dict(count.most_common()),
+        )
         for label, count in sorted(predictions.items())
     }
     return Evaluation(
