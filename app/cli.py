@@ -38,7 +38,7 @@ from vtag.app.interrupts import INTERRUPTED, is_interrupt
 from vtag.app.log_file import LOG_VARIABLE, log, open_log
 from vtag.app.query_options import QueryCommand
 from vtag.engine.errors import VtagError
-from vtag.engine.system.prompt_stat import wait_for_answer
+from vtag.engine.system.silent_disks import wait_for_answer
 
 # The panels of `vtag --help`, in this order
 _PANELS = ("Look", "Find", "Correct", "Teach", "Models", "Keep tidy")

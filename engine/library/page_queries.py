@@ -13,7 +13,7 @@ from vtag.engine.library.certainty import MARGIN_SQL, library_min_margin
 from vtag.engine.library.search.rows import drop_duplicates
 from vtag.engine.library.store.file_paths import content_files, displays_by_content
 from vtag.engine.library.store.label_names import annotated_spellings
-from vtag.engine.system.prompt_stat import ask_promptly
+from vtag.engine.system.silent_disks import ask_in_time
 
 _GONE = "a video that is gone"
 
@@ -267,13 +267,13 @@ def _file(reader: sqlite3.Connection, content_id: int) -> tuple[bytes | None, st
 def _real_path(path: bytes) -> bytes:
     """`path` without links; empty if its file system does not answer."""
     try:
-        return ask_promptly(os.path.realpath, path)
+        return ask_in_time(os.path.realpath, path)
     except TimeoutError:
         return b""
 
 
 def _is_file(path: bytes) -> bool:
     try:
-        return stat.S_ISREG(ask_promptly(os.stat, path).st_mode)
+        return stat.S_ISREG(ask_in_time(os.stat, path).st_mode)
     except OSError:
         return False

@@ -13,7 +13,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import real_path
 from vtag.engine.scan.ignore import IGNORE_FILE, IgnoreRules, PathFilter, read_rules, rules_above
-from vtag.engine.system.prompt_stat import wait_for_answer
+from vtag.engine.system.silent_disks import wait_for_answer
 from vtag.engine.text import display_path
 
 EXTENSIONS = frozenset(

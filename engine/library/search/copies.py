@@ -12,7 +12,7 @@ from vtag.engine.library.search.filters import PathMatcher, has_path_filter
 from vtag.engine.library.search.query import Node
 from vtag.engine.library.search.rows import SegmentRow
 from vtag.engine.library.store.file_paths import content_files
-from vtag.engine.system.prompt_stat import exists_promptly
+from vtag.engine.system.silent_disks import exists_in_time
 
 
 class Location(NamedTuple):
@@ -97,7 +97,7 @@ def _first_existing(paths: list[bytes]) -> Location | None:
     """The first of `paths` that exists, else the first; None if there are none."""
     if not paths:
         return None
-    existing = next((path for path in paths if exists_promptly(path)), None)
+    existing = next((path for path in paths if exists_in_time(path)), None)
     shown = paths[0] if existing is None else existing
     return Location(shown, existing is not None, (shown, *(path for path in paths if path != shown)))
 

@@ -30,7 +30,7 @@ from vtag.engine.library.search.rows import (
     SegmentRow,
     drop_duplicates,
 )
-from vtag.engine.system.prompt_stat import exists_promptly
+from vtag.engine.system.silent_disks import exists_in_time
 from vtag.engine.text import normalize_label
 
 DEFAULT_LIMIT = 50
@@ -347,7 +347,7 @@ def moments_of_rows(
     models = dict(reader.execute("SELECT id, name FROM models"))
     copies = copies or Copies(reader)
     for row in rows:
-        location = Location(path, exists_promptly(path), (path,)) if path else copies.locate(row)
+        location = Location(path, exists_in_time(path), (path,)) if path else copies.locate(row)
         if location is None:  # all files were forgotten, and only a person's annotations remain
             continue
         names = dict.fromkeys(models[step.model_id] for step in row.segments if step.model_id is not None)

@@ -12,7 +12,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.database import LibraryWriter, now
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
-from vtag.engine.system.prompt_stat import ask_promptly
+from vtag.engine.system.silent_disks import ask_in_time
 from vtag.engine.text import display_path
 
 _BLOCK_BYTES = 64 * 1024
@@ -279,7 +279,7 @@ def is_gone(path: bytes) -> bool:
 
 def _is_absent(read: Callable[[bytes], object], path: bytes) -> bool:
     try:
-        ask_promptly(read, path)
+        ask_in_time(read, path)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

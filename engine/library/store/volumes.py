@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from vtag.engine.system.mounts import read_mounts
-from vtag.engine.system.prompt_stat import ask_promptly
+from vtag.engine.system.silent_disks import ask_in_time
 from vtag.engine.text import display_path
 
 # file systems that their source identifies on any mount point: shares by host and folder, ZFS by data set
@@ -60,7 +60,7 @@ class Volumes:
     def is_mounted(self, volume: Volume) -> bool:
         """Whether `volume` is still mounted at its mount point."""
         try:
-            is_there = ask_promptly(os.path.isdir, volume.mount)
+            is_there = ask_in_time(os.path.isdir, volume.mount)
             return is_there and self.volume_of(os.path.join(volume.mount, b"x")) == volume
         except OSError:
             return False

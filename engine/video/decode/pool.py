@@ -16,7 +16,7 @@ from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from vtag.engine.errors import VideoError
-from vtag.engine.system.prompt_stat import is_silent
+from vtag.engine.system.silent_disks import is_silent
 from vtag.engine.video.decode.arena import Arena
 from vtag.engine.video.decode.messages import (
     ClipReady,

@@ -1,7 +1,7 @@
-"""Asks file systems about paths, and does not wait for one that has stopped answering, as a share of a lost server.
+"""Asks file systems about paths, and does not wait for ever for one that is silent, as a share of a lost server is.
 
 What asks such a file system sleeps until it answers, and no signal but SIGKILL wakes it. So threads ask, and one that
-gets no answer in time is left alone with its question. A warning names the file system.
+gets no answer in time is left alone with its question. Warnings name the file system.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from vtag.engine.system.mounts import read_mounts
 from vtag.engine.text import display_path
 
 _Answer = TypeVar("_Answer")
-_LIMIT_S = 1.0
+_QUIET_S = 1.0  # how long is waited before anything is said
+_LIMIT_S = 12.0  # a disk that sleeps needs up to ten seconds to spin up
 _POLL_S = 0.2
 _SILENT = "the file system of {} does not answer"
 _log = logging.getLogger(__name__)
 
 
-def ask_promptly(function: Callable[[bytes], _Answer], path: bytes) -> _Answer:
+def ask_in_time(function: Callable[[bytes], _Answer], path: bytes, *, limit_s: float = _LIMIT_S) -> _Answer:
     """What `function`, which asks the file system of `path`, returns for it.
 
-    Raises what it raises, and TimeoutError (an OSError) if there is no answer within a second; at once while an
-    earlier question to the same file system is open. Takes 20 us longer than the function alone.
+    Raises what it raises, and TimeoutError (an OSError) if there is no answer within `limit_s` seconds; at once while
+    an earlier question to the same file system stays unanswered. Takes 20 us longer than the function alone.
     """
-    answer: _Answer = _ASKERS.ask(function, path)
+    answer: _Answer = _ASKERS.ask(function, path, limit_s)
     return answer
 
 
-def exists_promptly(path: bytes) -> bool:
+def exists_in_time(path: bytes) -> bool:
     """Whether there is a file or folder at `path`; False, too, if its file system does not answer."""
     try:
-        ask_promptly(os.stat, path)
+        ask_in_time(os.stat, path)
     except (OSError, ValueError):
         return False
     return True
@@ -46,7 +47,7 @@ def exists_promptly(path: bytes) -> bool:
 def is_silent(path: str | bytes) -> bool:
     """Whether the file system of `path` does not answer within a second."""
     try:
-        ask_promptly(_ask_server, os.path.abspath(os.fsencode(path)))
+        ask_in_time(_ask_server, os.path.abspath(os.fsencode(path)), limit_s=_QUIET_S)
     except TimeoutError:
         return True
     except (OSError, ValueError):
@@ -74,12 +75,23 @@ class _Asker:
     """A thread that asks one question at a time."""
 
     def __init__(self) -> None:
-        self.outcomes: SimpleQueue[_Outcome] = SimpleQueue()
+        self._outcomes: SimpleQueue[_Outcome] = SimpleQueue()
         self._questions: SimpleQueue[tuple[Callable[[bytes], Any], bytes] | None] = SimpleQueue()
         threading.Thread(target=self._answer, daemon=True, name="file systems").start()
 
     def put(self, function: Callable[[bytes], Any], path: bytes) -> None:
         self._questions.put((function, path))
+
+    def outcome(self, limit_s: float) -> _Outcome | None:
+        """How its question was answered; None if it was not within so many seconds."""
+        try:
+            return self._outcomes.get(timeout=limit_s)
+        except Empty:
+            return None
+
+    @property
+    def has_answered(self) -> bool:
+        return not self._outcomes.empty()
 
     def end(self) -> None:
         """Let the thread end as soon as its question is answered."""
@@ -89,9 +101,9 @@ class _Asker:
         while question := self._questions.get():
             function, path = question
             try:
-                self.outcomes.put(_Outcome(function(path), None))
+                self._outcomes.put(_Outcome(function(path), None))
             except Exception as error:
-                self.outcomes.put(_Outcome(None, error))
+                self._outcomes.put(_Outcome(None, error))
 
 
 class _Askers:
@@ -100,9 +112,9 @@ class _Askers:
     def __init__(self) -> None:
         self._free: list[_Asker] = []
         self._waiting: dict[bytes, _Asker] = {}  # by the mount point of the file system
-        self._mount_points: list[bytes] = []
+        self._mount_points: list[bytes] = []  # when something was slow last
 
-    def ask(self, function: Callable[[bytes], Any], path: bytes) -> Any:
+    def ask(self, function: Callable[[bytes], Any], path: bytes, limit_s: float) -> Any:
         if self._waiting and self._is_silent(path):
             raise TimeoutError(_SILENT.format(display_path(path)))
         try:
@@ -110,24 +122,29 @@ class _Askers:
         except IndexError:
             asker = _Asker()
         asker.put(function, path)
-        try:
-            outcome = asker.outcomes.get(timeout=_LIMIT_S)
-        except Empty:
-            asker.end()
-            self._mount_points = sorted(read_mounts(), key=len, reverse=True)
-            mount_point = self._mount_point(path)
-            self._waiting[mount_point] = asker
-            _log.warning("the disk or share at %s does not answer", display_path(mount_point))
-            raise TimeoutError(_SILENT.format(display_path(path))) from None
+        outcome = asker.outcome(min(_QUIET_S, limit_s)) or self._wait(asker, path, limit_s - _QUIET_S)
         self._free.append(asker)
         if outcome.error is not None:
             raise outcome.error
         return outcome.value
 
+    def _wait(self, asker: _Asker, path: bytes, limit_s: float) -> _Outcome:
+        """The outcome of a question that has been open for a while."""
+        self._mount_points = sorted(read_mounts(), key=len, reverse=True)
+        mount_point = self._mount_point(path)
+        if limit_s > 0:
+            _log.warning("waiting for the disk or share at %s", display_path(mount_point))
+            if outcome := asker.outcome(limit_s):
+                return outcome
+        asker.end()
+        self._waiting[mount_point] = asker
+        _log.warning("the disk or share at %s does not answer", display_path(mount_point))
+        raise TimeoutError(_SILENT.format(display_path(path)))
+
     def _is_silent(self, path: bytes) -> bool:
         """Whether an earlier question to the file system of `path` is open."""
         for mount_point, asker in list(self._waiting.items()):
-            if not asker.outcomes.empty():
+            if asker.has_answered:
                 self._waiting.pop(mount_point, None)
         return self._mount_point(path) in self._waiting
 

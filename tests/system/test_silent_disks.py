@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vtag.engine.system.prompt_stat import ask_promptly, exists_promptly
+from vtag.engine.system.silent_disks import ask_in_time, exists_in_time
 
 ELSEWHERE = b"/proc/self/stat"  # on another file system than temporary folders
 
@@ -20,7 +20,7 @@ def silent_path(tmp_path: Path) -> Iterator[tuple[bytes, threading.Event]]:
     """A path whose file system has not answered a question, which the event lets it answer."""
     path, answer = os.fsencode(tmp_path / "video.mp4"), threading.Event()
     with pytest.raises(TimeoutError, match="does not answer"):
-        ask_promptly(lambda _: answer.wait(60), path)
+        ask_in_time(lambda _: answer.wait(60), path, limit_s=0.2)
     yield path, answer
     answer.set()
     wait_until_it_answers(path)
@@ -30,7 +30,7 @@ def wait_until_it_answers(path: bytes) -> None:
     """Wait until the file system of a path answers again."""
     for _ in range(1000):
         try:
-            ask_promptly(os.path.lexists, path)
+            ask_in_time(os.path.lexists, path)
         except TimeoutError:
             time.sleep(0.01)
         else:
@@ -40,29 +40,29 @@ def wait_until_it_answers(path: bytes) -> None:
 
 def test_an_answer_or_an_error_comes_back(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path / "a")
-    assert not exists_promptly(path)
+    assert not exists_in_time(path)
     with pytest.raises(FileNotFoundError):
-        ask_promptly(os.stat, path)
+        ask_in_time(os.stat, path)
     (tmp_path / "a").write_bytes(b"12")
-    assert exists_promptly(path) and ask_promptly(os.stat, path).st_size == 2
-    assert not exists_promptly(b"a\0b")
+    assert exists_in_time(path) and ask_in_time(os.stat, path).st_size == 2
+    assert not exists_in_time(b"a\0b")
 
 
 def test_a_silent_file_system_is_waited_for_once(silent_path: tuple[bytes, threading.Event]) -> None:
     path, answer = silent_path
     Path(os.fsdecode(path)).write_bytes(b"")
     start_s = time.monotonic()
-    assert not any(exists_promptly(path) for _ in range(200))
+    assert not any(exists_in_time(path) for _ in range(200))
     assert time.monotonic() - start_s < 0.9  # less than the wait for one
     answer.set()
     wait_until_it_answers(path)
-    assert exists_promptly(path)
+    assert exists_in_time(path)
 
 
 @pytest.mark.skipif(not os.path.exists(ELSEWHERE), reason="no other file system here")
 @pytest.mark.usefixtures("silent_path")
 def test_other_file_systems_answer_meanwhile() -> None:
-    assert exists_promptly(ELSEWHERE)
+    assert exists_in_time(ELSEWHERE)
 
 
 @pytest.mark.skipif(not os.path.exists(ELSEWHERE), reason="no table of mounts here")
@@ -70,13 +70,20 @@ def test_the_folder_of_a_mount_is_on_what_is_mounted(caplog: pytest.LogCaptureFi
     """And a warning names it."""
     answer = threading.Event()
     with pytest.raises(TimeoutError):
-        ask_promptly(lambda _: answer.wait(60), b"/proc")
-    assert not exists_promptly(ELSEWHERE) and exists_promptly(b"/")
+        ask_in_time(lambda _: answer.wait(60), b"/proc", limit_s=0.2)
+    assert not exists_in_time(ELSEWHERE) and exists_in_time(b"/")
     assert [record.getMessage() for record in caplog.records] == [
         "the disk or share at /proc does not answer"
     ]
     answer.set()
     wait_until_it_answers(ELSEWHERE)
+
+
+def test_a_disk_that_needs_a_while_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As one that sleeps; a line says so."""
+    assert ask_in_time(lambda _: time.sleep(1.3) or 7, os.fsencode(tmp_path)) == 7
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("waiting for the disk or share at /")
 
 
 def test_many_threads_ask_at_the_same_time(tmp_path: Path) -> None:
@@ -86,7 +93,7 @@ def test_many_threads_ask_at_the_same_time(tmp_path: Path) -> None:
     found: dict[int, list[bool]] = {}
 
     def ask(number: int) -> None:
-        found[number] = [exists_promptly(os.fsencode(file)) for file in files]
+        found[number] = [exists_in_time(os.fsencode(file)) for file in files]
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -98,8 +105,8 @@ def test_many_threads_ask_at_the_same_time(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_asks_with_threads_of_its_own(tmp_path: Path) -> None:
-    assert exists_promptly(os.fsencode(tmp_path))
+    assert exists_in_time(os.fsencode(tmp_path))
     child = os.fork()
     if not child:
-        os._exit(0 if exists_promptly(os.fsencode(tmp_path)) else 1)
+        os._exit(0 if exists_in_time(os.fsencode(tmp_path)) else 1)
     assert os.waitpid(child, 0)[1] == 0
