@@ -241,6 +241,7 @@ def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
     page.wait_for_function(PLAYING)
+    page.wait_for_function("() => !document.querySelector('vtag-player').paused")  # else "k" starts it
     page.keyboard.press("?")
     assert page.locator("dialog[open]").get_by_text("play or pause").first.is_visible()
     page.keyboard.press("Escape")
