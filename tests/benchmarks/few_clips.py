@@ -23,7 +23,7 @@ from vtag.engine.checkpoints.checkpoint import Checkpoint
 from vtag.engine.checkpoints.model_folder import read_head_folder
 from vtag.engine.errors import VtagError
 from vtag.engine.library.analysis.derive import retag
-from vtag.engine.library.database import Library
+from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.contents import content_at_path
 from vtag.engine.library.search.moments import content_moments
 from vtag.engine.models.registry import STARTER, load_model
@@ -72,26 +72,26 @@ def draw_choices(clips: Iterable[LabelledClip], count: int) -> Iterator[Choice]:
         yield Choice(kind, tuple(chosen))
 
 
-def sure_labels(library: Library, path: Path, model: str) -> set[str]:
-    """The labels of which a model is sure in a video."""
+def sure_labels(library: LibraryWriter, path: Path, model: str) -> set[str]:
+    """The labels that a model is sure to see in a video."""
     content = content_at_path(library.connection, os.fsencode(path))
     moments = content_moments(library.connection, content.id) if content is not None else []
     return {moment.label for moment in moments if moment.model == model}
 
 
 def judge(
-    library: Library,
+    library: LibraryWriter,
     base: Checkpoint,
     choice: Choice,
-    asked: list[LabelledClip],
+    held_clips: list[LabelledClip],
     videos: list[LabelledClip],
     folder: Path,
 ) -> tuple[float, int, int]:
-    """The share of `videos` sure of a wrong tag; how many `asked` clips are sure of theirs, and of how many."""
+    """The share of `videos` sure of a wrong tag; how many `held_clips` are sure of theirs, and of how many."""
     for path in folder.glob("empty.db*"):
         path.unlink()
     data = Dataset(choice.clips, choice.labels)
-    with Library.open(folder / "empty.db") as empty:
+    with LibraryWriter.open(folder / "empty.db") as empty:
         settings = FinetuneSettings(device="cpu")
         for _ in finetune(data, FinetuneBase(base, STARTER), folder / "taught", settings, library=empty):
             pass
@@ -101,10 +101,10 @@ def judge(
     shutil.rmtree(folder / "taught")
     wrong = 0
     for video in videos:
-        said = sure_labels(library, video.path, "taught") & set(choice.labels)
-        wrong += any(video.label != label and video.label not in ALSO.get(label, ()) for label in said)
+        labels = sure_labels(library, video.path, "taught") & set(choice.labels)
+        wrong += any(video.label != label and video.label not in ALSO.get(label, ()) for label in labels)
     taught = {clip.path for clip in choice.clips}
-    others = [clip for clip in asked if clip.label in choice.labels and clip.path not in taught]
+    others = [clip for clip in held_clips if clip.label in choice.labels and clip.path not in taught]
     right = sum(clip.label in sure_labels(library, clip.path, "taught") for clip in others)
     return wrong / len(videos), right, len(others)
 
@@ -121,19 +121,19 @@ def main() -> int:
     try:
         base = load_model(options.model)
         clips = list(read_dataset(options.shared / "train").clips)
-        asked = finding.held_back_clips(options.shared / "train", clips)
+        held_clips = finding.held_back_clips(options.shared / "train", clips)
         videos = finding.read_clips(options.shared / "clips")
     except VtagError as error:
         print(error, file=sys.stderr)
         return 1
     results = []
-    with tempfile.TemporaryDirectory() as name, Library.open(Path(name) / "library.db") as library:
+    with tempfile.TemporaryDirectory() as name, LibraryWriter.open(Path(name) / "library.db") as library:
         register_model(library, base, options.model)
-        paths = [os.fsencode(clip.path) for clip in [*videos, *asked]]
+        paths = [os.fsencode(clip.path) for clip in [*videos, *held_clips]]
         for _ in scan(library, paths, base, ScanOptions(device="cpu")):
             pass
         for choice in draw_choices(clips, options.choices):
-            results.append(judge(library, base, choice, asked, videos, Path(name)))
+            results.append(judge(library, base, choice, held_clips, videos, Path(name)))
             print(f"{choice.kind:<8} {', '.join(choice.labels)}: {results[-1]}", flush=True)
     wrong, right, others = map(np.array, zip(*results, strict=True))
     print(f"sure of a wrong tag: {wrong.mean():.1%} of {len(videos)} videos, {wrong.max():.1%} at worst")

@@ -1,13 +1,17 @@
-"""Rules of the architecture that import-linter cannot check: which modules use SQL, clocks and HTML."""
+"""Rules that import-linter cannot check: which modules use SQL, clocks and HTML, and what scripts import."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted([*(ROOT / "tests" / "benchmarks").glob("*.py"), *(ROOT / "tests").glob("make_*.py")])
 _SQL = re.compile(
     r"\s*(SELECT|INSERT|REPLACE|UPDATE|DELETE|PRAGMA|CREATE|DROP|ALTER|BEGIN|WITH\s+\w+\s+AS)\s+[\w*(]"
 )
@@ -37,6 +41,19 @@ def test_html_is_only_in_html_modules() -> None:
 def test_sql_and_html_are_recognised_in_their_own_modules() -> None:
     assert _positions(_is_sql, lambda module: module == "engine/library/store/files.py")
     assert _positions(_is_html, lambda module: module == "app/ui/html_login.py")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_what_a_script_imports_of_vtag_is_there(script: Path) -> None:
+    """No test runs the benchmarks, and a name that was changed would be noticed when a figure is wanted."""
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(("vtag", "helpers")):
+            module = importlib.import_module(node.module)
+            missing = [name.name for name in node.names if not hasattr(module, name.name)]
+            if hasattr(module, "__path__"):  # a package: the name may be one of its modules
+                missing = [name for name in missing if not importlib.util.find_spec(f"{node.module}.{name}")]
+            assert missing == [], node.module
 
 
 def _positions(is_match: Callable[[ast.expr], bool], is_checked: Callable[[str], bool]) -> list[str]:
