@@ -156,7 +156,7 @@ class _Progress:
 
 
 def put_confusions(result: Evaluation) -> None:
-    """One row a label: how many were right, and what else was said, as a confusion matrix where that has room."""
+    """Print a row for each label: how many clips were right, and the confusions, as a matrix where that has room."""
     console = out_console()
     columns = sorted({name for row in result.labels.values() for name in row.predictions})
     matrix = _matrix(result, columns)
@@ -172,14 +172,14 @@ def put_confusions(result: Evaluation) -> None:
 
 
 def _matrix(result: Evaluation, columns: list[str]) -> Table:
-    """The confusion matrix: a column for each label that was said, with the number that its rows have."""
+    """The confusion matrix: a column for each predicted label, under the number that stands before its rows."""
     from rich.table import Column
 
     table = _table(*(Column(str(number), justify="right") for number in range(1, len(columns) + 1)))
     for label, row in result.labels.items():
         number = f"{columns.index(row.known_as) + 1} " if row.known_as in columns else ""
-        said = [str(row.predictions.get(column, "·")) for column in columns]
-        table.add_row(f"{number}{printable(label)}", str(row.clips), _percent(row.right / row.clips), *said)
+        counts = [str(row.predictions.get(column, "·")) for column in columns]
+        table.add_row(f"{number}{printable(label)}", str(row.clips), _percent(row.right / row.clips), *counts)
     return table
 
 

@@ -158,5 +158,12 @@ class _Askers:
 
 
 _ASKERS = _Askers()
+
+
+def _renew_askers() -> None:
+    global _ASKERS
+    _ASKERS = _Askers()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _ASKERS.__init__())  # type: ignore[misc]  # no thread survives
+    os.register_at_fork(after_in_child=_renew_askers)  # a forked process has none of the threads

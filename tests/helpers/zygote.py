@@ -127,8 +127,8 @@ class Zygote:
         """Run `vtag ARGUMENTS`, or `code` with them as sys.argv, and kill it if it gets as far as `kill` says.
 
         With `is_counted` the calls that count are noted, which makes it slower. With `at_terminal` it writes to a
-        terminal, all of which is the `stdout` of the answer. It has the environment of this process, with the
-        variables of `environment`, and its current folder.
+        terminal, and `stdout` of the answer is all that came there. It has the environment of this process, with
+        the variables of `environment`, and its current folder.
         """
         outputs = [str(self._folder / name) for name in ("stdout", "stderr", "points", "modules")]
         terminal = _Terminal() if at_terminal else None
@@ -148,10 +148,10 @@ class Zygote:
         try:
             status = self._ask(line, timeout + _IMPORTS_S)
         finally:
-            shown = terminal.close() if terminal else ""
+            screen_text = terminal.close() if terminal else ""
         points = Path(outputs[2]).read_text("utf-8").split()
         if terminal:
-            return Ran(status, shown, "", points)
+            return Ran(status, screen_text, "", points)
         stdout, stderr = (Path(path).read_text("utf-8", "replace") for path in outputs[:2])
         return Ran(status, stdout, stderr, points)
 

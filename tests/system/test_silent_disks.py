@@ -1,4 +1,4 @@
-"""Questions to file systems, of which one has stopped answering."""
+"""What happens when a file system stops answering: who waits, for how long, and what is said."""
 
 from __future__ import annotations
 

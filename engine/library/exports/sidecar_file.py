@@ -22,7 +22,7 @@ _MAX_BYTES = 16 << 20
 def merge_file(path: bytes, merge: Callable[[bytes | None], bytes | None]) -> bool:
     """Replace the content of the file at `path` by what `merge` returns for it; return whether it was replaced.
 
-    `merge` gets the content, or None if there is no file. If it returns None, nothing is written.
+    `merge` is called with the content, or with None if there is no file. Nothing is written if it returns None.
     A file that is replaced keeps its permissions.
     Raises VtagError, with the path, if it was left as it is for another reason.
     """

@@ -90,7 +90,7 @@ def other_clips(material: ClipMaterial, rng: np.random.Generator) -> list[Pixels
 def even_weights(
     truth: npt.NDArray[np.int64], sources: Sequence[str], *, none: int
 ) -> npt.NDArray[np.float64]:
-    """Weights [N] of examples, the first of which are clips of `sources`: each label of a kind weighs the same.
+    """Weights [N] of the examples: first clips, of these `sources`, then pictures. Labels of a kind weigh the same.
 
     Within a label of clips a source weighs as the root of its number of clips, because these are alike.
     """
