@@ -10,6 +10,7 @@ const ask = latestOnly();
 let timer = 0;
 let failures = 0;
 let reading = null; // the latest question for the state
+let earlier = Promise.resolve(); // the latest correction
 
 export let state = null;
 
@@ -52,7 +53,27 @@ export function isBusy() {
 document.addEventListener("visibilitychange", () => { if (!document.hidden && state) refresh(); });
 
 // Change annotations: `path` below `annotations/`. The message has Undo, which names what it takes back.
-export async function annotate(path, body) {
+export function annotate(path, body) {
+  return inTurn(() => send(path, body));
+}
+
+// Without `change` the latest one, also if the page was not yet told of it.
+export function undo(change = null) {
+  return inTurn(() => attempt("undo", () => change ?? state?.undo?.id, "There is nothing to undo."));
+}
+
+export function redo(change = null) {
+  return inTurn(() => attempt("redo", () => change ?? state?.redo?.id, "There is nothing to do again."));
+}
+
+// Each correction waits for the one before: a second "u" takes back another change, not the same one again.
+function inTurn(correct) {
+  const done = earlier.then(correct);
+  earlier = done.catch(() => {});
+  return done;
+}
+
+async function send(path, body) {
   const change = await post(`annotations/${path}`, body);
   const refreshed = refresh();
   announce(change.message);
@@ -62,21 +83,12 @@ export async function annotate(path, body) {
   return change;
 }
 
-// Without `change` the latest one, also if the page was not yet told of it.
-export async function undo(change = null) {
+async function attempt(action, findChange, nothing) {
   await reading;
-  await attempt("undo", change ?? state?.undo?.id, "There is nothing to undo.");
-}
-
-export async function redo(change = null) {
-  await reading;
-  await attempt("redo", change ?? state?.redo?.id, "There is nothing to do again.");
-}
-
-async function attempt(action, change, nothing) {
+  const change = findChange();
   if (!change) return toast(nothing);
   try {
-    await annotate(action, { change });
+    await send(action, { change });
   } catch (error) {
     toast(error.message, { isError: true });
     await refresh();

@@ -42,6 +42,8 @@ def launch_browser() -> Iterator[Browser]:
 
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio"]
+        # Else a page that is opened by its address plays only where Playwright happened to send a gesture before.
+        arguments += ["--autoplay-policy=no-user-gesture-required"]
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         chromium.new_context(viewport={"width": 1100, "height": 760})  # shared by all pages without options
         yield chromium

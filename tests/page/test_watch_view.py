@@ -112,6 +112,24 @@ def test_corrections_are_shown_undone_and_done_again_by_name(open_page: OpenPage
     page.get_by_role("button", name="Undo: nothing was changed").wait_for()
 
 
+def test_corrections_made_faster_than_the_server_answers_keep_their_order(open_page: OpenPage) -> None:
+    page = open_page("?v=1")
+    page.get_by_role("button", name="Play archery 0:00").click()
+    first_lines = lines(page)
+
+    def answer_later(route: Route) -> None:
+        page.wait_for_timeout(100)
+        route.continue_()
+
+    page.route("**/api/annotations/*", answer_later)
+    for key in "yxuu":
+        page.keyboard.press(key)
+    page.locator(".toast", has_text="Undone").filter(has_text="confirmed").wait_for()
+    page.get_by_role("button", name="Undo: nothing was changed").wait_for()
+    assert page.locator(".toast.is-error").count() == 0
+    assert lines(page) == first_lines
+
+
 def test_a_range_is_tagged_its_ends_are_moved_and_a_mistake_keeps_the_form(open_page: OpenPage) -> None:
     page = open_page("?v=3")
     box = settled(page, lambda: box_of(page.locator(".ruler")))
