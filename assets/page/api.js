@@ -10,7 +10,7 @@ export class ApiError extends Error {
   }
 }
 
-const UNREACHABLE = "vtag does not answer: start it again with “vtag ui”, then load this page.";
+const UNREACHABLE = "vtag does not answer. Start it again with “vtag ui”: this page then goes on by itself.";
 
 async function answer(request) {
   let response;

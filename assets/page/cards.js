@@ -1,5 +1,6 @@
 // Cards: a moment or a video with its picture. Each is a link, so that it can be opened in another tab and copied.
 
+import { latestOnly } from "./api.js";
 import { h, iconButton } from "./dom.js";
 import { clock, clockRange, day, hueClass, percent, plural } from "./format.js";
 import { icon } from "./icons.js";
@@ -57,13 +58,15 @@ export function momentLink(moment) {
 function playOnHover(picture, strip) {
   let timer = 0;
   let layer = null;
+  const ask = latestOnly(); // the pointer may leave and come back before the strip is loaded
   picture.addEventListener("pointerenter", (event) => {
     if (event.pointerType !== "mouse") return;
+    const isLatest = ask();
     let tile = 0;
     timer = window.setTimeout(() => {
       const image = new Image();
       image.addEventListener("load", () => {
-        if (!timer) return;
+        if (!isLatest()) return;
         layer = h("span", { class: "strip", "aria-hidden": "true" });
         layer.style.backgroundImage = `url("${image.src}")`;
         layer.style.aspectRatio = `${image.naturalWidth / TILES} / ${image.naturalHeight}`;
@@ -80,8 +83,8 @@ function playOnHover(picture, strip) {
     }, HOVER_MS);
   });
   picture.addEventListener("pointerleave", () => {
+    ask();
     window.clearTimeout(timer);
-    timer = 0;
     layer?.remove();
     layer = null;
   });

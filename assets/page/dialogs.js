@@ -1,6 +1,6 @@
 // Dialogs that write files from moments: cut, export and sidecars. Each shows first what it would do.
 
-import { long, post } from "./api.js";
+import { latestOnly, long, post } from "./api.js";
 import { announce, button, field, h, replace, select, toast } from "./dom.js";
 import { FolderChooser } from "./folders.js";
 import { plural } from "./format.js";
@@ -14,7 +14,7 @@ const FORMATS = [["csv", "LosslessCut (csv)"], ["json", "JSON"], ["srt", "Subtit
 export class PreviewForm {
   // `onField(error)` may show an error at its field; `done(answer)` is called after the work.
   constructor(name, values, { doCaption, isDangerous = false, done = () => {}, confirm = null }) {
-    Object.assign(this, { name, values, done, confirm });
+    Object.assign(this, { name, values, done, confirm, version: 0 }); // the version of what the fields say
     this.preview = h("div", { class: "preview", role: "status" });
     this.problem = h("p", { class: "problem", role: "alert" });
     this.bar = h("progress", { max: 1, hidden: true, "aria-label": "done" });
@@ -26,6 +26,7 @@ export class PreviewForm {
 
   // After a change of a field, the preview has to be seen again.
   reset() {
+    this.version += 1;
     this.act.disabled = true;
     replace(this.preview);
   }
@@ -36,9 +37,12 @@ export class PreviewForm {
     this.bar.hidden = false;
     this.bar.removeAttribute("value");
     this.controller = new AbortController();
+    const { version } = this;
+    const isOfOtherValues = () => !isApplied && version !== this.version;
     let isReady = false;
     try {
       const answer = await long(this.name, { ...this.values(), apply: isApplied }, { onProgress: (progress) => this.showProgress(progress), signal: this.controller.signal });
+      if (isOfOtherValues()) return; // what was asked is not what would be done
       this.say(answer.sentence, answer.items?.length ? h("ul", { class: "preview-items" }, answer.items.map((item) => h("li", {}, item)), answer.more ? h("li", {}, `and ${answer.more} more`) : null) : null);
       isReady = !answer.is_done;
       if (isApplied) await refresh();
@@ -47,7 +51,8 @@ export class PreviewForm {
     } catch (error) {
       isReady = error.name === "AbortError";
       if (isReady) this.say("Stopped. What was done stays, and it can go on from there.");
-      else this.problem.textContent = error.message;
+      else if (this.element.isConnected && !isOfOtherValues()) this.problem.textContent = error.message;
+      else if (isApplied) toast(error.message, { isError: true }); // its dialog was closed
     } finally {
       this.look.disabled = false;
       this.act.disabled = !isReady;
@@ -106,14 +111,18 @@ export function exportDialog({ moments = [], videos = [], search = {}, maybe = f
   const body = () => ({ ...chosen(), format: format.value });
   const plan = h("p", { role: "status" });
   const problem = h("p", { class: "problem", role: "alert" });
+  const ask = latestOnly();
+  // `act(isLatest)`: what is chosen may change meanwhile, and the dialog may be closed.
   const attempt = async (act) => {
+    const isLatest = ask();
     problem.textContent = "";
     save.disabled = true;
     try {
-      await act();
-      save.disabled = false;
+      await act(isLatest);
+      if (isLatest()) save.disabled = false;
     } catch (error) {
-      problem.textContent = error.message;
+      if (!problem.isConnected) toast(error.message, { isError: true });
+      else if (isLatest()) problem.textContent = error.message;
     }
   };
   const save = button("Save", () => attempt(async () => {
@@ -127,10 +136,10 @@ export function exportDialog({ moments = [], videos = [], search = {}, maybe = f
     plan.textContent = "";
     sidecars.element.hidden = format.value !== "xmp";
     file.hidden = !sidecars.element.hidden;
-    if (!file.hidden) attempt(async () => {
-      const asked = format.value;
+    if (file.hidden) ask();
+    else attempt(async (isLatest) => {
       const { sentence } = await post("export/plan", body());
-      if (asked === format.value) plan.textContent = sentence;
+      if (isLatest()) plan.textContent = sentence;
     });
   };
   const format = select(FORMATS, "csv", showPlan);

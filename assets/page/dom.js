@@ -57,6 +57,8 @@ export function select(options, value, onchange, properties = {}) {
 const status = h("div", { class: "visually-hidden", role: "status", "aria-live": "polite" });
 const toasts = h("div", { class: "toasts", role: "region", "aria-label": "Messages" });
 
+const TOAST_MS = 6000; // as long as a message stays, or longer under the pointer
+
 // Says a sentence to screen readers.
 export function announce(sentence) {
   status.textContent = sentence;
@@ -70,7 +72,11 @@ export function toast(sentence, { action = null, isError = false } = {}) {
     iconButton("×", "Close this message", () => element.remove()));
   while (toasts.childElementCount > 2) toasts.firstElementChild.remove();
   toasts.append(element);
-  setTimeout(() => { if (!element.matches(":hover, :focus-within")) element.remove(); }, isError ? 12000 : 6000);
+  const end = () => {
+    if (element.matches(":hover, :focus-within")) setTimeout(end, TOAST_MS);
+    else element.remove();
+  };
+  setTimeout(end, isError ? 2 * TOAST_MS : TOAST_MS);
 }
 
 // A dialog with a form. `submit(values)` may throw; the sentence of its error is shown in the dialog, which stays open.
@@ -89,7 +95,8 @@ export function formDialog(title, content, { submitCaption = "OK", isDangerous =
       await submit(Object.fromEntries(new FormData(form)));
       dialog.close();
     } catch (error) {
-      problem.textContent = error.message;
+      if (dialog.open) problem.textContent = error.message;
+      else toast(`${title}: ${error.message}`, { isError: true }); // it was closed meanwhile
     } finally {
       send.disabled = false;
     }
@@ -97,6 +104,17 @@ export function formDialog(title, content, { submitCaption = "OK", isDangerous =
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
+}
+
+const notice = h("p", { class: "notice problem", role: "alert" });
+
+// Says what is wrong with the whole page, below its bar, until it is over: then with an empty text.
+export function showNotice(sentence) {
+  if (notice.textContent !== sentence) notice.textContent = sentence;
+}
+
+export function noticeRegion() {
+  return notice;
 }
 
 export function messageRegions() {

@@ -22,11 +22,13 @@ export class FolderChooser {
     let folder;
     try {
       folder = await get("folders", { path });
-      if (!isLatest()) return;
     } catch (error) {
-      replace(this.body, h("p", { class: "problem", role: "alert" }, error.message));
+      if (!isLatest()) return;
+      this.body.querySelector(".problem")?.remove();
+      this.body.prepend(h("p", { class: "problem", role: "alert" }, error.message)); // the folders stay, to try another
       return;
     }
+    if (!isLatest()) return;
     const hadFocus = this.body.contains(document.activeElement);
     this.path = folder.path;
     const item = (name, to, title) => h("li", {}, button(name, () => this.go(to), { class: "chip", title, "aria-label": title }));

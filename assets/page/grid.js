@@ -21,6 +21,7 @@ export class Source {
     this.activeIndex = 0;
     this.failure = null;
     this.first = {}; // what came with the first page
+    this.round = 0; // so many changes were read
   }
 
   item(index) {
@@ -34,18 +35,37 @@ export class Source {
     }
   }
 
+  // Resolves when the item at `index` is loaded, also if it is being loaded already.
   async ensure(index) {
     const page = Math.floor(index / PAGE);
-    if (this.pages.has(page)) return this.pages.get(page);
-    const loading = this.read(page);
-    this.pages.set(page, loading);
-    try {
-      this.pages.set(page, await loading);
-    } catch (error) {
-      this.pages.delete(page);
-      throw error;
-    }
+    if (!this.pages.has(page)) this.pages.set(page, this.fill(page));
     return this.pages.get(page);
+  }
+
+  async fill(page) {
+    for (;;) {
+      const { round } = this;
+      try {
+        const items = await this.read(page);
+        if (round !== this.round) continue; // it was read before a change
+        this.pages.set(page, items);
+        return items;
+      } catch (error) {
+        this.pages.delete(page);
+        throw error;
+      }
+    }
+  }
+
+  // Read again what is loaded, after a change. False if another change came meanwhile, which then reads it all.
+  async renew() {
+    const round = (this.round += 1);
+    for (const [page] of [...this.pages].filter(([, items]) => Array.isArray(items))) {
+      const items = await this.read(page);
+      if (round !== this.round) return false;
+      this.pages.set(page, items);
+    }
+    return true;
   }
 
   async read(page) {
@@ -98,13 +118,24 @@ export class VirtualGrid {
     });
   }
 
-  // Show another list; one that was shown before returns to its place.
-  async show(source) {
+  // Show another list; one that was shown before returns to its place. With `isSameList` it is the list that is shown,
+  // read anew: the focus stays on its card.
+  async show(source, { isSameList = false } = {}) {
     this.source = source;
-    this.clear();
-    if (source.total === null) await this.fetch(0);
-    if (this.source !== source) return;
+    this.setBusy(source.total === null);
+    if (source.total === null || !isSameList) this.clear();
+    if (source.total === null) {
+      source.failure = null;
+      await this.fetch(0);
+      if (this.source !== source) return;
+      this.setBusy(false);
+    }
     this.layOut();
+  }
+
+  // Whether the list that was asked for is on its way.
+  setBusy(isBusy) {
+    this.element.setAttribute("aria-busy", String(isBusy));
   }
 
   clear() {
@@ -144,7 +175,9 @@ export class VirtualGrid {
     this.element.style.height = `${top}px`;
     this.clear();
     this.draw();
-    if (focused !== null) this.cards.get(focused)?.querySelector("a")?.focus({ preventScroll: true });
+    if (focused === null) return;
+    if (this.cards.has(focused)) this.focusDrawn(focused);
+    else this.focusCard(Math.min(focused, Math.max(0, (this.source.total ?? 1) - 1)));
   }
 
   focusedIndex() {
@@ -173,7 +206,7 @@ export class VirtualGrid {
       for (let place = firstRow * this.columns; place < Math.min(block.count, (lastRow + 1) * this.columns); place += 1) {
         const index = block.first + place;
         wanted.add(index);
-        if (this.source.item(index) === undefined) missing.add(Math.floor(index / PAGE));
+        if (!this.source.pages.has(Math.floor(index / PAGE))) missing.add(Math.floor(index / PAGE));
         this.drawCard(index, block, place);
       }
     }
@@ -198,8 +231,9 @@ export class VirtualGrid {
     const item = this.source.item(index);
     const current = this.cards.get(index);
     if (current && (current.dataset.empty !== "" || item === undefined)) return;
+    const hadFocus = current?.contains(document.activeElement);
     current?.remove();
-    const card = item === undefined ? h("div", { class: "card is-empty", data: { empty: "" } }) : this.render(item, index);
+    const card = item === undefined ? h("div", { class: "card is-empty", tabindex: "-1", "aria-label": "This card is being loaded", data: { empty: "" } }) : this.render(item, index);
     card.setAttribute("role", "listitem");
     card.dataset.index = index;
     if (this.source.isComplete) card.setAttribute("aria-setsize", this.source.total);
@@ -215,12 +249,11 @@ export class VirtualGrid {
     // in the order of the list, so that a screen reader reads them so
     const next = [...this.element.querySelectorAll("[data-index]")].find((other) => Number(other.dataset.index) > index);
     this.element.insertBefore(card, next ?? null);
+    if (hadFocus) this.focusDrawn(index);
   }
 
   async fetch(index) {
     const source = this.source;
-    const page = Math.floor(index / PAGE);
-    if (source.pages.has(page)) return;
     const before = source.total;
     try {
       await source.ensure(index);
@@ -231,7 +264,7 @@ export class VirtualGrid {
     }
     if (source !== this.source) return;
     this.onChange(source);
-    if (before !== null) {
+    if (before !== null && !source.failure) { // after a failure, scrolling asks again
       if (before !== source.total || source.groupOf) this.layOut();
       else this.draw();
     }
@@ -255,17 +288,22 @@ export class VirtualGrid {
     this.focusCard(Math.min(last, Math.max(0, this.source.activeIndex + steps[event.key])));
   }
 
-  // Put the focus on a card, scrolled into the screen if it `isMoved` there; it may have to be loaded first.
-  async focusCard(index, { isMoved = true } = {}) {
+  // Put the focus on a card, scrolled into the screen if it `isMoved` there. One that is not loaded has the focus all
+  // the same, so that the next key goes on from there.
+  focusCard(index, { isMoved = true } = {}) {
     const block = this.blocks?.find((each) => index < each.first + each.count);
     if (!block) return;
     const top = block.bodyTop + Math.floor((index - block.first) / this.columns) * this.rowHeight + this.element.getBoundingClientRect().top;
     const bar = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--bar-height")) + 60;
     if (isMoved && top < bar) window.scrollBy(0, top - bar);
     else if (isMoved && top + this.rowHeight > window.innerHeight) window.scrollBy(0, top + this.rowHeight - window.innerHeight);
-    await this.fetch(index);
-    this.draw();
     this.activate(index);
-    this.cards.get(index)?.querySelector("a")?.focus({ preventScroll: true });
+    this.draw();
+    this.focusDrawn(index);
+  }
+
+  focusDrawn(index) {
+    const card = this.cards.get(index);
+    (card?.querySelector("a") ?? card)?.focus({ preventScroll: true });
   }
 }

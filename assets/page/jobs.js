@@ -41,7 +41,7 @@ export class JobPanel {
     this.showNote([...runs, ...activities], starting, waiting, failure);
     this.showActivities(activities);
     replace(this.waiting, waiting.map((job) => h("li", {}, h("span", {}, h("strong", {}, job.title), " ", job.subject, " waits for its turn"),
-      button("Remove", () => act("withdraw", { number: job.number }), { class: "button is-small", "aria-label": `Remove the waiting ${job.title} of ${job.subject}` }))));
+      button("Remove", (event) => act("withdraw", { number: job.number }, event.currentTarget), { class: "button is-small", "aria-label": `Remove the waiting ${job.title} of ${job.subject}` }))));
   }
 
   // Long calls of this page or of another tab, such as a cut.
@@ -50,7 +50,7 @@ export class JobPanel {
     replace(this.activities, activities.map(({ number, title, done, of, what }) => h("div", { class: "job" },
       h("p", { class: "job-title" }, h("strong", {}, title), " ", what), h("progress", { max: 1, value: done / of, "aria-label": `${title}: done` }),
       h("p", { class: "job-facts" }, `${count(done)} of ${count(of)}`),
-      h("p", { class: "job-buttons" }, button("Stop", () => act("stop", { number }), { class: "button is-small", "aria-label": `Stop the ${title.toLowerCase()}` })))));
+      h("p", { class: "job-buttons" }, button("Stop", (event) => act("stop", { number }, event.currentTarget), { class: "button is-small", "aria-label": `Stop the ${title.toLowerCase()}` })))));
     if (focused) this.activities.querySelector("button")?.focus({ preventScroll: true });
   }
 
@@ -61,7 +61,7 @@ export class JobPanel {
     this.noteElement?.remove();
     if (!text) return;
     this.noteElement = h("div", { class: "job" }, h("p", { role: "status" }, text),
-      starting && h("progress", { max: 1, "aria-label": "starting" }), starting && button("Cancel", () => act("cancel"), { class: "button is-small", "aria-label": "Cancel what starts" }));
+      starting && h("progress", { max: 1, "aria-label": "starting" }), starting && button("Cancel", (event) => act("cancel", { job: starting.number }, event.currentTarget), { class: "button is-small", "aria-label": "Cancel what starts" }));
     this.active.append(this.noteElement);
   }
 }
@@ -72,13 +72,14 @@ class RunRow {
     this.title = h("p", { class: "job-title" });
     this.facts = h("p", { class: "job-facts" });
     this.bar = h("progress", { max: 1 });
-    this.pause = button("Pause", () => act(this.isPaused ? "resume" : "pause"), { class: "button is-small" });
-    this.cancel = button("Cancel", () => act("cancel"), { class: "button is-small", "aria-label": "Cancel what runs" });
+    this.pause = button("Pause", () => act(this.isPaused ? "resume" : "pause", {}, this.pause), { class: "button is-small" });
+    this.cancel = button("Cancel", () => act("cancel", { run: this.id }, this.cancel), { class: "button is-small", "aria-label": "Cancel what runs" });
     this.more = h("div", { class: "job-more" });
     this.element = h("div", { class: "job" }, this.title, this.bar, this.facts, h("p", { class: "job-buttons" }, this.pause, this.cancel), this.more);
   }
 
   show(run) {
+    this.id = run.id;
     this.isPaused = run.state === "paused";
     replace(this.title, h("strong", {}, run.title), " ", run.subject);
     this.facts.textContent = runFacts(run).join(" · ") || "It begins.";
@@ -108,7 +109,10 @@ export function runFacts(run) {
   return facts;
 }
 
-async function act(action, body = {}) {
+// Does what a button says, once, however often it is pressed until the server has answered.
+async function act(action, body, pressed) {
+  if (pressed.getAttribute("aria-disabled") === "true") return;
+  pressed.setAttribute("aria-disabled", "true");
   try {
     const { is_done: isDone } = await post(`jobs/${action}`, body);
     if (!isDone) toast(NOTHING);
@@ -117,4 +121,5 @@ async function act(action, body = {}) {
     toast(error.message, { isError: true });
   }
   await refresh();
+  pressed.removeAttribute("aria-disabled");
 }

@@ -1,7 +1,7 @@
 // The frame of the page: the bar with search, views and what runs; and the view of the address below it.
 
-import { get } from "./api.js";
-import { h, iconButton, messageRegions, replace } from "./dom.js";
+import { get, latestOnly } from "./api.js";
+import { h, iconButton, messageRegions, noticeRegion, replace, toast } from "./dom.js";
 import { count, duration, knowLabels, percent } from "./format.js";
 import { icon, svg } from "./icons.js";
 import { addKeys, showKeys } from "./keys.js";
@@ -25,6 +25,7 @@ const VIEWS = [
   { name: "watch", create: () => new WatchView() },
 ];
 const views = new Map();
+const askShown = latestOnly();
 let shown = null;
 
 const query = h("input", { type: "search", name: "q", id: "query", "aria-label": "Search", placeholder: "What happens in it", autocomplete: "off", list: "all-labels", enterkeyhint: "search", maxlength: 2000, spellcheck: "false" });
@@ -53,7 +54,7 @@ function buildFrame() {
       jobs, // left of the links, so that these stay where they are when a job begins
       h("nav", { "aria-label": "Views" }, links),
       undoButton, redoButton, iconButton(icon("help"), "Keys (?)", showKeys)),
-    main, labelOptions, ...messageRegions());
+    noticeRegion(), main, labelOptions, ...messageRegions());
 }
 
 function logo() {
@@ -78,16 +79,18 @@ function show(parameters, isReturn) {
   for (const other of views.values()) other.element.hidden = other !== view;
   const isOther = shown !== view;
   shown = view;
-  if (definition.name === "search" && query !== document.activeElement) query.value = parameters.q ?? "";
+  if (definition.name === "search" && (isReturn || query !== document.activeElement)) query.value = parameters.q ?? "";
   for (const anchor of links) {
     if (anchor.dataset.view === definition.name) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }
-  Promise.resolve(view.show(parameters, isReturn)).then(() => {
+  const isLatest = askShown();
+  Promise.resolve(view.show(parameters, isReturn)).catch((error) => toast(error.message, { isError: true })).then(() => {
     loadPictures();
+    if (!isLatest()) return; // another view is shown by now
     if (link(current()) === link(parameters)) main.dataset.shown = link(parameters); // all of it is there now
     document.title = [view.subtitle?.() ?? parameters.q, view.title, "vtag"].filter(Boolean).join(" · ");
-    if (isOther && isReturn) view.restoreFocus?.();
+    if (isOther && isReturn && (document.activeElement === document.body || !document.activeElement.offsetParent)) view.restoreFocus?.();
   });
 }
 
@@ -145,6 +148,8 @@ function escape() {
 onChange(show);
 subscribe(showState);
 subscribe((next, previous) => { if (previous && next.revision !== previous.revision) loadLabels().catch(() => {}); });
+// what could not be read while the server was away; a video plays on
+document.addEventListener("answers-again", () => { if (shown?.needsRetry?.()) show(current(), true); });
 loadLabels().catch(() => {}).then(() => show(current(), false)); // the colours are those of the labels from the start
 refresh();
 export { state };

@@ -1,6 +1,7 @@
 // Selects several cards: a press on their boxes, Shift for all between, Ctrl+A for all; and the bar of what to do.
 
-import { button, h, replace } from "./dom.js";
+import { latestOnly } from "./api.js";
+import { button, h, replace, toast } from "./dom.js";
 import { plural } from "./format.js";
 import { icon } from "./icons.js";
 
@@ -8,10 +9,13 @@ const FEW_BOXES = 300; // more than a screen shows
 
 export class Selection {
   // `idAt(index)` is the id of the item at an index, if it is loaded; `redraw()` draws the cards again;
-  // `selectAll()` resolves to the ids of everything found; `actions` are [caption, icon, run(ids)].
+  // `selectAll()` resolves to the ids of everything found; `actions` are [caption, icon, run(ids)]. While one runs, none
+  // can be pressed.
   constructor({ noun, idAt, selectAll, actions, onChange = () => {} }) {
     Object.assign(this, { noun, idAt, selectAll, actions, onChange });
     this.ids = new Set();
+    this.askAll = latestOnly();
+    this.isActing = false;
     this.lastIndex = null;
     this.boxes = new Map(); // of the cards that exist, by id
     this.mostBoxes = FEW_BOXES;
@@ -53,12 +57,40 @@ export class Selection {
   }
 
   async all() {
-    const { ids, is_complete: isComplete } = await this.selectAll();
+    const isLatest = this.askAll();
+    let answer;
+    try {
+      answer = await this.selectAll();
+    } catch (error) {
+      if (isLatest()) toast(error.message, { isError: true });
+      return;
+    }
+    if (!isLatest()) return; // another list is shown, or the selection was cleared
+    const { ids, is_complete: isComplete } = answer;
     for (const id of ids) this.ids.add(id);
     this.update(isComplete ? "" : "the first of those found");
   }
 
+  // Take out what is done; what was selected meanwhile stays.
+  remove(ids) {
+    for (const id of ids) this.ids.delete(id);
+    this.update();
+  }
+
+  async act(run) {
+    if (this.isActing) return;
+    this.isActing = true;
+    this.update();
+    try {
+      await run([...this.ids]);
+    } finally {
+      this.isActing = false;
+      this.update();
+    }
+  }
+
   clear() {
+    this.askAll();
     this.ids.clear();
     this.lastIndex = null;
     this.update();
@@ -85,7 +117,7 @@ export class Selection {
         h("strong", { role: "status" }, `${plural(this.ids.size, this.noun)} selected${note ? `, ${note}` : ""}`),
         button("Select all found", () => this.all(), { class: "button is-quiet", data: { name: "all" } }),
         h("span", { class: "selection-actions" }, this.actions.map(([caption, iconName, run]) =>
-          h("button", { type: "button", class: "button", data: { name: caption }, onclick: () => run([...this.ids]) }, icon(iconName), caption))),
+          h("button", { type: "button", class: "button", data: { name: caption }, "aria-disabled": this.isActing ? "true" : null, onclick: () => this.act(run) }, icon(iconName), caption))),
         button("Clear", () => this.clear(), { class: "button is-quiet", data: { name: "clear" } }));
       if (focused) this.bar.querySelector(`[data-name="${focused}"]`)?.focus();
     } else if (!wasHidden) this.onChange();

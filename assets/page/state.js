@@ -1,10 +1,11 @@
 // What the server says of itself: jobs, the library's revision, what Undo and Redo would do. Read again and again.
 
 import { get, latestOnly, post } from "./api.js";
-import { announce, toast } from "./dom.js";
+import { announce, showNotice, toast } from "./dom.js";
 
 const FAST_MS = 1000; // while something runs
 const SLOW_MS = 4000;
+const GONE_AFTER = 2; // answers in a row that did not come
 const listeners = new Set();
 const ask = latestOnly();
 let timer = 0;
@@ -32,13 +33,15 @@ async function read() {
   try {
     const next = await get("state");
     if (!isLatest()) return reading;
+    if (failures >= GONE_AFTER) document.dispatchEvent(new CustomEvent("answers-again"));
     failures = 0;
+    showNotice("");
     const previous = state;
     state = next;
     if (JSON.stringify(previous) !== JSON.stringify(next)) for (const listener of listeners) listener(next, previous);
   } catch (error) {
     failures += 1;
-    if (failures === 3) toast(error.message, { isError: true });
+    if (failures >= GONE_AFTER) showNotice(error.message);
   }
   window.clearTimeout(timer);
   timer = window.setTimeout(refresh, isBusy() && !document.hidden ? FAST_MS : SLOW_MS);

@@ -16,7 +16,7 @@ export class TagPanel extends EventTarget {
     this.fields = { label: field("Tag", this.label), start: field("From", this.start), end: field("To", this.end) };
     this.fields.start.append(iconButton(icon("start"), "From here (i)", () => this.dispatchEvent(new Event("from"))));
     this.fields.end.append(iconButton(icon("end"), "To here (o)", () => this.dispatchEvent(new Event("to"))));
-    this.form = h("form", { class: "add-tag", "aria-label": "Add a tag" }, this.fields.label, this.fields.start, this.fields.end, h("button", { class: "button is-primary" }, "Add tag"));
+    this.form = h("form", { class: "add-tag", "aria-label": "Add a tag" }, this.fields.label, this.fields.start, this.fields.end, h("button", { class: "button is-primary", onclick: (event) => { if (event.detail > 1) event.preventDefault(); } }, "Add tag")); // a double press adds one
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.emit("add", Object.fromEntries(new FormData(this.form)));
@@ -36,7 +36,7 @@ export class TagPanel extends EventTarget {
     const focused = this.list.contains(document.activeElement) ? document.activeElement.dataset.focus : null;
     const byLabel = new Map();
     for (const moment of moments) byLabel.set(moment.label, [...(byLabel.get(moment.label) ?? []), moment]);
-    replace(this.list, moments.length ? [...byLabel].map(([label, group]) => this.group(label, group)) : h("p", {}, "This video has no tag yet."));
+    replace(this.list, moments.length ? [...byLabel].map(([label, group]) => this.group(label, group)) : h("p", { class: "tags-empty" }, "This video has no tag yet."));
     if (focused) (this.list.querySelector(`[data-focus="${focused}"]`) ?? this.list.querySelector(".tag-line.is-selected .tag-time"))?.focus({ preventScroll: true });
   }
 
@@ -84,6 +84,16 @@ export class TagPanel extends EventTarget {
   showProblem(error) {
     for (const [name, each] of Object.entries(this.fields)) each.showProblem(error && (error.field || "label") === name ? error.message : null);
     if (error) (this.fields[error.field] ?? this.fields.label).querySelector("input").focus();
+  }
+
+  fill(values) {
+    this.label.value = values.label;
+    this.start.value = values.start;
+    this.end.value = values.end;
+  }
+
+  isBlank() {
+    return !this.label.value && !this.start.value && !this.end.value;
   }
 
   clearForm() {

@@ -6,6 +6,7 @@ import { icon, svg } from "./icons.js";
 
 const MIN_SPAN_MS = 2000; // of the part that is shown
 const NUDGE_MS = 100;
+const NUDGED_MS = 500; // after the last key, an end that was moved by keys stays where it is
 
 export class Timeline extends EventTarget {
   // Events: "seek" (detail: ms), "select" (detail: moment), "move" (detail: { moment, start_ms, end_ms }), "range".
@@ -17,6 +18,7 @@ export class Timeline extends EventTarget {
     this.window = [0, 1]; // what is shown
     this.range = null; // { start_ms, end_ms }: what will become a tag
     this.selected = null;
+    this.nudged = null; // { moment, start_ms, end_ms }: a tag whose end is being moved by keys
     this.curve = null;
     this.timeMs = 0;
     this.ruler = h("div", { class: "track ruler", "aria-label": "Drag over a range to tag it" });
@@ -31,6 +33,7 @@ export class Timeline extends EventTarget {
     this.element.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.ruler.addEventListener("pointerdown", (event) => this.dragRange(event));
     this.overview.addEventListener("pointerdown", (event) => this.dragOverview(event));
+    document.addEventListener("pointerdown", () => this.sendNudge(), { capture: true });
   }
 
   show(video) {
@@ -44,6 +47,17 @@ export class Timeline extends EventTarget {
       this.curve = null;
     }
     this.draw();
+  }
+
+  clear() {
+    this.content = null;
+    this.moments = [];
+    this.range = this.curve = null;
+    this.durationMs = 1;
+    this.window = [0, 1];
+    this.endNudge();
+    this.draw();
+    this.setTime(0);
   }
 
   select(id) {
@@ -159,8 +173,9 @@ export class Timeline extends EventTarget {
     const name = `${moment.label} ${clockRange(moment.start_ms, moment.end_ms)}, ${confidence}`;
     const bar = h("button", { type: "button", class: `time-bar${isSelected ? " is-selected" : ""}${moment.verdict === "confirmed" ? " is-confirmed" : ""}${moment.sure === false ? " is-less-sure" : ""}`,
       "aria-label": name, title: name, "aria-pressed": String(isSelected), data: { focus: `bar-${moment.id}` }, onclick: () => this.emit("select", moment) });
-    const left = this.percentOf(moment.start_ms);
-    const width = this.percentOf(moment.end_ms) - left;
+    const ends = this.endsOf(moment);
+    const left = this.percentOf(ends.start_ms);
+    const width = this.percentOf(ends.end_ms) - left;
     place(bar, left, width);
     if (!isSelected) return bar;
     return [bar, this.handle(moment, "start_ms", left), this.handle(moment, "end_ms", left + width)];
@@ -169,9 +184,10 @@ export class Timeline extends EventTarget {
   // An end of the selected tag, which is dragged, or moved with the arrow keys.
   handle(moment, end, left) {
     const which = end === "start_ms" ? "Start" : "End";
-    const limits = end === "start_ms" ? [0, moment.end_ms - NUDGE_MS] : [moment.start_ms + NUDGE_MS, this.durationMs];
+    const ends = this.endsOf(moment);
+    const limits = end === "start_ms" ? [0, ends.end_ms - NUDGE_MS] : [ends.start_ms + NUDGE_MS, this.durationMs];
     const handle = h("span", { class: "time-handle", role: "slider", tabindex: "0", "aria-label": `${which} of ${moment.label}`, title: `${which}: drag it, or press the arrow keys`,
-      "aria-valuemin": limits[0], "aria-valuemax": limits[1], "aria-valuenow": moment[end], "aria-valuetext": preciseClock(moment[end]), data: { focus: `${end}-${moment.id}` } });
+      "aria-valuemin": limits[0], "aria-valuemax": limits[1], "aria-valuenow": ends[end], "aria-valuetext": preciseClock(ends[end]), data: { focus: `${end}-${moment.id}` } });
     handle.style.left = `${left}%`;
     const clamp = (ms) => Math.round(Math.min(limits[1], Math.max(limits[0], ms)));
     const finish = (ms) => this.emit("move", { moment, start_ms: moment.start_ms, end_ms: moment.end_ms, [end]: ms });
@@ -191,12 +207,41 @@ export class Timeline extends EventTarget {
     });
     handle.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
-      if (!step) return;
+      if (!step) return this.sendNudge(); // before what the other key does, such as Undo
       event.preventDefault();
       event.stopPropagation();
-      finish(clamp(moment[end] + step * NUDGE_MS * (event.shiftKey ? 10 : 1)));
+      this.nudge(moment, { [end]: clamp(ends[end] + step * NUDGE_MS * (event.shiftKey ? 10 : 1)) });
     });
     return handle;
+  }
+
+  // Where a tag begins and ends, with what the keys did and the library does not know yet.
+  endsOf(moment) {
+    return this.nudged?.moment.id === moment.id ? this.nudged : moment;
+  }
+
+  // Move an end on the page at once; several presses are one change of the library.
+  nudge(moment, ends) {
+    window.clearTimeout(this.nudging);
+    this.nudged = { start_ms: moment.start_ms, end_ms: moment.end_ms, ...(this.nudged?.moment.id === moment.id ? this.nudged : {}), ...ends, moment };
+    this.draw();
+    this.nudging = window.setTimeout(() => this.sendNudge(), NUDGED_MS);
+  }
+
+  sendNudge() {
+    if (!this.nudging) return;
+    window.clearTimeout(this.nudging);
+    this.nudging = 0;
+    this.emit("move", this.nudged);
+  }
+
+  // The library has the moved tag, or refused it. Keys that were pressed meanwhile still count.
+  endNudge() {
+    if (!this.nudging) this.nudged = null;
+  }
+
+  continueNudge(id, moment) {
+    if (this.nudged?.moment.id === id) this.nudged.moment = moment;
   }
 
   dragRange(event) {

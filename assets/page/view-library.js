@@ -1,9 +1,9 @@
 // Library: all videos, by folder, date, name and tag, endless.
 
-import { get } from "./api.js";
+import { get, latestOnly } from "./api.js";
 import { videoCard } from "./cards.js";
 import { cutDialog, exportDialog, forgetDialog } from "./dialogs.js";
-import { field, formDialog, h, replace, select, toast } from "./dom.js";
+import { field, formDialog, h, replace, select } from "./dom.js";
 import { day, plural } from "./format.js";
 import { facet } from "./filters.js";
 import { Source, VirtualGrid } from "./grid.js";
@@ -24,6 +24,8 @@ const REFRESH_MS = 1500; // between two readings of the list while a scan adds v
 export default class LibraryView {
   constructor() {
     this.title = "Library";
+    this.askList = latestOnly();
+    this.askRefresh = latestOnly();
     this.sources = new Map();
     this.grid = new VirtualGrid({
       name: "Videos",
@@ -84,28 +86,46 @@ export default class LibraryView {
     replace(this.chips, chips(parameters));
     if (!isSame) this.selection.clear();
     let source = this.sources.get(key);
-    if (!source || (source.isStale && !isReturn)) source = await this.makeSource(parameters);
-    if (this.key !== key || !source) return;
+    const isLatest = this.askList();
+    if (!source || (source.isStale && !isReturn)) {
+      this.grid.setBusy(true); // the list before stays until the next one is there
+      source = await this.makeSource(parameters, isLatest);
+      if (!isLatest()) return;
+      this.grid.setBusy(false);
+      if (!source) {
+        this.grid.clear();
+        this.count.textContent = "";
+        return;
+      }
+      if (!isSame) this.selection.clear(); // of the list before
+    }
     this.sources.delete(key);
     this.sources.set(key, source);
     while (this.sources.size > KEPT_LISTS) this.sources.delete(this.sources.keys().next().value);
     await this.grid.show(source);
-    if (this.key !== key) return;
+    if (this.key !== key || !this.isShown) return;
+    this.note.textContent = source.failure?.message ?? "";
     window.scrollTo(0, isReturn || isSame ? source.scrollY : 0);
     this.showFacets(source.counts, parameters);
     this.showSummary();
   }
 
+  needsRetry() {
+    return Boolean(this.note.textContent);
+  }
+
   hide() {
     if (this.grid.source) this.grid.source.scrollY = window.scrollY;
     this.isShown = false;
+    window.clearTimeout(this.typing); // it would change another view's address
   }
 
   restoreFocus() {
     if (this.grid.source?.total) this.grid.focusCard(this.grid.source.activeIndex, { isMoved: false });
   }
 
-  async makeSource(parameters) {
+  // The list of `parameters`; null if it cannot be read, which is said if it `isLatest`.
+  async makeSource(parameters, isLatest) {
     const form = this.listParameters(parameters);
     const load = async (offset, limit) => {
       const { videos, total } = await get("videos", { ...form, offset, limit });
@@ -113,13 +133,12 @@ export default class LibraryView {
     };
     try {
       const counts = await get("videos/counts", form);
-      this.note.textContent = "";
       const sections = counts.sections.length ? counts.sections.map(([title, number]) => ({ title: sectionTitle(title, form.group, number), count: number })) : null;
       const source = new Source(load, { sections });
       source.counts = counts;
       return source;
     } catch (error) {
-      this.note.textContent = error.message;
+      if (isLatest()) this.note.textContent = error.message;
       return null;
     }
   }
@@ -135,14 +154,19 @@ export default class LibraryView {
     }
     this.refreshedAt = Date.now();
     const parameters = current();
-    const reading = this.reading = {}; // an earlier one that takes longer is of no use
-    const source = await this.makeSource(parameters);
-    await source?.ensure(Math.max(0, this.grid.source?.activeIndex ?? 0));
-    if (!source || !this.isShown || reading !== this.reading || link(current()) !== link(parameters)) return;
+    const isLatest = this.askRefresh();
+    const source = await this.makeSource(parameters, isLatest);
+    try {
+      await Promise.all([...this.grid.cards.keys()].map((index) => source?.ensure(index))); // so that no card blinks
+    } catch {
+      return; // the next change, or scrolling, asks again
+    }
+    if (!source || !isLatest() || !this.isShown || link(current()) !== link(parameters)) return;
     source.activeIndex = this.grid.source?.activeIndex ?? 0;
     this.sources.set(this.key, source);
+    this.note.textContent = "";
     const { scrollY } = window;
-    await this.grid.show(source);
+    await this.grid.show(source, { isSameList: true });
     window.scrollTo(0, scrollY);
     this.showFacets(source.counts, parameters);
     this.showSummary();
@@ -164,8 +188,7 @@ export default class LibraryView {
       submitCaption: "Add the tag",
       submit: async ({ label }) => {
         await annotate("tag", { label, ranges: ids.map((content) => ({ content })) });
-        this.selection.clear();
-        toast(`Tagged ${plural(ids.length, "video")} ${label}.`);
+        this.selection.remove(ids);
       },
     });
   }

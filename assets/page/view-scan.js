@@ -17,6 +17,7 @@ export default class ScanView {
     this.title = "Scan";
     this.askHistory = latestOnly();
     this.askFound = latestOnly();
+    this.askCost = latestOnly();
     this.folders = h("textarea", { rows: 2, placeholder: "/home/me/Videos", spellcheck: "false", name: "folders" });
     this.folderField = field("Folders on this machine, one a line", this.folders);
     this.chooser = new FolderChooser((path) => this.addFolder(path));
@@ -33,6 +34,7 @@ export default class ScanView {
       h("details", {}, h("summary", {}, "Options"), field("Seconds from window to window", this.stride), field("Part of each frame", this.view),
         h("label", { class: "check" }, this.retry, "Try again files that could not be read"), h("label", { class: "check" }, this.force, "Scan again what was scanned already")),
       h("p", { class: "form-buttons" }, this.estimate, this.start), this.message, this.problem);
+    this.form.addEventListener("input", () => { if (this.problem.textContent || this.message.textContent) this.say(""); }); // it was said of other values
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
     this.jobs = new JobPanel();
     this.moments = h("section", { class: "found", "aria-label": "Found by this scan" });
@@ -46,10 +48,21 @@ export default class ScanView {
     this.isShown = true;
     if (!state?.was_scanned && !this.folders.value) this.chooser.open();
     this.loadHistory();
-    const { models } = await get("scan/models");
+    const scan = state?.jobs.active.find((run) => run.kind === "scan");
+    if (scan) this.loadFound(scan);
+    let models;
+    try {
+      ({ models } = await get("scan/models"));
+    } catch {
+      return; // the history says that the server does not answer; the library's own model can be scanned with
+    }
     const chosen = this.model.value;
     replace(this.model, [h("option", { value: "" }, "the library's own, else the best that is here"), ...models.map((name) => h("option", { value: name }, name))]);
     this.model.value = chosen;
+  }
+
+  needsRetry() {
+    return true; // nothing of it is lost
   }
 
   hide() {
@@ -59,7 +72,7 @@ export default class ScanView {
   addFolder(path) {
     const lines = this.folders.value.split("\n").map((line) => line.trim()).filter(Boolean);
     this.folders.value = [...new Set([...lines, path])].join("\n");
-    this.folderField.showProblem(null);
+    this.say("");
     announce(`${path} is taken.`);
   }
 
@@ -71,23 +84,28 @@ export default class ScanView {
     };
   }
 
+  // The latest message; an estimate that is still being made is of no use any more.
   say(text) {
+    this.askCost();
     this.problem.textContent = "";
     this.message.textContent = text;
   }
 
   fail(error) {
+    this.askCost();
     this.message.textContent = "";
     this.problem.textContent = error.message;
   }
 
   async showCost() {
     this.say("Counting the videos.");
+    const isLatest = this.askCost();
     this.estimate.disabled = true;
     try {
-      this.say(costSentence((await long("estimate_scan", this.values())).plan));
+      const { plan } = await long("estimate_scan", this.values());
+      if (isLatest()) this.say(costSentence(plan));
     } catch (error) {
-      this.fail(error);
+      if (isLatest()) this.fail(error);
     } finally {
       this.estimate.disabled = false;
     }
@@ -126,7 +144,7 @@ export default class ScanView {
     const isLatest = this.askFound();
     try {
       const { moments } = await get("jobs/moments", { after });
-      if (isLatest()) replace(this.moments, moments.length ? [h("h3", {}, "Found by this scan"), h("div", { class: "card-row" }, moments.map((moment) => momentCard(moment)))] : []);
+      if (isLatest() && scan.id === this.scanId) replace(this.moments, moments.length ? [h("h3", {}, "Found by this scan"), h("div", { class: "card-row" }, moments.map((moment) => momentCard(moment)))] : []);
     } catch { /* the next state tries again */ }
   }
 
@@ -136,11 +154,12 @@ export default class ScanView {
     let history;
     try {
       history = await get("jobs/history");
-      if (!isLatest()) return;
     } catch (error) {
+      if (!isLatest()) return;
       replace(this.history, h("p", { class: "problem", role: "alert" }, error.message));
       return;
     }
+    if (!isLatest()) return;
     const { failures } = history;
     const runs = history.runs.filter((run) => run.state !== "running" && run.state !== "paused");
     replace(this.history, h("h3", {}, "Previous runs"), runs.length ? runsTable(runs) : h("p", {}, "Nothing was scanned yet."),

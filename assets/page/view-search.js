@@ -1,6 +1,6 @@
 // Search: the best moments of everything, the results of a query with its filters, or what looks like a moment.
 
-import { get } from "./api.js";
+import { get, latestOnly } from "./api.js";
 import { momentCard } from "./cards.js";
 import { cutDialog, exportDialog } from "./dialogs.js";
 import { announce, button, formDialog, h, iconButton, replace, select, toast } from "./dom.js";
@@ -21,6 +21,7 @@ export default class SearchView {
     this.title = "Search";
     this.sources = new Map(); // by the address
     this.key = null;
+    this.askReload = latestOnly();
     this.filters = new FilterPanel((changes) => update(changes));
     this.grid = new VirtualGrid({
       name: "Moments",
@@ -30,7 +31,8 @@ export default class SearchView {
     this.selection = new Selection({
       noun: "moment",
       idAt: (index) => this.grid.source?.item(index)?.id,
-      selectAll: () => get("moments/ids", this.searchParameters(current())),
+      // what looks alike are places in videos, not moments of the library
+      selectAll: async () => (current().like ? { ids: [], is_complete: true } : get("moments/ids", this.searchParameters(current()))),
       actions: [["Yes", "yes", (ids) => this.judge("confirm", ids)], ["No", "no", (ids) => this.judge("reject", ids)],
         ["Tag", "tag", (ids) => this.tag(ids)], ["Rename", "rename", (ids) => this.rename(ids)],
         ["Cut", "cut", (ids) => cutDialog({ moments: ids })], ["Export", "export", (ids) => exportDialog({ moments: ids })]],
@@ -97,17 +99,24 @@ export default class SearchView {
     this.keep(key, source);
     if (!isSame) this.selection.clear();
     const scrollY = isReturn || isSame ? source.scrollY : 0;
-    await this.grid.show(source);
-    if (this.key !== key) return;
+    const shown = this.grid.show(source);
+    this.showSummary(); // what was said of the list before is no longer true
+    await shown;
+    if (this.grid.source !== source || !this.isShown) return; // another list or another view is there now
     window.scrollTo(0, scrollY);
     this.showSummary();
     if (source.counts) this.filters.showCounts(source.counts, parameters); // those of before, until it is counted again
     if (!isSimilar && !(source.counts && isReturn && !source.isStale)) this.loadCounts(parameters, source);
   }
 
+  needsRetry() {
+    return Boolean(this.grid.source?.failure);
+  }
+
   hide() {
     if (this.grid.source) this.grid.source.scrollY = window.scrollY;
     this.isShown = false;
+    window.clearTimeout(this.sliding); // it would change another view's address
   }
 
   // Back from a video, the focus is on its card again.
@@ -148,7 +157,7 @@ export default class SearchView {
     } catch (error) {
       if (error.name === "AbortError") return;
       source.counts = null;
-      if (error.field) this.filters.show(parameters, error);
+      if (error.field && this.grid.source === source) this.filters.show(parameters, error);
     }
     if (this.grid.source !== source) return;
     if (source.counts && this.libraryMargin !== source.counts.margin) {
@@ -234,15 +243,17 @@ export default class SearchView {
     this.fresh.hidden = true;
     const parameters = current();
     const key = link(parameters);
+    const isLatest = this.askReload();
     const source = this.makeSource(parameters);
     try {
       await source.ensure(0);
     } catch {
+      this.fresh.hidden = this.key !== key; // to be tried again
       return;
     }
-    if (this.key !== key || current().view !== "search") return;
+    if (!isLatest() || this.key !== key || current().view !== "search") return;
     this.keep(key, source);
-    await this.grid.show(source);
+    await this.grid.show(source, { isSameList: true });
     this.showSummary();
     this.loadCounts(parameters, source);
   }
@@ -251,12 +262,10 @@ export default class SearchView {
   async refreshLoaded() {
     const source = this.grid.source;
     if (!source) return;
-    for (const [page] of [...source.pages].filter(([, items]) => Array.isArray(items))) {
-      try {
-        source.pages.set(page, await source.read(page));
-      } catch {
-        return;
-      }
+    try {
+      if (!await source.renew()) return;
+    } catch {
+      return; // it stays stale
     }
     source.isStale = false;
     if (source === this.grid.source && current().view === "search") {
@@ -274,7 +283,7 @@ export default class SearchView {
   async judge(action, ids) {
     try {
       await annotate(action, { moments: ids });
-      this.selection.clear();
+      this.selection.remove(ids);
     } catch (error) {
       toast(error.message, { isError: true });
     }
@@ -283,14 +292,14 @@ export default class SearchView {
   rename(ids) {
     formDialog(`Rename ${plural(ids.length, "moment")}`, [labelField()], {
       submitCaption: "Rename",
-      submit: async ({ label }) => { await annotate("rename", { moments: ids, label }); this.selection.clear(); },
+      submit: async ({ label }) => { await annotate("rename", { moments: ids, label }); this.selection.remove(ids); },
     });
   }
 
   tag(ids) {
     formDialog(`Add a tag to ${plural(ids.length, "moment")}`, [labelField()], {
       submitCaption: "Add the tag",
-      submit: async ({ label }) => { await annotate("tag", { moments: ids, label }); this.selection.clear(); },
+      submit: async ({ label }) => { await annotate("tag", { moments: ids, label }); this.selection.remove(ids); },
     });
   }
 }

@@ -3,7 +3,7 @@
 import { get, latestOnly, long, post } from "./api.js";
 import { momentCard } from "./cards.js";
 import { confusionMatrix, trainingCharts } from "./charts.js";
-import { announce, button, field, formDialog, h, replace, select } from "./dom.js";
+import { announce, button, field, formDialog, h, replace, select, toast } from "./dom.js";
 import { FolderChooser } from "./folders.js";
 import { percent, plural } from "./format.js";
 import { icon } from "./icons.js";
@@ -30,6 +30,10 @@ export default class TeachView {
     this.title = "Teach";
     this.askTags = latestOnly();
     this.askCandidates = latestOnly();
+    this.askExamples = latestOnly();
+    this.askLine = latestOnly();
+    this.askTraining = latestOnly();
+    this.judging = Promise.resolve();
     this.trial = null;
     this.candidates = [];
     this.tag = h("input", { placeholder: "waving", list: "all-labels", autocomplete: "off", maxlength: 200 });
@@ -62,7 +66,7 @@ export default class TeachView {
       h("div", { class: "teach-folder" }, this.folderForm, this.jobs.element, this.unfinished, this.reports));
     for (const event of ["pointermove", "pointerdown", "keydown"]) this.cards.addEventListener(event, () => { this.movedAt = Date.now(); });
     subscribe((next, previous) => this.follow(next, previous));
-    document.addEventListener("annotations-changed", () => { if (this.isShown) this.loadExamples().then(() => { if (this.trial) this.rankSoon(); }); });
+    document.addEventListener("annotations-changed", () => { if (this.isShown) this.readAll(() => this.loadExamples().then(() => { if (this.trial) this.rankSoon(); })); });
   }
 
   makeFolderForm() {
@@ -90,12 +94,28 @@ export default class TeachView {
       this.tag.value = tag;
       this.setTrial(null);
       this.say("");
+      this.askCandidates(); // what was found carries the Yes and No of the tag before
+      for (const name of ["moments", "videos"]) this.lists[name].update((each) => ({ ...each, said: "" }), (each) => this.card(each));
+      if (tag && (this.lists.moments.items.length || this.lists.videos.items.length)) this.find();
     }
     if (parameters.q && parameters.q !== this.query.value) {
       this.query.value = parameters.q;
       this.find();
     }
-    await Promise.all([this.loadTags(), this.loadExamples(), this.loadTraining()]);
+    await this.readAll(() => Promise.all([this.loadTags(), this.loadExamples(), this.loadTraining()]));
+  }
+
+  // Run `read`; what goes wrong is said in the form.
+  async readAll(read) {
+    try {
+      await read();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  needsRetry() {
+    return true; // nothing of it is lost
   }
 
   hide() {
@@ -129,8 +149,9 @@ export default class TeachView {
 
   async loadExamples() {
     const tag = this.name();
+    const isLatest = this.askExamples();
     const { examples } = tag ? await get("teach/examples", { tag }) : { examples: [] };
-    if (tag !== this.name()) return;
+    if (!isLatest() || tag !== this.name()) return;
     const yes = examples.filter((each) => each.said !== "rejected").length;
     const title = examples.length ? `${yes} of ${tag}, ${examples.length - yes} of something else`
       : tag ? "No example yet: find moments that show it and say Yes" : "";
@@ -154,7 +175,7 @@ export default class TeachView {
       this.say(moments.length || videos.length ? "" : answer.problem || "Nothing fits this search.");
       if (!isMore) announce(`${plural(moments.length, "moment")} and ${plural(videos.length, "video")}`);
     } catch (error) {
-      this.fail(error);
+      if (isLatest()) this.fail(error);
     }
   }
 
@@ -169,20 +190,38 @@ export default class TeachView {
     return card;
   }
 
-  async judge(item, isExample) {
-    const focused = document.activeElement?.getAttribute("aria-label");
-    try {
-      const { message } = await post("teach/verdict", { tag: this.name(), content: item.content, start_ms: item.start_ms, end_ms: item.end_ms, is_example: isExample });
-      announce(message);
-    } catch (error) {
-      this.fail(error);
-      return;
-    }
+  // The card says it at once; the server is told of one after the other, so that the last press counts.
+  judge(item, isExample) {
+    const tag = this.name();
+    this.askExamples(); // an answer of before this press
+    if (tag) this.showVerdict(item, isExample ? "confirmed" : "rejected");
+    this.dropRanking();
+    this.judging = this.judging.then(async () => {
+      try {
+        const { message } = await post("teach/verdict", { tag, content: item.content, start_ms: item.start_ms, end_ms: item.end_ms, is_example: isExample });
+        announce(message);
+      } catch (error) {
+        this.showVerdict(item, item.said);
+        this.fail(error);
+      }
+    });
+    const { judging } = this;
+    judging.then(() => { if (judging === this.judging) this.readAll(() => this.afterVerdicts(tag)); });
+  }
+
+  showVerdict(item, said) {
+    const focused = this.cards.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+    for (const list of Object.values(this.lists)) list.update((each) => (key(each) === key(item) ? { ...each, said } : each), (each) => this.card(each));
+    if (focused && document.activeElement === document.body) this.focusAgain(focused);
+  }
+
+  async afterVerdicts(tag) {
+    const focused = this.cards.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     await this.loadExamples();
     if (focused && document.activeElement === document.body) this.focusAgain(focused);
-    this.loadTags();
     refresh();
-    this.rankSoon();
+    if (tag === this.name()) this.rankSoon();
+    await this.loadTags();
   }
 
   // After the cards were drawn again, the focus is on what has the same name.
@@ -228,14 +267,16 @@ export default class TeachView {
     this.rank();
   }
 
+  // The answer of a call about the tag; null if it fails, or if another tag is shown by then.
   async work(name, body, sentence) {
     this.dropRanking();
     this.say(sentence);
     this.tryButton.disabled = this.keepButton.disabled = true;
     try {
-      return await long(name, body);
+      const answer = await long(name, body);
+      return body.tag === this.name() ? answer : null;
     } catch (error) {
-      this.fail(error);
+      if (body.tag === this.name()) this.fail(error);
       return null;
     } finally {
       this.tryButton.disabled = this.keepButton.disabled = false;
@@ -255,6 +296,8 @@ export default class TeachView {
   }
 
   setTrial(trial) {
+    window.clearTimeout(this.moving);
+    this.askLine(); // the line of another trial
     const focused = this.cards.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     this.trial = trial;
     this.trialBox.hidden = !trial;
@@ -272,15 +315,19 @@ export default class TeachView {
     this.movedAt = Date.now();
     this.line.setAttribute("aria-valuetext", percent(Number(this.line.value)));
     window.clearTimeout(this.moving);
-    this.moving = window.setTimeout(async () => {
-      try {
-        const { metrics } = this.trial;
-        const moved = await post("teach/line", { tag: this.name(), line: Number(this.line.value) });
-        this.setTrial({ ...moved, metrics });
-      } catch (error) {
-        this.fail(error);
-      }
-    }, 150);
+    this.moving = window.setTimeout(() => this.moveLine(), 150);
+  }
+
+  async moveLine() {
+    const isLatest = this.askLine();
+    const { metrics } = this.trial;
+    const line = this.line.value;
+    try {
+      const moved = await post("teach/line", { tag: this.name(), line: Number(line) });
+      if (isLatest() && line === this.line.value) this.setTrial({ ...moved, metrics }); // else it has moved on
+    } catch (error) {
+      if (isLatest()) this.fail(error);
+    }
   }
 
   rename() {
@@ -289,7 +336,7 @@ export default class TeachView {
       submitCaption: "Rename",
       submit: async ({ name }) => {
         const { message } = await long("rename_tag", { tag, name });
-        update({ view: "teach", tag: name.trim() });
+        this.leaveTag(tag, name.trim());
         this.say(message);
         await refresh();
       },
@@ -303,11 +350,16 @@ export default class TeachView {
       submitCaption: "Remove the tag", isDangerous: true,
       submit: async () => {
         const { message } = await long("remove_tag", { tag });
-        update({ view: "teach", tag: "" });
+        this.leaveTag(tag, "");
         this.say(message);
         await refresh();
       },
     });
+  }
+
+  // Show another tag instead of one that is gone, if it is still shown.
+  leaveTag(tag, next) {
+    if (this.isShown && tag === this.name()) update({ view: "teach", tag: next });
   }
 
   async startTraining() {
@@ -326,14 +378,23 @@ export default class TeachView {
   }
 
   async loadTraining() {
-    const number = (this.trainingLoads = (this.trainingLoads ?? 0) + 1);
+    const isLatest = this.askTraining();
     const [{ names }, { reports }] = await Promise.all([get("teach/unfinished"), get("teach/reports")]);
-    if (number !== this.trainingLoads) return; // an answer that is overtaken knows less
+    if (!isLatest()) return; // an answer that is overtaken knows less
     if (names.length) this.folderForm.open = true;
     replace(this.unfinished, names.map((name) => h("li", {}, h("span", {}, h("strong", {}, name), " was left before its end: the same folder and settings go on with it."),
-      button("Discard", async () => { await post("teach/discard", { name }); this.loadTraining(); }, { class: "button is-small", "aria-label": `Discard the unfinished training of ${name}` }))));
+      button("Discard", () => this.discard(name), { class: "button is-small", "aria-label": `Discard the unfinished training of ${name}` }))));
     const open = new Set([...this.reports.querySelectorAll("details[open]")].map((each) => each.dataset.name));
     replace(this.reports, reports.length ? [h("h2", {}, "Trained models"), reports.map((report) => reportElement(report, open.has(report.name)))] : []);
+  }
+
+  async discard(name) {
+    try {
+      await post("teach/discard", { name });
+    } catch (error) {
+      toast(error.message, { isError: true });
+    }
+    await this.readAll(() => this.loadTraining());
   }
 
   follow(next, previous) {
@@ -342,7 +403,7 @@ export default class TeachView {
     if (failed && KINDS.includes(failed.kind) && failed.number !== previous?.jobs.failed_job?.number) this.folderMessage.textContent = ""; // the reason stands below
     const isTraining = (each) => each?.jobs.active.some((run) => KINDS.includes(run.kind)) || KINDS.includes(each?.jobs.starting?.kind);
     if (isTraining(next)) this.folderForm.open ||= next.jobs.active.some((run) => run.kind !== "retag" && !isTrial(run));
-    if (this.isShown && previous && (isTraining(previous) || isTraining(next)) && (!isTraining(next) || next.revision !== previous.revision)) this.loadTraining();
+    if (this.isShown && previous && (isTraining(previous) || isTraining(next)) && (!isTraining(next) || next.revision !== previous.revision)) this.readAll(() => this.loadTraining());
   }
 }
 

@@ -1,6 +1,6 @@
 // Tools: what the library holds, models, and what keeps it tidy.
 
-import { get, post } from "./api.js";
+import { get, latestOnly, post } from "./api.js";
 import { columnChart } from "./charts.js";
 import { PreviewForm, cutDialog, exportDialog, lessSureField, removeModelDialog } from "./dialogs.js";
 import { button, field, h, replace, select, toast } from "./dom.js";
@@ -15,6 +15,7 @@ const TICK_MS = 1000; // how often the progress of downloads is read
 export default class ToolsView {
   constructor() {
     this.title = "Tools";
+    this.askModels = latestOnly();
     this.overview = h("section", { "aria-label": "The library" });
     this.statistics = h("section", { "aria-label": "Labels" });
     this.models = h("section", { "aria-label": "Models" });
@@ -35,13 +36,19 @@ export default class ToolsView {
     ]);
   }
 
+  needsRetry() {
+    return true; // nothing of it is lost
+  }
+
   hide() {
     this.isShown = false;
     window.clearTimeout(this.timer);
   }
 
   async loadModels(request = get("models")) {
+    const isLatest = this.askModels();
     const { models } = await request;
+    if (!isLatest()) return;
     const focused = this.models.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
     const act = (path, name) => async () => {
       try {

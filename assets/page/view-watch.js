@@ -17,9 +17,11 @@ const SPEEDS = [0.25, 0.5, 1, 1.5, 2, 4];
 export default class WatchView {
   constructor() {
     this.title = "Watch";
+    this.askVideo = latestOnly();
     this.askTags = latestOnly();
     this.askCurve = latestOnly();
     this.selected = null;
+    this.moved = new Map(); // ids of moved tags, by those before
     this.name = h("h2", { class: "video-name", tabindex: "-1" });
     this.facts = h("p", { class: "video-facts" });
     this.stage = h("div", { class: "stage" });
@@ -28,7 +30,7 @@ export default class WatchView {
     this.curveLabel = h("input", { name: "label", list: "all-labels", autocomplete: "off", placeholder: "any label" });
     this.curveField = field("Score of", this.curveLabel);
     this.curveForm = h("form", { class: "curve-form", "aria-label": "Score of a label" }, this.curveField, h("button", { class: "button is-small" }, icon("curve"), "Show"),
-      button("Hide", () => this.showCurve(""), { class: "button is-quiet is-small" }));
+      (this.hideCurve = button("Hide", () => { this.showCurve(""); this.curveLabel.focus(); }, { class: "button is-quiet is-small", hidden: true })));
     this.curveForm.addEventListener("submit", (event) => { event.preventDefault(); this.showCurve(this.curveLabel.value.trim()); });
     this.timeline = new Timeline(this.curveForm);
     this.choices = h("div", { class: "watch-choices" }, h("label", { class: "check" }, this.lessSure, "Less sure, too"),
@@ -64,6 +66,7 @@ export default class WatchView {
     const content = Number(parameters.v);
     const selected = Number(parameters.m) || null;
     const startMs = Number(parameters.t) || 0;
+    const isLatest = this.askVideo();
     if (this.video?.id === content) {
       this.selected = selected;
       this.showTags();
@@ -77,6 +80,8 @@ export default class WatchView {
     replace(this.stage);
     replace(this.facts);
     this.name.textContent = "";
+    this.clear();
+    this.element.setAttribute("aria-busy", "true");
     let video;
     try {
       video = await get(`videos/${content}`, { less_sure: this.lessSure.checked });
@@ -85,17 +90,19 @@ export default class WatchView {
         video = await get(`videos/${content}`, { less_sure: true });
       }
     } catch (error) {
+      if (!isLatest()) return;
+      this.element.setAttribute("aria-busy", "false");
       replace(this.stage, h("p", { class: "problem", role: "alert" }, error.message));
       return;
     }
-    if (Number(current().v) !== content) return;
+    if (!isLatest() || Number(current().v) !== content) return;
+    this.element.setAttribute("aria-busy", "false");
     this.setVideo(video);
     this.selected = selected;
     this.name.textContent = video.name;
     replace(this.facts, [clock(video.duration_ms), video.recorded_at && day(video.recorded_at), video.path].filter(Boolean).join(" · "));
     this.makePlayer(startMs);
     this.timeline.show(video);
-    this.tags.clearForm();
     this.showTags();
     window.scrollTo(0, 0);
     this.name.focus({ preventScroll: true });
@@ -106,6 +113,19 @@ export default class WatchView {
   setVideo(video) {
     this.video = video;
     for (const element of [this.choices, this.timeline.element, this.tags.element]) element.inert = !video;
+  }
+
+  // Nothing of another video is shown while one is loaded.
+  clear() {
+    this.showCurve("");
+    this.curveField.showProblem(null);
+    this.tags.clearForm();
+    this.tags.show([], null);
+    this.timeline.clear();
+  }
+
+  needsRetry() {
+    return !this.video;
   }
 
   hide() {
@@ -142,8 +162,10 @@ export default class WatchView {
       const video = await get(`videos/${content}`, { less_sure: this.lessSure.checked });
       if (this.video?.id !== content || !isLatest()) return;
       const isChanged = JSON.stringify(video.moments) !== JSON.stringify(this.video.moments);
+      this.selected = successor(this.selected, this.video.moments, video.moments);
       this.video = video;
       if (!isChanged) return;
+      this.timeline.selected = this.selected;
       this.timeline.show(video);
       this.tags.show(video.moments, this.selected);
     } catch (error) {
@@ -172,7 +194,9 @@ export default class WatchView {
   selectNext(step) {
     const moments = this.video?.moments ?? [];
     const index = moments.findIndex((moment) => moment.id === this.selected);
-    const next = moments[Math.min(moments.length - 1, Math.max(0, index + step))];
+    const place = Math.round(1000 * (this.player?.currentTime ?? 0)); // of a tag that was removed while it played
+    const from = index >= 0 || this.selected === null ? index : moments.filter((moment) => moment.start_ms <= place).length - (step > 0 ? 1 : 0);
+    const next = moments[Math.min(moments.length - 1, Math.max(0, from + step))];
     if (!next) return;
     this.select(next);
     this.tags.list.querySelector(".tag-line.is-selected .tag-time")?.focus({ preventScroll: true });
@@ -186,25 +210,50 @@ export default class WatchView {
     }
   }
 
-  async move({ moment, start_ms: startMs, end_ms: endMs }) {
-    const before = new Set(this.video.moments.map(({ id }) => id));
-    const [end] = document.activeElement?.dataset.focus?.split("-") ?? []; // the handle that has the focus
-    await this.correct("move", { moment: moment.id, start_ms: startMs, end_ms: endMs });
-    await this.reload();
-    const moved = this.video.moments.find((other) => !before.has(other.id) && other.label === moment.label && other.start_ms === startMs);
-    if (moved) {
-      this.selected = moved.id;
-      this.showTags();
-      if (end) this.timeline.rows.querySelector(`[data-focus="${end}-${moved.id}"]`)?.focus({ preventScroll: true });
-    }
+  // A moved tag is another one for the library: what is moved again meanwhile waits, and then moves that one.
+  move(detail) {
+    this.moving = (this.moving ?? Promise.resolve()).then(() => this.moveNow(detail)).catch((error) => toast(error.message, { isError: true }));
   }
 
-  async add(values) {
+  async moveNow({ moment, start_ms: startMs, end_ms: endMs }) {
+    let { id } = moment;
+    while (this.moved.has(id)) id = this.moved.get(id);
+    const before = new Set(this.video?.moments.map((other) => other.id));
+    const content = this.video?.id;
+    const isSelected = this.selected === id;
+    const [end] = document.activeElement?.dataset.focus?.split("-") ?? []; // the handle that has the focus
     try {
-      await annotate("add", { content: this.video.id, ...values });
-      this.tags.clearForm();
-      this.timeline.setRange(null);
+      await annotate("move", { moment: id, start_ms: startMs, end_ms: endMs });
+    } finally {
+      if (content === this.video?.id) this.timeline.endNudge();
+    }
+    await this.reload();
+    if (content !== this.video?.id) return;
+    const moved = this.video.moments.find((other) => !before.has(other.id) && other.label === moment.label && other.start_ms === startMs);
+    if (!moved) return;
+    this.moved.set(id, moved.id);
+    this.timeline.continueNudge(id, moved);
+    if (!isSelected) return;
+    this.selected = moved.id;
+    this.showTags();
+    if (end) this.timeline.rows.querySelector(`[data-focus="${end}-${moved.id}"]`)?.focus({ preventScroll: true });
+  }
+
+  // The form is free for the next tag at once; what is wrong comes back to it, unless something else is there by then.
+  async add(values) {
+    const content = this.video.id;
+    const { range } = this.timeline;
+    this.tags.clearForm();
+    this.timeline.setRange(null);
+    try {
+      await annotate("add", { content, ...values });
     } catch (error) {
+      if (this.video?.id !== content || !this.tags.isBlank()) {
+        toast(`${values.label}: ${error.message}`, { isError: true });
+        return;
+      }
+      this.timeline.setRange(range);
+      this.tags.fill(values);
       this.tags.showProblem(error);
     }
   }
@@ -226,15 +275,20 @@ export default class WatchView {
     const isLatest = this.askCurve();
     if (!label) {
       this.curveLabel.value = "";
-      this.timeline.setCurve(null);
+      this.drawCurve(null);
       return;
     }
     try {
       const curve = await get(`videos/${this.video.id}/curve`, { label });
-      if (isLatest()) this.timeline.setCurve(curve);
+      if (isLatest()) this.drawCurve(curve);
     } catch (error) {
       if (isLatest()) this.curveField.showProblem(error.message);
     }
+  }
+
+  drawCurve(curve) {
+    this.hideCurve.hidden = !curve;
+    this.timeline.setCurve(curve);
   }
 
   now() {
@@ -259,6 +313,7 @@ export default class WatchView {
   }
 
   changeSpeed(step) {
+    if (!this.player) return;
     const index = SPEEDS.indexOf(this.player.playbackRate);
     this.player.playbackRate = SPEEDS[Math.min(SPEEDS.length - 1, Math.max(0, (index < 0 ? 2 : index) + step))];
     announce(`Speed ${this.player.playbackRate}`);
@@ -269,12 +324,12 @@ export default class WatchView {
     const skip = (seconds) => this.seek(Math.max(0, this.now() + 1000 * seconds));
     const judge = (action) => { const moment = this.selectedMoment(); if (moment) this.correct(action, { moments: [moment.id] }); };
     addKeys("Watch", [
-      { key: "Space", code: " ", description: "play or pause", run: () => { this.player.toggle(); } },
-      { key: "k", description: "play or pause", run: () => { this.player.toggle(); } },
+      { key: "Space", code: " ", description: "play or pause", run: () => { this.player?.toggle(); } },
+      { key: "k", description: "play or pause", run: () => { this.player?.toggle(); } },
       { key: "j", description: "slower", run: () => this.changeSpeed(-1) },
       { key: "l", description: "faster", run: () => this.changeSpeed(1) },
-      { key: "←", code: ["ArrowLeft", ","], description: "a frame back", run: () => { this.player.step(-1); } },
-      { key: "→", code: ["ArrowRight", "."], description: "a frame on", run: () => { this.player.step(1); } },
+      { key: "←", code: ["ArrowLeft", ","], description: "a frame back", run: () => { this.player?.step(-1); } },
+      { key: "→", code: ["ArrowRight", "."], description: "a frame on", run: () => { this.player?.step(1); } },
       { key: "Shift+←", code: "Shift+ArrowLeft", description: "five seconds back", run: () => skip(-5) },
       { key: "Shift+→", code: "Shift+ArrowRight", description: "five seconds on", run: () => skip(5) },
       { key: "i", description: "the new tag begins here", run: () => this.markIn() },
@@ -292,6 +347,16 @@ export default class WatchView {
       { key: "c", description: "the score of a label", run: () => { this.curveLabel.focus(); } },
       { key: "+", code: ["+", "="], description: "zoom the timeline in", run: () => this.timeline.zoom(0.5) },
       { key: "-", description: "zoom the timeline out", run: () => this.timeline.zoom(2) },
-    ], () => !this.element.hidden && this.element.isConnected && Boolean(this.player));
+    ], () => !this.element.hidden && this.element.isConnected && Boolean(this.video));
   }
+}
+
+// The id of the selected tag after a change: a tag that is renamed goes or is rejected, and another one has its times.
+function successor(id, before, after) {
+  const old = before.find((moment) => moment.id === id);
+  const now = after.find((moment) => moment.id === id);
+  if (!old || (now && (now.verdict !== "rejected" || old.verdict === "rejected"))) return id;
+  const known = new Set(before.map((moment) => moment.id));
+  const there = after.filter((moment) => moment.start_ms === old.start_ms && moment.end_ms === old.end_ms);
+  return (there.find((moment) => !known.has(moment.id)) ?? now ?? there[0])?.id ?? id;
 }

@@ -136,3 +136,22 @@ def play_video(page: Page, name: str) -> None:
     """Press the first card of a file, and wait until its video plays."""
     page.locator(".search-view .card-link", has_text=name).first.click()
     page.wait_for_function(PLAYING)
+
+
+def go_to(page: Page, address: str) -> None:
+    """Show a state of the page without loading it anew, as Back and Forward do."""
+    page.evaluate(
+        "address => { history.pushState({}, '', address); dispatchEvent(new PopStateEvent('popstate')); }",
+        address,
+    )
+
+
+def undo_all(page: Page) -> None:
+    """Take back what a test has changed."""
+    page.evaluate("""async () => {
+      const read = async (path, options) => (await fetch(`api/${path}`, options)).json();
+      for (let undo; ({ undo } = await read("state")), undo;) {
+        const body = JSON.stringify({ change: undo.id });
+        await read("annotations/undo", { method: "POST", headers: { "content-type": "application/json" }, body });
+      }
+    }""")

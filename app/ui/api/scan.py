@@ -76,6 +76,13 @@ def long_calls(context: PageContext) -> list[LongCall]:
     return [LongCall("estimate_scan", ScanForm, estimate)]
 
 
+class Cancelled(BaseModel):
+    """What the button stood beside: a run, or a job that starts. Without either, whatever runs."""
+
+    run: RowId | None = None
+    job: RowId | None = None
+
+
 class JobNumber(BaseModel):
     """A waiting job."""
 
@@ -111,9 +118,15 @@ def build_router(context: PageContext) -> APIRouter:
         return {"is_started": is_started}
 
     @router.post("/jobs/cancel")
-    def cancel() -> dict[str, Any]:
-        """Interrupt what runs, as Ctrl-C does: what is finished is kept."""
-        return {"is_done": queue.interrupt()}
+    def cancel(body: Cancelled | None = None) -> dict[str, Any]:
+        """Interrupt what runs, as Ctrl-C does: what is finished is kept. What the page does not know yet stays."""
+        body = body or Cancelled()
+        current = queue.current_job()
+        if body.job and (current is None or current.number != body.job):
+            return {"is_done": False}
+        with context.reader() as reader:
+            active = [run.id for run in recent_runs(reader, _RUNS) if run.state in ("running", "paused")]
+        return {"is_done": (not body.run or body.run in active) and queue.interrupt()}
 
     @router.post("/jobs/pause")
     def pause() -> dict[str, Any]:
