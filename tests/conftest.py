@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,20 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Collect what tests of reliability recorded; of those that other processes ran, too."""
     if report.when == "call" and report.passed:
         _reliability_rows.extend(value for name, value in report.user_properties if name == "reliability")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the browser showed when a test failed."""
+    report = yield
+    chromium = getattr(item, "funcargs", {}).get("chromium")
+    if chromium and call.when == "call" and report.failed:
+        from helpers.browser import describe_pages
+
+        report.sections.append(("open pages", describe_pages(chromium)))
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

@@ -28,11 +28,9 @@ export class Source {
     return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
   }
 
-  // Every item that is loaded, with its index.
-  *loadedItems() {
-    for (const [page, items] of this.pages) {
-      if (Array.isArray(items)) for (const [i, item] of items.entries()) yield [page * PAGE + i, item];
-    }
+  // Every item that is loaded.
+  items() {
+    return [...this.pages.values()].filter(Array.isArray).flat();
   }
 
   // Resolves when the item at `index` is loaded, also if it is being loaded already.
@@ -60,11 +58,12 @@ export class Source {
   // Read again what is loaded, after a change. False if another change came meanwhile, which then reads it all.
   async renew() {
     const round = (this.round += 1);
+    const renewed = [];
     for (const [page] of [...this.pages].filter(([, items]) => Array.isArray(items))) {
-      const items = await this.read(page);
+      renewed.push([page, await this.read(page)]);
       if (round !== this.round) return false;
-      this.pages.set(page, items);
     }
+    for (const [page, items] of renewed) this.pages.set(page, items);
     return true;
   }
 

@@ -8,11 +8,11 @@ import { icon } from "./icons.js";
 const FEW_BOXES = 300; // more than a screen shows
 
 export class Selection {
-  // `idAt(index)` is the id of the item at an index, if it is loaded; `redraw()` draws the cards again;
-  // `selectAll()` resolves to the ids of everything found; `actions` are [caption, icon, run(ids)]. While one runs, none
-  // can be pressed.
-  constructor({ noun, idAt, selectAll, actions, onChange = () => {} }) {
-    Object.assign(this, { noun, idAt, selectAll, actions, onChange });
+  // `idAt(index)` is the id of the item at an index, if it is loaded; `identify(item)` is the same of an item that got
+  // another id; `selectAll()` resolves to the ids of everything found; `actions` are [caption, icon, run(ids)]. While
+  // one runs, none can be pressed.
+  constructor({ noun, idAt, identify = ({ id }) => id, selectAll, actions, onChange = () => {} }) {
+    Object.assign(this, { noun, idAt, identify, selectAll, actions, onChange });
     this.ids = new Set();
     this.askAll = latestOnly();
     this.isActing = false;
@@ -53,6 +53,18 @@ export class Selection {
       else this.ids.delete(each);
     }
     this.lastIndex = index;
+    this.update();
+  }
+
+  // After the list was read again: a verdict may have given a moment another id.
+  follow(before, after) {
+    const ids = new Set(after.map(({ id }) => id));
+    const sameAs = new Map(after.map((item) => [this.identify(item), item.id]));
+    for (const item of before) {
+      const same = sameAs.get(this.identify(item));
+      if (ids.has(item.id) || same === undefined || !this.ids.delete(item.id)) continue;
+      this.ids.add(same);
+    }
     this.update();
   }
 

@@ -31,6 +31,7 @@ export default class SearchView {
     this.selection = new Selection({
       noun: "moment",
       idAt: (index) => this.grid.source?.item(index)?.id,
+      identify: (moment) => [moment.content, moment.label, moment.start_ms, moment.end_ms].join(),
       // what looks alike are places in videos, not moments of the library
       selectAll: async () => (current().like ? { ids: [], is_complete: true } : get("moments/ids", this.searchParameters(current()))),
       actions: [["Yes", "yes", (ids) => this.judge("confirm", ids)], ["No", "no", (ids) => this.judge("reject", ids)],
@@ -252,6 +253,7 @@ export default class SearchView {
       return;
     }
     if (!isLatest() || this.key !== key || current().view !== "search") return;
+    this.selection.follow(this.grid.source?.items() ?? [], source.items());
     this.keep(key, source);
     await this.grid.show(source, { isSameList: true });
     this.showSummary();
@@ -262,12 +264,14 @@ export default class SearchView {
   async refreshLoaded() {
     const source = this.grid.source;
     if (!source) return;
+    const before = source.items();
     try {
       if (!await source.renew()) return;
     } catch {
       return; // it stays stale
     }
     source.isStale = false;
+    this.selection.follow(before, source.items());
     if (source === this.grid.source && current().view === "search") {
       this.grid.layOut();
       this.loadCounts(current(), source);

@@ -135,7 +135,7 @@ def moment_ranges(
 def video_moments(
     reader: sqlite3.Connection, content_id: int, *, min_margin: float | None = None
 ) -> list[MomentRow]:
-    """The moments of a video by time, with rejected ones; of one that several models found, only the best.
+    """The moments of a video by time, with rejected ones; of one with several sources, only the surest.
 
     Those of at least `min_margin`, by default the library's sure ones. `-math.inf` gives the less sure ones too.
     """
@@ -145,11 +145,13 @@ def video_moments(
         f"{MARGIN_SQL} >= ? AS is_sure FROM segments s "
         "JOIN labels l ON l.id = s.label_id LEFT JOIN models m ON m.id = s.model_id "
         f"WHERE s.content_id = ? AND {MARGIN_SQL} >= ? "
-        "ORDER BY s.model_id IS NULL DESC, is_sure DESC, s.score DESC, s.id",
+        "ORDER BY s.model_id IS NULL DESC, s.verdict IS NULL, is_sure DESC, s.score DESC, s.id",
         (sure_margin, content_id, sure_margin if min_margin is None else min_margin),
     )
     moments = drop_duplicates(
-        map(MomentRow._make, rows), key=lambda m: (m.label, m.verdict), source=lambda m: m.model
+        map(MomentRow._make, rows),
+        key=lambda m: (m.label, m.verdict == "rejected"),
+        source=lambda m: m.model,
     )
     return sorted(moments, key=lambda m: (m.start_ms, m.label, m.end_ms))
 

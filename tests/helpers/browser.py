@@ -87,6 +87,15 @@ def page_opener(chromium: Browser, address: str) -> Iterator[OpenPage]:
     assert problems == [], problems
 
 
+def describe_pages(chromium: Browser) -> str:
+    """The address, the focus and the text of each open page: what a log can show of a test that failed."""
+    facts = (
+        "[location.href, document.activeElement.outerHTML.slice(0, 200), document.body.innerText].join('\\n')"
+    )
+    pages = [page for context in chromium.contexts for page in context.pages]
+    return "\n\n".join(page.evaluate(facts) for page in pages)
+
+
 def _describe(message: ConsoleMessage) -> str:
     return f"{message.text} {message.location['url']}"
 

@@ -127,6 +127,10 @@ def correct_and_tag(page: Page) -> None:
 
 def confirm_twenty_and_undo(page: Page) -> None:
     search_for(page, EVERYTHING)
+    confidences = (
+        "[...document.querySelectorAll('.card-confidence')].slice(0, 20).map(each => each.innerText)"
+    )
+    before = settled(page, lambda: page.evaluate(confidences))
     page.locator("[data-index='0'] .card-box").click()
     page.locator("[data-index='19'] .card-box").click(modifiers=["Shift"])
     bar = page.get_by_role("region", name="Selection")
@@ -140,6 +144,7 @@ def confirm_twenty_and_undo(page: Page) -> None:
     page.get_by_role("button", name="Redo: ").and_(
         page.locator("[aria-label*='20 moments confirmed']")
     ).wait_for()
+    page.wait_for_function(f"before => JSON.stringify({confidences}) === JSON.stringify(before)", arg=before)
 
 
 def cut_one(page: Page, folder: Path) -> None:

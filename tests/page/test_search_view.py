@@ -161,6 +161,22 @@ def test_many_are_selected_confirmed_and_undone_by_name(open_page: OpenPage) -> 
     page.locator(".card-confidence", has_text="%").first.wait_for()
 
 
+def test_a_selected_moment_stays_selected_when_undo_gives_it_another_id(open_page: OpenPage) -> None:
+    page = open_page("?q=archery", viewport={"width": 1300, "height": 900})
+    bar = page.get_by_role("region", name="Selection")
+    guess = page.locator(".card.is-less-sure").first
+    guess.locator(".card-box").click()
+    name = str(guess.locator("a").get_attribute("aria-label")).rpartition(",")[0]
+    bar.get_by_role("button", name="Yes").click()
+    own = page.locator(".card:not(.is-less-sure)").filter(has=page.locator(f"a[aria-label^='{name}']"))
+    own.locator(".card-box").click()
+    page.keyboard.press("u")
+    page.locator(".card.is-less-sure.is-selected").wait_for()
+    bar.get_by_text("1 moment selected").wait_for()
+    bar.get_by_role("button", name="Export").click()
+    page.get_by_role("dialog").get_by_text("The browser saves 1 moment in 1 video").wait_for()
+
+
 def test_similar_moments_say_of_what_and_give_each_video_once(open_page: OpenPage) -> None:
     page = open_page("?q=archery")
     page.locator(".card", has_text="plain.mp4").get_by_role("button", name="More like this").click()

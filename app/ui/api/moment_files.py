@@ -40,6 +40,7 @@ _SHOWN = 12  # examples in a preview
 _TEMPLATE = "{name} {start} {label}"
 _CUT_LIMIT_S, _CUT_LIMIT_SHARE = 60.0, 30.0  # a clip may take so long, and so many times its own length
 _NOTHING = "there is no sure moment to {}: choose others, or also the less sure ones"
+_GONE = "what was chosen is not there any more: choose again"
 _TOO_MANY = f"these are more than {MAX_CHOSEN:,} moments: choose fewer videos, or a search that finds less"
 
 
@@ -212,10 +213,12 @@ def _zip(texts: dict[str, str]) -> str:
 
 
 def _moments(reader: sqlite3.Connection, body: Chosen) -> list[Moment]:
-    """The chosen moments. Raises QueryError, FieldError; VtagError if they are too many."""
+    """The chosen moments. Raises QueryError, FieldError; VtagError if they are gone or too many."""
     form = body.search
     if body.moments:
-        return find_by_ids(reader, body.moments)
+        if not (moments := find_by_ids(reader, body.moments)):
+            raise VtagError(_GONE)
+        return moments
     if body.videos:
         moments = moments_of_videos(reader, body.videos, less_sure=body.maybe, limit=MAX_CHOSEN + 1)
     else:
