@@ -13,7 +13,7 @@ from vtag.engine.errors import LibraryError
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.library.store.volumes import real_path
 from vtag.engine.scan.ignore import IGNORE_FILE, IgnoreRules, PathFilter, read_rules, rules_above
-from vtag.engine.system.silent_disks import wait_for_answer
+from vtag.engine.system.silent_disks import describe_error, wait_for_answer
 from vtag.engine.text import display_path
 
 EXTENSIONS = frozenset(
@@ -106,9 +106,8 @@ def discover(
         try:
             info = os.stat(root)
         except OSError as error:
-            raise LibraryError(
-                f"{display_path(path)} cannot be scanned: {error.strerror or error}"
-            ) from error
+            reason = describe_error(error, os.path.abspath(path))
+            raise LibraryError(f"{display_path(path)} cannot be scanned: {reason}") from error
         if stat.S_ISDIR(info.st_mode):
             root = os.path.realpath(root)
             files = _walk(root, path_filter or PathFilter(), discovery, entered)
@@ -143,7 +142,7 @@ def _walk(
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda e: e.name)
         except OSError as error:
-            discovery.unreadable.append((folder, error.strerror or str(error)))
+            discovery.unreadable.append((folder, describe_error(error, folder)))
             continue
         if any(entry.name == IGNORE_FILE for entry in entries):
             rules = read_rules(folder, rules)
@@ -162,7 +161,7 @@ def _walk(
                 else:
                     yield DiscoveredFile(entry.path, *file_stat(entry.stat()), root)
             except OSError as error:
-                discovery.unreadable.append((entry.path, error.strerror or str(error)))
+                discovery.unreadable.append((entry.path, describe_error(error, entry.path)))
         pending.extend((subfolder, rules) for subfolder in reversed(subfolders))
 
 

@@ -12,6 +12,7 @@ from vtag.engine.library.analysis.derive import MomentCounts
 from vtag.engine.library.store.file_stat import file_stat
 from vtag.engine.scan.inference_thread import WindowFeatures
 from vtag.engine.scan.plan import ScanTask
+from vtag.engine.system.silent_disks import describe_error
 from vtag.engine.video.decode.messages import DecodeDone
 from vtag.engine.video.read.fingerprint import NO_FINGERPRINT, Fingerprint
 
@@ -68,3 +69,14 @@ class PendingVideo:
         except OSError:
             return True
         return (info.size_bytes, info.mtime_ns) != (file.size_bytes, file.mtime_ns)
+
+    def absence(self) -> str | None:
+        """Why its file is not there any more: it is gone, or its disk or share is. None if it is there."""
+        path = self.task.files[0].path
+        try:
+            os.stat(path)
+        except FileNotFoundError:
+            return "the file went away while it was read"
+        except OSError as error:
+            return describe_error(error, path)
+        return None

@@ -10,6 +10,7 @@ from vtag.engine.library.store import coverage, files, observations
 from vtag.engine.library.store.volumes import Volumes
 from vtag.engine.scan.discover import DiscoveredFile, Discovery
 from vtag.engine.scan.events import ScanPlanned, VideoScanFailed
+from vtag.engine.system.silent_disks import describe_error
 
 
 @dataclass
@@ -63,7 +64,7 @@ def make_plan(
         try:
             content = lookup.content_of(file)
         except OSError as error:
-            plan.unreadable.append(VideoScanFailed(file.path, error.strerror or str(error)))
+            plan.unreadable.append(VideoScanFailed(file.path, describe_error(error, file.path)))
             continue
         is_complete = content.key in observed and content.id is not None and content.id not in partial
         if content.error and not (force or retry_failed):

@@ -260,9 +260,10 @@ class ScanRunner:
                 self._end_pass(video)
             return
         if video.has_changed():  # then its features belong to no content
-            yield from self._drop(
-                video, "the file changed while it was read: scan it again when it is complete"
+            reason = (
+                video.absence() or "the file changed while it was read: scan it again when it is complete"
             )
+            yield from self._drop(video, reason)
             return
         try:
             yield from self._store(video, video_pass, pipeline.provenance(video.job_id))
@@ -308,7 +309,7 @@ class ScanRunner:
         """
         if not video.has_changed():
             self._writer.add_failure(video.task, reason)
-        yield from self._drop(video, reason)
+        yield from self._drop(video, video.absence() or reason)
 
     def _drop(self, video: PendingVideo, reason: str) -> Iterator[ScanEvent]:
         """Continue without a video. Nothing is stored, so the next scan tries it again."""

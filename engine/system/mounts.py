@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,18 @@ def read_mounts(table: str = "/proc/self/mountinfo") -> dict[bytes, Mount]:
             kind, source = source_fields.split(" ")[:2]
             mounts[_bytes(point)] = Mount(display_path(_bytes(root)), kind, display_path(_bytes(source)))
     return mounts
+
+
+def longest_mount_point(path: bytes, mount_points: Iterable[bytes]) -> bytes:
+    """Where the file system of `path` is mounted, as far as text tells: to follow links would ask it.
+
+    `mount_points` are all of them, the longest first.
+    """
+    for mount_point in mount_points:
+        if os.path.join(path, b"").startswith(os.path.join(mount_point, b"")):
+            return mount_point
+    drive, rest = os.path.splitdrive(path)  # no table: the drive, or such as /Volumes/NAME
+    return drive or b"/".join(rest.split(b"/")[:3])
 
 
 def _bytes(field: str) -> bytes:

@@ -6,6 +6,7 @@ gets no answer in time is left alone with its question. Warnings name the file s
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from vtag.engine.system.mounts import read_mounts
+from vtag.engine.system.mounts import longest_mount_point, read_mounts
 from vtag.engine.text import display_path
 
 _Answer = TypeVar("_Answer")
@@ -22,6 +23,11 @@ _QUIET_S = 1.0  # how long is waited before anything is said
 _LIMIT_S = 12.0  # a disk that sleeps needs up to ten seconds to spin up
 _POLL_S = 0.2
 _SILENT = "the file system of {} does not answer"
+# what the system answers about a path whose disk was pulled out or whose server is lost
+_LOST = frozenset(
+    getattr(errno, name, 0)
+    for name in ("EIO", "ENOTCONN", "ESTALE", "ENODEV", "ENXIO", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH")
+) - {0}
 _log = logging.getLogger(__name__)
 
 
@@ -59,6 +65,15 @@ def wait_for_answer(path: str | bytes) -> None:
     """Wait until the file system of `path` answers."""
     while is_silent(path):
         time.sleep(_POLL_S)
+
+
+def describe_error(error: OSError, path: bytes) -> str:
+    """What `error` says of `path`; if its disk or share is lost, which one that is."""
+    reason = error.strerror or str(error)
+    if error.errno not in _LOST:
+        return reason
+    mount_point = longest_mount_point(path, sorted(read_mounts(), key=len, reverse=True))
+    return f"the disk or share at {display_path(mount_point)} does not answer ({reason})"
 
 
 def _ask_server(path: bytes) -> object:
@@ -131,7 +146,7 @@ class _Askers:
     def _wait(self, asker: _Asker, path: bytes, limit_s: float) -> _Outcome:
         """The outcome of a question that has been open for a while."""
         self._mount_points = sorted(read_mounts(), key=len, reverse=True)
-        mount_point = self._mount_point(path)
+        mount_point = longest_mount_point(path, self._mount_points)
         if limit_s > 0:
             _log.warning("waiting for the disk or share at %s", display_path(mount_point))
             if outcome := asker.outcome(limit_s):
@@ -146,15 +161,7 @@ class _Askers:
         for mount_point, asker in list(self._waiting.items()):
             if asker.has_answered:
                 self._waiting.pop(mount_point, None)
-        return self._mount_point(path) in self._waiting
-
-    def _mount_point(self, path: bytes) -> bytes:
-        """Where the file system of `path` is mounted, as far as text tells: to follow links would ask it."""
-        for mount_point in self._mount_points:  # the longest first
-            if os.path.join(path, b"").startswith(os.path.join(mount_point, b"")):
-                return mount_point
-        drive, rest = os.path.splitdrive(path)  # no table: the drive, or such as /Volumes/NAME
-        return drive or b"/".join(rest.split(b"/")[:3])
+        return longest_mount_point(path, self._mount_points) in self._waiting
 
 
 _ASKERS = _Askers()

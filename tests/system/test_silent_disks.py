@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vtag.engine.system.silent_disks import ask_in_time, exists_in_time
+from vtag.engine.system.silent_disks import ask_in_time, describe_error, exists_in_time
 
 ELSEWHERE = b"/proc/self/stat"  # on another file system than temporary folders
 
@@ -110,3 +111,12 @@ def test_a_forked_process_asks_with_threads_of_its_own(tmp_path: Path) -> None:
     if not child:
         os._exit(0 if exists_in_time(os.fsencode(tmp_path)) else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_an_error_of_a_lost_disk_names_the_disk() -> None:
+    for code in (errno.ENOTCONN, errno.EIO, errno.ESTALE):
+        error = OSError(code, os.strerror(code))
+        said = describe_error(error, ELSEWHERE)
+        assert said == f"the disk or share at /proc does not answer ({os.strerror(code)})"
+    missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    assert describe_error(missing, ELSEWHERE) == os.strerror(errno.ENOENT)
