@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -40,6 +41,8 @@ from vtag.app.query_options import QueryCommand
 from vtag.engine.errors import VtagError
 from vtag.engine.system.silent_disks import wait_for_answer
 
+# errors of the system about an output that has no name, such as stdout
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # The panels of `vtag --help`, in this order
 _PANELS = ("Look", "Find", "Correct", "Teach", "Models", "Keep tidy")
 
@@ -143,6 +146,7 @@ class _MessageHandler(logging.Handler):
 
 def main() -> None:
     """The `vtag` command. Exit codes: 0 done, 1 error, 2 usage, 3 some videos failed, 130 interrupted."""
+    _open_closed_streams()
     arguments, debug = _take_debug(sys.argv[1:])
     logging.getLogger("vtag").addHandler(_MessageHandler())
     try:
@@ -169,6 +173,8 @@ def main() -> None:
     except (Exception, KeyboardInterrupt) as error:
         if is_interrupt(error):
             _leave_interrupted()
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+            _fail_to_write(error)
         log("unexpected", traceback=traceback.format_exc())
         if debug:
             raise
@@ -176,12 +182,36 @@ def main() -> None:
         sys.exit(1)
 
 
+def _open_closed_streams() -> None:
+    """Open what the caller closed of stdin, stdout and stderr, so that no file of ours takes its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115  (for the whole run)
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
 def _finish_writing() -> None:
     """Flush stdout; a reader such as `head` may have closed it."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # else Python tries again when it ends, and prints an error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _fail_to_write(error)
+
+
+def _fail_to_write(error: OSError) -> NoReturn:
+    """Exit with a message that the results could not be written, as onto a full disk."""
+    _discard_output()
+    complain(f"the output cannot be written: {error.strerror or error}")
+    log("end", code=1)
+    sys.exit(1)
+
+
+def _discard_output() -> None:
+    """Let what is left for stdout go nowhere: else Python tries again when it ends, and prints an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_interrupted() -> None:

@@ -114,10 +114,28 @@ def min_margin(sensitivity: Sensitivity | None) -> float | None:
     return None if sensitivity is None else min_margin_of(sensitivity)
 
 
-def nothing_sure_line(text: str, *, maybe: bool) -> str:
-    """A message that a command without less sure moments found none."""
-    hint = "" if maybe else "; --maybe includes moments that are less sure"
-    return f"nothing was found for {text!r}{hint}"
+def explain_empty_result(reader: sqlite3.Connection, text: str, *, is_sure_only: bool) -> str:
+    """A message about a query that found nothing: which of its terms no label fits, or what would find more."""
+    from vtag.assets import kinetics400_labels
+    from vtag.engine.library.page_queries import latest_moment_id
+    from vtag.engine.library.search.labels import nearest_labels
+    from vtag.engine.library.search.moments import match_terms
+    from vtag.engine.library.search.phrases import find_meanings
+
+    if not latest_moment_id(reader):
+        return "nothing was found yet: `vtag scan FOLDER` looks at videos"
+    for term, has_match in match_terms(reader, text):
+        if not has_match:
+            if meanings := find_meanings(term, kinetics400_labels()):
+                labels = ", ".join(meaning.label for meaning in meanings[:3])
+                return f"{term!r} means {labels}, which no model of this library knows (`vtag models list`)"
+            suggestions = ", ".join(map(printable, nearest_labels(reader, term)))
+            hint = f"near to it: {suggestions}" if suggestions else "`vtag labels` lists them"
+            return f"no label fits {term!r}; {hint}"
+    found = f" for {text!r}" if text.strip() else ""
+    if not is_sure_only:
+        return f"nothing was found{found}"
+    return f"nothing sure was found{found}; --maybe includes what is less sure"
 
 
 def report_everyday_terms(reader: sqlite3.Connection, text: str) -> None:

@@ -65,7 +65,7 @@ class ScanView:
             (self._view.say if self._view else say)(_node_line(event))
         elif isinstance(event, ScanPlanned):
             say(_plan_line(event))
-            if self._note:
+            if self._note and event.videos:
                 say(self._note)
             if event.videos:
                 self._view = _ProgressBar(event) if is_terminal() else _ProgressLines(event)
@@ -135,7 +135,8 @@ def _shares(progress: ScanProgress) -> str:
 
 
 def _plan_line(plan: ScanPlanned) -> str:
-    parts = [f"{pluralize(plan.videos, 'video')} to look at"]
+    is_known = plan.videos or plan.skipped or plan.known_failed
+    parts = [f"{pluralize(plan.videos, 'video')} to look at" if is_known else "no videos were found"]
     if plan.videos and plan.video_ms:
         parts.append(f"{_video_length(plan.video_ms)} of video")
     if plan.estimate_s:

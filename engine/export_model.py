@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtag.engine.backends.onnx_cache import require_exporter
-from vtag.engine.checkpoints.model_folder import ONNX_FILE
+from vtag.engine.checkpoints.model_folder import ONNX_FILE, require_place
 from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store.heads import library_model_source
 from vtag.engine.models.registry import STARTER, load_model
@@ -57,6 +57,7 @@ def export_model(
     computes something else than Torch; then nothing is written.
     """
     require_exporter()
+    require_place(folder)
     from vtag.engine.backends.export.onnx_writer import (
         MAX_WINDOWS,
         ExportOptions,

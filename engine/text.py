@@ -7,7 +7,7 @@ import io
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 # controls, format characters (bidirectional overrides among them), surrogates, line and paragraph separators
@@ -101,6 +101,11 @@ def normalize_label(text: str) -> str:
 def pluralize(number: int, noun: str) -> str:
     """`1 video`, `2 videos`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def join_parts(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
 
 
 def has_letters(text: str) -> bool:

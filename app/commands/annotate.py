@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 tag = typer.Typer(help="Add, confirm, reject or rename tags.", no_args_is_help=True)
 words = typer.Typer(help="List, export and import your annotations.", invoke_without_command=True)
 
+_NO_ANNOTATIONS = "there are no annotations of yours yet: `vtag tag add`, `confirm` and `reject` make them"
+
 Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Moment ids, as `vtag search` prints them.")]
 
 
@@ -128,7 +130,7 @@ def log(
         path = paths[(change.after or change.before)[0].content][1]
         put(f"{local_minute(change.at)}  {_line(change)}{f'  {path}' if path else ''}{undone}")
     if not changes:
-        complain("you said nothing yet: `vtag tag add`, `confirm` and `reject` do")
+        complain(_NO_ANNOTATIONS)
 
 
 @words.callback()
@@ -165,7 +167,7 @@ def list_words(
             f"{path or annotation.content}"
         )
     if not rows:
-        complain("every word has its video" if homeless else "you said nothing yet: `vtag tag` does")
+        complain("every annotation has its video" if homeless else _NO_ANNOTATIONS)
 
 
 @words.command("export")
@@ -187,7 +189,7 @@ def export_words(
     if file.exists() and not force:
         raise LibraryError(f"{display_path(file)} is there already: say --force to write over it")
     _write(file, lines)
-    say(f"wrote {pluralize(len(lines), 'word')} to {display_path(file)}")
+    say(f"wrote {pluralize(len(lines), 'annotation')} to {display_path(file)}")
 
 
 @words.command("import")
@@ -217,11 +219,11 @@ def import_words(
             raise LibraryError(f"{display_path(file)} cannot be read: {error.strerror or error}") from error
         waiting = {annotation.content for annotation, _ in orphaned_annotations(library.connection)}
     say(
-        f"read {pluralize(count, 'word')}: {len(change.after)} taken, {count - len(change.after)} known already"
+        f"read {pluralize(count, 'annotation')}: {len(change.after)} taken, {count - len(change.after)} known already"
     )
     if waiting_count := sum(annotation.content in waiting for annotation in change.after):
         say(
-            f"{pluralize(waiting_count, 'word')} {'waits' if waiting_count == 1 else 'wait'} "
+            f"{pluralize(waiting_count, 'annotation')} {'waits' if waiting_count == 1 else 'wait'} "
             "for a scan to find the video"
         )
 
@@ -307,7 +309,8 @@ def _line(change: AnnotationChange) -> str:
     changed = changed or list(change.before)
     if len(changed) == 1:
         return f"{change.action} {_named(changed[0])}"
-    return f"{change.action} {pluralize(len(changed), 'word')}"
+    noun = "moment" if change.action in ("added", "confirmed", "rejected") else "annotation"
+    return f"{change.action} {pluralize(len(changed), noun)}"
 
 
 def _named(annotation: Annotation) -> str:

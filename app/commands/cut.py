@@ -20,8 +20,8 @@ from vtag.app.query_options import (
     Query,
     SensitivityOption,
     Sort,
+    explain_empty_result,
     min_margin,
-    nothing_sure_line,
     open_library_reader,
     query_text,
     report_everyday_terms,
@@ -84,9 +84,10 @@ def cut(
             less_sure="all" if maybe else "none",
             min_margin=min_margin(sensitivity),
         )
+        if not moments:
+            complain(explain_empty_result(reader, text, is_sure_only=not maybe))
+            return
         player_moments = MomentClocks(reader, read_clock).to_player(moments)
-    if not moments:
-        complain(nothing_sure_line(text, maybe=maybe))
     stems = clip_stems(moments, player_moments, name, os.fsencode(output.expanduser()))
     if dry_run:
         for moment, (_, stem) in zip(player_moments, stems, strict=True):

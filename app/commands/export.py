@@ -15,8 +15,8 @@ from vtag.app.query_options import (
     ModelFilter,
     Query,
     SensitivityOption,
+    explain_empty_result,
     min_margin,
-    nothing_sure_line,
     open_library_reader,
     query_text,
     report_everyday_terms,
@@ -92,8 +92,8 @@ def export(
         )
         has_sound = read_has_sound if format in WITH_SOUND else lambda _: True
         moments = exported_moments.with_video_details(reader, rows, read_clock, has_sound)
-    if not moments:
-        complain(nothing_sure_line(text, maybe=maybe))
+        if not moments:
+            complain(explain_empty_result(reader, text, is_sure_only=not maybe))
     target = None if output is None else os.fsencode(output)
     if format == "edl" and (notice := describe_mixed_rates(moments)):
         say(notice)
@@ -110,7 +110,7 @@ def export(
         return
     if target is None:
         raise VtagError(
-            f"a {format} file is of one video, and {len(videos)} were found: name a folder with -o"
+            f"the format {format} is for one video, and {len(videos)} were found: name a folder with -o"
         )
     _make_folder(target)
     for video, path in files.export_paths(list(videos), target, format_info.suffix).items():
@@ -176,7 +176,7 @@ def _help() -> str:
     from vtag.engine.library.exports import FORMATS
 
     lines = [f"{name:9} {info.programs}" for name, info in FORMATS.items()]
-    return "\n".join(("Write moments for other programs. Formats:", "", "\b", *lines))
+    return "\n".join(("Write moments for other programs.", "", "\b", "Formats:", *lines))
 
 
 export.__doc__ = _help()

@@ -122,6 +122,7 @@ def restore(
 
     library = library_path(db)
     source = file.expanduser().absolute() if file else _latest(backups.list_backups(library), library)
+    backups.require_backup(library, source)
     question = f"replace {display_path(library)} by {display_path(source)}?"
     if not yes and not can_ask():
         raise LibraryError(f"{question} say --yes")
@@ -159,13 +160,15 @@ def merge(
     from vtag.engine.library.database import LibraryWriter, open_unmigrated
     from vtag.engine.library.maintenance.backup import back_up_before
     from vtag.engine.library.merge.merge import merge as run_merge
+    from vtag.engine.library.merge.merge import require_other
     from vtag.engine.paths import library_path
 
     target = library_path(db)
     is_new = not target.exists()
     others = [file.expanduser().absolute() for file in files]
-    for path in others:
-        open_unmigrated(path).close()  # raises, before anything is written
+    for path in others:  # raises, before anything is written
+        require_other(target, path)
+        open_unmigrated(path).close()
     reports = []
     with LibraryWriter.open(target) as library:
         if not is_new:

@@ -124,6 +124,7 @@ def scan(
     from vtag.engine.library.database import LibraryWriter
     from vtag.engine.library.page_queries import latest_moment_id
     from vtag.engine.paths import library_path
+    from vtag.engine.scan.discover import require_root
     from vtag.engine.scan.model_selection import choose_model, register_model
     from vtag.engine.scan.options import ScanOptions
     from vtag.engine.scan.scan import scan as run
@@ -136,6 +137,10 @@ def scan(
     open_pipeline = _choose_pipeline(cluster, path_map or [], paths)
     if cluster and (watch or poll):
         raise typer.BadParameter("a cluster does not watch: leave out --watch", param_hint="--cluster")
+    folders = [os.fsencode(p) for p in paths]
+    if not (watch or poll):  # which wait for a folder
+        for folder in folders:
+            require_root(folder)  # before anything is asked or written
     library_file = library_path(db)
     if part:
         library_file = shard_library(library_file, part)
@@ -165,7 +170,6 @@ def scan(
             checkpoint, source = choose_model(library, model, device)
             if not dry_run:
                 register_model(library, checkpoint, source)
-            folders = [os.fsencode(p) for p in paths]
             if watch or poll:
                 _follow(library, folders, checkpoint, options, note, poll=poll, verbose=verbose)
             planned, finished = _draw(

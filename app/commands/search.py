@@ -21,6 +21,7 @@ from vtag.app.query_options import (
     SensitivityOption,
     Sort,
     SureOnly,
+    explain_empty_result,
     less_sure_moments,
     min_margin,
     open_library_reader,
@@ -90,7 +91,7 @@ def search(
         else:
             videos = [[moment] for moment in find(reader, text, **options)]
         if not videos:
-            complain(_explain_empty_result(reader, text, is_sure_only=less_sure == "none"))
+            complain(explain_empty_result(reader, text, is_sure_only=less_sure == "none"))
         report_everyday_terms(reader, text)
         if notice := _coverage_notice(reader):
             say(notice)
@@ -122,27 +123,6 @@ def _coverage_notice(reader: sqlite3.Connection) -> str:
     return (
         f"{videos} looked at only here and there so far ({percent} %): `vtag scan` goes on where it stopped"
     )
-
-
-def _explain_empty_result(reader: sqlite3.Connection, text: str, *, is_sure_only: bool) -> str:
-    from vtag.assets import kinetics400_labels
-    from vtag.engine.library.search.labels import nearest_labels
-    from vtag.engine.library.search.moments import match_terms
-    from vtag.engine.library.search.phrases import find_meanings
-
-    for term, has_match in match_terms(reader, text):
-        if not has_match:
-            if meanings := find_meanings(term, kinetics400_labels()):
-                labels = ", ".join(meaning.label for meaning in meanings[:3])
-                return f"{term!r} means {labels}, which no model of this library knows (`vtag models list`)"
-            suggestions = ", ".join(map(printable, nearest_labels(reader, term)))
-            hint = f"near to it: {suggestions}" if suggestions else "`vtag labels` lists them"
-            return f"no label fits {term!r}; {hint}"
-    if not text.strip():
-        return "nothing was found yet: `vtag scan FOLDER` looks at videos"
-    if not is_sure_only:
-        return f"no moment of {text!r} was seen with these settings"
-    return f"no sure moment of {text!r} was seen with these settings; --maybe shows those that are less sure"
 
 
 def show(

@@ -14,13 +14,14 @@ from vtag.app.options import Db, Json, within_integers
 from vtag.app.query_options import (
     Maybe,
     SensitivityOption,
+    explain_empty_result,
     min_margin,
     open_library_reader,
     query_text,
     report_everyday_terms,
 )
 from vtag.app.results import MAX_LABEL_CELLS, cell_width, truncate
-from vtag.engine.text import printable
+from vtag.engine.text import pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.analysis.history import History
@@ -45,13 +46,16 @@ def stats(
             report_everyday_terms(reader, text)
         margin = -math.inf if maybe else min_margin(sensitivity)
         result = history(reader, text, label_limit=top, min_margin=margin)
+        reason = "" if result.labels else explain_empty_result(reader, text or "", is_sure_only=not maybe)
     if json:
         labels = [{"label": row.label, "moments": row.total, "counts": row.counts} for row in result.labels]
         put_json({"periods": result.periods, "labels": labels, "undated": result.undated})
     elif result.labels:
         _draw(result)
     else:
-        complain("nothing was found that has a date")
+        complain(
+            f"{pluralize(result.undated, 'moment')} in videos without a date" if result.undated else reason
+        )
 
 
 def _draw(result: History) -> None:
@@ -77,4 +81,5 @@ def _draw(result: History) -> None:
     room = width - len(first) - len(last)
     put(f"{'':{name_width}}  {first}{' ' * room + last if room > 0 and first != last else ''}")
     if result.undated:
-        complain(f"{result.undated} moments are in videos without a date")
+        are = "is" if result.undated == 1 else "are"
+        complain(f"{pluralize(result.undated, 'moment')} {are} in videos without a date")

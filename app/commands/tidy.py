@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,11 @@ from vtag.app.commands.annotate import open_library
 from vtag.app.console import ask_yes_no, can_ask, put_json, say
 from vtag.app.options import Db, Json, Threshold, parse_threshold
 from vtag.engine.errors import LibraryError
-from vtag.engine.text import display_path, pluralize, printable
+from vtag.engine.text import display_path, join_parts, pluralize, printable
+
+if TYPE_CHECKING:
+    from vtag.engine.library.maintenance.clean import CleanPlan
+    from vtag.engine.library.maintenance.forget import ForgetPlan
 
 _MAX_LISTED = 20
 
@@ -50,7 +54,9 @@ def retag(
     if json:
         put_json({"model": name, "videos": len(counts), "moments": sure, "less_sure": less_sure})
     videos = pluralize(len(counts), "video")
-    say(f"{printable(name)}: {sure} moments in {videos}, {less_sure} less sure; no video was opened")
+    say(
+        f"{printable(name)}: {pluralize(sure, 'moment')} in {videos}, {less_sure} less sure; no video was opened"
+    )
 
 
 def forget(
@@ -79,13 +85,19 @@ def forget(
     with open_library(db) as library:
         plan = forgetting.plan_forget(library, os.fsencode(path))
         forgetting.refuse_annotation_loss(plan, is_confirmed=words)
-        annotation_note = f", and {plan.annotations} words that you said of them" if plan.annotations else ""
-        question = (
-            f"forget {len(plan.files)} files and {len(plan.contents)} videos' moments{annotation_note}?"
-        )
-        _ask(question, yes)
+        _ask(f"forget {_forgotten(plan)}?", yes)
         forgetting.forget(library, plan, with_annotations=words)
-    say(f"forgot {len(plan.files)} files")
+    say(f"forgot {_forgotten(plan)}")
+
+
+def _forgotten(plan: ForgetPlan) -> str:
+    """What `forget` removes: files, what was found in those without another copy, annotations."""
+    parts = [pluralize(len(plan.files), "file")]
+    if plan.annotations:
+        parts.append(f"{pluralize(plan.annotations, 'annotation')} of yours")
+    if plan.contents:
+        parts.append(f"what was found in {pluralize(len(plan.contents), 'video')}")
+    return join_parts(parts)
 
 
 def _forget_model(model: str, yes: bool, db: Path | None) -> None:
@@ -95,9 +107,9 @@ def _forget_model(model: str, yes: bool, db: Path | None) -> None:
     with open_library(db) as library:
         model_id = heads.require_model(library, model)
         name = printable(heads.load_head(library, model_id).name)
-        _ask(f"forget {name} and what it said?", yes)
+        _ask(f"forget {name} and its moments?", yes)
         count = forgetting.forget_model(library, model_id)
-    say(f"forgot {name} and its {count} moments; what was seen and what you said stays")
+    say(f"forgot {name} and its {pluralize(count, 'moment')}; features and annotations stay")
 
 
 def clean(
@@ -114,27 +126,32 @@ def clean(
     with open_library(db) as library:
         gone = cleaning.plan_clean(library)
         for root, count in gone.absent_roots:
-            say(
-                f"{root} is gone as a whole, with {count} files: left alone (`vtag forget` it if that is meant)"
-            )
+            files = pluralize(count, "file")
+            say(f"{root} is gone as a whole, with {files}: left alone (`vtag forget` it if that is meant)")
         if not (gone.files or gone.contents or gone.stale_observations):
-            say("there is nothing to clear away")
+            say("there is nothing to remove")
             return
         listed = gone.files if verbose else gone.files[:_MAX_LISTED]
         for _, path in listed:
             say(f"gone: {path}")
         if len(gone.files) > len(listed):
             say(f"and {len(gone.files) - len(listed)} more (--verbose names them)")
-        annotation_note = (
-            f"; the {gone.annotations} words that you said of them stay" if gone.annotations else ""
-        )
-        _ask(
-            f"clear away {len(gone.files)} files, what was found in {len(gone.contents)} videos that are nowhere any "
-            f"more, and {gone.stale_observations} looks that nothing needs{annotation_note}?",
-            yes,
-        )
+        _ask(f"remove {_cleaned(gone)}?", yes)
         cleaning.clean(library, gone)
-    say("cleared away")
+    say(f"removed {_cleaned(gone)}")
+
+
+def _cleaned(plan: CleanPlan) -> str:
+    """What `clean` removes, and what stays."""
+    parts = []
+    if plan.files:
+        parts.append(f"the data of {pluralize(len(plan.files), 'deleted file')}")
+    if plan.contents:
+        parts.append(f"what was found in {pluralize(len(plan.contents), 'video')} without any file")
+    if plan.stale_observations:
+        parts.append(f"the features of {pluralize(plan.stale_observations, 'video')} that nothing uses")
+    stays = f" ({pluralize(plan.annotations, 'annotation')} of yours {'stays' if plan.annotations == 1 else 'stay'})"
+    return join_parts(parts) + (stays if plan.annotations else "")
 
 
 def relocate(
@@ -150,7 +167,9 @@ def relocate(
 
     with open_library(db) as library:
         count, existing = move(library, os.fsencode(old), os.fsencode(new))
-    say(f"{count} files are taken to be in {display_path(new)} now; {existing} of them are there")
+    say(
+        f"{pluralize(count, 'file')} moved to {display_path(new)} in the library; {existing} of them there now"
+    )
 
 
 def _ask(question: str, yes: bool) -> None:

@@ -192,8 +192,10 @@ def save_model_folder(
 
 
 def require_place(folder: Path) -> None:
-    """Raise ModelError if `folder` contains something else than a model, which a model may not replace."""
+    """Raise ModelError if `folder` is or contains something else than a model, which a model may not replace."""
     with prefix_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise ModelError("it is no folder: name a new folder for the model")
         if folder.is_dir() and any(folder.iterdir()) and not (folder / SPEC_FILE).is_file():
             raise ModelError("the folder is not empty and holds no model: choose another")
 

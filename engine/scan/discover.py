@@ -101,20 +101,12 @@ def discover(
     entered: set[tuple[int, int]] = set()
     candidates: set[bytes] = set()
     for path in paths:
-        wait_for_answer(os.path.abspath(path))
-        root = real_path(path)
-        try:
-            info = os.stat(root)
-        except OSError as error:
-            reason = describe_error(error, os.path.abspath(path))
-            raise LibraryError(f"{display_path(path)} cannot be scanned: {reason}") from error
+        root, info = require_root(path)
         if stat.S_ISDIR(info.st_mode):
             root = os.path.realpath(root)
             files = _walk(root, path_filter or PathFilter(), discovery, entered)
-        elif stat.S_ISREG(info.st_mode):
-            files = iter([DiscoveredFile(root, *file_stat(info), root)])
         else:
-            raise LibraryError(f"{display_path(path)} is neither a file nor a folder")
+            files = iter([DiscoveredFile(root, *file_stat(info), root)])
         discovery.roots.append(root)
         for file in files:
             if file.path in candidates:
@@ -125,6 +117,20 @@ def discover(
             else:
                 discovery.files.append(file)
     return discovery
+
+
+def require_root(path: bytes) -> tuple[bytes, os.stat_result]:
+    """The absolute path of a file or folder to scan, and its status. Raises LibraryError if it is neither."""
+    wait_for_answer(os.path.abspath(path))
+    root = real_path(path)
+    try:
+        info = os.stat(root)
+    except OSError as error:
+        reason = describe_error(error, os.path.abspath(path))
+        raise LibraryError(f"{display_path(path)} cannot be scanned: {reason}") from error
+    if not (stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode)):
+        raise LibraryError(f"{display_path(path)} is neither a file nor a folder")
+    return root, info
 
 
 def _walk(

@@ -40,8 +40,10 @@ def similarity_query(
     query = query_from_content(library, content.id, library_ms) if content else None
     if query is not None:
         return query
+    if os.path.isdir(path):
+        raise VtagError(f"{display_path(path)} is a folder: name one video")
     if not os.path.isfile(path):
-        raise VtagError(f"{display_path(path)} is neither in the library nor there: name another file")
+        raise VtagError(f"{display_path(path)} is neither in the library nor on the disk: name another file")
     from vtag.engine.scan.embed_clip import embed_clip
 
     on_embed()

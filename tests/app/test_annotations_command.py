@@ -63,14 +63,17 @@ def test_a_label_is_renamed_and_removed_as_a_whole_and_brought_back(vtag: Vtag, 
 
     for number in range(2):
         ran(vtag("tag", "add", videos / f"{number}.mp4", "waving"))
-    assert ran(vtag("words", "rename", "waving", "greeting")).stderr == "renamed 2 words\n"
+    assert ran(vtag("words", "rename", "waving", "greeting")).stderr == "renamed 2 annotations\n"
     assert (found("waving"), found("greeting")) == (0, 2)
-    assert ran(vtag("words", "remove", "greeting")).stderr == "forgotten 2 words\n"
+    assert ran(vtag("words", "remove", "greeting")).stderr == "forgotten 2 annotations\n"
     assert found("greeting") == 0
     for _ in range(2):
         ran(vtag("tag", "undo"))
     assert found("waving") == 2
-    assert "you said nothing of 'greeting'" in ran(vtag("words", "remove", "greeting"), 1).stderr
+    assert (
+        "no annotation of yours with the label 'greeting'"
+        in ran(vtag("words", "remove", "greeting"), 1).stderr
+    )
     ran(vtag("tag", "confirm", ran(vtag("search", "yoga")).stdout.split()[0]))
     assert "still finds yoga" in ran(vtag("words", "remove", "yoga")).stderr
 
@@ -124,14 +127,17 @@ def test_words_travel_in_a_file_of_their_own(vtag: Vtag, videos: Path, tmp_path:
     ran(vtag("tag", "add", videos / "0.mp4", "Grandma", "--from", "1", "--to", "3"))
     ran(vtag("tag", "rename", ran(vtag("search", "yoga")).stdout.split()[0], "stretching"))
     file = tmp_path / "words.jsonl"
-    assert ran(vtag("words", "export", file)).stderr == f"wrote 3 words to {file}\n"
+    assert ran(vtag("words", "export", file)).stderr == f"wrote 3 annotations to {file}\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert ran(vtag("words", "export", "-")).stdout == file.read_text(encoding="utf-8")
     there = ran(vtag("words", "import", file)).stderr
-    assert there == "read 3 words: 0 taken, 3 known already\n"
+    assert there == "read 3 annotations: 0 taken, 3 known already\n"
     new = tmp_path / "new" / "library.db"
     first = ran(vtag("words", "import", file, "--db", new)).stderr
-    assert first == "read 3 words: 3 taken, 0 known already\n3 words wait for a scan to find the video\n"
+    assert (
+        first
+        == "read 3 annotations: 3 taken, 0 known already\n3 annotations wait for a scan to find the video\n"
+    )
     assert len(ran(vtag("words", "--homeless", "--db", new)).stdout.splitlines()) == 3
     with LibraryWriter.open(new) as library:  # the video comes home
         add_video(library, tmp_path / "elsewhere" / "0.mp4", seed=0, is_scanned=False)

@@ -79,7 +79,7 @@ def test_nothing_found_is_no_error_and_says_why(vtag: Run, videos: Path, vtag_ho
     unknown = ran(vtag("search", "archry"))
     assert (unknown.stdout, unknown.stderr) == ("", "vtag: no label fits 'archry'; near to it: archery\n")
     none = ran(vtag("search", "yoga", "--model", "unused", "--json"))
-    assert json.loads(none.stdout) == [] and "no moment of 'yoga'" in none.stderr
+    assert json.loads(none.stdout) == [] and "nothing was found for 'yoga'" in none.stderr
 
 
 def test_a_path_that_is_no_text_is_shown_escaped_and_told_exactly(

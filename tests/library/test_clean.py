@@ -165,12 +165,13 @@ def test_the_commands_list_ask_and_report(vtag: Vtag, tmp_path: Path, vtag_home:
         and f"gone: {tmp_path}/a/0.mp4" in refused.stderr
         and "say --yes" in refused.stderr
     )
-    assert vtag("clean", "--yes").stderr.endswith("cleared away\n")
-    assert vtag("clean").stderr == "there is nothing to clear away\n"
+    removed = "removed the data of 1 deleted file and what was found in 1 video without any file"
+    assert vtag("clean", "--yes").stderr.splitlines()[-1] == removed
+    assert vtag("clean").stderr == "there is nothing to remove\n"
     (tmp_path / "a").rename(tmp_path / "b")
     remaining = vtag("clean", "--yes").stderr
     assert f"{tmp_path}/a is gone as a whole, with 2 files: left alone" in remaining
-    assert "2 files are taken to be in" in vtag("relocate", tmp_path / "a", tmp_path / "b").stderr
+    assert "2 files moved to" in vtag("relocate", tmp_path / "a", tmp_path / "b").stderr
     changed = vtag("labels", "set", "yoga", "--threshold", "0.99")
     assert changed.returncode == 0 and "yoga is found from 0.99 on" in changed.stderr
     listed = {row["label"]: row for row in json.loads(vtag("labels", "--json").stdout)}

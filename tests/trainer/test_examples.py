@@ -233,5 +233,5 @@ def test_words_on_what_was_not_seen_are_counted_and_left_out(
 def test_without_words_there_is_nothing_to_learn_from(
     library: LibraryWriter, base: Checkpoint, tmp_path: Path
 ) -> None:
-    with pytest.raises(DatasetError, match="no word of yours"):
+    with pytest.raises(DatasetError, match="no annotations of yours"):
         teach(library, base, tmp_path / "model")

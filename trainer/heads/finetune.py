@@ -420,7 +420,5 @@ def _training_record(
 
 def _no_examples_message(from_library: bool) -> str:
     if from_library:
-        return (
-            "the library holds no word of yours to learn from: `vtag tag add` and `vtag tag confirm` say some"
-        )
+        return "the library has no annotations of yours to learn from: `vtag tag add` and `confirm` make them"
     return "there is no clip to learn from: put the clips of each tag into a folder of its name"

@@ -218,7 +218,7 @@ def _of_label(db: sqlite3.Connection, label: str) -> list[Annotation]:
         f"{_SELECT} WHERE w.label IN ({', '.join('?' * len(names))}) ORDER BY w.said_at, w.id", names
     )
     if not (annotations := [Annotation(*row) for row in rows]):
-        raise LibraryError(f"you said nothing of {printable(label)[:40]!r}")
+        raise LibraryError(f"there is no annotation of yours with the label {printable(label)[:40]!r}")
     return annotations
 
 

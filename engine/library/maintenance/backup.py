@@ -91,14 +91,20 @@ def list_backups(library: Path) -> list[Backup]:
     return sorted(backups, key=lambda backup: backup.path.stat().st_mtime_ns, reverse=True)
 
 
+def require_backup(library: Path, backup: Path) -> None:
+    """Raise LibraryError if `backup` is no library, or is the `library` itself."""
+    if library.exists() and backup.resolve() == library.resolve():
+        raise LibraryError(f"{display_path(backup)} is the library itself: name a backup of it")
+    open_unmigrated(backup).close()
+
+
 def restore(library: Path, backup: Path) -> Path | None:
     """Replace the content of a library by that of a backup; returns the file that has the former content.
 
     A damaged library is put aside. Features are only added: they follow from the bytes of videos, and stay right.
     Raises LibraryError if the backup is damaged or made by a newer vtag, or if a scan or training is running.
     """
-    if library.exists() and backup.resolve() == library.resolve():
-        raise LibraryError(f"{display_path(backup)} is the library itself: name a backup of it")
+    require_backup(library, backup)
     _require_sound(backup)
     _refuse_running(library)
     former = library.with_name(f"{library.name}{_BEFORE}restore")

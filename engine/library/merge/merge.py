@@ -44,16 +44,21 @@ class MergeReport:
     conflicts: list[TableConflict] = field(default_factory=list)
 
 
+def require_other(library: Path, path: Path) -> None:
+    """Raise LibraryError if `path` is the `library` that others are merged into."""
+    if path.exists() and library.exists() and path.samefile(library):
+        raise LibraryError(
+            f"{display_path(path)} is the library that the others go into: name only the others"
+        )
+
+
 def merge(library: LibraryWriter, path: Path) -> MergeReport:
     """Merge the library at `path` into `library`; the other one is only read.
 
     The same content is one video, and the later of two annotations counts. Merging it again changes nothing. Raises
     LibraryError if the other library cannot be opened, or is this one.
     """
-    if path.exists() and path.samefile(library.path):
-        raise LibraryError(
-            f"{display_path(path)} is the library that the others go into: name only the others"
-        )
+    require_other(library.path, path)
     report = MergeReport()
     with contextlib.closing(open_reader(path)) as source, _features(path, library) as features:
         source.execute("BEGIN")  # one state of it, even if a scan goes on there

@@ -58,5 +58,11 @@ def require_content(reader: sqlite3.Connection, path: bytes) -> ContentSummary:
     """As `find_content`. Raises LibraryError if the library does not know the file."""
     content = find_content(reader, path)
     if content is None:
+        if os.path.isdir(path):
+            raise LibraryError(f"{display_path(path)} is a folder: name one video of it")
+        if not os.path.lexists(path):
+            raise LibraryError(
+                f"{display_path(path)} is neither in the library nor on the disk: name another file"
+            )
         raise LibraryError(f"{display_path(path)} was not scanned: `vtag scan` looks at it")
     return content

@@ -383,7 +383,7 @@ def _parse_field(name: str, value: str, token: _Token) -> Node:
     if name not in _FIELDS:
         fields = ", ".join(f"{field}:" for field in _FIELDS)
         raise _error_at(
-            token, f"has an unknown field (known: {fields} score>); put it in quotes to look for it"
+            token, f"has an unknown field (known: {fields}, score>); put it in quotes to look for it"
         )
     if not value:
         raise _error_at(token, "has nothing behind the colon")
