@@ -4,7 +4,7 @@ import { waitForRelease } from "./press.js";
 
 export class ApiError extends Error {
   constructor(message, { status = 0, field = "" } = {}) {
-    super(message);
+    super(message.replace(/^(?!vtag )[a-z]+(?=[ ,:])/, (word) => `${word[0].toUpperCase()}${word.slice(1)}`)); // not a file's name
     this.status = status;
     this.field = field; // of a form, if the error is about one
   }

@@ -61,7 +61,7 @@ export class JobPanel {
     this.noteElement?.remove();
     if (!text) return;
     this.noteElement = h("div", { class: "job" }, h("p", { role: "status" }, text),
-      starting && h("progress", { max: 1, "aria-label": "starting" }), starting && button("Cancel", (event) => act("cancel", { job: starting.number }, event.currentTarget), { class: "button is-small", "aria-label": "Cancel what starts" }));
+      starting && h("progress", { max: 1, "aria-label": "starting" }), starting && h("p", { class: "job-buttons" }, button("Cancel", (event) => act("cancel", { job: starting.number }, event.currentTarget), { class: "button is-small", "aria-label": "Cancel what starts" })));
     this.active.append(this.noteElement);
   }
 }

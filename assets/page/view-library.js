@@ -10,7 +10,7 @@ import { Source, VirtualGrid } from "./grid.js";
 import { icon } from "./icons.js";
 import { current, link, update } from "./router.js";
 import { Selection } from "./selection.js";
-import { annotate, subscribe } from "./state.js";
+import { annotate, isBusy, subscribe } from "./state.js";
 import { labelField } from "./view-search.js";
 
 const SORTS = [["date", "Newest first"], ["date-reverse", "Oldest first"], ["name", "By name"], ["added", "Added last first"], ["length", "Longest first"]];
@@ -52,11 +52,12 @@ export default class LibraryView {
     this.facets = h("div", { class: "facets" });
     this.toggle = h("button", { type: "button", class: "button", "aria-expanded": "false", "aria-controls": "library-filters", onclick: () => this.toggleFilters() }, icon("filter"), "Filters");
     this.note = h("p", { class: "problem", role: "alert" });
+    this.nothing = h("div", { class: "search-notes" });
     this.element = h("section", { class: "view library-view", "aria-label": "Library" },
       h("div", { class: "toolbar" }, this.toggle, this.name, this.count, this.chips, h("span", { class: "spring" }), this.group, this.sort),
       h("div", { class: "search-body" },
         h("aside", { class: "filter-panel", id: "library-filters", "aria-label": "Filters" }, h("h2", { class: "visually-hidden" }, "Filters"), field("Tag", this.tagInput), field("Which", this.state), this.facets),
-        h("div", { class: "search-results" }, this.note, this.grid.element)),
+        h("div", { class: "search-results" }, this.note, this.nothing, this.grid.element)),
       this.selection.bar);
     if (window.matchMedia("(min-width: 1200px)").matches) this.toggleFilters(true);
     subscribe((next, previous) => { if (previous && next.revision !== previous.revision) this.becomeStale(); });
@@ -95,6 +96,7 @@ export default class LibraryView {
       if (!source) {
         this.grid.clear();
         this.count.textContent = "";
+        replace(this.nothing);
         return;
       }
       if (!isSame) this.selection.clear(); // of the list before
@@ -175,6 +177,8 @@ export default class LibraryView {
   showSummary() {
     const total = this.grid.source?.total;
     this.count.textContent = total === null || total === undefined ? "" : plural(total, "video");
+    const isNothing = total === 0 && this.isShown;
+    replace(this.nothing, isNothing && nothingElements(current()));
     if (this.grid.source?.failure) this.note.textContent = this.grid.source.failure.message;
   }
 
@@ -192,6 +196,16 @@ export default class LibraryView {
       },
     });
   }
+}
+
+// Why there is no video, and what to do.
+function nothingElements(parameters) {
+  const { view, sort, group } = parameters;
+  if (Object.keys(CHIPS).some((name) => parameters[name])) {
+    return [h("p", {}, "No video fits these filters."), h("p", {}, h("a", { class: "button", href: link({ view, sort, group }) }, "Show all videos"))];
+  }
+  return h("div", { class: "welcome" }, h("h2", {}, isBusy() ? "The first videos appear here while the scan runs" : "There is no video here yet"),
+    h("p", {}, h("a", { class: "button is-primary", href: link({ view: "scan" }) }, isBusy() ? "See the scan" : "Choose a folder")));
 }
 
 function chips(parameters) {

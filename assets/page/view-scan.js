@@ -162,8 +162,9 @@ export default class ScanView {
     if (!isLatest()) return;
     const { failures } = history;
     const runs = history.runs.filter((run) => run.state !== "running" && run.state !== "paused");
+    const isNew = !runs.length && !failures.length;
     replace(this.history, h("h3", {}, "Previous runs"), runs.length ? runsTable(runs) : h("p", {}, "Nothing was scanned yet."),
-      h("h3", {}, "Files that cannot be read"), failures.length ? failuresTable(failures) : h("p", {}, "Every file could be read."));
+      !isNew && [h("h3", {}, "Files that cannot be read"), failures.length ? failuresTable(failures) : h("p", {}, "Every file could be read.")]);
   }
 }
 

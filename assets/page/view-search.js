@@ -181,7 +181,7 @@ export default class SearchView {
       this.count.textContent = source.total === null ? "" : source.isComplete ? plural(source.total, "moment") : "";
     } else {
       this.heading.textContent = isBlank && source.total ? "The best moments of everything" : "";
-      this.count.textContent = counts ? countText(counts) : "";
+      this.count.textContent = counts ? countText(counts, source.total) : "";
     }
     this.heading.hidden = !this.heading.textContent;
     replace(this.notes, this.noteElements(source, parameters, isBlank));
@@ -330,8 +330,8 @@ function emptyLibrary() {
     h("p", {}, h("a", { class: "button is-primary", href: link({ view: "scan" }) }, "Choose a folder")));
 }
 
-function countText({ moments, videos, is_complete }) {
-  if (!moments) return "No sure moment";
+function countText({ moments, videos, is_complete }, total) {
+  if (!moments) return total ? "No sure moment" : "No moment";
   const more = is_complete ? "" : "+";
   return `${count(moments)}${more} ${moments === 1 ? "moment" : "moments"} in ${count(videos)}${more} ${videos === 1 ? "video" : "videos"}`;
 }

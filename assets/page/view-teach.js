@@ -109,8 +109,11 @@ export default class TeachView {
   async readAll(read) {
     try {
       await read();
+      if (this.isReadFailed) this.problem.textContent = "";
+      this.isReadFailed = false;
     } catch (error) {
       this.fail(error);
+      this.isReadFailed = true;
     }
   }
 
@@ -127,6 +130,7 @@ export default class TeachView {
   }
 
   say(text) {
+    this.isReadFailed = false;
     this.problem.textContent = "";
     this.message.textContent = text;
   }

@@ -92,7 +92,8 @@ export default class WatchView {
     } catch (error) {
       if (!isLatest()) return;
       this.element.setAttribute("aria-busy", "false");
-      replace(this.stage, h("p", { class: "problem", role: "alert" }, error.message));
+      this.name.textContent = "There is no video to show";
+      replace(this.stage, h("p", { class: "problem is-final", role: "alert" }, error.message));
       return;
     }
     if (!isLatest() || Number(current().v) !== content) return;

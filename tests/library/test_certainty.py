@@ -27,6 +27,7 @@ from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.search.moments import FILLED_TO, content_moments, label_counts, search, search_videos
 from vtag.engine.library.store import heads
 from vtag.engine.library.store.settings import save_setting
+from vtag.engine.library.views.results import moments_after
 
 EVERYTHING = 'archery OR "riding a bike" OR yoga'
 MANY_LABELS = tuple(f"label {number}" for number in range(60))
@@ -180,6 +181,18 @@ def test_a_search_gives_sure_moments_first_then_less_sure_ones_up_to_ten(strict:
     assert everything[:FILLED_TO] == filled and len(everything) > FILLED_TO
     assert len({m.id for m in everything}) == len(everything)
     assert search(reader, EVERYTHING, less_sure="fill", limit=3) == filled[:3]
+
+
+def test_what_a_scan_found_are_its_sure_moments_else_the_surest(strict: LibraryWriter) -> None:
+    reader = strict.connection
+    sure = search(reader, EVERYTHING)
+    shown = [found.moment for found in moments_after(reader, 0, 12)]
+    assert set(shown) <= set(sure)
+    assert {(m.path, m.label) for m in shown} == {(m.path, m.label) for m in sure}
+    newest = max(moment.id for moment in sure)
+    rest = [m for m in search(reader, EVERYTHING, less_sure="all", limit=None) if m.id > newest]
+    reader.execute("UPDATE segments SET margin = -1e-9 WHERE id = ?", (rest[-1].id,))
+    assert [found.moment.id for found in moments_after(reader, newest, 1)] == [rest[-1].id]
 
 
 def test_one_dial_moves_all_labels(strict: LibraryWriter) -> None:

@@ -71,6 +71,8 @@ def test_two_servers_on_one_machine_do_not_end_each_others_sessions(
         other.get_by_role("heading", name="Find what happens in your videos").wait_for()
         open_view(page, "Library")
         page.get_by_text("8 videos").wait_for()
+        open_view(other, "Library")
+        other.get_by_role("heading", name="There is no video here yet").wait_for()
         open_view(other, "Scan")
         other.get_by_text("Nothing was scanned yet.").wait_for()
         other.close()

@@ -221,6 +221,9 @@ def test_the_problem_of_an_earlier_list_is_not_said_of_the_next(open_page: OpenP
     page.locator(".library-view .card", has_text="second.mp4").wait_for()
     held.answer(0)
     assert settled(page, problem.inner_text) == ""
+    page.get_by_role("searchbox", name="File name").fill("no such name")
+    page.get_by_role("link", name="Show all videos").click()
+    page.get_by_text("62 videos").wait_for()
 
 
 def test_a_server_that_is_away_is_asked_calmly_and_the_page_goes_on_when_it_is_back(

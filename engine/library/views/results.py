@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from vtag.engine.library.certainty import MARGIN_SQL
 from vtag.engine.library.search.filters import video_date
 from vtag.engine.library.search.moments import LessSure, Moment, Search
 from vtag.engine.library.search.rows import COLUMNS, Condition, SegmentRow, drop_duplicates
@@ -21,6 +22,9 @@ from vtag.engine.text import display_path
 
 MAX_COUNTED = 3000  # rows: counts are exact up to here, so that no query takes long
 _MAX_VALUES = 60  # of one facet
+_LATEST = (
+    20_000  # rows in which the latest moments are looked for, so that a long scan is not slow to ask about
+)
 
 
 class FoundMoment(NamedTuple):
@@ -79,20 +83,22 @@ def find_results(
 def moments_after(reader: sqlite3.Connection, moment_id: int, limit: int) -> list[FoundMoment]:
     """The latest moments with an id above `moment_id`, newest first: of each label and video the best one.
 
-    Only sure ones, if there are any.
+    Only sure ones, if there are any among the latest; otherwise the surest.
     """
-    rows = reader.execute(
-        f"SELECT {COLUMNS} FROM segments WHERE id > ? AND verdict IS NOT 'rejected' ORDER BY id DESC LIMIT ?",
-        (moment_id, 8 * limit),
-    )
+    search = Search(reader, "")
+    latest = f"(SELECT * FROM segments WHERE id > ? ORDER BY id DESC LIMIT {_LATEST}) AS segments"
+
+    def rows(condition: Condition, order: str) -> Iterator[SegmentRow]:
+        sql = f"SELECT {COLUMNS} FROM {latest} WHERE {condition.full_sql} ORDER BY {order} LIMIT ?"
+        return itertools.starmap(SegmentRow, reader.execute(sql, (moment_id, 8 * limit)))
+
     best: dict[tuple[int, int], SegmentRow] = {}
-    for row in itertools.starmap(SegmentRow, rows):
+    sure = Condition(min_margin=search.min_margin)
+    for row in list(rows(sure, "id DESC")) or rows(Condition(), f"{MARGIN_SQL} DESC, id DESC"):
         key = row.content_id, row.label_id
         if key not in best or row.score > best[key].score:
             best[key] = row
-    search = Search(reader, "")
-    sure = [row for row in best.values() if search.is_sure(row)]
-    return _found(reader, (sure or list(best.values()))[:limit], search)
+    return _found(reader, list(best.values())[:limit], search)
 
 
 def find_by_ids(reader: sqlite3.Connection, moment_ids: Iterable[int]) -> list[Moment]:
