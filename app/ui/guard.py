@@ -116,7 +116,9 @@ class Guard:
             return None
         if self._password:
             is_page = opens_page and not path.startswith("/api/")  # a program does not follow to a form
-            return RedirectResponse(LOGIN, 303) if is_page else _refusal(_NOT_LOGGED_IN, 401)
+            if not is_page:
+                return _refusal(_NOT_LOGGED_IN, 401)
+            return RedirectResponse(f"{LOGIN}{_query(request) if path == '/' else ''}", 303)
         return None if path == "/" and opens_page else _refusal(_NO_SESSION)
 
     def _has_session(self, request: Request) -> bool:
@@ -143,9 +145,14 @@ class Guard:
                 return _refusal("that is no password", 413)
         password = parse_qs(body.decode("utf-8", "replace")).get("password", [""])[0]
         if hmac.compare_digest(password.encode(), (self._password or "").encode()):
-            return RedirectResponse("/", 303, {"set-cookie": self._cookie()})
+            return RedirectResponse(f"/{_query(request)}", 303, {"set-cookie": self._cookie()})
         self._blocked_until_s = time.monotonic() + _WRONG_PASSWORD_DELAY_S
         return HTMLResponse(login_page("That was not the password."), 401)
+
+
+def _query(request: Request) -> str:
+    """The query of the address with its question mark, or nothing: what the page shows after the login."""
+    return f"?{request.url.query}" if request.url.query else ""
 
 
 def _foreign_host(request: Request, host: str) -> str:
@@ -174,7 +181,7 @@ def _add_headers(send: Send, headers: Iterable[tuple[bytes, bytes]] = ()) -> Sen
                 *headers,
                 (b"content-security-policy", _SECURITY_POLICY.encode()),
                 (b"x-content-type-options", b"nosniff"),
-                (b"referrer-policy", b"no-referrer"),
+                (b"referrer-policy", b"same-origin"),  # without it, browsers send no origin with the login
                 (b"cross-origin-resource-policy", b"same-origin"),
             ]
         await send(message)

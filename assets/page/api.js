@@ -25,7 +25,7 @@ async function answer(request) {
     await waitForRelease();
     return body;
   }
-  if (response.status === 401) window.location.assign("login");
+  if (response.status === 401) window.location.assign(`login${window.location.search}`); // which leads back here
   const text = await response.text();
   let body = {};
   try {

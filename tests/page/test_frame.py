@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +15,9 @@ from helpers.browser import PLAYING, OpenPage, box_of, open_view, require_browse
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page_warm
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 LABELS = ("archery", "riding a bike", "none of these")
 FILMS = {"plain.mp4": Film([("archery", 6)]), **{f"{i}.mp4": Film([("riding a bike", 3)]) for i in range(7)}}
@@ -76,6 +80,22 @@ def test_two_servers_on_one_machine_do_not_end_each_others_sessions(
         open_view(other, "Scan")
         other.get_by_text("Nothing was scanned yet.").wait_for()
         other.close()
+
+
+def test_the_password_leads_to_the_page_that_was_asked_for(home: Path, chromium: Browser) -> None:
+    with serve_page_warm(home, password="right horse") as (other_address, _):
+        page = chromium.new_context().new_page()
+        page.goto(f"{other_address}/?view=library&name=plain")
+        page.get_by_label("Password").fill("right horse")
+        page.keyboard.press("Enter")
+        page.locator(".library-view .card", has_text="plain.mp4").wait_for()
+        page.get_by_text("1 video").wait_for()
+        page.context.clear_cookies()  # the session ends
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.get_by_label("Password").fill("right horse")
+        page.keyboard.press("Enter")
+        page.locator(".library-view .card", has_text="plain.mp4").wait_for()
+        page.context.close()
 
 
 @contextlib.contextmanager

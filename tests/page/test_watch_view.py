@@ -255,9 +255,12 @@ def test_long_names_stay_on_the_page(open_page: OpenPage, width: int) -> None:
 
 
 def test_a_file_that_browsers_cannot_play_is_converted_and_says_so(open_page: OpenPage) -> None:
-    page = open_page("?q=bike")
+    page = open_page("?q=bike", viewport={"width": 1280, "height": 800})
     play_video(page, "old.avi")
-    assert page.locator(".vtag-player-note").inner_text() != ""
+    note = page.locator(".vtag-player-note")
+    assert note.inner_text() != ""
+    stage, said = box_of(page.locator(".stage")), box_of(note)
+    assert said["y"] + said["height"] <= stage["y"] + stage["height"] + 1  # it is not cut off
 
 
 def test_everything_can_be_done_by_keyboard(open_page: OpenPage) -> None:
