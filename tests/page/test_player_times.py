@@ -150,6 +150,7 @@ def check_tags(page: Page, home: Path, label: str, first_ms: int) -> None:
     end.focus()
     page.keyboard.press("ArrowLeft")
     page.locator(f".time-handle[aria-label='End of {label}'][aria-valuenow='6400']").wait_for()
+    page.locator(".toast", has_text="moved").first.wait_for()  # it is sent when the keys rest
     assert (4000 - first_ms, 6400 - first_ms) in ranges_in_library(home, label)
 
 
