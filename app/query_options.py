@@ -40,7 +40,7 @@ ModelFilter = Annotated[
 OptionalQuery = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[QUERY]",
+        metavar="QUERY",
         help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value; default: the best of each label.',
         autocompletion=complete_query,
     ),

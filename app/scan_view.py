@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vtag.app.console import is_terminal, say, talk_console
 from vtag.app.log_file import log_event
+from vtag.app.times import format_time_span
 from vtag.engine.system.clock import active_seconds
 from vtag.engine.text import display_path, pluralize, printable
 
@@ -140,7 +141,7 @@ def _plan_line(plan: ScanPlanned) -> str:
     if plan.videos and plan.video_ms:
         parts.append(f"{_video_length(plan.video_ms)} of video")
     if plan.estimate_s:
-        parts.append(f"about {_time_span(plan.estimate_s)}")
+        parts.append(f"about {format_time_span(plan.estimate_s)}")
     for count, description in (
         (plan.skipped, "known and unchanged"),
         (plan.known_failed, "known to be unreadable (--retry-failed tries again)"),
@@ -233,10 +234,10 @@ def _pass_line(done: PassFinished) -> str:
 def profile_line(profile: ScanProfile) -> str:
     share = 100 / max(profile.wall_s, 1e-9)
     return (
-        f"of {_time_span(profile.wall_s)}: the model worked {profile.model_s * share:.0f} % "
+        f"of {format_time_span(profile.wall_s)}: the model worked {profile.model_s * share:.0f} % "
         f"({profile.clips} clips in {profile.batches} batches) and had no clip {profile.wait_s * share:.0f} %, "
-        f"the library was written {profile.store_s * share:.0f} %; decoding took {_time_span(profile.decode_s)} of "
-        f"processor time; the limit was {profile.limit}"
+        f"the library was written {profile.store_s * share:.0f} %; decoding took "
+        f"{format_time_span(profile.decode_s)} of processor time; the limit was {profile.limit}"
     )
 
 
@@ -247,7 +248,7 @@ def _sum_line(done: ScanFinished) -> str:
     return (
         f"{done.scanned} scanned ({_video_length(done.video_ms)}, {counts}), "
         f"{done.skipped} skipped, {elsewhere}{len(done.failed)} failed, {done.known_failed} known to fail, "
-        f"in {_time_span(done.wall_s)}{speed}"
+        f"in {format_time_span(done.wall_s)}{speed}"
     )
 
 
@@ -262,13 +263,4 @@ def _failed_line(failure: VideoScanFailed) -> str:
 
 
 def _video_length(milliseconds: int) -> str:
-    return _time_span(milliseconds / 1000)
-
-
-def _time_span(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds_left = divmod(round(seconds), 60)
-    return (
-        f"{minutes} min {seconds_left:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
-    )
+    return format_time_span(milliseconds / 1000)

@@ -32,3 +32,13 @@ def format_end_clock(milliseconds: int) -> str:
 def format_clock_range(start_ms: int, end_ms: int) -> str:
     """A time range as h:mm:ss-h:mm:ss."""
     return f"{format_clock(start_ms)}-{format_end_clock(end_ms)}"
+
+
+def format_time_span(seconds: float) -> str:
+    """A length of time as `4.2 s`, `3 min 05 s` or `2 h 03 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, seconds_left = divmod(round(seconds), 60)
+    return (
+        f"{minutes} min {seconds_left:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+    )

@@ -28,7 +28,18 @@ words = typer.Typer(help="List, export and import your annotations.", invoke_wit
 
 _NO_ANNOTATIONS = "there are no annotations of yours yet: `vtag tag add`, `confirm` and `reject` make them"
 
-Ids = Annotated[list[int], typer.Argument(metavar="ID", help="Moment ids, as `vtag search` prints them.")]
+
+def _parse_id(text: str) -> int:
+    """A moment's id. Raises BadParameter."""
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is no moment id: `vtag search` prints them first in each line")
+
+
+Ids = Annotated[
+    list[int],
+    typer.Argument(metavar="ID", parser=_parse_id, help="Moment ids, as `vtag search` prints them."),
+]
 
 
 @tag.command()
@@ -127,8 +138,9 @@ def log(
         return
     for change in changes:
         undone = "  (undone)" if change.undone_at else ""
-        path = paths[(change.after or change.before)[0].content][1]
-        put(f"{local_minute(change.at)}  {_line(change)}{f'  {path}' if path else ''}{undone}")
+        contents = {annotation.content for annotation in change.after or change.before}
+        place = paths[contents.pop()][1] if len(contents) == 1 else f"in {len(contents)} videos"
+        put(f"{local_minute(change.at)}  {_line(change)}{f'  {place}' if place else ''}{undone}")
     if not changes:
         complain(_NO_ANNOTATIONS)
 

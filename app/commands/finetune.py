@@ -13,6 +13,7 @@ import typer
 from vtag.app.console import complain, out_console, put_json, say
 from vtag.app.options import Db, Json
 from vtag.app.tag_lines import known_sentence, preview_sentence
+from vtag.app.times import format_time_span
 from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def finetune(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FOLDER]",
+            metavar="FOLDER",
             help="Folder with one folder of clips a tag, or a list of `path label` lines.",
             show_default=False,
         ),
@@ -245,10 +246,10 @@ def _print_result(result: FinetuneResult) -> None:
     if result.accuracy is not None:
         say(f"right on {_percent(result.accuracy)} of clips whose source it had not seen")
     if result.false_per_hour is not None:
-        hours = result.negative_hours
+        span = format_time_span(3600 * (result.negative_hours or 0))
         say(
-            f"{result.false_per_hour:.1f} moments an hour from the lines on in {hours:.1f} hours of the library that "
-            "nobody gave a label; they are false unless it shows one there"
+            f"in {span} of the library without your labels, {result.false_per_hour:.1f} moments an hour lie above "
+            "the lines; they are false unless it shows a tag there"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -12,7 +12,7 @@ from vtag.app.commands.annotate import open_library
 from vtag.app.completions import complete_label
 from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json
-from vtag.app.query_options import SensitivityOption, open_library_reader
+from vtag.app.query_options import open_library_reader
 from vtag.engine.errors import LibraryError
 from vtag.engine.text import printable
 
@@ -43,13 +43,14 @@ def list_labels(
     db: Db = None,
 ) -> None:
     """List labels with their counts and groups; `vtag labels` does the same."""
-    from vtag.engine.library.search.labels import library_thresholds, vocabulary
+    from vtag.engine.library.search.labels import library_thresholds, nearest_labels, vocabulary
     from vtag.engine.library.search.moments import label_counts
 
     names = vocabulary()
     with open_library_reader(db) as reader:
         label_rows = label_counts(reader, word)
         own_thresholds = library_thresholds(reader)
+        near = [] if label_rows or not word else nearest_labels(reader, word)
     rows = [(name, count, names.groups_of(name), own_thresholds.get(name)) for name, count in label_rows]
     if json:
         keys = ("label", "moments", "groups", "threshold")
@@ -62,7 +63,10 @@ def list_labels(
         )
         put(f"{count:>8}  {printable(name):<{width}}  {remark}".rstrip())
     if not label_rows:
-        complain(f"no label has {word!r} in it")
+        hint = f"; near to it: {', '.join(map(printable, near))}" if near else ""
+        complain(
+            f"no label has {word!r} in it{hint}" if word else "no label is known yet: `vtag scan FOLDER`"
+        )
 
 
 @app.command("set")
@@ -77,7 +81,10 @@ def set_threshold(
         float | None,
         typer.Option(min=0, max=1, help="Score that starts a sure moment, in place of the model's."),
     ] = None,
-    sensitivity: SensitivityOption = None,
+    sensitivity: Annotated[
+        Literal["low", "normal", "high"] | None,
+        typer.Option("--sensitivity", help="Which moments are sure. low: fewer; high: more."),
+    ] = None,
     db: Db = None,
 ) -> None:
     """Set which moments are sure: of all labels by --sensitivity, or of one label by --threshold.

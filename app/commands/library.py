@@ -13,7 +13,7 @@ from vtag.app.commands.annotate import open_library
 from vtag.app.console import ask_yes_no, can_ask, put, put_json, say
 from vtag.app.options import Db, Json
 from vtag.app.results import put_path
-from vtag.app.times import format_clock_range
+from vtag.app.times import format_clock_range, format_time_span
 from vtag.engine.errors import LibraryError
 from vtag.engine.library.timestamps import local_minute
 from vtag.engine.text import display_path, pluralize, printable
@@ -82,7 +82,7 @@ def check(json: Json = False, db: Db = None) -> None:
 def backup(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="Copy to write; default: a dated file beside the library."),
+        typer.Argument(metavar="FILE", help="Copy to write; default: a dated file beside the library."),
     ] = None,
     features: Annotated[
         bool,
@@ -108,7 +108,7 @@ def backup(
 @app.command()
 def restore(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="Backup; default: the latest beside the library.")
+        Path | None, typer.Argument(metavar="FILE", help="Backup; default: the latest beside the library.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the question.")] = False,
     db: Db = None,
@@ -148,7 +148,7 @@ def vacuum(db: Db = None) -> None:
 @app.command()
 def merge(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILES...", help="Libraries to add, such as the shards of a scan.")
+        list[Path], typer.Argument(metavar="FILE", help="Libraries to add, such as the shards of a scan.")
     ],
     json: Json = False,
     db: Db = None,
@@ -229,7 +229,7 @@ def _lines(contents: LibraryInfo) -> list[tuple[str, str]]:
         ("features", f"{display_path(contents.features_path)}, {_size(contents.features_size_bytes)}"),
         (
             "videos",
-            f"{contents.videos} ({contents.video_ms / 3_600_000:.1f} h), {contents.unreadable} unreadable, "
+            f"{contents.videos} ({format_time_span(contents.video_ms / 1000)}), {contents.unreadable} unreadable, "
             f"in {pluralize(contents.files, 'file')}, {contents.missing_files} of them missing",
         ),
         (

@@ -26,12 +26,14 @@ from vtag.app.console import (
 from vtag.app.options import Db, Json
 from vtag.app.results import put_path
 from vtag.engine.errors import ModelError
-from vtag.engine.text import display_path, normalize_label, printable, read_text_file
+from vtag.engine.text import display_path, normalize_label, pluralize, printable, read_text_file
 
 if TYPE_CHECKING:
     from vtag.engine.models.catalog import CatalogEntry
     from vtag.engine.models.download import ProgressCallback
+    from vtag.engine.models.image_models import ImageSpec
     from vtag.engine.models.registry import InstalledModel
+    from vtag.engine.swin.config import ModelSpec
 
 app = typer.Typer(help="List, download, import and export models.", no_args_is_help=True)
 
@@ -318,15 +320,26 @@ def _installed_cell(model: InstalledModel | None) -> str:
 
 def _describe(model: InstalledModel) -> str:
     from vtag.engine.models.registry import STARTER
-    from vtag.engine.swin.config import ModelSpec
+    from vtag.engine.swin.config import FINETUNED_PREFIX
 
     if model.problem:
         return printable(model.problem)
     if model.name == STARTER:
         return "small, comes with vtag"
-    labels = f"{len(model.spec.labels)} labels" if isinstance(model.spec, ModelSpec) else "an image model"
-    source = f", from {printable(model.spec.source)}" if model.spec and model.spec.source else ""
-    return labels + source
+    if not model.spec:
+        return ""
+    source = printable(model.spec.source)
+    if source and not source.startswith(FINETUNED_PREFIX):
+        source = f"from {source}"
+    return ", ".join(filter(None, (_count_labels(model.spec), source)))
+
+
+def _count_labels(spec: ModelSpec | ImageSpec) -> str:
+    from vtag.engine.swin.config import NONE_OF_THESE, ModelSpec
+
+    if not isinstance(spec, ModelSpec):
+        return "an image model"
+    return pluralize(sum(label != NONE_OF_THESE for label in spec.labels), "label")
 
 
 def _licence(model: InstalledModel) -> str:

@@ -31,7 +31,7 @@ Effort = Literal["fast", "normal", "thorough"]
 
 
 def scan(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATHS...", help="Folders and files to scan.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders and files to scan.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -117,7 +117,7 @@ def scan(
     json: Json = False,
     db: Db = None,
 ) -> None:
-    """Find what happens in the videos of PATHS.
+    """Find what happens in the videos at each PATH.
 
     A second scan opens only new and changed files. Ctrl-C keeps what is finished.
     """

@@ -64,8 +64,11 @@ def search(
 ) -> None:
     """Find moments, best first.
 
-    Sure moments come first; if they are few, less sure ones follow until there are ten. Paths are those of sure ones,
-    unless --maybe. docs/search.md explains the query language. An empty result is not an error.
+    Sure moments come first; if they are few, less sure ones follow until there are ten.
+
+    --paths-only and --print0 list the videos of sure moments, unless --maybe. An empty result is not an error.
+
+    docs/search.md explains the query language.
     """
     from vtag.app import player, results
     from vtag.engine.library.search.moments import search as find

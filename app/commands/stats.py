@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def stats(
     query: Annotated[
-        list[str] | None, typer.Argument(metavar="[QUERY]", help="Query; default: all moments.")
+        list[str] | None, typer.Argument(metavar="QUERY", help="Query; default: all moments.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, callback=within_integers, help="Maximum number of labels.")] = 15,
     maybe: Maybe = False,

@@ -61,7 +61,7 @@ def retag(
 
 def forget(
     path: Annotated[
-        Path | None, typer.Argument(metavar="[PATH]", help="File or folder; it need not exist any more.")
+        Path | None, typer.Argument(metavar="PATH", help="File or folder; it need not exist any more.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="Model to forget, in place of PATH.")

@@ -102,7 +102,7 @@ def test_tags_of_a_video_that_was_never_scanned_end_with_it(vtag: Vtag, tmp_path
     ("arguments", "code", "said"),
     [
         (["tag", "confirm", "99999"], 1, "no moment 99999"),
-        (["tag", "confirm", "x"], 2, "as an integer"),
+        (["tag", "confirm", "x"], 2, "is no moment id"),
         (["tag", "add", "none.mp4", "x"], 1, "none.mp4 cannot be read"),
         (["tag", "add", ".", "x"], 1, "is no file"),
         (["tag", "undo"], 1, "nothing to undo"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.footage import make_video
 from helpers.library_factory import fill_library
 
 from vtag.engine.library.database import LibraryWriter
@@ -71,6 +72,7 @@ def test_a_library_is_not_copied_before_a_refused_merge(vtag: Run, videos: Path,
 def test_numbers_and_words_agree(vtag: Run, videos: Path) -> None:
     ids = [line.split()[0] for line in vtag("search", "yoga", "--sure").stdout.splitlines()[:2]]
     assert "rejected 2 moments" in said(vtag("tag", "reject", *ids), 0)
+    assert vtag("tag", "log").stdout.endswith("rejected 2 moments  in 2 videos\n")
     file = next(line for line in vtag("search", "--paths-only").stdout.splitlines())
     assert "forget 1 file" in vtag("forget", file, "--words").stderr
 
@@ -89,3 +91,32 @@ def test_an_output_that_is_full_or_closed(videos: Path) -> None:
         ["sh", "-c", f"{sys.executable} -m vtag.app search yoga >&-"], capture_output=True, text=True
     )
     assert closed.returncode == 0 and closed.stderr == ""
+
+
+def test_help_names_arguments_plainly(vtag: Run) -> None:
+    for command in (
+        ["scan"],
+        ["search"],
+        ["stats"],
+        ["forget"],
+        ["library", "merge"],
+        ["library", "restore"],
+    ):
+        usage = vtag(*command, "--help").stdout.strip().splitlines()[0]
+        assert "[[" not in usage and "...}" not in usage, usage
+
+
+def test_a_wrong_id_is_named(vtag: Run, videos: Path) -> None:
+    run = vtag("tag", "confirm", "abc")
+    assert run.returncode == 2 and "'abc' is no moment id" in run.stderr
+
+
+def test_a_misspelt_word_of_labels_is_corrected(vtag: Run, videos: Path) -> None:
+    assert said(vtag("labels", "archary"), 0) == "vtag: no label has 'archary' in it; near to it: archery\n"
+
+
+def test_the_class_of_other_footage_is_no_label(vtag: Run, tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    assert vtag("tag", "add", make_video(tmp_path / "v" / "a.mp4"), "yoga").returncode == 0
+    assert vtag("scan", tmp_path / "v", "--model", "starter").returncode == 0
+    assert "starter: 70 labels" in vtag("library", "info").stdout

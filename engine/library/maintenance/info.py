@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vtag.engine.library.database import observations_path, open_observations, open_reader, schema_steps
 from vtag.engine.library.maintenance.backup import Backup, list_backups
+from vtag.engine.swin.config import NONE_OF_THESE
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ def read_info(path: Path) -> LibraryInfo:
 
 def _models(reader: sqlite3.Connection) -> list[ModelInfo]:
     rows = reader.execute(
-        "SELECT m.name, m.source, m.backbone_hash, json_array_length(m.spec, '$.labels'), "
+        "SELECT m.name, m.source, m.backbone_hash, "
+        "(SELECT count(*) FROM json_each(m.spec, '$.labels') WHERE value <> ?), "
         "(SELECT count(*) FROM derivations WHERE model_id = m.id), "
         "EXISTS (SELECT 1 FROM settings WHERE key = 'model' AND value = CAST(m.id AS TEXT)) "
-        "FROM models m ORDER BY m.id"
+        "FROM models m ORDER BY m.id",
+        (NONE_OF_THESE,),
     )
     return [
         ModelInfo(name, source, backbone_hash, labels, videos, bool(is_used))
