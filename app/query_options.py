@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 _MINUS = "\u2212"  # stands for a hyphen while Typer parses options; the query language accepts it too
 
+_LIKE_OPERATORS = frozenset(("and", "or", "then", "not"))  # words of a phrase that may be meant as operators
+
 Query = Annotated[
     list[str],
     typer.Argument(
         metavar="QUERY",
-        help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value.',
+        help='Search terms: words, "phrase", AND, OR, THEN, -word, field:value.',
         autocompletion=complete_query,
     ),
 ]
@@ -41,7 +43,7 @@ OptionalQuery = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="QUERY",
-        help='Search terms: words, "phrase", AND, OR, THEN, -not, field:value; default: the best of each label.',
+        help='Search terms: words, "phrase", AND, OR, THEN, -word, field:value; default: the best of each label.',
         autocompletion=complete_query,
     ),
 ]
@@ -145,3 +147,5 @@ def report_everyday_terms(reader: sqlite3.Connection, text: str) -> None:
     for term, labels in everyday_terms(reader, text):
         alternatives = " OR ".join(f'"{printable(label)}"' for label in labels)
         say(f"{printable(term)}: searched as {alternatives}")
+        if _LIKE_OPERATORS & set(term.split()):
+            say("operators are AND, OR and THEN, in capitals; -word excludes a label")

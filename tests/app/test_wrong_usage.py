@@ -120,3 +120,11 @@ def test_the_class_of_other_footage_is_no_label(vtag: Run, tmp_path: Path) -> No
     assert vtag("tag", "add", make_video(tmp_path / "v" / "a.mp4"), "yoga").returncode == 0
     assert vtag("scan", tmp_path / "v", "--model", "starter").returncode == 0
     assert "starter: 70 labels" in vtag("library", "info").stdout
+
+
+def test_operators_as_in_other_languages_are_explained(vtag: Run, videos: Path) -> None:
+    assert "column 6: 'NOT' is written as a minus" in said(vtag("search", "yoga NOT archery"), 1)
+    assert "column 1: 'NOT' is written as a minus" in said(vtag("search", "NOT yoga"), 1)
+    lower = vtag("search", "yoga not archery").stderr
+    assert "searched as" in lower and "in capitals; -word excludes a label" in lower
+    assert "in capitals" not in vtag("search", "yoga -archery").stderr

@@ -205,6 +205,10 @@ def _read_token(match: re.Match[str]) -> _Token | None:
     if match["field"]:
         value = match["quoted"] if match["quoted"] is not None else match["value"]
         return replace(token, kind="filter", node=_parse_field(match["field"].lower(), value.strip(), token))
+    if match["word"] == "NOT":
+        raise _error_at(
+            token, "is written as a minus, as in `riding -horse`; put it in quotes to look for the word"
+        )
     phrase = (match["phrase"] or match["word"] or "").strip()
     return replace(token, text=phrase) if has_letters(phrase) else None
 
