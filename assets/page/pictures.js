@@ -6,14 +6,20 @@ import { h } from "./dom.js";
 const AT_ONCE = 3;
 let waiting = []; // [image, source]
 const loading = new Set();
+const MOST_KNOWN = 2000;
+const known = new Map(); // loaded images by source, as long as the browser has them
 let frame = 0;
 
 // An image that gets its source when its turn comes; without a picture it stays invisible.
+// A card that is drawn again has the picture that it had, so that it does not blink.
 export function picture(source) {
+  const before = known.get(source)?.deref();
+  if (before && !before.isConnected) return before;
   const image = h("img", { alt: "", decoding: "async" });
   for (const type of ["load", "error"]) {
     image.addEventListener(type, () => {
       image.classList.toggle("is-missing", type === "error");
+      if (type === "load") remember(image, source);
       loading.delete(image);
       loadPictures();
     });
@@ -21,6 +27,11 @@ export function picture(source) {
   waiting.push([image, source]);
   loadPictures();
   return image;
+}
+
+function remember(image, source) {
+  known.set(source, new WeakRef(image));
+  if (known.size > MOST_KNOWN) known.delete(known.keys().next().value);
 }
 
 // Go on loading: called when cards were drawn, and when a view is shown again.

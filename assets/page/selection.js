@@ -10,9 +10,9 @@ const FEW_BOXES = 300; // more than a screen shows
 export class Selection {
   // `idAt(index)` is the id of the item at an index, if it is loaded; `identify(item)` is the same of an item that got
   // another id; `selectAll()` resolves to the ids of everything found; `actions` are [caption, icon, run(ids)]. While
-  // one runs, none can be pressed.
-  constructor({ noun, idAt, identify = ({ id }) => id, selectAll, actions, onChange = () => {} }) {
-    Object.assign(this, { noun, idAt, identify, selectAll, actions, onChange });
+  // one runs, none can be pressed. `returnFocus()` takes the keyboard's focus from the bar when it goes.
+  constructor({ noun, idAt, identify = ({ id }) => id, selectAll, actions, returnFocus, onChange = () => {} }) {
+    Object.assign(this, { noun, idAt, identify, selectAll, actions, returnFocus, onChange });
     this.ids = new Set();
     this.askAll = latestOnly();
     this.isActing = false;
@@ -121,6 +121,7 @@ export class Selection {
       box.closest(".card").classList.toggle("is-selected", box.checked);
     }
     const wasHidden = this.bar.hidden;
+    const hadFocus = Boolean(this.bar.querySelector(":focus-visible"));
     this.bar.hidden = !this.ids.size;
     document.body.classList.toggle("is-selecting", this.ids.size > 0);
     if (this.ids.size) {
@@ -132,6 +133,9 @@ export class Selection {
           h("button", { type: "button", class: "button", data: { name: caption }, "aria-disabled": this.isActing ? "true" : null, onclick: () => this.act(run) }, icon(iconName), caption))),
         button("Clear", () => this.clear(), { class: "button is-quiet", data: { name: "clear" } }));
       if (focused) this.bar.querySelector(`[data-name="${focused}"]`)?.focus();
-    } else if (!wasHidden) this.onChange();
+    } else if (!wasHidden) {
+      if (hadFocus) this.returnFocus();
+      this.onChange();
+    }
   }
 }

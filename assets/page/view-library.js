@@ -34,6 +34,7 @@ export default class LibraryView {
     });
     this.selection = new Selection({
       noun: "video",
+      returnFocus: () => this.restoreFocus(),
       idAt: (index) => this.grid.source?.item(index)?.id,
       selectAll: () => get("videos/ids", this.listParameters(current())),
       actions: [["Tag", "tag", (ids) => this.tag(ids)], ["Cut", "cut", (ids) => cutDialog({ videos: ids })], ["Export", "export", (ids) => exportDialog({ videos: ids })],

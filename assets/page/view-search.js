@@ -30,6 +30,7 @@ export default class SearchView {
     });
     this.selection = new Selection({
       noun: "moment",
+      returnFocus: () => this.restoreFocus(),
       idAt: (index) => this.grid.source?.item(index)?.id,
       identify: (moment) => [moment.content, moment.label, moment.start_ms, moment.end_ms].join(),
       // what looks alike are places in videos, not moments of the library

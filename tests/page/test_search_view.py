@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.browser import OpenPage, box_of, open_view, require_browser, search_for, settled
+from helpers.browser import OpenPage, box_of, open_view, require_browser, search_for, settled, undo_all
 from helpers.film_library import Film, make_film_library
 from helpers.footage import make_video
 from helpers.page_server import serve_page_warm
@@ -175,6 +175,17 @@ def test_a_selected_moment_stays_selected_when_undo_gives_it_another_id(open_pag
     bar.get_by_text("1 moment selected").wait_for()
     bar.get_by_role("button", name="Export").click()
     page.get_by_role("dialog").get_by_text("The browser saves 1 moment in 1 video").wait_for()
+
+
+def test_the_focus_returns_from_the_selection_to_its_card(open_page: OpenPage) -> None:
+    page = open_page("?q=skiing")
+    page.locator("[data-index='2'] .card-link").focus()
+    page.keyboard.press("Space")
+    page.get_by_role("region", name="Selection").get_by_role("button", name="Yes").focus()
+    page.keyboard.press("Enter")
+    page.locator("[data-index='2'] .card-confidence", has_text="✓").wait_for()
+    assert page.evaluate("document.activeElement.closest('[data-index]')?.dataset.index") == "2"
+    undo_all(page)
 
 
 def test_similar_moments_say_of_what_and_give_each_video_once(open_page: OpenPage) -> None:

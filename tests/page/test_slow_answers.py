@@ -149,6 +149,18 @@ def test_keys_go_on_where_cards_are_not_loaded_yet(open_page: OpenPage) -> None:
     page.wait_for_function("() => document.activeElement.closest('.card')?.dataset.index === '0'")
 
 
+def test_a_list_that_is_read_again_does_not_blink(open_page: OpenPage, address: str) -> None:
+    page = open_page("?q=archery")
+    page.wait_for_function("() => document.querySelector('[data-index=\"0\"] img')?.naturalWidth")
+    page.evaluate("() => { window.image = document.querySelector('[data-index=\"0\"] img'); }")
+    tag = {"content": 5, "label": "archery", "start": "0:01", "end": "0:02"}
+    page.request.post(f"{address}/api/annotations/add", data=tag)
+    page.evaluate(_ASK_NOW)
+    page.locator(".result-count", has_text="3 moments in 3 videos").wait_for()
+    assert page.evaluate("window.image.isConnected && window.image.naturalWidth > 0")
+    undo_all(page)
+
+
 def test_the_pictures_under_the_pointer_go_with_it(open_page: OpenPage) -> None:
     page = open_page("?q=archery")
     picture = page.locator("[data-index='0'] .picture")
