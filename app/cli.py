@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -180,6 +181,8 @@ def main() -> None:
             raise
         complain(f"{type(error).__name__}: {error} (unexpected; --debug shows where it happened)")
         sys.exit(1)
+    finally:  # all is done and said; at Ctrl-C while Python ends, Python would print an error of its own
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _open_closed_streams() -> None:

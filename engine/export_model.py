@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,7 @@ def export_model(
     opset: int = 18,
     clips: Sequence[bytes] = (),
     db: Path | None = None,
+    on_begin: Callable[[str], None] = lambda _: None,
 ) -> ExportedModel:
     """Write a model as an ONNX folder. It is compared with Torch on windows of `clips`, else of the library's videos.
 
@@ -52,6 +53,7 @@ def export_model(
         opset: the version of ONNX's operators.
         clips: videos, and folders of videos.
         db: the library's file.
+        on_begin: called with the model's name before what takes a while.
 
     Raises ModelError if torch or the exporter is missing, if the model cannot be exported, or if the exported model
     computes something else than Torch; then nothing is written.
@@ -71,6 +73,7 @@ def export_model(
     clip = (checkpoint.spec.frames, size, size) if size else None
     options = ExportOptions(precision, clip, batch, opset)
     check_options(checkpoint, options)
+    on_begin(checkpoint.spec.name)
     max_windows = MAX_WINDOWS if precision == "int8" else _FEW_WINDOWS
     paths = list(clips) or library_videos(library, max_windows)
     spec = spec_for_clip(checkpoint.spec, clip)

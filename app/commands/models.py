@@ -196,6 +196,7 @@ def export(
         opset=opset,
         clips=[os.fsencode(path) for path in clips or []],
         db=db,
+        on_begin=lambda name: say(f"exporting {printable(name)}, and comparing it with torch: takes a while"),
     )
     compared = done.compared
     kind = "windows of videos" if compared.real else "generated clips (no videos were at hand)"

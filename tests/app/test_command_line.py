@@ -81,6 +81,14 @@ def test_ctrl_c_while_a_command_starts_says_nothing(shelf: Path, when: str) -> N
     assert (run.returncode, run.stdout, run.stderr) == (130, "", "")
 
 
+def test_ctrl_c_while_python_ends_says_nothing(shelf: Path) -> None:
+    """As after a command that loaded torch, which takes a second to end."""
+    code = "import atexit, signal, sys; atexit.register(signal.raise_signal, signal.SIGINT); "
+    code += "sys.argv[1:] = ['search', 'yoga', '--limit', '1']; from vtag.app.cli import main; main()"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "") and run.stdout.count("\n") == 1
+
+
 def test_a_narrow_terminal_is_filled_and_not_passed(vtag: Run, shelf: Path, tmp_path: Path) -> None:
     for arguments in (["show", tmp_path / "0.mp4"], ["stats"]):
         for columns in (40, 80):
