@@ -11,7 +11,7 @@ import typer
 
 from vtag.app.console import complain, is_terminal, put, put_json, say, talk_console
 from vtag.app.options import Json
-from vtag.engine.text import display_path, printable
+from vtag.engine.text import display_path, pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.trainer.data.checks import CheckedVideo
@@ -156,7 +156,9 @@ def _put_splits(
     for split, rows in kinetics.missing.items():
         names = ", ".join(printable(row.youtube_id) for row in rows[:5])
         if rows:
-            say(f"{split}: {len(rows)} videos are missing ({names}{' ...' if len(rows) > 5 else ''})")
+            say(
+                f"{split}: {pluralize(len(rows), 'video')} missing ({names}{' ...' if len(rows) > 5 else ''})"
+            )
     for split, row in splits.items():
         put(
             f"{split:<6} {row['found']:>7} found  {row['missing']:>6} missing  {row['broken']:>5} broken"

@@ -79,7 +79,7 @@ def evaluate(
         among = " among the data's labels" if among_classes else ""
         put(
             f"top-1 {_percent(result.top1)}, top-5 {_percent(result.top5)}, mean over labels "
-            f"{_percent(result.mean_class_accuracy)} of {result.clips} clips{among}"
+            f"{_percent(result.mean_class_accuracy)} of {pluralize(result.clips, 'clip')}{among}"
         )
         put(f"protocol {protocol} ({_VIEWS[protocol]}); {printable(runtime.spec.name)}, {runtime.precision}")
     if result.failures:

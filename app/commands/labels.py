@@ -14,7 +14,7 @@ from vtag.app.console import complain, put, put_json, say
 from vtag.app.options import Db, Json
 from vtag.app.query_options import open_library_reader
 from vtag.engine.errors import LibraryError
-from vtag.engine.text import printable
+from vtag.engine.text import pluralize, printable
 
 if TYPE_CHECKING:
     from vtag.engine.library.certainty import Sensitivity
@@ -134,7 +134,7 @@ def _change(db: Any, label: str, threshold: float | None) -> None:
         moments = sum(counts.sure for model in models for _, counts in derive.retag(library, model))
         changed_heads = [heads.load_head(library, model) for model in models]
     rule = "as its model says" if threshold is None else f"from {threshold:g} on"
-    say(f"{printable(label)} is found {rule}; {moments} moments of all labels were derived anew")
+    say(f"{printable(label)} is found {rule}; of all labels, {pluralize(moments, 'moment')} derived anew")
     for head in changed_heads:
         if head.requested_threshold is not None and threshold is not None:
             say(

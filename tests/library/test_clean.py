@@ -126,7 +126,7 @@ def test_a_disk_mounted_elsewhere_can_be_relocated(tagged: LibraryWriter, tmp_pa
     with pytest.raises(LibraryError, match="nothing is known below"):
         clean.relocate(tagged, os.fsencode(tmp_path / "a"), os.fsencode(tmp_path / "new"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LibraryError, match="none of the 3 files"):
+    with pytest.raises(LibraryError, match="not one of 3 files"):
         clean.relocate(tagged, os.fsencode(tmp_path / "b"), os.fsencode(tmp_path / "empty"))
     with pytest.raises(LibraryError, match="no folder"):
         clean.relocate(tagged, os.fsencode(tmp_path / "b"), os.fsencode(tmp_path / "none"))

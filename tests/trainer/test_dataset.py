@@ -48,7 +48,7 @@ def test_what_a_person_should_know_is_said_in_a_line_each(tmp_path: Path) -> Non
     assert "Dive and dive" in remarks
     assert "high jump and high_jump" in remarks
     assert "empty holds no videos" in remarks
-    assert "1 files beside" in remarks
+    assert "1 file beside" in remarks
     assert len(dataset.remarks) == 4
 
 

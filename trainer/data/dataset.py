@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vtag.engine.errors import VtagError
 from vtag.engine.scan.discover import discover
-from vtag.engine.text import display_path, normalize_label, printable, read_text_file
+from vtag.engine.text import display_path, normalize_label, pluralize, printable, read_text_file
 from vtag.engine.video.read.frame_folder import is_frame_folder
 
 _MAX_LIST_BYTES = 256 << 20
@@ -107,7 +107,7 @@ def _read_folder(folder: Path) -> tuple[list[LabelledClip], list[str]]:
         clips += [LabelledClip(path, entry.name, source_from_name(path)) for path in sorted(paths)]
     loose = sum(entry.is_file() and not entry.name.startswith(".") for entry in folder.iterdir())
     if loose:
-        remarks.append(f"{loose} files beside the class folders are left out")
+        remarks.append(f"{pluralize(loose, 'file')} beside the class folders left out")
     return clips, remarks
 
 

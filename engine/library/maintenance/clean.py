@@ -12,7 +12,7 @@ from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.maintenance.forget import remove_contents
 from vtag.engine.library.store.files import is_gone
 from vtag.engine.library.store.volumes import Volume, Volumes, real_path
-from vtag.engine.text import display_path
+from vtag.engine.text import display_path, pluralize
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def plan_relocate(library: LibraryWriter, old: bytes, new: bytes) -> RelocatePla
         raise LibraryError(f"nothing is known below {display_path(old)}")
     if not present_count:
         raise LibraryError(
-            f"none of the {len(moves)} files known below {display_path(old)} is in {display_path(new)}"
+            f"not one of {pluralize(len(moves), 'file')} known below {display_path(old)} is in {display_path(new)}"
         )
     return RelocatePlan(tuple(moves), present_count)
 
