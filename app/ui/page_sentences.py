@@ -11,7 +11,7 @@ import re
 _WAYS = [
     (re.compile(pattern), way)
     for pattern, way in (
-        (r"`vtag tag add` and `vtag tag confirm` say some", "add tags, or say Yes to some, in Watch"),
+        (r"`vtag tag add` and `confirm` make them", "add tags, or say Yes to some, in Watch"),
         (r" \(`vtag scan[^`]*`\)", " (see Scan)"),
         (r"`vtag retag` or `vtag scan`", "a scan"),
         (r"`vtag scan[^`]*`", "a scan"),
