@@ -108,7 +108,7 @@ class _ReadingTools:
         query: Annotated[
             str,
             Field(
-                description='Words of a label or an everyday phrase; "exact words"; AND, OR, THEN, -not; filters '
+                description='Words of a label or an everyday phrase; "exact words"; AND, OR, NOT, THEN; filters '
                 "such as score>0.6, after:2023-06, path:*holiday*, longer:5s. Empty: the best moment of each label."
             ),
         ] = "",

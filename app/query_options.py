@@ -28,7 +28,7 @@ Query = Annotated[
     list[str],
     typer.Argument(
         metavar="QUERY",
-        help='Search terms: words, "phrase", AND, OR, THEN, -word, field:value.',
+        help='Search terms: words, "phrase", AND, OR, NOT, THEN, field:value.',
         autocompletion=complete_query,
     ),
 ]
@@ -43,7 +43,7 @@ OptionalQuery = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="QUERY",
-        help='Search terms: words, "phrase", AND, OR, THEN, -word, field:value; default: the best of each label.',
+        help='Search terms: words, "phrase", AND, OR, NOT, THEN, field:value; default: the best of each label.',
         autocompletion=complete_query,
     ),
 ]
@@ -148,4 +148,4 @@ def report_everyday_terms(reader: sqlite3.Connection, text: str) -> None:
         alternatives = " OR ".join(f'"{printable(label)}"' for label in labels)
         say(f"{printable(term)}: searched as {alternatives}")
         if _LIKE_OPERATORS & set(term.split()):
-            say("operators are AND, OR and THEN, in capitals; -word excludes a label")
+            say("operators are AND, OR, NOT and THEN, in capitals")

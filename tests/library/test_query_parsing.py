@@ -26,6 +26,13 @@ Text, Score = query.TextTerm, query.ScoreFilter
         ("a AND b OR c", query.Or((query.And((Text(("a",)), Text(("b",)))), Text(("c",))))),
         ("a AND (b OR c)", query.And((Text(("a",)), query.Or((Text(("b",)), Text(("c",))))))),
         ('riding -"a horse" bike', query.And((Text(("riding", "bike")), query.Not(Text(("a horse",)))))),
+        ("riding NOT horse", query.And((Text(("riding",)), query.Not(Text(("horse",)))))),
+        (
+            'riding AND NOT("a horse") bike',
+            query.And((Text(("riding",)), Text(("bike",)), query.Not(Text(("a horse",))))),
+        ),
+        ("NOT path:x", query.Not(query.PathGlobFilter("x"))),
+        ('"NOT" NOTHING kNOT', Text(("NOT", "NOTHING", "kNOT"))),
         ("a −b", query.And((Text(("a",)), query.Not(Text(("b",)))))),
         ("score>0.6", Score(">", 0.6)),
         ("score >= .5 a", query.And((Text(("a",)), Score(">=", 0.5)))),
@@ -65,7 +72,8 @@ def test_a_query_is_parsed_to_its_tree(text: str, tree: query.Node) -> None:
 @pytest.mark.parametrize(
     ("text", "column"),
     [
-        ("yoga AND", 6), ("OR yoga", 1), ("yoga OR OR archery", 9), ("(yoga", 1), ("a (b OR (c)", 3), ("a) b", 2),
+        ("yoga AND", 6), ("yoga NOT", 6), ("a NOT AND b", 3), ("(a NOT )", 4), ("NOT yoga", 1),
+        ("OR yoga", 1), ("yoga OR OR archery", 9), ("(yoga", 1), ("a (b OR (c)", 3), ("a) b", 2),
         ("-yoga", 1), ("yoga OR -bike", 9), ("a () b", 3), ("THEN b", 1), ("a THEN -b", 3), ("a THEN<soon b", 3),
         ("a score>2", 3), ("a score>", 3), ("a after:soon", 3), ("a after:0000", 3), ("a longer:x", 3),
         ("a longer:", 3), ("a is:blue", 3), ("a source:me", 3), ("a colour:red", 3), ("(" * 60 + "a" + ")" * 60, 41),

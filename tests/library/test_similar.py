@@ -236,4 +236,4 @@ def test_the_command_ranks_a_moment_of_the_library_and_a_clip_from_outside_by_th
     assert "is no time" in vtag("similar", outside_file, "--at", "soon").stderr
     assert "it ends at" in vtag("similar", tmp_path / "v" / "0.mp4", "--at", "5:00").stderr
     missing_run = vtag("similar", tmp_path / "none.mp4")
-    assert missing_run.returncode == 1 and "neither in the library nor there" in missing_run.stderr
+    assert missing_run.returncode == 1 and "neither in the library nor on the disk" in missing_run.stderr

@@ -187,7 +187,7 @@ def test_show_draws_one_videos_timeline(vtag: Run, videos: Path, model: Path) ->
     assert all(m["label"] in timeline.stdout for m in listed)
     unknown = vtag("show", videos / "nothing.mp4")
     assert unknown.returncode == 1
-    assert "was not scanned" in unknown.stderr
+    assert "neither in the library nor on the disk" in unknown.stderr
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ _TOKEN = re.compile(
     r"""
     (?P<then>THEN(?:\s*<\s*(?P<gap>[^\s()"]*))?(?=[\s()"]|$))
     | (?P<operator>(?:AND|OR)(?=[\s()"]|$))
-    | (?P<minus>[-−]*)(?:
+    | (?P<minus>(?:NOT(?:\s+|(?=[("]))(?!\)|(?:AND|OR|THEN)\b))?[-−]*)(?:
         (?P<bracket>[()])
         | "(?P<phrase>[^"]*)"?
         | (?P<score>(?i:score)\s*(?P<compare>>=|<=|=>|=<|>|<|=)\s*(?P<number>[^\s()"]*))
@@ -206,9 +206,7 @@ def _read_token(match: re.Match[str]) -> _Token | None:
         value = match["quoted"] if match["quoted"] is not None else match["value"]
         return replace(token, kind="filter", node=_parse_field(match["field"].lower(), value.strip(), token))
     if match["word"] == "NOT":
-        raise _error_at(
-            token, "is written as a minus, as in `riding -horse`; put it in quotes to look for the word"
-        )
+        raise _error_at(token, "has nothing behind it, as in `riding NOT horse`")
     phrase = (match["phrase"] or match["word"] or "").strip()
     return replace(token, text=phrase) if has_letters(phrase) else None
 
