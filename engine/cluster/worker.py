@@ -19,6 +19,7 @@ from vtag.engine.scan.inference_thread import WindowFeatures
 from vtag.engine.scan.options import ScanOptions
 from vtag.engine.scan.pipeline import Pipeline, PipelineEvent, open_local_pipeline
 from vtag.engine.system.clock import active_seconds
+from vtag.engine.system.silent_disks import describe_error
 from vtag.engine.video.decode.messages import DecodeFailed, WindowsRequest
 from vtag.engine.video.read.sampling import Sampling
 
@@ -141,8 +142,8 @@ class ScanWorker:
                     return None
                 reason = reason or "another file is at its path"
             except OSError as error:
-                reason = reason or error.strerror or str(error)
-        return DecodeFailed(video.job_id, f"{reason} on the node {platform.node()}")
+                reason = reason or describe_error(error, path)
+        return DecodeFailed(video.job_id, f"{reason} on the node {platform.node()}", is_of_node=True)
 
 
 def _compact(event: PipelineEvent) -> PipelineEvent:

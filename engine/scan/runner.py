@@ -174,7 +174,7 @@ class ScanRunner:
             elif isinstance(event, DecodeDone):
                 yield from self._handle_decoded(event, pipeline)
             elif isinstance(event, DecodeFailed) and event.job_id in self._in_pass:
-                yield from self._fail(self._videos[event.job_id], event.reason)
+                yield from self._fail(self._videos[event.job_id], event.reason, event.is_of_node)
         if windows:
             yield self._progress()
 
@@ -302,14 +302,15 @@ class ScanRunner:
                 video_pass.decoded.note,
             )
 
-    def _fail(self, video: PendingVideo, reason: str) -> Iterator[ScanEvent]:
+    def _fail(self, video: PendingVideo, reason: str, is_of_node: bool = False) -> Iterator[ScanEvent]:
         """Drop a video that cannot be read, and store the reason: later scans skip it.
 
         Of a file that changed or went away meanwhile nothing is stored: it may be whole when it is back.
         """
+        reason = reason if is_of_node else video.absence() or reason
         if not video.has_changed():
             self._writer.add_failure(video.task, reason)
-        yield from self._drop(video, video.absence() or reason)
+        yield from self._drop(video, reason)
 
     def _drop(self, video: PendingVideo, reason: str) -> Iterator[ScanEvent]:
         """Continue without a video. Nothing is stored, so the next scan tries it again."""

@@ -117,27 +117,44 @@ def test_a_video_that_kills_two_workers_is_marked_and_the_rest_completes(
 def watching_readers(path: Path, act: Callable[[int], bool]) -> Iterator[list[int]]:
     """Within, `act` is called with the parent of a process that reads a file at or below `path`: a worker.
 
-    Yields the parents for which it was True; it is not called for those again.
+    Yields the parents for which it was True; it is not called for those again. The process is stopped meanwhile, and
+    stays so where it was True: it cannot give the last of the file to a worker that is about to die.
     """
     acted: list[int] = []
+    stopped: list[int] = []
     done = threading.Event()
+
+    def reads(pid: int) -> bool:
+        files = (os.readlink(fd.path) for fd in os.scandir(f"/proc/{pid}/fd"))
+        return any(file.startswith(str(path)) for file in files)
+
+    def act_on(pid: int, parent: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+        if reads(pid) and act(parent):
+            acted.append(parent)
+            stopped.append(pid)
+        else:
+            os.kill(pid, signal.SIGCONT)
 
     def watch() -> None:
         while not done.wait(0.005):
-            for pid in filter(str.isdecimal, os.listdir("/proc")):
+            for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
                 with suppress(OSError):
-                    parent = parent_of(int(pid))
-                    if parent == os.getpid() or parent in acted:
-                        continue
-                    files = (os.readlink(fd.path) for fd in os.scandir(f"/proc/{pid}/fd"))
-                    if any(file.startswith(str(path)) for file in files) and act(parent):
-                        acted.append(parent)
+                    parent = parent_of(pid)
+                    is_known = pid in stopped or parent in acted or parent in (1, os.getpid())
+                    if not is_known and reads(pid):
+                        act_on(pid, parent)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     yield acted
     done.set()
     thread.join()
+    for pid in stopped:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def parent_of(pid: int) -> int:

@@ -156,6 +156,7 @@ class DecodeFailed:
     job_id: int
     reason: str  # without the file's name
     crashed: bool = False  # the process died, hung or used too much memory
+    is_of_node: bool = False  # a node of a cluster says so of its own disks
 
 
 @dataclass(frozen=True)
