@@ -41,7 +41,7 @@ export default class TeachView {
     this.tags = h("section", { class: "teach-tags", "aria-label": "Your tags" });
     this.query = h("input", { placeholder: "clapping OR dancing, or part of a file name", autocomplete: "off", maxlength: 2000 });
     this.findForm = h("form", { class: "inline-form", "aria-label": "Find examples" }, field("Find examples by a search", this.query), h("button", { class: "button" }, "Find"));
-    this.findForm.addEventListener("submit", (event) => { event.preventDefault(); this.find(); });
+    this.findForm.addEventListener("submit", (event) => { event.preventDefault(); this.say(""); this.find(); });
     this.tryButton = button("Try it", () => this.try(), { class: "button is-primary" });
     this.keepButton = button("Keep it", () => this.keep());
     this.message = h("p", { class: "teach-message", role: "status" });
@@ -100,6 +100,7 @@ export default class TeachView {
     }
     if (parameters.q && parameters.q !== this.query.value) {
       this.query.value = parameters.q;
+      this.say("");
       this.find();
     }
     await this.readAll(() => Promise.all([this.loadTags(), this.loadExamples(), this.loadTraining()]));
@@ -176,7 +177,7 @@ export default class TeachView {
       this.lists.moments.show(moments.length ? "Which of these show it?" : "", moments, (each) => this.card(each));
       this.lists.videos.show(videos.length ? "Whole videos" : "", videos, (each) => this.card(each));
       this.more.hidden = !answer.has_more;
-      this.say(moments.length || videos.length ? "" : answer.problem || "Nothing fits this search.");
+      if (!moments.length && !videos.length) this.say(answer.problem || "Nothing fits this search.");
       if (!isMore) announce(`${plural(moments.length, "moment")} and ${plural(videos.length, "video")}`);
     } catch (error) {
       if (isLatest()) this.fail(error);
