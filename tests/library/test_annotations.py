@@ -257,6 +257,18 @@ def test_a_verdict_applies_to_moments_of_other_models(tagged: LibraryWriter) -> 
         assert moment.model == "m" and overlap_ms < (moment.end_ms - moment.start_ms) / 2
 
 
+def test_redo_makes_the_change_again_that_was_undone_last(tagged: LibraryWriter) -> None:
+    """A change that was undone before another was made is gone for good, also when that one is undone."""
+    for label in ("one", "two", "three"):
+        annotation_log.add(tagged, 1, label, 0, 1000)
+        if label == "one":
+            undo_redo.undo(tagged)
+    undo_redo.undo(tagged)
+    undo_redo.undo(tagged)
+    assert [undo_redo.redo(tagged).after[0].label for _ in range(2)] == ["two", "three"]
+    assert undo_redo.redoable_change(tagged.connection) is None
+
+
 def test_forgetting_annotations_is_logged_and_can_be_undone(tagged: LibraryWriter, tmp_path: Path) -> None:
     annotation_log.add(tagged, 1, "grandma", 0, 3000)
     annotations = annotation_log.list_annotations(tagged.connection)

@@ -43,7 +43,7 @@ def undoable_change(reader: sqlite3.Connection) -> AnnotationChange | None:
 def redoable_change(reader: sqlite3.Connection) -> AnnotationChange | None:
     """The change that `redo` makes again: the one that was undone last, unless something was changed since."""
     is_later = "WHERE id > (SELECT coalesce(max(id), 0) FROM word_log WHERE undone_at IS NULL)"
-    return next(iter(read_changes(reader, f"{is_later} ORDER BY id LIMIT 1")), None)
+    return next(iter(read_changes(reader, f"{is_later} ORDER BY undone_at DESC, id LIMIT 1")), None)
 
 
 def _expected_change(change: AnnotationChange | None, change_id: int | None, action: str) -> AnnotationChange:
