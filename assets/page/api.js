@@ -46,6 +46,17 @@ export function latestOnly() {
   };
 }
 
+// For changes that must reach the server in their order: `const queue = inTurn();`, then `queue(run)` calls each `run` when
+// the one before has ended, whether or not it failed. Resolves to what `run` returns.
+export function inTurn() {
+  let last = Promise.resolve();
+  return (run) => {
+    const done = last.then(run);
+    last = done.catch(() => {});
+    return done;
+  };
+}
+
 export function queryString(parameters) {
   const pairs = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);
   return new URLSearchParams(pairs).toString();

@@ -14,7 +14,7 @@ const FORMATS = [["csv", "LosslessCut (csv)"], ["json", "JSON"], ["srt", "Subtit
 export class PreviewForm {
   // `onField(error)` may show an error at its field; `done(answer)` is called after the work.
   constructor(name, values, { doCaption, isDangerous = false, done = () => {}, confirm = null }) {
-    Object.assign(this, { name, values, done, confirm, version: 0 }); // the version of what the fields say
+    Object.assign(this, { name, values, done, confirm, ask: latestOnly() });
     this.preview = h("div", { class: "preview", role: "status" });
     this.problem = h("p", { class: "problem", role: "alert" });
     this.bar = h("progress", { max: 1, hidden: true, "aria-label": "done" });
@@ -26,7 +26,7 @@ export class PreviewForm {
 
   // After a change of a field, the preview has to be seen again.
   reset() {
-    this.version += 1;
+    this.ask(); // an answer about other values is of no use
     this.act.disabled = true;
     replace(this.preview);
   }
@@ -37,8 +37,8 @@ export class PreviewForm {
     this.bar.hidden = false;
     this.bar.removeAttribute("value");
     this.controller = new AbortController();
-    const { version } = this;
-    const isOfOtherValues = () => !isApplied && version !== this.version;
+    const isLatest = this.ask();
+    const isOfOtherValues = () => !isApplied && !isLatest();
     let isReady = false;
     try {
       const answer = await long(this.name, { ...this.values(), apply: isApplied }, { onProgress: (progress) => this.showProgress(progress), signal: this.controller.signal });

@@ -6,14 +6,14 @@ import { h } from "./dom.js";
 const AT_ONCE = 3;
 let waiting = []; // [image, source]
 const loading = new Set();
-const MOST_KNOWN = 2000;
-const known = new Map(); // loaded images by source, as long as the browser has them
+const MOST_LOADED = 2000;
+const loadedImages = new Map(); // by source, as long as the browser has them
 let frame = 0;
 
 // An image that gets its source when its turn comes; without a picture it stays invisible.
 // A card that is drawn again has the picture that it had, so that it does not blink.
 export function picture(source) {
-  const before = known.get(source)?.deref();
+  const before = loadedImages.get(source)?.deref();
   if (before && !before.isConnected) return before;
   const image = h("img", { alt: "", decoding: "async" });
   for (const type of ["load", "error"]) {
@@ -30,8 +30,8 @@ export function picture(source) {
 }
 
 function remember(image, source) {
-  known.set(source, new WeakRef(image));
-  if (known.size > MOST_KNOWN) known.delete(known.keys().next().value);
+  loadedImages.set(source, new WeakRef(image));
+  if (loadedImages.size > MOST_LOADED) loadedImages.delete(loadedImages.keys().next().value);
 }
 
 // Go on loading: called when cards were drawn, and when a view is shown again.

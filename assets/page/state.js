@@ -1,6 +1,6 @@
 // What the server says of itself: jobs, the library's revision, what Undo and Redo would do. Read again and again.
 
-import { get, latestOnly, post } from "./api.js";
+import { get, inTurn, latestOnly, post } from "./api.js";
 import { announce, showNotice, toast } from "./dom.js";
 
 const FAST_MS = 1000; // while something runs
@@ -8,10 +8,11 @@ const SLOW_MS = 4000;
 const GONE_AFTER = 2; // answers in a row that did not come
 const listeners = new Set();
 const ask = latestOnly();
+// Each correction waits for the one before: a second "u" takes back another change, not the same one again.
+const correct = inTurn();
 let timer = 0;
 let failures = 0;
 let reading = null; // the latest question for the state
-let earlier = Promise.resolve(); // the latest correction
 
 export let state = null;
 
@@ -57,23 +58,16 @@ document.addEventListener("visibilitychange", () => { if (!document.hidden && st
 
 // Change annotations: `path` below `annotations/`. The message has Undo, which names what it takes back.
 export function annotate(path, body) {
-  return inTurn(() => send(path, body));
+  return correct(() => send(path, body));
 }
 
 // Without `change` the latest one, also if the page was not yet told of it.
 export function undo(change = null) {
-  return inTurn(() => attempt("undo", () => change ?? state?.undo?.id, "There is nothing to undo."));
+  return correct(() => attempt("undo", () => change ?? state?.undo?.id, "There is nothing to undo."));
 }
 
 export function redo(change = null) {
-  return inTurn(() => attempt("redo", () => change ?? state?.redo?.id, "There is nothing to do again."));
-}
-
-// Each correction waits for the one before: a second "u" takes back another change, not the same one again.
-function inTurn(correct) {
-  const done = earlier.then(correct);
-  earlier = done.catch(() => {});
-  return done;
+  return correct(() => attempt("redo", () => change ?? state?.redo?.id, "There is nothing to do again."));
 }
 
 async function send(path, body) {

@@ -101,9 +101,9 @@ export default class SearchView {
     this.keep(key, source);
     if (!isSame) this.selection.clear();
     const scrollY = isReturn || isSame ? source.scrollY : 0;
-    const shown = this.grid.show(source);
+    const drawing = this.grid.show(source);
     this.showSummary(); // what was said of the list before is no longer true
-    await shown;
+    await drawing;
     if (this.grid.source !== source || !this.isShown) return; // another list or another view is there now
     window.scrollTo(0, scrollY);
     this.showSummary();

@@ -1,6 +1,6 @@
 // Teach: name a tag, say Yes and No to examples, try it, move its line, keep it; or train from a folder of clips.
 
-import { get, latestOnly, long, post } from "./api.js";
+import { get, inTurn, latestOnly, long, post } from "./api.js";
 import { momentCard } from "./cards.js";
 import { confusionMatrix, trainingCharts } from "./charts.js";
 import { announce, button, field, formDialog, h, replace, select, toast } from "./dom.js";
@@ -33,7 +33,8 @@ export default class TeachView {
     this.askExamples = latestOnly();
     this.askLine = latestOnly();
     this.askTraining = latestOnly();
-    this.judging = Promise.resolve();
+    this.askVerdict = latestOnly();
+    this.judgeInTurn = inTurn();
     this.trial = null;
     this.candidates = [];
     this.tag = h("input", { placeholder: "waving", list: "all-labels", autocomplete: "off", maxlength: 200 });
@@ -201,7 +202,8 @@ export default class TeachView {
     this.askExamples(); // an answer of before this press
     if (tag) this.showVerdict(item, isExample ? "confirmed" : "rejected");
     this.dropRanking();
-    this.judging = this.judging.then(async () => {
+    const isLatest = this.askVerdict();
+    const judging = this.judgeInTurn(async () => {
       try {
         const { message } = await post("teach/verdict", { tag, content: item.content, start_ms: item.start_ms, end_ms: item.end_ms, is_example: isExample });
         announce(message);
@@ -210,13 +212,12 @@ export default class TeachView {
         this.fail(error);
       }
     });
-    const { judging } = this;
-    judging.then(() => { if (judging === this.judging) this.readAll(() => this.afterVerdicts(tag)); });
+    judging.then(() => { if (isLatest()) this.readAll(() => this.afterVerdicts(tag)); });
   }
 
-  showVerdict(item, said) {
+  showVerdict(item, verdict) {
     const focused = this.cards.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-    for (const list of Object.values(this.lists)) list.update((each) => (key(each) === key(item) ? { ...each, said } : each), (each) => this.card(each));
+    for (const list of Object.values(this.lists)) list.update((each) => (key(each) === key(item) ? { ...each, said: verdict } : each), (each) => this.card(each));
     if (focused && document.activeElement === document.body) this.focusAgain(focused);
   }
 

@@ -1,7 +1,7 @@
 // Watch: a video with its sound, its timeline and its tags, which are corrected here.
 
 import "./player.js";
-import { get, latestOnly } from "./api.js";
+import { get, inTurn, latestOnly } from "./api.js";
 import { announce, button, field, formDialog, h, iconButton, replace, toast } from "./dom.js";
 import { clock, day } from "./format.js";
 import { icon } from "./icons.js";
@@ -21,7 +21,8 @@ export default class WatchView {
     this.askTags = latestOnly();
     this.askCurve = latestOnly();
     this.selected = null;
-    this.moved = new Map(); // ids of moved tags, by those before
+    this.moveInTurn = inTurn();
+    this.newIds = new Map(); // ids of moved tags, by those before
     this.name = h("h2", { class: "video-name", tabindex: "-1" });
     this.facts = h("p", { class: "video-facts" });
     this.stage = h("div", { class: "stage" });
@@ -213,12 +214,12 @@ export default class WatchView {
 
   // A moved tag is another one for the library: what is moved again meanwhile waits, and then moves that one.
   move(detail) {
-    this.moving = (this.moving ?? Promise.resolve()).then(() => this.moveNow(detail)).catch((error) => toast(error.message, { isError: true }));
+    this.moveInTurn(() => this.moveNow(detail)).catch((error) => toast(error.message, { isError: true }));
   }
 
   async moveNow({ moment, start_ms: startMs, end_ms: endMs }) {
     let { id } = moment;
-    while (this.moved.has(id)) id = this.moved.get(id);
+    while (this.newIds.has(id)) id = this.newIds.get(id);
     const before = new Set(this.video?.moments.map((other) => other.id));
     const content = this.video?.id;
     const isSelected = this.selected === id;
@@ -232,7 +233,7 @@ export default class WatchView {
     if (content !== this.video?.id) return;
     const moved = this.video.moments.find((other) => !before.has(other.id) && other.label === moment.label && other.start_ms === startMs);
     if (!moved) return;
-    this.moved.set(id, moved.id);
+    this.newIds.set(id, moved.id);
     this.timeline.continueNudge(id, moved);
     if (!isSelected) return;
     this.selected = moved.id;
