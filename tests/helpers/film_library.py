@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from helpers.footage import make_video
 from vtag.engine.library.analysis import derive
 from vtag.engine.library.database import LibraryWriter
 from vtag.engine.library.store import files, heads, observations
@@ -37,9 +38,10 @@ def make_film_library(
     folder: Path,
     films: Mapping[str, Film],
     labels: Sequence[str],
-    make_file: Callable[[Path, Film, int], object],
+    make_file: Callable[[Path, Film, int], object] | None = None,
 ) -> Path:
     """The home of a library of `films` by their file names; `make_file(path, film, seed)` makes each file."""
+    make_file = make_file or _make_small_file
     home, clips = folder / "home", folder / "Videos"
     with LibraryWriter.open(home / "library.db") as library:
         head = _add_model(library, labels)
@@ -50,6 +52,10 @@ def make_film_library(
             _add_film(library, head, path, film, seed)
         files.add_roots(library, [os.fsencode(clips)])
     return home
+
+
+def _make_small_file(path: Path, film: Film, seed: int) -> None:
+    make_video(path, seconds=film.seconds, fps=4, width=64, height=48, seed=seed)
 
 
 def _add_model(library: LibraryWriter, labels: Sequence[str]) -> heads.Head:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +18,6 @@ from helpers.browser import (
     undo_all,
 )
 from helpers.film_library import Film, make_film_library
-from helpers.footage import make_video
 from helpers.held_requests import HeldRequests
 from helpers.page_server import serve_page_warm
 
@@ -40,10 +38,7 @@ require_browser()
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    def make_file(path: Path, film: Film, seed: int) -> None:
-        make_video(path, seconds=film.seconds, fps=4, width=64, height=48, seed=seed)
-
-    home = make_film_library(tmp_path_factory.mktemp("slow"), FILMS, LABELS, make_file)
+    home = make_film_library(tmp_path_factory.mktemp("slow"), FILMS, LABELS)
     with serve_page_warm(home) as (server_address, _):
         yield server_address
 
