@@ -134,10 +134,10 @@ def explain_empty_result(reader: sqlite3.Connection, text: str, *, is_sure_only:
             suggestions = ", ".join(map(printable, nearest_labels(reader, term)))
             hint = f"near to it: {suggestions}" if suggestions else "`vtag labels` lists them"
             return f"no label fits {term!r}; {hint}"
-    found = f" for {text!r}" if text.strip() else ""
+    subject = f" for {text!r}" if text.strip() else ""
     if not is_sure_only:
-        return f"nothing was found{found}"
-    return f"nothing sure was found{found}; --maybe includes what is less sure"
+        return f"nothing was found{subject}"
+    return f"nothing sure was found{subject}; --maybe includes what is less sure"
 
 
 def report_everyday_terms(reader: sqlite3.Connection, text: str) -> None:

@@ -351,7 +351,7 @@ def library_error(path: Path, error: Exception) -> LibraryError:
                 f"{shown_path} is not a sound database: remove it, and `vtag scan` computes it again"
             )
         return LibraryError(
-            f"{shown_path} is no library, or a damaged one: `vtag library restore` brings back a backup"
+            f"{shown_path} is damaged, or is not a library: `vtag library restore` brings back a backup"
         )
     if "locked" in text or "busy" in text:
         return LibraryError(f"{shown_path} is in use by another program: try again when it is done")

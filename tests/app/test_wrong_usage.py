@@ -61,7 +61,7 @@ def test_a_misspelt_label_is_explained_by_every_command(
 def test_a_backup_that_is_none_is_not_asked_about(vtag: Run, videos: Path, vtag_home: Path) -> None:
     (vtag_home / "text").write_text("no library" * 1000)
     assert "there is no library" in said(vtag("library", "restore", vtag_home / "nope.db"), 1)
-    assert "no library, or a damaged one" in said(vtag("library", "restore", vtag_home / "text"), 1)
+    assert "is damaged, or is not a library" in said(vtag("library", "restore", vtag_home / "text"), 1)
 
 
 def test_a_library_is_not_copied_before_a_refused_merge(vtag: Run, videos: Path, vtag_home: Path) -> None:

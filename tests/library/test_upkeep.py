@@ -125,7 +125,7 @@ def test_a_damaged_library_is_put_aside_and_a_damaged_backup_refused(filled: Pat
     former = restore(filled, made.path)
     assert dump(filled) == content
     assert former is not None and former.read_bytes().startswith(b"no database")
-    with pytest.raises(LibraryError, match="no library, or a damaged one"):
+    with pytest.raises(LibraryError, match="is damaged, or is not a library"):
         restore(filled, former)
     assert dump(filled) == content
 

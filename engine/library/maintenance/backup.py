@@ -92,7 +92,7 @@ def list_backups(library: Path) -> list[Backup]:
 
 
 def require_backup(library: Path, backup: Path) -> None:
-    """Raise LibraryError if `backup` is no library, or is the `library` itself."""
+    """Raise LibraryError unless `backup` is a library other than `library`."""
     if library.exists() and backup.resolve() == library.resolve():
         raise LibraryError(f"{display_path(backup)} is the library itself: name a backup of it")
     open_unmigrated(backup).close()

@@ -22,9 +22,8 @@ from vtag.engine.text import display_path
 
 MAX_COUNTED = 3000  # rows: counts are exact up to here, so that no query takes long
 _MAX_VALUES = 60  # of one facet
-_LATEST = (
-    20_000  # rows in which the latest moments are looked for, so that a long scan is not slow to ask about
-)
+# rows in which the latest moments are looked for: a long scan is as quick to ask about as a short one
+_LATEST = 20_000
 
 
 class FoundMoment(NamedTuple):
