@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _MINUS = "\u2212"  # stands for a hyphen while Typer parses options; the query language accepts it too
 
-_LIKE_OPERATORS = frozenset(("and", "or", "then", "not"))  # words of a phrase that may be meant as operators
+_LIKE_OPERATOR = re.compile(r"\b(?:and|or|then|not)\b")
 
 Query = Annotated[
     list[str],
@@ -147,5 +148,13 @@ def report_everyday_terms(reader: sqlite3.Connection, text: str) -> None:
     for term, labels in everyday_terms(reader, text):
         alternatives = " OR ".join(f'"{printable(label)}"' for label in labels)
         say(f"{printable(term)}: searched as {alternatives}")
-        if _LIKE_OPERATORS & set(term.split()):
+        if _is_like_operators(reader, term):
             say("operators are AND, OR, NOT and THEN, in capitals")
+
+
+def _is_like_operators(reader: sqlite3.Connection, term: str) -> bool:
+    """Whether labels stand around a word that is an operator in capitals: not so in `bow and arrow`."""
+    from vtag.engine.library.search.labels import matching_label_ids
+
+    parts = _LIKE_OPERATOR.split(term)
+    return len(parts) > 1 and all(matching_label_ids(reader, part.split()) for part in parts if part.strip())
